@@ -1,0 +1,44 @@
+# farense: every command a person needs. Needs git, make and Python 3.11 or newer with venv.
+
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3.14 python3,$(shell command -v $(p) 2>/dev/null)))
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv
+SYNC := $(UV) sync --quiet --frozen --inexact
+READY := .venv/.ready
+
+.PHONY: help setup quickstart test lint format clean
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+
+setup: $(READY) ## install farense into .venv, from the lock file
+
+$(READY): pyproject.toml uv.lock Makefile
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or run make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed, {sys.executable} is {v[0]}.{v[1]}: run make PYTHON=/path/to/python3.11")'
+	@echo "Setting up farense in .venv (about 500 MB with its packages) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(SYNC)
+	@$(BIN)/python -m jobs.blas || { test $$? -eq 3 && $(SYNC) --extra mkl; }
+	@touch $@
+	@echo "Ready: .venv/bin/farense --help"
+
+quickstart: setup ## train a small model on the sample data, through the queue
+	@$(BIN)/farense quickstart
+
+test: setup ## run the tests
+	@$(BIN)/python -m pytest
+
+lint: setup ## formatting, linting and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: setup ## format the code and mend what the linter can
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean: ## remove the environment; the workspace stays
+	rm -rf .venv

@@ -1,0 +1,1 @@
+"""The ``farense`` command: parse, call, render."""

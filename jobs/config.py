@@ -1,0 +1,223 @@
+"""What a training run is told: presets, config files, overrides.
+
+A preset is a YAML file in ``configs/``. Beside the settings it may carry ``description`` and ``why``
+(a reason for each setting it changes); these explain the preset and are not part of the config.
+Importing this module loads pydantic (0.3 s): commands that only read records must not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from jobs.errors import ConfigError
+from jobs.schedule import Schedule
+from jobs.yaml12 import YAMLError, parse_yaml
+
+EXPLANATIONS = ("description", "why")
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Settings(BaseModel):
+    """Base of the config models: frozen, strictly typed, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class LoraConfig(Settings):
+    """Which layers are adapted, and how: y = W x + scale * dropout(x) A B."""
+
+    rank: int = Field(ge=1, le=1024)
+    scale: float = Field(gt=0)
+    dropout: float = Field(ge=0, lt=1)
+    num_layers: int = Field(ge=1, description="adapted blocks, counted from the last")
+    keys: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+
+
+class DataConfig(Settings):
+    """JSON Lines files, relative to the workspace or absolute; ``valid`` may be left out."""
+
+    train: str = Field(min_length=1)
+    valid: str | None = Field(default=None, min_length=1)
+
+
+class TrainConfig(Settings):
+    """A complete training configuration. Every ``*_steps`` setting counts micro-batches."""
+
+    model: str = Field(min_length=1, description="a folder below models/")
+    data: DataConfig
+    prompt_format: Literal["farense", "chat"] = "farense"
+    mask_prompt: bool = True
+    lora: LoraConfig
+    batch_size: int = Field(ge=1, le=4096)
+    gradient_accumulation: int = Field(default=1, ge=1, le=4096)
+    learning_rate: float = Field(gt=0, le=1)
+    optimizer: Literal["adamw"] = "adamw"
+    adam_bias_correction: bool = False
+    weight_decay: float = Field(default=0.01, ge=0, lt=1)
+    warmup_steps: int = Field(default=0, ge=0)
+    num_epochs: int = Field(ge=1, le=10_000)
+    max_seq_length: int = Field(default=512, ge=8, le=1_048_576)
+    seed: int = Field(default=42, ge=0, lt=2**32)
+    save_steps: int = Field(default=200, ge=1)
+    eval_steps: int = Field(default=200, ge=1)
+    log_steps: int = Field(default=10, ge=1)
+    early_stopping_patience: int | None = Field(default=None, ge=1)
+    early_stopping_min_delta: float | None = Field(default=None, ge=0)
+    keep_checkpoints: int = Field(default=2, ge=1)
+    gap_examples: int = Field(
+        default=64, ge=1, description="training examples, in a fixed slice, whose loss the gap uses"
+    )
+
+    @model_validator(mode="after")
+    def _patience_needs_validation(self) -> Self:
+        if self.early_stopping_patience is not None and self.data.valid is None:
+            raise ValueError(
+                "early_stopping_patience needs validation data: set data.valid, "
+                "or early_stopping_patience to null"
+            )
+        if self.early_stopping_min_delta is not None and self.early_stopping_patience is None:
+            raise ValueError(
+                "early_stopping_min_delta has no effect without early_stopping_patience: "
+                "set both, or neither"
+            )
+        return self
+
+    def schedule(self, examples: int) -> Schedule:
+        """Return the steps, updates and validations of a run over ``examples`` examples."""
+        return Schedule(
+            examples=examples,
+            batch_size=self.batch_size,
+            gradient_accumulation=self.gradient_accumulation,
+            num_epochs=self.num_epochs,
+            eval_steps=self.eval_steps,
+            has_validation=self.data.valid is not None,
+        )
+
+
+class Preset(Settings):
+    """A config with its name and the explanations its file carries."""
+
+    name: str
+    config: TrainConfig
+    description: str = ""
+    why: dict[str, str] = Field(default_factory=dict)
+
+
+def load_preset(
+    name: str, folders: tuple[Path, ...], overrides: tuple[str, ...] = ()
+) -> Preset:
+    """Load a preset by name, or a config file by path, and apply ``--set`` overrides.
+
+    Args:
+        name: ``v2``, or a path that ends in ``.yaml`` or ``.yml``.
+        folders: where presets are looked for, first match wins.
+        overrides: ``key=value`` pairs with dotted keys; values are YAML.
+
+    Raises:
+        ConfigError: unknown preset, unreadable file, or a value that is not allowed.
+    """
+    path = _find(name, folders)
+    try:
+        loaded = parse_yaml(path.read_text(encoding="utf-8"))
+    except YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path}: expected settings as `key: value` lines, found {loaded!r}.")
+    explanations = {key: loaded.pop(key) for key in EXPLANATIONS if key in loaded}
+    for override in overrides:
+        _apply(loaded, override)
+    source = f"{path}" + (" with --set" if overrides else "")
+    return _validated(
+        Preset, {"name": path.stem, "config": loaded, **explanations}, source
+    )
+
+
+def preset_names(folders: tuple[Path, ...]) -> list[str]:
+    """Return the names of the presets in ``folders``."""
+    return sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+
+
+def config_from(values: Any, source: str) -> TrainConfig:
+    """Return the config in ``values`` (a job's frozen order, say).
+
+    Raises:
+        ConfigError: naming ``source``, each offending key, what was given and what is allowed.
+    """
+    return _validated(TrainConfig, values, source)
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings as one dictionary with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _find(name: str, folders: tuple[Path, ...]) -> Path:
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name).expanduser()
+        if path.is_file():
+            return path
+        raise ConfigError(f"There is no config file {path}.", "Check the path.")
+    for folder in folders:
+        path = folder / f"{name}.yaml"
+        if Path(name).name == name and path.is_file():
+            return path
+    raise ConfigError(
+        f"There is no preset {name!r}.",
+        f"Presets: {', '.join(preset_names(folders)) or 'none'}. "
+        "A config file is given by its path, ending in .yaml.",
+    )
+
+
+def _apply(settings: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip():
+        raise ConfigError(
+            f"--set {override}: expected key=value.", "For example: --set learning_rate=1e-4"
+        )
+    try:
+        value = parse_yaml(text)
+    except YAMLError as error:
+        raise ConfigError(f"--set {override}: {text!r} is not a valid YAML value.") from error
+    *parents, last = key.strip().split(".")
+    target = settings
+    for parent in parents:
+        child = target.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {override}: {parent!r} is a single value, not a group.")
+        target = child
+    target[last] = value
+
+
+def _validated(model: type[Model], values: Any, source: str) -> Model:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        lines = [_problem(details) for details in error.errors()]
+        raise ConfigError("\n".join([f"{source}:", *lines])) from error
+
+
+def _problem(details: Any) -> str:
+    """Return one line: the key, what is allowed, what was given."""
+    key = ".".join(str(part) for part in details["loc"] if part != "config")
+    message = str(details["msg"]).removeprefix("Value error, ")
+    match details["type"]:
+        case "extra_forbidden":
+            return f"  {key}: unknown key (given: {details['input']!r})"
+        case "missing":
+            return f"  {key}: required, but not given"
+        case "value_error":
+            return f"  {message}"
+    allowed = message[0].lower() + message[1:]
+    return f"  {key}: {allowed} (given: {details['input']!r})"

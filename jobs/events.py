@@ -1,0 +1,220 @@
+"""What a job says while it runs: typed events, one schema for the job log and the Redis stream.
+
+Every event has ``v`` (schema version), ``event``, ``job``, ``attempt`` and ``time`` (ISO 8601, UTC)
+beside the fields of its class. Losses are nats per token; a missing value is null, a NaN or infinite
+one is the string ``"NaN"``, ``"Infinity"`` or ``"-Infinity"``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
+
+import orjson
+
+from jobs.files import plain
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all events; ``kind`` is what stands under ``event``."""
+
+    kind: ClassVar[str]
+
+
+@dataclass(frozen=True)
+class Started(Event):
+    """The child has loaded model and data and is about to train (or goes on from a checkpoint)."""
+
+    kind: ClassVar[str] = "started"
+    pid: int
+    preset: str
+    model: str
+    device: str
+    total_steps: int
+    steps_per_epoch: int
+    num_epochs: int
+    validations: int
+    train_examples: int
+    valid_examples: int
+    trainable_parameters: int
+    config: dict[str, Any]
+    resumed_step: int = 0
+
+
+@dataclass(frozen=True)
+class Progress(Event):
+    """Training has come to ``step``; sent about once a second."""
+
+    kind: ClassVar[str] = "progress"
+    step: int
+    total_steps: int
+    epoch: int
+    steps_per_second: float | None
+    eta_seconds: float | None
+
+
+@dataclass(frozen=True)
+class TrainMetrics(Event):
+    """A row of ``training_metrics.jsonl`` was written.
+
+    Attributes:
+        epoch: from 1.
+        step: micro-batches so far in the run; 0 is the baseline before training.
+        update: optimizer updates so far.
+        loss: training loss (dropout on) over the tokens since the row before.
+        train_eval_loss: loss of a fixed slice of the training set in eval mode.
+        overfitting_gap: ``val_loss - train_eval_loss``, at the same weights.
+        grad_norm: L2 norm of the last update's gradient.
+        tokens_per_second: unpadded tokens processed a second of training time.
+        memory_mb: MLX's peak memory so far, megabytes.
+        elapsed_time_sec: training, validation and checkpoints of all attempts so far.
+    """
+
+    kind: ClassVar[str] = "train_metrics"
+    epoch: int
+    step: int
+    update: int
+    loss: float | None
+    val_loss: float | None
+    train_eval_loss: float | None
+    overfitting_gap: float | None
+    learning_rate: float | None
+    grad_norm: float | None
+    tokens_per_second: float | None
+    memory_mb: float
+    elapsed_time_sec: float
+    timestamp: str
+
+
+@dataclass(frozen=True)
+class Validation(Event):
+    """The validation set was measured; ``step`` 0 is the baseline, which counts for nothing."""
+
+    kind: ClassVar[str] = "validation"
+    epoch: int
+    step: int
+    val_loss: float
+    train_eval_loss: float
+    overfitting_gap: float
+    gap_status: str
+    improved: bool
+    without_improvement: int
+    patience: int | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CheckpointSaved(Event):
+    """A checkpoint is complete on disk."""
+
+    kind: ClassVar[str] = "checkpoint_saved"
+    epoch: int
+    step: int
+    path: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class BestModel(Event):
+    """A validation improved on all before it, and its adapter was saved."""
+
+    kind: ClassVar[str] = "best_model"
+    epoch: int
+    step: int
+    val_loss: float
+    path: str
+
+
+@dataclass(frozen=True)
+class EarlyStopping(Event):
+    """``patience`` validations brought no improvement; training ends here."""
+
+    kind: ClassVar[str] = "early_stopping"
+    epoch: int
+    step: int
+    best_epoch: int
+    best_step: int
+    best_val_loss: float
+    patience: int
+
+
+@dataclass(frozen=True)
+class Warned(Event):
+    """Something a person should know; training goes on."""
+
+    kind: ClassVar[str] = "warning"
+    message: str
+
+
+@dataclass(frozen=True)
+class Finished(Event):
+    """The job ended well. ``state`` is ``completed`` or ``early_stopped``; gap figures are null without validation."""
+
+    kind: ClassVar[str] = "finished"
+    state: str
+    step: int
+    best_epoch: int | None
+    best_step: int | None
+    best_val_loss: float | None
+    baseline_val_loss: float | None
+    gap_status: str | None
+    mean_gap: float | None
+    max_gap: float | None
+    min_gap: float | None
+    elapsed_time_sec: float
+    adapters: str
+    run_dir: str
+
+
+@dataclass(frozen=True)
+class Failed(Event):
+    """The job ended without a result; ``error`` is the class, ``reason`` the text for a person."""
+
+    kind: ClassVar[str] = "failed"
+    step: int
+    error: str
+    reason: str
+
+
+EVENTS: dict[str, type[Event]] = {
+    event.kind: event
+    for event in (
+        Started, Progress, TrainMetrics, Validation, CheckpointSaved,
+        BestModel, EarlyStopping, Warned, Finished, Failed,
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """An event with the job, attempt and time it belongs to."""
+
+    event: Event
+    job: str
+    attempt: int
+    time: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the flat object that stands in the job log."""
+        head = {"v": SCHEMA, "event": self.event.kind, "job": self.job}
+        values = {**head, "attempt": self.attempt, "time": self.time, **asdict(self.event)}
+        return {key: plain(value) for key, value in values.items()}
+
+
+def parse_event(line: bytes) -> Envelope | None:
+    """Return the event in a line of a job log, or None where the line does not fit the schema."""
+    try:
+        values = orjson.loads(line)
+        kind = EVENTS[values["event"]]
+        names = {field.name for field in fields(kind)}
+        event = kind(**{key: _number(value) for key, value in values.items() if key in names})
+        return Envelope(event, str(values["job"]), int(values["attempt"]), str(values["time"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _number(value: Any) -> Any:
+    return float(value) if value in ("NaN", "Infinity", "-Infinity") else value

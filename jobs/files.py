@@ -1,0 +1,123 @@
+"""Reading and writing files so that a reader, or a crash, at any moment finds a whole one."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from jobs.errors import WorkspaceError
+
+JSON_OPTIONS = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` with every float that JSON cannot hold as a string.
+
+    orjson writes NaN and infinity as null, which would make a diverged loss look like a missing one.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def write_with(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+    """Replace ``path`` with what ``write`` puts into a temporary file beside it.
+
+    The content is on disk before the name points to it (fsync of the file, rename, fsync of the
+    folder), so a crash leaves the old file or the new one.
+
+    Raises:
+        WorkspaceError: the folder cannot be written or the disk is full; the old file is untouched.
+    """
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.")
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise _explain(error, path) from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Replace ``path`` with ``content``, as :func:`write_with` does."""
+    write_with(path, lambda file: file.write(content) and None)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace ``path`` with ``value`` as indented JSON."""
+    write_atomic(path, orjson.dumps(plain(value), option=JSON_OPTIONS))
+
+
+def read_json(path: Path) -> Any:
+    """Return the JSON value in ``path``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file does not hold JSON.
+    """
+    return orjson.loads(path.read_bytes())
+
+
+def append(path: Path, line: bytes) -> None:
+    """Append ``line`` and a newline to ``path`` in one write."""
+    try:
+        with path.open("ab", buffering=0) as file:
+            file.write(line + b"\n")
+    except OSError as error:
+        raise _explain(error, path) from error
+
+
+def whole_lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of ``path`` without their newline; a torn last line is left out."""
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n") and line.strip():
+                yield line[:-1]
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside ``folder`` survive a power loss."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _explain(error: OSError, path: Path) -> WorkspaceError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return WorkspaceError(
+            f"The disk is full: {path} could not be written.", "Free some space and try again."
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return WorkspaceError(
+            f"No permission to write {path}.",
+            "Make the folder writable for you, or set FARENSE_HOME to a folder that is.",
+        )
+    return WorkspaceError(f"{path} could not be written: {error.strerror or error}.")

@@ -1,0 +1,173 @@
+"""Every path farense uses, from the workspace and a job id.
+
+The workspace is ``$FARENSE_HOME``, else the repository root. Jobs carry only paths relative to it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.errors import InvalidInput
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# The id of a job names files and Redis keys: nothing in it may mean something to either.
+JOB_ID = re.compile(r"\d{8}-\d{6}-[a-z0-9_]{1,40}-[a-z]{4}")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder that holds ``configs/ data/ models/ checkpoints_qlora/ logs/ output/``."""
+
+    root: Path
+
+    @classmethod
+    def current(cls) -> Workspace:
+        """Return the workspace of this process: ``$FARENSE_HOME``, else the repository root."""
+        home = os.environ.get("FARENSE_HOME")
+        return cls(Path(home).expanduser().resolve() if home else REPOSITORY)
+
+    @property
+    def configs(self) -> Path:
+        """Presets; the repository's own are used where the workspace has none."""
+        return self.root / "configs"
+
+    @property
+    def data(self) -> Path:
+        """The user's JSON Lines files."""
+        return self.root / "data"
+
+    @property
+    def imported(self) -> Path:
+        """Data frozen by content: ``<sha256>.jsonl``."""
+        return self.data / "imported"
+
+    @property
+    def models(self) -> Path:
+        """Base models, a folder each."""
+        return self.root / "models"
+
+    @property
+    def runs(self) -> Path:
+        """Run directories, one for each job."""
+        return self.root / "checkpoints_qlora"
+
+    @property
+    def logs(self) -> Path:
+        """The daemon's log and, below ``jobs/``, one log for each job."""
+        return self.root / "logs"
+
+    @property
+    def private(self) -> Path:
+        """Server socket, locks and temporary files: readable by the user alone (mode 0700)."""
+        return self.root / ".farense"
+
+    @property
+    def daemon_log(self) -> Path:
+        """The daemon's log: structured JSON, rotated."""
+        return self.logs / "daemon.jsonl"
+
+    def job_log(self, job_id: str) -> Path:
+        """Return the file of a job's events, one JSON object a line."""
+        return self.logs / "jobs" / f"{job_id}.jsonl"
+
+    def job_stderr(self, job_id: str) -> Path:
+        """Return the file of the child's raw standard output and error."""
+        return self.logs / "jobs" / f"{job_id}.stderr"
+
+    def run(self, job_id: str) -> RunDirectory:
+        """Return the run directory of a job.
+
+        Raises:
+            InvalidInput: ``job_id`` is not the id of a job.
+        """
+        if not JOB_ID.fullmatch(job_id):
+            raise InvalidInput(f"{job_id!r} is not a job id.")
+        return RunDirectory(self.runs / job_id)
+
+    def relative(self, path: Path) -> str:
+        """Return ``path`` relative to the workspace, with forward slashes.
+
+        Raises:
+            InvalidInput: the path, links resolved, lies outside the workspace.
+        """
+        inside = Path(os.path.abspath(self.root / path))
+        if inside.resolve() != self.root and self.root.resolve() not in inside.resolve().parents:
+            raise InvalidInput(f"{path} lies outside the workspace {self.root}.")
+        return inside.relative_to(self.root).as_posix()
+
+    def inside(self, relative: str) -> Path:
+        """Return the absolute path of ``relative``, links resolved.
+
+        Raises:
+            InvalidInput: the path is absolute or leads out of the workspace.
+        """
+        path = (self.root / relative).resolve()
+        root = self.root.resolve()
+        if Path(relative).is_absolute() or (path != root and root not in path.parents):
+            raise InvalidInput(f"{relative!r} leads out of the workspace {self.root}.")
+        return path
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """``checkpoints_qlora/<job id>/``: everything a job leaves on disk, the source of truth."""
+
+    path: Path
+
+    @property
+    def job_id(self) -> str:
+        """The id of the job."""
+        return self.path.name
+
+    @property
+    def job(self) -> Path:
+        """The frozen order; never changed after enqueue."""
+        return self.path / "job.json"
+
+    @property
+    def state(self) -> Path:
+        """Where the job stands; every transition is written here first."""
+        return self.path / "state.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held (flock) by the child for its whole life."""
+        return self.path / "run.lock"
+
+    @property
+    def metrics(self) -> Path:
+        """The record: one JSON object a row, appended."""
+        return self.path / "training_metrics.jsonl"
+
+    @property
+    def metrics_json(self) -> Path:
+        """The rows as one JSON list, for people."""
+        return self.path / "training_metrics.json"
+
+    @property
+    def metrics_csv(self) -> Path:
+        """The rows as a table, for spreadsheets."""
+        return self.path / "training_metrics.csv"
+
+    @property
+    def summary(self) -> Path:
+        """Written once, at the end, also on failure."""
+        return self.path / "training_summary.json"
+
+    @property
+    def training_state(self) -> Path:
+        """Epoch, step, best validation loss, patience counter: for people."""
+        return self.path / "training_state.json"
+
+    @property
+    def adapters(self) -> Path:
+        """The best adapter so far, as mlx-lm loads it."""
+        return self.path / "adapters"
+
+    def checkpoint(self, epoch: int, step: int) -> Path:
+        """Return the folder of the checkpoint at ``step`` (counted within the run, from 1)."""
+        return self.path / f"checkpoint_epoch{epoch}_step{step}"

@@ -1,0 +1,69 @@
+"""How many steps, updates and validations a run has: plain arithmetic, known before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The plan of a run; a step is one micro-batch.
+
+    Every example is used every epoch, so the last batch of an epoch, and the last update, may be
+    smaller than the others.
+    """
+
+    examples: int
+    batch_size: int
+    gradient_accumulation: int
+    num_epochs: int
+    eval_steps: int
+    has_validation: bool
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Micro-batches in an epoch."""
+        return -(-self.examples // self.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        """Micro-batches in the run."""
+        return self.steps_per_epoch * self.num_epochs
+
+    @property
+    def updates_per_epoch(self) -> int:
+        """Optimizer updates in an epoch."""
+        return -(-self.steps_per_epoch // self.gradient_accumulation)
+
+    @property
+    def validation_steps(self) -> range:
+        """The steps after which the run validates; the baseline before step 1 is not among them.
+
+        A run shorter than ``eval_steps`` validates once, at its end: without that no adapter could
+        be called the best.
+        """
+        if not self.has_validation or self.total_steps == 0:
+            return range(0)
+        if self.total_steps < self.eval_steps:
+            return range(self.total_steps, self.total_steps + 1)
+        return range(self.eval_steps, self.total_steps + 1, self.eval_steps)
+
+    def position(self, step: int) -> tuple[int, int]:
+        """Return (epoch, index of the batch within it), both from 0, of ``step``, counted from 1."""
+        return divmod(step - 1, self.steps_per_epoch)
+
+    def ends_update(self, step: int) -> bool:
+        """Tell whether the optimizer updates after ``step``: a full accumulation, or the epoch's end."""
+        _, index = self.position(step)
+        return (index + 1) % self.gradient_accumulation == 0 or index + 1 == self.steps_per_epoch
+
+    def warning(self, patience: int | None) -> str | None:
+        """Return what to tell a person whose early stopping cannot engage, or None."""
+        count = len(self.validation_steps)
+        if patience is None or count > patience:
+            return None
+        return (
+            f"Early stopping cannot engage: the run has {count} validation"
+            f"{'' if count == 1 else 's'} and a patience of {patience}. "
+            "Lower eval_steps or early_stopping_patience, or train for more epochs."
+        )
