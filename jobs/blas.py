@@ -1,10 +1,10 @@
 """A fast BLAS for MLX on Linux CPUs.
 
-The mlx-cpu wheel links the reference BLAS: about 2 GFLOP/s. When an OpenBLAS or MKL is loaded with its
-symbols global before the first ``import mlx.core``, MLX's calls bind to it: 140 to 200 GFLOP/s in
-float32 on the two cores this was measured on. macOS has Accelerate and Metal; nothing is done there.
+The mlx-cpu wheel links the reference BLAS: about 2 GFLOP/s. When an OpenBLAS or MKL is loaded with
+its symbols global before the first ``import mlx.core``, MLX's calls bind to it: 140 to 200 GFLOP/s
+in float32 on two cores. macOS has Accelerate and Metal; nothing is done there.
 
-``python -m jobs.blas`` tells what was found; it exits with 3 where the mkl wheel should be installed.
+``python -m jobs.blas`` tells what was found; it exits with 3 where the mkl wheel would help.
 """
 
 from __future__ import annotations

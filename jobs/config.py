@@ -1,7 +1,7 @@
 """What a training run is told: presets, config files, overrides.
 
-A preset is a YAML file in ``configs/``. Beside the settings it may carry ``description`` and ``why``
-(a reason for each setting it changes); these explain the preset and are not part of the config.
+A preset is a YAML file in ``configs/``. Beside the settings it may carry ``description`` and
+``why`` (a reason for each setting it changes): these explain the preset and are not the config.
 Importing this module loads pydantic (0.3 s): commands that only read records must not.
 """
 
@@ -107,9 +107,7 @@ class Preset(Settings):
     why: dict[str, str] = Field(default_factory=dict)
 
 
-def load_preset(
-    name: str, folders: tuple[Path, ...], overrides: tuple[str, ...] = ()
-) -> Preset:
+def load_preset(name: str, folders: tuple[Path, ...], overrides: tuple[str, ...] = ()) -> Preset:
     """Load a preset by name, or a config file by path, and apply ``--set`` overrides.
 
     Args:
@@ -133,9 +131,7 @@ def load_preset(
     for override in overrides:
         _apply(loaded, override)
     source = f"{path}" + (" with --set" if overrides else "")
-    return _validated(
-        Preset, {"name": path.stem, "config": loaded, **explanations}, source
-    )
+    return _validated(Preset, {"name": path.stem, "config": loaded, **explanations}, source)
 
 
 def preset_names(folders: tuple[Path, ...]) -> list[str]:

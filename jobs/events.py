@@ -1,8 +1,8 @@
 """What a job says while it runs: typed events, one schema for the job log and the Redis stream.
 
 Every event has ``v`` (schema version), ``event``, ``job``, ``attempt`` and ``time`` (ISO 8601, UTC)
-beside the fields of its class. Losses are nats per token; a missing value is null, a NaN or infinite
-one is the string ``"NaN"``, ``"Infinity"`` or ``"-Infinity"``.
+beside the fields of its class. Losses are nats per token; a missing value is null, one that is not
+finite is the string ``"NaN"``, ``"Infinity"`` or ``"-Infinity"``.
 """
 
 from __future__ import annotations
@@ -151,7 +151,12 @@ class Warned(Event):
 
 @dataclass(frozen=True)
 class Finished(Event):
-    """The job ended well. ``state`` is ``completed`` or ``early_stopped``; gap figures are null without validation."""
+    """The job ended well, as ``completed`` or ``early_stopped``.
+
+    Attributes:
+        best_gap: gap at the best step, the one ``gap_status`` judges.
+        mean_gap, max_gap, min_gap: over all validations but the baseline; null without validation.
+    """
 
     kind: ClassVar[str] = "finished"
     state: str
@@ -167,6 +172,7 @@ class Finished(Event):
     elapsed_time_sec: float
     adapters: str
     run_dir: str
+    best_gap: float | None = None
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ JSON_OPTIONS = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_
 def plain(value: Any) -> Any:
     """Return ``value`` with every float that JSON cannot hold as a string.
 
-    orjson writes NaN and infinity as null, which would make a diverged loss look like a missing one.
+    orjson writes NaN and infinity as null: a diverged loss would look like a missing one.
     """
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
@@ -32,7 +32,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def write_with(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+def write_with(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Replace ``path`` with what ``write`` puts into a temporary file beside it.
 
     The content is on disk before the name points to it (fsync of the file, rename, fsync of the
@@ -52,7 +52,7 @@ def write_with(path: Path, write: Callable[[IO[bytes]], None]) -> None:
         Path(temporary).replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        raise _explain(error, path) from error
+        raise explain(error, path) from error
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
@@ -60,7 +60,7 @@ def write_with(path: Path, write: Callable[[IO[bytes]], None]) -> None:
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Replace ``path`` with ``content``, as :func:`write_with` does."""
-    write_with(path, lambda file: file.write(content) and None)
+    write_with(path, lambda file: file.write(content))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -84,7 +84,7 @@ def append(path: Path, line: bytes) -> None:
         with path.open("ab", buffering=0) as file:
             file.write(line + b"\n")
     except OSError as error:
-        raise _explain(error, path) from error
+        raise explain(error, path) from error
 
 
 def whole_lines(path: Path) -> Iterator[bytes]:
@@ -110,7 +110,8 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _explain(error: OSError, path: Path) -> WorkspaceError:
+def explain(error: OSError, path: Path) -> WorkspaceError:
+    """Return an error that says what to do about a failed write to ``path``."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return WorkspaceError(
             f"The disk is full: {path} could not be written.", "Free some space and try again."

@@ -88,17 +88,6 @@ class Workspace:
             raise InvalidInput(f"{job_id!r} is not a job id.")
         return RunDirectory(self.runs / job_id)
 
-    def relative(self, path: Path) -> str:
-        """Return ``path`` relative to the workspace, with forward slashes.
-
-        Raises:
-            InvalidInput: the path, links resolved, lies outside the workspace.
-        """
-        inside = Path(os.path.abspath(self.root / path))
-        if inside.resolve() != self.root and self.root.resolve() not in inside.resolve().parents:
-            raise InvalidInput(f"{path} lies outside the workspace {self.root}.")
-        return inside.relative_to(self.root).as_posix()
-
     def inside(self, relative: str) -> Path:
         """Return the absolute path of ``relative``, links resolved.
 

@@ -49,11 +49,11 @@ class Schedule:
         return range(self.eval_steps, self.total_steps + 1, self.eval_steps)
 
     def position(self, step: int) -> tuple[int, int]:
-        """Return (epoch, index of the batch within it), both from 0, of ``step``, counted from 1."""
+        """Return the epoch of ``step`` and its batch within it, both from 0; steps are from 1."""
         return divmod(step - 1, self.steps_per_epoch)
 
     def ends_update(self, step: int) -> bool:
-        """Tell whether the optimizer updates after ``step``: a full accumulation, or the epoch's end."""
+        """Tell whether the optimizer updates after ``step``: accumulation full, or epoch over."""
         _, index = self.position(step)
         return (index + 1) % self.gradient_accumulation == 0 or index + 1 == self.steps_per_epoch
 

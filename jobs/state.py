@@ -44,10 +44,17 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 
 @dataclass(frozen=True)
 class JobState:
-    """What ``state.json`` holds."""
+    """What ``state.json`` holds.
+
+    Attributes:
+        attempt: executions so far.
+        lost_attempts: those of them that ended in a way nobody asked for (killed, crashed). Only they
+            count against the limit: a job that a person stops every morning may go on every night.
+    """
 
     state: State
     attempt: int = 0
+    lost_attempts: int = 0
     priority: int = 0
     schedule: str | None = None
     after: str | None = None

@@ -1,7 +1,7 @@
 """YAML with the numbers people write.
 
-PyYAML follows YAML 1.1, where ``2e-4`` is a string and ``on`` a boolean; YAML 1.2 reads the first as a
-number. Learning rates are written that way, so its float rule is used here.
+PyYAML follows YAML 1.1, where ``2e-4`` is a string; YAML 1.2 reads it as a number. Learning rates
+are written that way, so the newer float rule is used here.
 """
 
 from __future__ import annotations

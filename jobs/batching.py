@@ -1,0 +1,110 @@
+"""From tokenized examples to batches: seeded order, padded widths, target positions. NumPy only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int32]
+FloatArray = npt.NDArray[np.float32]
+
+# Few shapes, so that MLX reuses its graphs, and little padding: a row is padded to a multiple of 16
+# tokens, the targets of a batch to a multiple of 32 positions.
+WIDTH_MULTIPLE = 16
+TARGET_MULTIPLE = 32
+
+# Batches are cut from windows of this many, sorted by length: similar lengths meet, yet every epoch
+# makes other batches.
+WINDOW_BATCHES = 32
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One micro-batch; B rows, L padded tokens a row, P padded target positions.
+
+    Attributes:
+        inputs: token ids, shape [B, L].
+        positions: where a target is predicted, as an index into the flattened [B * L], shape [P].
+        targets: the token that follows there, shape [P].
+        weights: 1 for a real target, 0 for padding, shape [P].
+        target_count: number of real targets.
+        token_count: number of real (unpadded) input tokens.
+    """
+
+    inputs: IntArray
+    positions: IntArray
+    targets: IntArray
+    weights: FloatArray
+    target_count: int
+    token_count: int
+
+
+def make_batch(rows: Sequence[tuple[Sequence[int], int]]) -> Batch:
+    """Return the batch of some examples.
+
+    Args:
+        rows: for each example its tokens and ``prompt_length``, the number of leading tokens that
+            are not targets (at least 1: nothing predicts the first token).
+    """
+    # The last token predicts nothing: it is a target only.
+    width = _round_up(max(len(tokens) - 1 for tokens, _ in rows), WIDTH_MULTIPLE)
+    inputs = np.zeros((len(rows), width), dtype=np.int32)
+    positions: list[IntArray] = []
+    targets: list[IntArray] = []
+    for row, (tokens, prompt_length) in enumerate(rows):
+        ids = np.asarray(tokens, dtype=np.int32)
+        first = max(prompt_length, 1)
+        inputs[row, : len(ids) - 1] = ids[:-1]
+        # Targets are shifted by one: the token at index t is predicted at position t - 1.
+        positions.append(row * width + np.arange(first - 1, len(ids) - 1, dtype=np.int32))
+        targets.append(ids[first:])
+    count = sum(len(part) for part in targets)
+    padding = np.zeros(_round_up(count, TARGET_MULTIPLE) - count, dtype=np.int32)
+    weights = np.zeros(count + len(padding), dtype=np.float32)
+    weights[:count] = 1
+    return Batch(
+        inputs=inputs,
+        positions=np.concatenate([*positions, padding]),
+        targets=np.concatenate([*targets, padding]),
+        weights=weights,
+        target_count=count,
+        token_count=sum(len(tokens) - 1 for tokens, _ in rows),
+    )
+
+
+def epoch_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[IntArray]:
+    """Return the batches of an epoch as example indices; a function of its arguments alone.
+
+    Every example is in exactly one batch; when ``batch_size`` does not divide their number, one
+    batch is smaller.
+    """
+    random = np.random.default_rng([seed, epoch])
+    order = random.permutation(len(lengths)).astype(np.int32)
+    sizes = np.asarray(lengths)
+    window = batch_size * WINDOW_BATCHES
+    batches: list[IntArray] = []
+    for start in range(0, len(order), window):
+        part = order[start : start + window]
+        part = part[np.argsort(sizes[part], kind="stable")]
+        batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
+    return [batches[i] for i in random.permutation(len(batches))]
+
+
+def evaluation_order(lengths: Sequence[int], batch_size: int) -> list[IntArray]:
+    """Return batches of example indices in a fixed order, by length, for measuring a loss."""
+    order = np.argsort(np.asarray(lengths), kind="stable").astype(np.int32)
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def fixed_slice(count: int, wanted: int) -> list[int]:
+    """Return up to ``wanted`` indices spread evenly over ``range(count)``."""
+    if count <= wanted:
+        return list(range(count))
+    return [i * count // wanted for i in range(wanted)]
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return max(multiple, -(-value // multiple) * multiple)

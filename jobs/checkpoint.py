@@ -1,0 +1,152 @@
+"""Checkpoints: everything the next step depends on, written whole or not at all.
+
+::
+
+    checkpoint_epoch1_step200/
+      adapters.safetensors     the adapter at this step
+      state.safetensors        optimizer moments, accumulated gradients, running loss
+      best.safetensors         the best adapter so far (a hard link), once there is one
+      checkpoint.json          counters, versions, and the SHA-256 of each file above; written last
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.errors import CheckpointError
+from jobs.files import explain, read_json, sha256_of, sync_folder, write_json
+from jobs.mlx import mx
+from jobs.paths import RunDirectory
+
+VERSION = 1
+NAME = re.compile(r"checkpoint_epoch(\d+)_step(\d+)")
+BEST = "best.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint on disk.
+
+    Attributes:
+        counters: plain data: step, early stopping, metrics length and the like.
+        versions: what computed it; under other versions bit-identity is not promised.
+    """
+
+    path: Path
+    counters: dict[str, Any]
+    versions: dict[str, str]
+
+    def adapter(self) -> dict[str, mx.array]:
+        """Return the adapter at this step."""
+        return _load(self.path / "adapters.safetensors")
+
+    def state(self) -> dict[str, mx.array]:
+        """Return the other arrays of the run."""
+        return _load(self.path / "state.safetensors")
+
+    @property
+    def best(self) -> Path | None:
+        """The best adapter at the time, or None if no validation had been passed."""
+        path = self.path / BEST
+        return path if path.exists() else None
+
+
+def save_checkpoint(
+    target: Path,
+    adapter: dict[str, mx.array],
+    state: dict[str, mx.array],
+    best: Path | None,
+    counters: dict[str, Any],
+    versions: dict[str, str],
+) -> None:
+    """Write a checkpoint folder; it appears under its name complete, or not at all.
+
+    Raises:
+        WorkspaceError: the disk is full or not writable; earlier checkpoints are untouched.
+    """
+    temporary = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        save_arrays(temporary / "adapters.safetensors", adapter)
+        save_arrays(temporary / "state.safetensors", state)
+        if best is not None:
+            link_or_copy(best, temporary / BEST)
+        files = {path.name: sha256_of(path) for path in sorted(temporary.iterdir())}
+        values = {"version": VERSION, "counters": counters, "versions": versions, "files": files}
+        write_json(temporary / "checkpoint.json", values)
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.rename(target)
+        sync_folder(target.parent)
+    except OSError as error:
+        raise explain(error, target) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def newest_checkpoint(run: RunDirectory, warn: Callable[[str], None]) -> Checkpoint | None:
+    """Return the newest whole checkpoint of a run; torn ones are passed over with a warning."""
+    for path in sorted(checkpoint_folders(run), key=step_of, reverse=True):
+        try:
+            return _read(path)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            warn(f"{path.name} is damaged ({error}); going back to the one before it.")
+    return None
+
+
+def checkpoint_folders(run: RunDirectory) -> list[Path]:
+    """Return the checkpoint folders of a run, whole or not, in no order."""
+    return [path for path in run.path.glob("checkpoint_epoch*") if NAME.fullmatch(path.name)]
+
+
+def step_of(path: Path) -> int:
+    """Return the step that a checkpoint folder's name gives."""
+    match = NAME.fullmatch(path.name)
+    if not match:
+        raise CheckpointError(f"{path} is not a checkpoint folder.")
+    return int(match[2])
+
+
+def prune_checkpoints(run: RunDirectory, keep: int) -> None:
+    """Remove all but the ``keep`` newest checkpoints."""
+    for path in sorted(checkpoint_folders(run), key=step_of, reverse=True)[keep:]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def save_arrays(path: Path, arrays: dict[str, mx.array]) -> None:
+    """Write arrays as safetensors and wait until they are on disk."""
+    mx.save_safetensors(str(path), arrays, {"format": "mlx"})
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Put ``source``'s content at ``target``: a hard link where the file system has them."""
+    with contextlib.suppress(OSError):
+        os.link(source, target)
+        return
+    shutil.copy2(source, target)
+
+
+def _read(path: Path) -> Checkpoint:
+    values = read_json(path / "checkpoint.json")
+    if values["version"] > VERSION:
+        raise ValueError("written by a newer farense")
+    for name, digest in values["files"].items():
+        if sha256_of(path / name) != digest:
+            raise ValueError(f"{name} does not match its checksum")
+    return Checkpoint(path, values["counters"], values["versions"])
+
+
+def _load(path: Path) -> dict[str, mx.array]:
+    arrays = mx.load(str(path))
+    if not isinstance(arrays, dict):
+        raise CheckpointError(f"{path} holds no named arrays.")
+    return arrays

@@ -1,0 +1,73 @@
+"""The metrics files: a record that is appended to, and two views derived from it.
+
+``training_metrics.jsonl`` is the record: a row costs one append, however many there are. The JSON
+list and the CSV table are rewritten when asked and whenever the record grew by a tenth, so that all
+rewriting together stays proportional to the rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from dataclasses import asdict, fields
+from typing import IO
+
+import orjson
+
+from jobs.events import TrainMetrics
+from jobs.files import append, plain, whole_lines, write_with
+from jobs.paths import RunDirectory
+
+COLUMNS = [field.name for field in fields(TrainMetrics)]
+
+
+class MetricsFiles:
+    """The metrics of one run; the only writer of its three files."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
+        run.metrics.touch()
+        self._rows = sum(1 for _ in whole_lines(run.metrics))
+        self._rows_at_rewrite = self._rows
+
+    def add(self, row: TrainMetrics) -> None:
+        """Append a row; rewrite the views if the record has grown by a tenth since last time."""
+        append(self._run.metrics, orjson.dumps(plain(asdict(row))))
+        self._rows += 1
+        if self._rows >= 1.1 * self._rows_at_rewrite:
+            self.rewrite()
+
+    def rewrite(self) -> None:
+        """Bring ``training_metrics.json`` and ``.csv`` up to date; a reader never sees a part."""
+        write_with(self._run.metrics_json, self._write_list)
+        write_with(self._run.metrics_csv, self._write_table)
+        self._rows_at_rewrite = self._rows
+
+    @property
+    def length(self) -> int:
+        """Bytes in the record; a checkpoint notes it."""
+        return self._run.metrics.stat().st_size
+
+    def cut(self, length: int) -> None:
+        """Take the record back to ``length`` bytes: what followed will be trained again."""
+        with self._run.metrics.open("r+b") as file:
+            file.truncate(length)
+            os.fsync(file.fileno())
+        self._rows = sum(1 for _ in whole_lines(self._run.metrics))
+        self.rewrite()
+
+    def _write_list(self, file: IO[bytes]) -> None:
+        separator = b"[\n"
+        for line in whole_lines(self._run.metrics):
+            file.write(separator + line)
+            separator = b",\n"
+        file.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
+
+    def _write_table(self, file: IO[bytes]) -> None:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+        table = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
+        table.writeheader()
+        for line in whole_lines(self._run.metrics):
+            table.writerow(orjson.loads(line))
+        text.detach()

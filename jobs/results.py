@@ -1,0 +1,125 @@
+"""What a run leaves behind: the best adapter, the summary, and the state file for people."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jobs.checkpoint import link_or_copy, save_arrays
+from jobs.early_stopping import gap_status
+from jobs.events import EarlyStopping, Failed, Finished
+from jobs.files import sync_folder, write_json
+from jobs.mlx import mx
+from jobs.paths import RunDirectory
+from jobs.position import Position
+from jobs.state import State, now
+
+
+class BestAdapter:
+    """``adapters/``: the best adapter so far, loadable by mlx-lm at any moment.
+
+    Args:
+        folder: where it lies.
+        config: the content of ``adapter_config.json``.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        self.folder = folder
+        self._config = config
+
+    @property
+    def weights(self) -> Path:
+        """The adapter's file; it exists once a validation has been passed."""
+        return self.folder / "adapters.safetensors"
+
+    def save(self, adapter: dict[str, mx.array]) -> None:
+        """Replace the adapter, atomically."""
+        write_json(self.folder / "adapter_config.json", self._config)
+        temporary = self.folder / ".adapters.safetensors"
+        save_arrays(temporary, adapter)
+        self._replace(temporary)
+
+    def restore(self, source: Path | None) -> None:
+        """Go back to the adapter in ``source``, or to none."""
+        if source is None:
+            self.clear()
+            return
+        write_json(self.folder / "adapter_config.json", self._config)
+        temporary = self.folder / ".adapters.safetensors"
+        temporary.unlink(missing_ok=True)
+        link_or_copy(source, temporary)
+        self._replace(temporary)
+
+    def clear(self) -> None:
+        """Remove the adapter: no validation has been passed."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _replace(self, temporary: Path) -> None:
+        temporary.replace(self.weights)
+        sync_folder(self.folder)
+
+
+def finished(
+    run: RunDirectory, best: BestAdapter, at: Position, state: State, elapsed: float
+) -> Finished:
+    """Return the event that sums up a run which ended well."""
+    stopping, gaps = at.early_stopping, at.gaps
+    measured = stopping.best_loss is not None
+    return Finished(
+        state=str(state),
+        step=at.step,
+        best_epoch=stopping.best_epoch if measured else None,
+        best_step=stopping.best_step if measured else None,
+        best_val_loss=stopping.best_loss,
+        baseline_val_loss=at.baseline_val_loss,
+        gap_status=gap_status(gaps.at_best) if gaps.at_best is not None else None,
+        best_gap=gaps.at_best,
+        mean_gap=gaps.mean,
+        max_gap=gaps.highest if gaps.count else None,
+        min_gap=gaps.lowest if gaps.count else None,
+        elapsed_time_sec=elapsed,
+        adapters=str(best.folder),
+        run_dir=str(run.path),
+    )
+
+
+def early_stopping_event(epoch: int, at: Position) -> EarlyStopping:
+    """Return the event that says why training ends before its last step."""
+    stopping = at.early_stopping
+    return EarlyStopping(
+        epoch=epoch,
+        step=at.step,
+        best_epoch=stopping.best_epoch,
+        best_step=stopping.best_step,
+        best_val_loss=stopping.best_loss if stopping.best_loss is not None else math.nan,
+        patience=stopping.without_improvement,
+    )
+
+
+def write_summary(
+    run: RunDirectory, outcome: Finished | Failed, config: dict[str, Any], versions: dict[str, str]
+) -> None:
+    """Write ``training_summary.json``; ``state`` in it is how the job ended."""
+    head = {"job": run.job_id, "state": State.FAILED, "reason": None}
+    values = head | asdict(outcome) | {"finished_at": now(), "config": config, "versions": versions}
+    write_json(run.summary, values)
+
+
+def write_training_state(run: RunDirectory, epoch: int, at: Position) -> None:
+    """Write ``training_state.json``: where the run stands, for people."""
+    stopping = at.early_stopping
+    values = {
+        "epoch": epoch,
+        "step": at.step,
+        "update": at.update,
+        "best_val_loss": stopping.best_loss,
+        "best_epoch": stopping.best_epoch or None,
+        "best_step": stopping.best_step or None,
+        "validations_without_improvement": stopping.without_improvement,
+        "patience": stopping.patience,
+        "updated_at": now(),
+    }
+    write_json(run.training_state, values)

@@ -1,0 +1,75 @@
+"""Where events go: the job's log, always; the console, when a person started the job."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+
+from jobs.console import Console
+from jobs.events import Envelope, Event
+from jobs.files import explain
+from jobs.state import now
+
+Sink = Callable[[Envelope], None]
+
+
+def job_log(path: Path) -> Sink:
+    """Return a sink that appends each event to ``path``, one JSON object a line, in one write.
+
+    Raises:
+        WorkspaceError: the file cannot be opened.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab", buffering=0)
+    except OSError as error:
+        raise explain(error, path) from error
+    _end_torn_line(path, file.write)
+    logger = structlog.BytesLogger(file)
+
+    def write(envelope: Envelope) -> None:
+        try:
+            logger.msg(orjson.dumps(envelope.as_dict(), default=str))
+        except OSError as error:
+            raise explain(error, path) from error
+
+    return write
+
+
+def console() -> Sink:
+    """Return a sink that prints events for a person, on standard output."""
+    screen = Console()
+
+    def write(envelope: Envelope) -> None:
+        for line in screen.lines(envelope):
+            sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+    return write
+
+
+def emitter(sinks: list[Sink], job: str, attempt: int) -> Callable[[Event], None]:
+    """Return the function that a job reports with."""
+
+    def emit(event: Event) -> None:
+        envelope = Envelope(event, job, attempt, now())
+        for sink in sinks:
+            sink(envelope)
+
+    return emit
+
+
+def _end_torn_line(path: Path, write: Callable[[bytes], Any]) -> None:
+    """End the line that a killed attempt may have left unfinished, so that ours stand alone."""
+    size = path.stat().st_size
+    if size == 0:
+        return
+    with path.open("rb") as file:
+        file.seek(size - 1)
+        if file.read(1) != b"\n":
+            write(b"\n")

@@ -1,0 +1,290 @@
+"""The training loop.
+
+Read :meth:`Trainer.run` first: a step, then the duties that fall due after it. Everything the loop
+says goes out as events; everything it must remember is in ``at`` (plain counters) and in the engine
+(arrays).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jobs.checkpoint import Checkpoint, newest_checkpoint, prune_checkpoints, save_checkpoint
+from jobs.config import TrainConfig
+from jobs.early_stopping import gap_status
+from jobs.engine import Engine
+from jobs.errors import CheckpointError, Diverged
+from jobs.events import (
+    BestModel,
+    CheckpointSaved,
+    Event,
+    Finished,
+    Progress,
+    TrainMetrics,
+    Validation,
+    Warned,
+)
+from jobs.feed import Feed
+from jobs.metrics import MetricsFiles
+from jobs.mlx import mx, scalar
+from jobs.paths import RunDirectory
+from jobs.position import Position
+from jobs.results import BestAdapter, early_stopping_event, finished, write_training_state
+from jobs.state import State, now
+
+PROGRESS_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Both losses of a validation, in eval mode at the same weights, and what measuring took."""
+
+    valid: float
+    train: float
+    seconds: float
+
+    @property
+    def gap(self) -> float:
+        """Validation minus training loss, nats per token."""
+        return self.valid - self.train
+
+
+class Trainer:
+    """One attempt at one training job.
+
+    Args:
+        run: where everything is written.
+        config: what to do.
+        engine: the model with its adapter and optimizer, fresh from the seed.
+        feed: the batches.
+        best: the folder of the best adapter.
+        versions: what computes, noted in every checkpoint.
+        emit: takes every event.
+        stop_reason: returns why to stop with a checkpoint, or None; asked before every step.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        config: TrainConfig,
+        engine: Engine,
+        feed: Feed,
+        best: BestAdapter,
+        versions: dict[str, str],
+        emit: Callable[[Event], None],
+        stop_reason: Callable[[], str | None],
+    ) -> None:
+        self.directory, self.config, self.engine, self.feed = run, config, engine, feed
+        self.best, self.versions = best, versions
+        self.emit, self.stop_reason = emit, stop_reason
+        self.schedule = feed.schedule
+        self.metrics = MetricsFiles(run)
+        self.at = Position.start(config)
+        self._started = self._row_started = self._progress_at = time.monotonic()
+        self._steps_here = 0
+
+    def resume(self) -> int:
+        """Go back to the newest whole checkpoint, if there is one; return its step, else 0.
+
+        The best adapter and the metrics are taken back to that moment too: what came after it is
+        trained again, with the same result.
+        """
+        checkpoint = newest_checkpoint(self.directory, lambda text: self.emit(Warned(text)))
+        if checkpoint is None:
+            self.metrics.cut(0)
+            self.best.clear()
+            return 0
+        self._restore(checkpoint)
+        return self.at.step
+
+    def run(self) -> Finished | None:
+        """Train to the end or to an early stop; None when asked to stop, with a checkpoint saved.
+
+        Raises:
+            Diverged: a loss or an update was not finite.
+            WorkspaceError: a file could not be written.
+        """
+        self._started = self._row_started = time.monotonic()
+        if self.at.step == 0 and self.feed.validation_examples:
+            self._validate_baseline()
+        while not self._is_over():
+            if reason := self.stop_reason():
+                self._checkpoint(reason)
+                return None
+            self._step()
+            self._report()
+        return self._finish()
+
+    def _is_over(self) -> bool:
+        return self.at.early_stopping.should_stop or self.at.step == self.schedule.total_steps
+
+    def _step(self) -> None:
+        batch = self.feed.batch(self.at.step + 1)
+        self.at.count(batch)
+        self.engine.step(batch, self.at.step)
+        self._steps_here += 1
+        if self.schedule.ends_update(self.at.step):
+            self.engine.update(self.at.update_targets, self.learning_rate, self.at.step)
+            self.at.end_update()
+
+    def _report(self) -> None:
+        step = self.at.step
+        if step in self.schedule.validation_steps:
+            self._validate()
+        elif step % self.config.log_steps == 0 or step == self.schedule.total_steps:
+            self._write_row()
+        if step % self.config.save_steps == 0:
+            self._checkpoint()
+        if time.monotonic() - self._progress_at >= PROGRESS_SECONDS:
+            self._report_progress()
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of an update made now: linear warmup counted in steps, then constant."""
+        warmup = self.config.warmup_steps
+        return self.config.learning_rate * (min(1.0, self.at.step / warmup) if warmup else 1.0)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the current step, from 1."""
+        return self.schedule.position(max(self.at.step, 1))[0] + 1
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training, validation and checkpoints, over all attempts."""
+        return self.at.elapsed_before + time.monotonic() - self._started
+
+    def _measure(self) -> Losses:
+        started = time.monotonic()
+        valid = self.engine.measure(self.feed.validation)
+        train = self.engine.measure(self.feed.train_slice)
+        return Losses(valid, train, time.monotonic() - started)
+
+    def _validate_baseline(self) -> None:
+        """Measure before training: reported, and counted for nothing."""
+        losses = self._measure()
+        self.at.baseline_val_loss = losses.valid
+        self._write_row(losses)
+        self.metrics.rewrite()
+        self._emit_validation(losses, improved=False)
+
+    def _validate(self) -> None:
+        self._check_finite()
+        losses = self._measure()
+        step, epoch = self.at.step, self.epoch
+        improved = self.at.early_stopping.improves(losses.valid)
+        self.at.early_stopping = self.at.early_stopping.after(losses.valid, epoch, step)
+        self.at.gaps = self.at.gaps.after(losses.gap, improved=improved)
+        if improved:
+            self.best.save(self.engine.adapter())
+        self._write_row(losses)
+        self.metrics.rewrite()
+        self._emit_validation(losses, improved)
+        if improved:
+            self.emit(BestModel(epoch, step, losses.valid, str(self.best.folder)))
+        write_training_state(self.directory, epoch, self.at)
+
+    def _emit_validation(self, losses: Losses, improved: bool) -> None:
+        self.emit(
+            Validation(
+                epoch=self.epoch,
+                step=self.at.step,
+                val_loss=losses.valid,
+                train_eval_loss=losses.train,
+                overfitting_gap=losses.gap,
+                gap_status=gap_status(losses.gap),
+                improved=improved,
+                without_improvement=self.at.early_stopping.without_improvement,
+                patience=self.config.early_stopping_patience,
+                seconds=losses.seconds,
+            )
+        )
+
+    def _write_row(self, losses: Losses | None = None) -> None:
+        self._check_finite()
+        at = self.at
+        loss = self.engine.take_loss() / at.row_targets if at.row_targets else None
+        trained = time.monotonic() - self._row_started - (losses.seconds if losses else 0.0)
+        row = TrainMetrics(
+            epoch=self.epoch,
+            step=at.step,
+            update=at.update,
+            loss=loss,
+            val_loss=losses.valid if losses else None,
+            train_eval_loss=losses.train if losses else None,
+            overfitting_gap=losses.gap if losses else None,
+            learning_rate=self.learning_rate if at.step else None,
+            grad_norm=scalar(self.engine.grad_norm) if at.update else None,
+            tokens_per_second=at.row_tokens / trained if at.row_tokens else None,
+            memory_mb=mx.get_peak_memory() / 1e6,
+            elapsed_time_sec=self.elapsed,
+            timestamp=now(),
+        )
+        self.metrics.add(row)
+        self.emit(row)
+        at.start_row()
+        self._row_started = time.monotonic()
+
+    def _report_progress(self) -> None:
+        self._progress_at = time.monotonic()
+        speed = self._steps_here / (self._progress_at - self._started)
+        left = self.schedule.total_steps - self.at.step
+        total = self.schedule.total_steps
+        self.emit(Progress(self.at.step, total, self.epoch, speed, left / speed))
+
+    def _check_finite(self) -> None:
+        """Wait for the device and end the run if a step has gone wrong."""
+        if bad := int(scalar(self.engine.bad_step)):
+            raise Diverged(
+                f"The loss or an update became NaN or infinite at step {bad}. "
+                "The best adapter so far is kept; nothing was saved from that step on.",
+                "Lower learning_rate, or raise warmup_steps.",
+            )
+
+    def _checkpoint(self, reason: str | None = None) -> None:
+        if self.at.step == 0:
+            return
+        self._check_finite()
+        path = self.directory.checkpoint(self.epoch - 1, self.at.step)
+        counters = self.at.as_dict() | {
+            "elapsed_before": self.elapsed,
+            "metrics_length": self.metrics.length,
+        }
+        best = self.best.weights if self.best.weights.exists() else None
+        save_checkpoint(
+            path, self.engine.adapter(), self.engine.state(), best, counters, self.versions
+        )
+        prune_checkpoints(self.directory, self.config.keep_checkpoints)
+        write_training_state(self.directory, self.epoch, self.at)
+        self.emit(CheckpointSaved(self.epoch, self.at.step, str(path), reason))
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        try:
+            self.at = Position.from_dict(checkpoint.counters)
+            self.engine.restore(checkpoint.adapter(), checkpoint.state())
+            self.metrics.cut(checkpoint.counters["metrics_length"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{checkpoint.path} does not fit this job's configuration: {error}"
+            ) from error
+        self.best.restore(checkpoint.best)
+        changed = [name for name, v in self.versions.items() if checkpoint.versions.get(name) != v]
+        if changed:
+            message = f"Resuming with another {', '.join(changed)}: results may differ in the bits."
+            self.emit(Warned(message))
+
+    def _finish(self) -> Finished:
+        self._check_finite()
+        if not self.feed.validation_examples:
+            self.best.save(self.engine.adapter())
+        if not self.best.weights.exists():
+            raise Diverged("No validation gave a finite loss, so there is no best adapter.")
+        self.metrics.rewrite()
+        write_training_state(self.directory, self.epoch, self.at)
+        early = self.at.early_stopping
+        if early.should_stop:
+            self.emit(early_stopping_event(self.epoch, self.at))
+        state = State.EARLY_STOPPED if early.should_stop else State.COMPLETED
+        return finished(self.directory, self.best, self.at, state, self.elapsed)

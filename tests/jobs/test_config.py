@@ -1,0 +1,130 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jobs.config import flatten, load_preset, preset_names
+from jobs.errors import ConfigError
+from jobs.paths import REPOSITORY
+
+FOLDERS = (REPOSITORY / "configs",)
+
+V1 = {
+    "model": "models/mistral-7b-4bit",
+    "data.train": "data/train_v3_final_complete.jsonl",
+    "data.valid": "data/valid_v3_final_complete.jsonl",
+    "lora.rank": 8,
+    "lora.scale": 16.0,
+    "lora.dropout": 0.0,
+    "lora.num_layers": 8,
+    "lora.keys": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    "batch_size": 4,
+    "gradient_accumulation": 2,
+    "learning_rate": 5e-4,
+    "num_epochs": 3,
+    "max_seq_length": 512,
+    "warmup_steps": 100,
+    "save_steps": 200,
+    "eval_steps": 200,
+    "log_steps": 10,
+    "early_stopping_patience": None,
+    "early_stopping_min_delta": None,
+    "optimizer": "adamw",
+    "weight_decay": 0.01,
+    "seed": 42,
+    "prompt_format": "farense",
+    "mask_prompt": True,
+}
+V2 = V1 | {
+    "lora.rank": 6,
+    "lora.dropout": 0.08,
+    "batch_size": 2,
+    "gradient_accumulation": 4,
+    "learning_rate": 2e-4,
+    "early_stopping_patience": 5,
+    "early_stopping_min_delta": 0.001,
+}
+
+
+@pytest.mark.parametrize(("name", "expected"), [("v1", V1), ("v2", V2)])
+def test_presets_hold_the_values_they_were_specified_with(
+    name: str, expected: dict[str, object]
+) -> None:
+    values = flatten(load_preset(name, FOLDERS).config.model_dump(mode="json"))
+    assert {key: values[key] for key in expected} == expected
+
+
+def test_v2_gives_a_reason_for_every_change() -> None:
+    changed = {key for key in V2 if V1[key] != V2[key]}
+    assert changed == set(load_preset("v2", FOLDERS).why)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("lora.rank=0", "lora.rank: input should be greater than or equal to 1 (given: 0)"),
+        ("lora.dropout=1.0", "lora.dropout: input should be less than 1 (given: 1.0)"),
+        ("learning_rate=-1e-4", "learning_rate: input should be greater than 0 (given: -0.0001)"),
+        ("learning_rate=.nan", "learning_rate: input should be a finite number"),
+        ("batch_size=2.5", "batch_size: input should be a valid integer"),
+        ("batch_size='2'", "batch_size: input should be a valid integer (given: '2')"),
+        ("mask_prompt=1", "mask_prompt: input should be a valid boolean (given: 1)"),
+        ("optimizer=sgd", "optimizer: input should be 'adamw' (given: 'sgd')"),
+        ("lora.rang=4", "lora.rang: unknown key (given: 4)"),
+        ("lora.keys=[]", "lora.keys: "),
+        ("data.valid=null", "early_stopping_patience needs validation data"),
+        ("early_stopping_patience=null", "early_stopping_min_delta has no effect"),
+        ("lora=3", "lora: "),
+        ("seed.x=3", "'seed' is a single value, not a group"),
+        ("learning_rate", "expected key=value"),
+        ("learning_rate=[", "not a valid YAML value"),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_named(override: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_preset("v2", FOLDERS, (override,))
+    assert expected in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-4", 1e-4), ("2E-5", 2e-5), ("0.001", 1e-3), ("1", 1.0), ("5.e-4", 5e-4)],
+)
+def test_learning_rates_may_be_written_as_people_write_them(text: str, value: float) -> None:
+    config = load_preset("v2", FOLDERS, (f"learning_rate={text}",)).config
+    assert config.learning_rate == value
+
+
+def test_all_problems_of_a_file_are_named_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    values = yaml.safe_load((REPOSITORY / "configs/v2.yaml").read_text())
+    del values["num_epochs"]
+    values["lora"]["rank"] = "six"
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(ConfigError) as caught:
+        load_preset(str(path), FOLDERS)
+    assert str(path) in caught.value.message
+    assert "num_epochs: required, but not given" in caught.value.message
+    assert "lora.rank: " in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("a: [1", "not valid YAML"), ("- 1", "expected settings"), ("", "expected settings")],
+)
+def test_a_file_that_is_no_config(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=expected):
+        load_preset(str(path), FOLDERS)
+
+
+@pytest.mark.parametrize("name", ["v3", "../configs/v2", "", "V2 ", "missing.yaml"])
+def test_an_unknown_preset_lists_the_known_ones(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_preset(name, FOLDERS)
+    assert caught.value.hint is not None
+
+
+def test_preset_names() -> None:
+    assert {"v1", "v2", "quickstart"} <= set(preset_names(FOLDERS))

@@ -1,0 +1,44 @@
+import pytest
+
+from jobs.schedule import Schedule
+
+
+def schedule(examples: int, **changes: int | bool) -> Schedule:
+    values: dict[str, int | bool] = {
+        "batch_size": 2,
+        "gradient_accumulation": 4,
+        "num_epochs": 3,
+        "eval_steps": 200,
+        "has_validation": True,
+    }
+    return Schedule(examples=examples, **(values | changes))  # type: ignore[arg-type]
+
+
+def test_v2_on_848_examples_validates_six_times() -> None:
+    plan = schedule(848)
+    assert plan.total_steps == 1272
+    assert list(plan.validation_steps) == [200, 400, 600, 800, 1000, 1200]
+    assert plan.warning(patience=5) is None
+
+
+def test_warns_when_early_stopping_cannot_engage() -> None:
+    warning = schedule(240).warning(patience=5)
+    assert warning is not None
+    assert "1 validation and a patience of 5" in warning
+
+
+def test_a_run_shorter_than_eval_steps_validates_at_its_end() -> None:
+    assert list(schedule(10).validation_steps) == [15]
+
+
+def test_no_validation_data_no_validations() -> None:
+    assert list(schedule(848, has_validation=False).validation_steps) == []
+
+
+@pytest.mark.parametrize("examples", [1, 2, 7, 8, 9, 33])
+def test_every_epoch_ends_with_an_update(examples: int) -> None:
+    plan = schedule(examples)
+    updates = [step for step in range(1, plan.total_steps + 1) if plan.ends_update(step)]
+    assert len(updates) == plan.updates_per_epoch * plan.num_epochs
+    for epoch in range(1, plan.num_epochs + 1):
+        assert epoch * plan.steps_per_epoch in updates

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from jobs.errors import JobFailed
+from jobs.paths import RunDirectory
+from jobs.state import FINISHED, TRANSITIONS, JobState, State, read_state, write_state
+
+
+@pytest.mark.parametrize(("source", "target"), list(itertools.product(State, State)))
+def test_a_transition_is_made_or_refused_as_the_table_says(source: State, target: State) -> None:
+    state = JobState(source, attempt=1)
+    if target in TRANSITIONS[source]:
+        assert state.to(target).state is target
+    else:
+        with pytest.raises(JobFailed, match=f"{source} cannot become {target}"):
+            state.to(target)
+
+
+def test_a_finished_job_stays_so() -> None:
+    assert all(not TRANSITIONS[state] for state in FINISHED)
+
+
+def test_every_unfinished_job_can_be_cancelled() -> None:
+    assert all(State.CANCELLED in TRANSITIONS[state] for state in State if state not in FINISHED)
+
+
+def test_state_survives_the_disk(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    state = JobState(State.QUEUED, attempt=2, priority=5, after="x").to(State.RUNNING)
+    write_state(run, state)
+    assert read_state(run) == state
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"state": "asleep"}', '{"state": "queued", "x": 1}']
+)
+def test_a_damaged_state_file_is_named(tmp_path: Path, content: str) -> None:
+    run = RunDirectory(tmp_path)
+    run.state.write_text(content)
+    with pytest.raises(JobFailed, match=r"state\.json is missing or damaged"):
+        read_state(run)
