@@ -1,0 +1,113 @@
+"""``farense data``: is this data fit to be trained on?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.options import json_option
+from cli.output import print_json
+
+if TYPE_CHECKING:
+    from jobs.dataset import Tokenizer
+    from jobs.paths import Workspace
+    from jobs.prompts import PromptFormat
+
+
+@click.group(short_help="Check training data.")
+def data() -> None:
+    """Check training data.
+
+    \b
+    Example: farense data check data/train.jsonl --valid data/valid.jsonl
+    """
+
+
+@data.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--valid", type=click.Path(path_type=Path), help="The validation file beside it.")
+@click.option(
+    "--model", "name", metavar="NAME", help="Whose tokenizer counts. [default: first in models/]"
+)
+@click.option(
+    "--format",
+    "prompt_format",
+    type=click.Choice(["farense", "chat"]),
+    default="farense",
+    show_default=True,
+    help="The prompt format that the job will use.",
+)
+@click.option(
+    "--max-seq-length",
+    type=click.IntRange(min=8),
+    default=512,
+    show_default=True,
+    help="Tokens of an example at most.",
+)
+@json_option
+@click.pass_context
+def check(
+    ctx: click.Context,
+    file: Path,
+    valid: Path | None,
+    name: str | None,
+    prompt_format: PromptFormat,
+    max_seq_length: int,
+    as_json: bool,
+) -> None:
+    """Report what FILE holds: bad lines, duplicates, leakage, lengths.
+
+    Leakage and duplicates are warnings. Bad lines, or no example that fits, end with exit code 2.
+
+    \b
+    Example: farense data check data/train.jsonl --valid data/valid.jsonl
+    """
+    from cli.data_report import report_lines
+    from jobs.data_check import check as check_data
+    from jobs.errors import ExitCode
+    from jobs.paths import Workspace
+
+    folder = _model_folder(Workspace.current(), name)
+    report = check_data(
+        file,
+        valid,
+        _tokenizer(folder) if folder else None,
+        prompt_format=prompt_format,
+        max_seq_length=max_seq_length,
+    )
+    if as_json:
+        print_json({**report.as_dict(), "model": folder.name if folder else None})
+    else:
+        measured_with = (
+            f"Tokens are those of the model {folder.name}."
+            if folder
+            else "There is no model in models/, so lengths are in characters."
+        )
+        for line in report_lines(report, measured_with):
+            click.echo(line)
+    if not report.usable:
+        ctx.exit(ExitCode.INVALID)
+
+
+def _model_folder(workspace: Workspace, name: str | None) -> Path | None:
+    """Return the folder of the named model, else of the first usable one, else None."""
+    from jobs.model_list import list_models
+
+    if name is not None:
+        # A config says models/NAME, a person NAME: both are understood.
+        return workspace.inside(f"models/{name.removeprefix('models/')}")
+    usable = (model.path for model in list_models(workspace) if model.problem is None)
+    return next(usable, None)
+
+
+def _tokenizer(folder: Path) -> Tokenizer:
+    from jobs.model_folder import check_model
+
+    check_model(folder)
+    # Importing MLX takes two seconds: not before the folder is known to hold a model.
+    from jobs.model import load_tokenizer
+
+    tokenizer: Tokenizer = load_tokenizer(folder)
+    return tokenizer
