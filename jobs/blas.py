@@ -30,6 +30,8 @@ def load_fast_blas() -> str | None:
     global _loaded
     if sys.platform != "linux" or _loaded:
         return _loaded
+    if "mlx.core" in sys.modules:
+        raise RuntimeError("mlx.core was imported before its BLAS: import it from jobs.mlx.")
     # MKL may otherwise choose its code path by the alignment of a buffer, which differs from run to
     # run: the same seed would not give the same bits.
     os.environ.setdefault("MKL_CBWR", "AUTO")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from jobs import cpu
 from jobs.batching import Batch
 from jobs.config import TrainConfig
 from jobs.mlx import mx, named, nn, optimizers, scalar, tree_map, tree_unflatten
-from jobs.model import LanguageModel
+from jobs.model import LanguageModel, on_metal
 
 Arrays = dict[str, mx.array]
 
@@ -29,7 +30,9 @@ def token_losses(
     hidden = model.hidden(inputs)
     rows = hidden.reshape(-1, hidden.shape[-1])[positions]
     logits = model.head(rows).astype(mx.float32)
-    return nn.losses.cross_entropy(logits, targets, reduction="none")
+    if on_metal():
+        return nn.losses.cross_entropy(logits, targets, reduction="none")
+    return cpu.cross_entropy(logits, targets)
 
 
 class Engine:

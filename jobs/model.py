@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs import mlx
+from jobs import cpu, mlx
 from jobs.blas import blas_name
 from jobs.config import LoraConfig
 from jobs.errors import ConfigError, ModelError
@@ -78,6 +78,7 @@ def load_base(path: Path) -> LanguageModel:
         # Scales first: dequantizing in their float16 would round every weight once more.
         module.set_dtype(mx.float32)
         module = mlx.dequantize_model(module)
+        cpu.speed_up(module)
         form = "float32"
     module.freeze()
     mx.eval(module.parameters())

@@ -13,11 +13,11 @@ from jobs.blas import blas_name
 from jobs.config import TrainConfig, config_from
 from jobs.dataset import TokenizedData, Tokenizer, tokenize
 from jobs.engine import Engine
-from jobs.errors import DataError, FarenseError, WorkspaceError
+from jobs.errors import DataError, FarenseError, ModelError, WorkspaceError
 from jobs.events import Event, Failed, Finished, Started, Warned
 from jobs.examples import read_examples
 from jobs.feed import Feed
-from jobs.files import read_json
+from jobs.files import read_json, sha256_of
 from jobs.model import (
     adapter_config,
     apply_lora,
@@ -25,8 +25,8 @@ from jobs.model import (
     load_base,
     load_tokenizer,
 )
-from jobs.model_folder import check_model
-from jobs.order import Order
+from jobs.model_folder import check_model, fingerprint
+from jobs.order import DataFile, Order
 from jobs.paths import RunDirectory, Workspace
 from jobs.results import BestAdapter, write_summary
 from jobs.train import Trainer
@@ -48,10 +48,10 @@ def train(
     run = workspace.run(order.id)
     config = config_from(order.config, str(run.job))
     model_path = workspace.inside(config.model)
-    check_model(model_path)
+    _check_model(model_path, order)
     tokenizer = load_tokenizer(model_path)
-    train_data = _load(workspace, order.train.path, config, tokenizer)
-    valid_data = _load(workspace, order.valid.path, config, tokenizer) if order.valid else None
+    train_data = _load(workspace, order.train, config, tokenizer)
+    valid_data = _load(workspace, order.valid, config, tokenizer) if order.valid else None
     for data in (train_data, valid_data):
         _warn_of_cuts(data, config, emit)
 
@@ -104,11 +104,27 @@ def environment() -> dict[str, str]:
     }
 
 
+def _check_model(path: Path, order: Order) -> None:
+    """Refuse a model that is not the one the job was ordered with."""
+    check_model(path)
+    if order.model_fingerprint and fingerprint(path) != order.model_fingerprint:
+        raise ModelError(
+            f"The model in {path} has changed since this job was enqueued.",
+            "Put the old model back, or enqueue the job again.",
+        )
+
+
 def _load(
-    workspace: Workspace, path: str, config: TrainConfig, tokenizer: Tokenizer
+    workspace: Workspace, file: DataFile, config: TrainConfig, tokenizer: Tokenizer
 ) -> TokenizedData:
+    path = workspace.inside(file.path)
+    examples = read_examples(path)
+    if sha256_of(path) != file.sha256:
+        raise DataError(
+            f"{path} has changed since this job was enqueued.", "Enqueue the job again."
+        )
     data = tokenize(
-        read_examples(workspace.inside(path)),
+        examples,
         tokenizer,
         prompt_format=config.prompt_format,
         mask_prompt=config.mask_prompt,

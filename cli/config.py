@@ -1,0 +1,144 @@
+"""``farense config``: what a preset says, and how two differ."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.differences import differences, paired
+from cli.options import json_option, preset_from, set_option
+from cli.output import note, print_json, terminal_width, warn
+
+if TYPE_CHECKING:
+    from jobs.config import Preset, TrainConfig
+    from jobs.schedule import Schedule
+
+
+@click.group(short_help="Show and compare configurations.")
+def config() -> None:
+    """Show and compare configurations.
+
+    \b
+    Example: farense config diff v1 v2
+    """
+
+
+@config.command()
+@click.argument("preset")
+@set_option
+@json_option
+def show(preset: str, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Print a configuration with every default filled in.
+
+    PRESET is a name or a YAML file. What is printed is a config file itself. Where the data is
+    there, it ends with the number of steps and validations the run will have.
+
+    \b
+    Example: farense config show v2 --set learning_rate=1e-4
+    """
+    loaded = preset_from(preset, overrides)
+    schedule, missing = plan_of(loaded)
+    patience = loaded.config.early_stopping_patience
+    warning = schedule.warning(patience) if schedule else None
+    if as_json:
+        shown = loaded.model_dump(mode="json")
+        print_json({**shown, "plan": schedule and plan_json(schedule), "warning": warning})
+    else:
+        click.echo(f"# {loaded.name}: {loaded.description or 'no description'}")
+        click.echo(as_yaml(loaded.config), nl=False)
+        click.echo(f"# {plan_text(schedule, patience) if schedule else missing}")
+    if warning:
+        warn(warning)
+
+
+@config.command()
+@click.argument("a")
+@click.argument("b")
+@json_option
+def diff(a: str, b: str, as_json: bool) -> None:
+    """Print the settings in which two configurations differ, and why.
+
+    A and B are presets or YAML files; the reasons are those that the preset B gives, else A.
+
+    \b
+    Example: farense config diff v1 v2
+    """
+    first, second = preset_from(a), preset_from(b)
+    if as_json:
+        print_json([asdict(row) for row in differences(first, second)])
+        return
+    rows = [row.cells() for row in paired(first, second)]
+    if not rows:
+        note(f"{a} and {b} have the same settings.")
+        return
+    for line in diff_lines((first.name, second.name), rows):
+        click.echo(line)
+
+
+def diff_lines(names: tuple[str, str], rows: list[list[str]]) -> list[str]:
+    """Return the table of differences; on a narrow terminal the reason moves to its own line."""
+    from cli.render import aligned, column_widths
+
+    table = [["SETTING", *names, "WHY"], *rows]
+    widths = column_widths(table)
+    width = terminal_width()
+    if width is None or sum(widths) + 6 <= width:
+        return [aligned(row, widths) for row in table]
+    lines = [aligned(table[0][:3], widths[:3])]
+    for row in rows:
+        lines.append(aligned(row[:3], widths[:3]))
+        lines += [f"    {row[3]}"] if row[3] else []
+    return lines
+
+
+def plan_of(preset: Preset) -> tuple[Schedule | None, str]:
+    """Return the schedule of a run; where the data cannot be read, None and why."""
+    from daemon.ordering import plan
+    from jobs.errors import DataError
+    from jobs.paths import Workspace
+
+    try:
+        return plan(preset, Workspace.current()), ""
+    except DataError as error:
+        return None, f"steps and validations are not known: {error.message.splitlines()[0]}"
+
+
+def plan_text(schedule: Schedule, patience: int | None) -> str:
+    """Return how long a run is, how often it validates, and when it can stop at the earliest."""
+    validations = schedule.validation_steps
+    text = (
+        f"{schedule.examples} examples: {schedule.steps_per_epoch} steps an epoch, "
+        f"{schedule.total_steps} steps, {len(validations)} "
+        f"validation{'' if len(validations) == 1 else 's'}"
+    )
+    if patience is None or len(validations) <= patience:
+        return text
+    return f"{text}; early stopping at step {validations[patience]} at the earliest"
+
+
+def plan_json(schedule: Schedule) -> dict[str, int]:
+    """Return the figures of a schedule."""
+    return {
+        "examples": schedule.examples,
+        "steps_per_epoch": schedule.steps_per_epoch,
+        "total_steps": schedule.total_steps,
+        "validations": len(schedule.validation_steps),
+    }
+
+
+def as_yaml(config: TrainConfig) -> str:
+    """Return a config as the text of a config file."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        """Writes lists on one line."""
+
+    def flow_list(dumper: yaml.SafeDumper, value: tuple[str, ...]) -> yaml.Node:
+        return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=True)
+
+    Dumper.add_representer(tuple, flow_list)
+    return yaml.dump(
+        config.model_dump(), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120
+    )

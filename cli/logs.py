@@ -1,0 +1,62 @@
+"""``farense logs``: what a job has said."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from cli.options import json_option, optional_job_argument
+from cli.output import print_json_line, warn
+
+
+@click.command(short_help="Print what a job has said so far.")
+@optional_job_argument
+@click.option("-f", "--follow", is_flag=True, help="Go on until the job ends.")
+@click.option("--stderr", "raw", is_flag=True, help="Print the raw output of its process instead.")
+@json_option
+def logs(job: str | None, follow: bool, raw: bool, as_json: bool) -> None:
+    """Print what a job has said so far; with -f go on until it ends.
+
+    JOB is an id, a unique part of one, or `latest`, which is also meant where it is left out. With
+    --json every line is one event.
+
+    \b
+    Example: farense logs latest -f
+    """
+    from daemon.client import open_reader
+    from jobs.console import Console
+
+    if raw and (follow or as_json):
+        raise click.UsageError("--stderr goes with neither --follow nor --json.")
+    reader, warning = open_reader()
+    with reader:
+        if warning:
+            warn(warning)
+        job_id = reader.job(job or "latest").id
+        if raw:
+            print_stderr_of(job_id)
+            return
+        console = Console()
+        for envelope in reader.follow(job_id, follow=follow):
+            if as_json:
+                print_json_line(envelope.as_dict())
+                continue
+            for line in console.lines(envelope):
+                click.echo(line)
+
+
+def print_stderr_of(job_id: str) -> None:
+    """Copy the raw output of a job's processes to stdout.
+
+    Raises:
+        InvalidInput: this machine has none.
+    """
+    from jobs.errors import InvalidInput
+    from jobs.paths import Workspace
+
+    path = Workspace.current().job_stderr(job_id)
+    try:
+        sys.stdout.buffer.write(path.read_bytes())
+    except FileNotFoundError:
+        raise InvalidInput(f"No process of {job_id} has run on this machine.") from None

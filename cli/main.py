@@ -1,0 +1,125 @@
+"""The ``farense`` command: which commands there are, and what becomes of an error.
+
+A command's module is imported when that command runs, so ``farense --help`` loads Click and nothing
+else.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from jobs.errors import ExitCode, FarenseError
+
+INTERRUPTED = 130
+
+# name -> (where the command is, its short help), in the order a person meets them. A test holds the
+# short helps equal to the commands' own.
+COMMANDS = {
+    "quickstart": ("cli.quickstart:quickstart", "Train a small model now, from nothing."),
+    "enqueue": ("cli.enqueue:enqueue", "Queue a training job."),
+    "status": ("cli.status:status", "Show the jobs, or one of them."),
+    "watch": ("cli.watch:watch", "Watch a job live until it ends."),
+    "logs": ("cli.logs:logs", "Print what a job has said so far."),
+    "cancel": ("cli.control:cancel", "Cancel a job."),
+    "daemon": ("cli.daemon:daemon", "Run the daemon that works through the queue."),
+    "model": ("cli.model:model", "Get and list base models."),
+    "data": ("cli.data:data", "Check training data."),
+    "config": ("cli.config:config", "Show and compare configurations."),
+}
+
+
+class FarenseGroup(click.Group):
+    """The commands in ``COMMANDS``, each loaded when it runs, behind one error boundary."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command; None where there is no such command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(import_module(module), name)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{module}:{name} is not a command")
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that ``args`` name; a name that is not known suggests the nearest."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            raise click.exceptions.NoSuchCommand(name, possibilities=COMMANDS, ctx=ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from the table, importing none."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; whatever goes wrong leaves as one message and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
+        except Exception as error:
+            if ctx.params.get("debug"):
+                import traceback
+
+                traceback.print_exc()
+            ctx.exit(report(error))
+
+
+def report(error: Exception) -> int:
+    """Say on stderr what went wrong and what to do about it; return the exit code."""
+    if isinstance(error, FarenseError):
+        message, hint, code = error.message, error.hint, int(error.exit_code)
+    elif isinstance(error, OSError) and error.filename:
+        message, hint, code = f"{error.filename}: {error.strerror}.", None, ExitCode.FAILED
+    else:
+        message = f"internal error: {type(error).__name__}: {' '.join(str(error).split())}"
+        hint = "This is a fault in farense; `farense --debug ...` shows where."
+        code = ExitCode.FAILED
+    click.echo(f"Error: {message}", err=True)
+    if hint:
+        click.echo(f"Hint: {hint}", err=True)
+    return code
+
+
+@click.group(
+    cls=FarenseGroup,
+    name="farense",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="farense", prog_name="farense")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def farense(debug: bool) -> None:
+    """Queue QLoRA fine-tuning jobs, and read honest numbers in the morning.
+
+    \b
+    Try it on a small model:    farense quickstart
+    Queue the V2 preset:        farense enqueue v2
+    Work through the queue:     farense daemon
+    See how it goes:            farense status
+    """
+
+
+def main() -> None:
+    """Run the command line; the console script."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show an emoji or an accent gets a `?`, not an error.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        farense.main(prog_name="farense")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,36 @@
+"""Options and arguments that several commands share, each declared once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from jobs.config import Preset
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a setting of the preset; may be repeated. Keys are dotted: lora.rank=4",
+)
+
+job_argument = click.argument("job", metavar="JOB")
+optional_job_argument = click.argument("job", metavar="[JOB]", required=False)
+
+
+def preset_from(name: str, overrides: tuple[str, ...] = ()) -> Preset:
+    """Return a preset of the workspace, else of the repository, or a config file.
+
+    Raises:
+        ConfigError: there is none, or it is not valid.
+    """
+    from jobs.config import load_preset
+    from jobs.paths import REPOSITORY, Workspace
+
+    folders = (Workspace.current().configs, REPOSITORY / "configs")
+    return load_preset(name, folders, overrides)

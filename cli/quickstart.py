@@ -1,0 +1,148 @@
+"""``farense quickstart``: the whole way of a job on a fresh machine, small."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.options import preset_from
+from cli.output import note
+
+if TYPE_CHECKING:
+    from daemon.client import FarenseClient
+    from daemon.records import JobRecord
+    from jobs.config import TrainConfig
+    from jobs.paths import Workspace
+
+PRESET = "quickstart"
+MODEL = "smollm2-135m"
+INTERRUPTED = 130
+# Ahead of whatever waits in the queue: a person sits in front of it.
+PRIORITY = 100
+
+
+@click.command(short_help="Train a small model now, from nothing.")
+@click.pass_context
+def quickstart(ctx: click.Context) -> None:
+    """Train a small model on the sample data, through the queue, and watch.
+
+    Downloads the model where it is missing, starts a daemon where none runs, queues the preset
+    `quickstart` like any job, and leaves nothing running that it started. Ctrl-C cancels the job.
+
+    \b
+    Example: farense quickstart
+    """
+    from jobs.models import pull
+    from jobs.paths import Workspace
+
+    workspace = Workspace.current()
+    preset = preset_from(PRESET, sample_data(workspace))
+    pull(MODEL, workspace, report=note)
+    with running_daemon(workspace):
+        from daemon.client import FarenseClient
+
+        with FarenseClient.connect(workspace) as client:
+            record = client.enqueue(preset, priority=PRIORITY)
+            note(f"Queued {record.id}.")
+            code = train(client, record.id)
+    if code == 0:
+        for line in next_steps(workspace, preset.config, record):
+            click.echo(line)
+    ctx.exit(code)
+
+
+def sample_data(workspace: Workspace) -> tuple[str, ...]:
+    """Return the settings that point a workspace without sample data to the repository's."""
+    from jobs.paths import REPOSITORY
+
+    if (workspace.data / "sample").is_dir():
+        return ()
+    folder = REPOSITORY / "data" / "sample"
+    return tuple(
+        f"data.{part}={json.dumps(str(folder / f'{part}.jsonl'))}" for part in ("train", "valid")
+    )
+
+
+@contextmanager
+def running_daemon(workspace: Workspace) -> Iterator[None]:
+    """Provide a daemon; one that is started here is stopped at the end, whatever happens."""
+    from daemon.control import daemon_status, start_daemon, stop_daemon
+
+    # `kill` and a closed terminal end this like Ctrl-C: nothing may stay behind.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    started = not daemon_status(workspace).running
+    if started:
+        start_daemon(workspace)
+    try:
+        yield
+    finally:
+        if started:
+            stop_daemon(workspace)
+
+
+def train(client: FarenseClient, job_id: str) -> int:
+    """Show the job until it ends and return its exit code; an interrupted job is cancelled."""
+    from cli.watch import report_end, show
+
+    try:
+        show(client.follow(job_id))
+    except KeyboardInterrupt:
+        note(f"Cancelling {job_id} ...")
+        client.cancel(job_id)
+        with suppress(KeyboardInterrupt):
+            deque(client.follow(job_id), maxlen=0)
+        return INTERRUPTED
+    except BaseException:
+        client.cancel(job_id)
+        raise
+    return report_end(client.job(job_id))
+
+
+def next_steps(workspace: Workspace, config: TrainConfig, record: JobRecord) -> list[str]:
+    """Return where the adapter is, and the commands that ask both models the same question."""
+    adapters = f"{record.run_dir}/adapters"
+    base = [str(Path(sys.executable).parent / "mlx_lm.generate"), "--model", config.model]
+    question = ["--max-tokens", "60", *prompt_options(sample_question(workspace, config), config)]
+    return [
+        "",
+        "The adapter is in:",
+        f"  {workspace.root / adapters}",
+        "",
+        f"Ask the base model, then the same with the adapter (in {workspace.root}):",
+        f"  {shlex.join([*base, *question])}",
+        f"  {shlex.join([*base, '--adapter-path', adapters, *question])}",
+    ]
+
+
+def sample_question(workspace: Workspace, config: TrainConfig) -> str:
+    """Return the first question of the data the job was validated on."""
+    from jobs.examples import Dialogue, read_examples
+
+    examples = read_examples(workspace.root / (config.data.valid or config.data.train))
+    dialogues = (example for example in examples if isinstance(example, Dialogue))
+    first = next(dialogues, None)
+    return first.context[-1].content if first else "Quem és tu?"
+
+
+def prompt_options(question: str, config: TrainConfig) -> list[str]:
+    r"""Return the options of mlx_lm.generate that put a question as training did.
+
+    mlx_lm.generate reads ``\n`` in a prompt as a new line.
+    """
+    from jobs.examples import Dialogue, Message
+    from jobs.prompts import farense_prompt
+
+    if config.prompt_format == "chat":
+        return ["--prompt", question]
+    text = farense_prompt(Dialogue((Message("user", question),), ""))
+    return ["--ignore-chat-template", "--prompt", text.replace("\n", "\\n")]

@@ -1,0 +1,199 @@
+"""Records as text: the table of ``status``, the details of one job, aligned columns. Pure."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from click import style
+
+from jobs.console import duration
+from jobs.state import FINISHED, State
+
+if TYPE_CHECKING:
+    from daemon.records import JobRecord
+
+GAP = "  "
+NAME_WIDTH = 20
+NONE = "-"
+
+STATE_COLOURS = {
+    State.RUNNING: "cyan",
+    State.COMPLETED: "green",
+    State.EARLY_STOPPED: "green",
+    State.FAILED: "red",
+    State.CANCELLED: "bright_black",
+}
+GAP_COLOURS = {"EXCELENTE": "green", "BOM": "green", "MODERADO": "yellow", "CRÍTICO": "red"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the status table.
+
+    Attributes:
+        rank: columns of the highest rank give way first on a narrow terminal; 0 never does.
+    """
+
+    heading: str
+    cell: Callable[[JobRecord], str]
+    rank: int
+    right: bool = False
+    colour: Callable[[JobRecord], str | None] = lambda record: None
+
+
+COLUMNS = (
+    Column("JOB", lambda record: record.id, 0),
+    Column("PRESET", lambda record: _preset(record), 6),
+    Column(
+        "STATE", lambda record: str(record.state), 0, colour=lambda r: STATE_COLOURS.get(r.state)
+    ),
+    Column("STEP", lambda record: _steps(record), 1, right=True),
+    Column("LOSS", lambda record: number(record.loss), 5, right=True),
+    Column("VAL LOSS", lambda record: number(record.val_loss), 3, right=True),
+    Column(
+        "GAP", lambda record: _gap(record), 2, colour=lambda r: GAP_COLOURS.get(r.gap_status or "")
+    ),
+    Column("SPEED", lambda record: _speed(record), 7, right=True),
+    Column("LEFT", lambda record: _left(record), 4, right=True),
+)
+
+
+def status_table(
+    records: Sequence[JobRecord], width: int | None = None, colour: bool = False
+) -> list[str]:
+    """Return the table of some jobs, one line each below a heading.
+
+    Args:
+        records: in the order in which they are to stand.
+        width: of the terminal in columns; None sets no limit. Columns give way until the table
+            fits; an id and a state are always whole.
+        colour: whether states and gaps are coloured (ANSI).
+    """
+    columns = list(COLUMNS)
+    while True:
+        rows = [[column.cell(record) for column in columns] for record in records]
+        headings = [column.heading for column in columns]
+        widths = column_widths([headings, *rows])
+        needed = sum(widths) + len(GAP) * (len(widths) - 1)
+        last = max(columns, key=lambda column: column.rank)
+        if width is None or needed <= width or last.rank == 0:
+            break
+        columns.remove(last)
+    right = [column.right for column in columns]
+    lines = [aligned(headings, widths, right)]
+    for record, row in zip(records, rows, strict=True):
+        colours = [column.colour(record) if colour else None for column in columns]
+        lines.append(aligned(row, widths, right, colours))
+    return lines
+
+
+def job_details(record: JobRecord) -> list[str]:
+    """Return everything there is to say about one job, a line each."""
+    epoch = f" (epoch {record.epoch} of {record.num_epochs})" if record.epoch else ""
+    best = "" if record.best_val_loss is None else f" (best {number(record.best_val_loss)})"
+    rows = {
+        "Job": record.id,
+        "Name": record.name,
+        "Preset": record.preset,
+        "State": str(record.state) + (", cancel requested" if _cancelling(record) else ""),
+        "Reason": record.reason,
+        "Attempt": str(record.attempt) if record.attempt else None,
+        "Priority": str(record.priority) if record.priority else None,
+        "Step": _steps(record) + epoch,
+        "Loss": number(record.loss),
+        "Val loss": number(record.val_loss) + best,
+        "Gap": _gap(record),
+        "Speed": _speed(record),
+        "Time left": _left(record),
+        "Queued": record.created_at,
+        "Started": record.started_at,
+        "Finished": record.finished_at,
+        "Worker": record.worker if record.state is State.RUNNING else None,
+        "Run directory": record.run_dir,
+    }
+    return [
+        f"{name:<15}{value}".replace("\n", "\n" + " " * 15)
+        for name, value in rows.items()
+        if value not in (None, NONE, "")
+    ]
+
+
+def column_widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return the width of each column, in terminal cells."""
+    return [max(display_width(cell) for cell in column) for column in zip(*rows, strict=True)]
+
+
+def aligned(
+    cells: Sequence[str],
+    widths: Sequence[int],
+    right: Sequence[bool] | None = None,
+    colours: Sequence[str | None] | None = None,
+) -> str:
+    """Return one line of cells padded to ``widths``; colour is added after padding."""
+    parts = []
+    for index, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+        padding = " " * (width - display_width(cell))
+        colour = colours[index] if colours else None
+        text = style(cell, fg=colour) if colour else cell
+        parts.append(padding + text if right and right[index] else text + padding)
+    return GAP.join(parts).rstrip()
+
+
+def display_width(text: str) -> int:
+    """Return the terminal cells that ``text`` takes: wide characters two, combining marks none."""
+    return sum(
+        0
+        if unicodedata.combining(character) or unicodedata.category(character) == "Cf"
+        else 2
+        if unicodedata.east_asian_width(character) in "WF"
+        else 1
+        for character in text
+    )
+
+
+def shortened(text: str, width: int) -> str:
+    """Return ``text`` cut to ``width`` terminal cells, ending in ``…`` where it was cut."""
+    if display_width(text) <= width:
+        return text
+    while display_width(text) > width - 1:
+        text = text[:-1]
+    return f"{text}…"
+
+
+def number(value: float | None) -> str:
+    """Return a loss with four decimals, ``-`` where there is none."""
+    return NONE if value is None else f"{value:.4f}"
+
+
+def _preset(record: JobRecord) -> str:
+    name = "".join(c if c.isprintable() else "?" for c in record.name or "")
+    return shortened(f"{record.preset} ({name})" if name else record.preset, NAME_WIDTH)
+
+
+def _steps(record: JobRecord) -> str:
+    return f"{record.step}/{record.total_steps}" if record.total_steps else str(record.step)
+
+
+def _gap(record: JobRecord) -> str:
+    if record.overfitting_gap is None:
+        return NONE
+    return f"{record.overfitting_gap:.3f} {record.gap_status or ''}".rstrip()
+
+
+def _speed(record: JobRecord) -> str:
+    if record.state is not State.RUNNING or not record.steps_per_second:
+        return NONE
+    return f"{record.steps_per_second:.3g}/s"
+
+
+def _left(record: JobRecord) -> str:
+    if record.state is not State.RUNNING or record.eta_seconds is None:
+        return NONE
+    return duration(record.eta_seconds)
+
+
+def _cancelling(record: JobRecord) -> bool:
+    return record.cancel_requested and record.state not in FINISHED

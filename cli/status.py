@@ -1,0 +1,44 @@
+"""``farense status``: the jobs at a glance, or one of them in full."""
+
+from __future__ import annotations
+
+import click
+
+from cli.options import json_option, optional_job_argument
+from cli.output import note, print_json, terminal_width, wants_colour, warn
+
+
+@click.command(short_help="Show the jobs, or one of them.")
+@optional_job_argument
+@click.option("--all", "show_all", is_flag=True, help="Every job, not just the newest 20.")
+@json_option
+def status(job: str | None, show_all: bool, as_json: bool) -> None:
+    """Show the 20 newest jobs and all unfinished ones, or everything about one.
+
+    JOB is an id, a unique part of one, or `latest`. Starts nothing: without Redis the answer comes
+    from the files of the workspace.
+
+    \b
+    Example: farense status latest
+    """
+    from cli.render import job_details, status_table
+    from daemon.client import open_reader
+
+    reader, warning = open_reader()
+    with reader:
+        if warning:
+            warn(warning)
+        if job is not None:
+            record = reader.job(job)
+            if as_json:
+                print_json(record.as_dict())
+            else:
+                click.echo("\n".join(job_details(record)))
+            return
+        records = reader.jobs(all=show_all)
+    if as_json:
+        print_json([record.as_dict() for record in records])
+    elif records:
+        click.echo("\n".join(status_table(records, terminal_width(), wants_colour())))
+    else:
+        note("There are no jobs yet. Queue one: farense enqueue v2")

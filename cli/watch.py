@@ -1,0 +1,126 @@
+"""``farense watch``: one job, live, until it ends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import click
+
+from cli.options import json_option, optional_job_argument
+from cli.output import note, print_json_line, warn
+
+if TYPE_CHECKING:
+    from daemon.records import JobRecord
+    from jobs.events import Envelope
+
+INTERRUPTED = 130
+
+
+class Reader(Protocol):
+    """What watching needs of a client."""
+
+    def job(self, argument: str) -> JobRecord:
+        """Return a job."""
+
+    def follow(self, job_id: str, *, follow: bool = True) -> Iterator[Envelope]:
+        """Yield the events of a job until it ends."""
+
+
+@click.command(short_help="Watch a job live until it ends.")
+@optional_job_argument
+@json_option
+@click.pass_context
+def watch(ctx: click.Context, job: str | None, as_json: bool) -> None:
+    """Watch a job until it ends: what it says, and below it a progress bar.
+
+    JOB is an id, a unique part of one, or `latest`; without it the running job, else the newest
+    unfinished one, else the newest. Ctrl-C stops watching; the job goes on. Exits with 0 where the
+    job came to a good end and with 1 where it failed or was cancelled.
+
+    \b
+    Example: farense watch latest
+    """
+    from daemon.client import open_reader
+
+    reader, warning = open_reader()
+    with reader:
+        if warning:
+            warn(warning)
+        record = reader.job(job) if job else default_job(reader.jobs()) or reader.job("latest")
+        warn_without_daemon(record)
+        ctx.exit(watch_job(reader, record.id, as_json=as_json))
+
+
+def watch_job(reader: Reader, job_id: str, *, as_json: bool = False) -> int:
+    """Show a job until it ends, or until Ctrl-C; return the exit code that tells how."""
+    try:
+        show(reader.follow(job_id), as_json=as_json)
+    except KeyboardInterrupt:
+        note(f"Stopped watching; {job_id} goes on. Look again: farense watch {job_id}")
+        return INTERRUPTED
+    return report_end(reader.job(job_id))
+
+
+def report_end(record: JobRecord) -> int:
+    """Say how a job ended where its own last words do not; return the exit code that tells so."""
+    from jobs.errors import ExitCode
+    from jobs.state import State
+
+    if record.state in (State.COMPLETED, State.EARLY_STOPPED):
+        return ExitCode.OK
+    note(f"{record.id} is {record.state}" + (f": {record.reason}" if record.reason else "."))
+    return ExitCode.FAILED
+
+
+def show(events: Iterable[Envelope], *, as_json: bool = False) -> None:
+    """Print events as they come: JSON lines, a live view on a terminal, else plain lines."""
+    from jobs.console import Console
+
+    if as_json:
+        for envelope in events:
+            print_json_line(envelope.as_dict())
+        return
+    if sys.stdout.isatty():
+        from cli.live import LiveView
+
+        with LiveView() as view:
+            for envelope in events:
+                view.add(envelope)
+        return
+    console = Console()
+    for envelope in events:
+        for line in console.lines(envelope):
+            click.echo(line)
+
+
+def default_job(records: Sequence[JobRecord]) -> JobRecord | None:
+    """Return the job meant where none is named: a running one, else the newest unfinished, else the
+    newest; None where there are none.
+
+    Args:
+        records: newest first.
+    """
+    from jobs.state import FINISHED, State
+
+    running = [record for record in records if record.state is State.RUNNING]
+    unfinished = [record for record in records if record.state not in FINISHED]
+    return next(iter([*running, *unfinished, *records]), None)
+
+
+def warn_without_daemon(record: JobRecord) -> None:
+    """Warn where a job waits and no daemon of this workspace is there to run it.
+
+    With a shared Redis the daemon may be on another machine: nothing is said then.
+    """
+    from daemon.control import daemon_status
+    from daemon.settings import Settings
+    from jobs.paths import Workspace
+    from jobs.state import FINISHED, State
+
+    if record.state in FINISHED or record.state is State.RUNNING:
+        return
+    if Settings.from_environment().redis_url or daemon_status(Workspace.current()).running:
+        return
+    warn("no daemon is running to do the work; start one: farense daemon")

@@ -1,0 +1,26 @@
+"""``python -P -m daemon``: the daemon of ``$FARENSE_HOME``, in the foreground.
+
+Nothing of the queue is defined here: Huey knows a task by its module, and this one is ``__main__``.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from daemon.control import run_daemon
+from jobs.errors import FarenseError
+from jobs.paths import Workspace
+
+
+def main() -> int:
+    """Run the daemon; return its exit code."""
+    try:
+        run_daemon(Workspace.current())
+    except FarenseError as error:
+        sys.stderr.write(f"{error.message}\n{error.hint or ''}\n")
+        return int(error.exit_code)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Where the queue lives: the one place that builds clients of Redis and Huey.
+
+With ``FARENSE_REDIS_URL`` it is a shared Redis, which farense neither starts nor stops; without,
+the workspace's own server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from redis import ConnectionPool, Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError
+from redis.retry import Retry
+
+from daemon.server import START_SECONDS, EmbeddedServer
+from daemon.settings import Settings, redacted
+from daemon.store import JobStore
+from daemon.unix_socket import LongPathConnection, socket_pool
+from jobs.errors import ConfigError, QueueUnreachable
+from jobs.paths import Workspace
+
+if TYPE_CHECKING:
+    from daemon.job_queue import JobQueue
+
+# Huey blocks for a second while it waits for a message; a reply may take this long on top.
+SOCKET_TIMEOUT = 5.0
+
+
+class Broker:
+    """The connection to the queue of a workspace.
+
+    Attributes:
+        server: the embedded server; None with a shared Redis.
+        address: where the queue is, for people; without a password.
+
+    Raises:
+        ConfigError: the URL of the shared Redis is not one.
+    """
+
+    def __init__(self, workspace: Workspace, settings: Settings) -> None:
+        url = settings.redis_url
+        self.server = None if url else EmbeddedServer(workspace)
+        self.address = redacted(url) if url else str(EmbeddedServer(workspace).socket)
+        self.pool = _pool_of(url) if url else socket_pool(Path(self.address), SOCKET_TIMEOUT)
+        self.redis = Redis(connection_pool=self.pool)
+        self.store = JobStore(self.redis)
+        self._queue: JobQueue | None = None
+
+    def check(self) -> None:
+        """Return where the server answers.
+
+        Raises:
+            QueueUnreachable: it does not.
+        """
+        try:
+            self.redis.ping()
+        except AuthenticationError as error:
+            raise QueueUnreachable(
+                f"Redis at {self.address} refuses the user or password.",
+                "Check FARENSE_REDIS_URL (redis://user:password@host:port/0).",
+            ) from error
+        except (RedisError, OSError) as error:
+            raise self.unreachable(error) from error
+
+    def ensure(self, limit: float = START_SECONDS) -> None:
+        """Start the embedded server where it does not run, and check that the server answers.
+
+        Raises:
+            QueueUnreachable: it does not, within ``limit`` seconds.
+        """
+        if self.server is not None:
+            self.server.ensure(limit)
+        self.check()
+
+    def unreachable(self, error: Exception) -> QueueUnreachable:
+        """Return what to tell a person whose command met ``error`` while talking to the server."""
+        if self.server is not None:
+            return QueueUnreachable(
+                f"The queue of this workspace does not answer on {self.address}: {error}",
+                "Start the daemon: farense daemon",
+            )
+        return QueueUnreachable(
+            f"Redis at {self.address} does not answer: {error}",
+            "Check FARENSE_REDIS_URL and that the server runs; "
+            "without FARENSE_REDIS_URL the workspace's own server is used.",
+        )
+
+    def queue(self, run: Callable[[str], None] | None = None) -> JobQueue:
+        """Return the queue; a daemon says what ``run`` does with a job id."""
+        from daemon.job_queue import JobQueue  # noqa: PLC0415 - readers need no Huey
+
+        if run is not None:
+            self._queue = JobQueue(self.pool, run, self.store.set_aside)
+        elif self._queue is None:
+            self._queue = JobQueue(self.pool)
+        return self._queue
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.pool.disconnect()
+
+
+def _pool_of(url: str) -> ConnectionPool:
+    """Return connections that try once: by default redis-py takes 4 s to give up a dead server."""
+    options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "driver_info": None}
+    if url.startswith("unix:"):
+        options["connection_class"] = LongPathConnection
+    try:
+        return ConnectionPool.from_url(
+            url,
+            socket_timeout=SOCKET_TIMEOUT,
+            socket_connect_timeout=SOCKET_TIMEOUT,
+            **options,
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        # Neither the URL nor the library's message is shown: both may hold the password.
+        raise ConfigError(
+            f"FARENSE_REDIS_URL ({redacted(url)}) is not the URL of a Redis server.",
+            "Expected redis://[user:password@]host:port/0, rediss://... or unix:///path/to/socket.",
+        ) from error

@@ -1,0 +1,92 @@
+"""Reading jobs from the files alone, for when Redis is away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from daemon.joblog import LogReader
+from daemon.records import JobRecord
+from daemon.run_files import job_ids, record_from_files, state_of
+from jobs.errors import UnknownJob
+from jobs.events import Envelope
+from jobs.paths import Workspace
+from jobs.state import FINISHED
+
+NEWEST = 20
+FOLLOW_SECONDS = 0.2
+
+
+class FileClient:
+    """The read methods of :class:`daemon.client.FarenseClient`, over run directories and logs."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+
+    def jobs(self, *, all: bool = False) -> list[JobRecord]:
+        """Return the 20 newest jobs and all unfinished ones, newest first; or all of them."""
+        ids = job_ids(self.workspace)
+        shown = ids if all else [*ids[:NEWEST], *filter(self._unfinished, ids[NEWEST:])]
+        return [record for job_id in shown if (record := self._record(job_id))]
+
+    def job(self, argument: str) -> JobRecord:
+        """Return the job that an id, a unique part of one, or ``latest`` names.
+
+        Raises:
+            UnknownJob: it names none, or several.
+        """
+        ids = job_ids(self.workspace)
+        link = self.workspace.runs / "latest"
+        if argument == "latest" and link.is_symlink() and link.readlink().name in ids:
+            # Of two jobs of one second, the ids do not tell which came later.
+            argument = link.readlink().name
+        job_id = matching(argument, ids)
+        record = self._record(job_id)
+        if record is None:
+            raise UnknownJob(f"The run directory of {job_id} is damaged: it was never queued.")
+        return record
+
+    def follow(self, job_id: str, *, follow: bool = True) -> Iterator[Envelope]:
+        """Yield the events of a job so far; with ``follow``, go on until the job has ended."""
+        reader = LogReader(self.workspace.job_log(job_id))
+        while True:
+            # Looked at first: what was written before the end is then still read.
+            ended = not follow or not self._unfinished(job_id)
+            while lines := reader.read():
+                yield from lines.events
+            if ended:
+                return
+            time.sleep(FOLLOW_SECONDS)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def __enter__(self) -> FileClient:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _record(self, job_id: str) -> JobRecord | None:
+        return record_from_files(self.workspace, job_id)
+
+    def _unfinished(self, job_id: str) -> bool:
+        state = state_of(self.workspace, job_id)
+        return state is not None and state.state not in FINISHED
+
+
+def matching(argument: str, ids: list[str]) -> str:
+    """Return the id that ``argument`` names among ``ids``, newest first.
+
+    Raises:
+        UnknownJob: it names none, or several.
+    """
+    if argument == "latest" and ids:
+        return ids[0]
+    found = [argument] if argument in ids else [job_id for job_id in ids if argument in job_id]
+    if len(found) == 1 and argument:
+        return found[0]
+    if not found:
+        raise UnknownJob(f"There is no job {argument!r}.", "`farense status --all` lists all jobs.")
+    shown = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+    raise UnknownJob(f"{argument!r} names {len(found)} jobs: {shown}", "Give more of the id.")

@@ -1,0 +1,99 @@
+"""The queue: Huey over Redis, carrying job ids.
+
+A message only says "look at job X"; the record's compare-and-set gives the right to run it. So a
+message may be lost, doubled or stale, and nothing breaks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import orjson
+from huey import PriorityRedisHuey
+from huey.exceptions import HueyException
+from redis import ConnectionPool
+
+from daemon import keys
+from daemon.serializer import JsonSerializer
+
+log = logging.getLogger(__name__)
+
+# A job that was under way goes before fresh ones of its priority.
+RESUMED = 0.5
+# How long a worker waits for a message before it looks whether it should stop.
+WAIT_SECONDS = 0.5
+
+
+def _no_worker(job_id: str) -> None:
+    raise HueyException(f"job {job_id} was taken from the queue by a client")
+
+
+class JobQueue(PriorityRedisHuey):  # type: ignore[misc]  # huey publishes no types
+    """Huey with one task, ``run_job``.
+
+    A task is known by its module and name. This module is never the main one of a process, so that
+    name is the same in clients and daemons.
+
+    Args:
+        pool: connections to the server.
+        run: what a worker does with a job id; clients leave it out.
+        set_aside: what is done with a message that cannot be read.
+    """
+
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        run: Callable[[str], None] = _no_worker,
+        set_aside: Callable[[bytes], None] | None = None,
+    ) -> None:
+        super().__init__(
+            keys.QUEUE,
+            results=False,
+            serializer=JsonSerializer(),
+            connection_pool=pool,
+            read_timeout=WAIT_SECONDS,
+        )
+        self._set_aside = set_aside
+
+        @self.task(name="run_job")  # type: ignore[untyped-decorator]  # huey publishes no types
+        def run_job(job_id: str) -> None:
+            run(job_id)
+
+        self._run_job = run_job
+
+    def push(self, job_id: str, priority: int = 0, *, resumed: bool = False) -> None:
+        """Put a message for a job on the queue; higher priorities come first."""
+        level = priority + (RESUMED if resumed else 0)
+        self.enqueue(self._run_job.s(job_id, priority=level))
+
+    def job_ids(self) -> set[str]:
+        """Return the jobs that messages on the queue point to."""
+        tasks = [self._task(data, keep=False) for data in self.storage.enqueued_items()]
+        return {task.args[0] for task in tasks if task is not None and task.args}
+
+    def dequeue(self) -> Any:
+        """Return the next task, or None after half a second without any.
+
+        A message that cannot be read is set aside at once. Huey would log a traceback and sleep,
+        longer with each: thirty bad messages held a good one for over a minute.
+        """
+        data = self.storage.dequeue()
+        return None if data is None else self._task(data)
+
+    def read_schedule(self, timestamp: datetime | None = None) -> list[Any]:
+        """Return the tasks whose time has come, as Huey does; unreadable ones are set aside."""
+        due = self.storage.read_schedule(timestamp or self._get_timestamp())
+        return [task for data in due if (task := self._task(data)) is not None]
+
+    def _task(self, data: bytes, *, keep: bool = True) -> Any:
+        try:
+            return self.deserialize_task(data)
+        except (ValueError, HueyException, orjson.JSONDecodeError) as error:
+            if keep:
+                log.warning("a message that cannot be read was set aside: %s", error)
+                if self._set_aside is not None:
+                    self._set_aside(data)
+        return None

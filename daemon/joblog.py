@@ -1,0 +1,96 @@
+"""Reading a job's log while its child writes it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.events import Envelope, parse_event
+
+CHUNK = 262_144
+# A line longer than this is no event; it is passed over rather than kept in memory.
+MAX_LINE = 4_194_304
+
+
+@dataclass(frozen=True)
+class LogLines:
+    """Whole lines of a log, and the offsets in bytes at which they start and end."""
+
+    lines: list[bytes]
+    start: int
+    end: int
+
+    @property
+    def events(self) -> list[Envelope]:
+        """The events in the lines; a line that holds none is passed over."""
+        return [found for line in self.lines if (found := parse_event(line)) is not None]
+
+
+class LogReader:
+    """Reads whole lines as they are appended; a line without its end is left for later.
+
+    Args:
+        path: the log; it need not exist yet.
+        offset: where to begin, in bytes.
+    """
+
+    def __init__(self, path: Path, offset: int = 0) -> None:
+        self.path = path
+        self.offset = offset
+
+    def read(self, size: int = CHUNK) -> LogLines | None:
+        """Return the next lines, about ``size`` bytes, or None where there is nothing new."""
+        start = self.offset
+        data = self._peek(size)
+        while b"\n" not in data and size <= len(data) <= MAX_LINE:
+            size *= 2
+            data = self._peek(size)
+        whole = data[: data.rfind(b"\n") + 1] if len(data) <= MAX_LINE else data
+        if not whole:
+            return None
+        self.offset += len(whole)
+        return LogLines([line for line in whole.split(b"\n") if line.strip()], start, self.offset)
+
+    def _peek(self, size: int) -> bytes:
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                return file.read(size)
+        except FileNotFoundError:
+            return b""
+
+
+def events_at_end(path: Path, size: int = 65_536) -> list[Envelope]:
+    """Return the events in the last ``size`` bytes of a log; an empty list where there is none."""
+    if not path.exists():
+        return []
+    lines = LogReader(path, max(0, path.stat().st_size - size)).read(2 * size)
+    return lines.events if lines else []
+
+
+def end_torn_line(path: Path) -> None:
+    """Close the line that a killed child left open, so that the next one starts on its own.
+
+    Only for the time when no child writes.
+    """
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    with path.open("rb+") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")
+
+
+def last_lines(path: Path, offset: int = 0, limit: int = 600) -> str:
+    """Return the end of a text file, printable, in one line of at most ``limit`` characters."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(offset, size - 4 * limit))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    clean = "".join(c if c.isprintable() else " " for c in " | ".join(lines[-4:]))
+    return clean[-limit:]

@@ -1,0 +1,62 @@
+"""What an event changes on the record of its job."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from daemon.records import JobRecord
+from jobs.events import (
+    BestModel,
+    Envelope,
+    Event,
+    Finished,
+    Progress,
+    Started,
+    TrainMetrics,
+    Validation,
+)
+
+
+def changes(envelope: Envelope) -> dict[str, Any]:
+    """Return the fields of a record that ``envelope`` sets, with their new values."""
+    found = _changes(envelope.event)
+    return {**found, "updated_at": envelope.time} if found else {}
+
+
+def advanced(record: JobRecord, envelope: Envelope) -> JobRecord:
+    """Return the record after ``envelope``."""
+    return replace(record, **changes(envelope))
+
+
+def _changes(event: Event) -> dict[str, Any]:
+    match event:
+        case Started():
+            return {
+                "pid": event.pid,
+                "num_epochs": event.num_epochs,
+                "total_steps": event.total_steps,
+                "step": event.resumed_step,
+            }
+        case Progress():
+            return {
+                "step": event.step,
+                "total_steps": event.total_steps,
+                "epoch": event.epoch,
+                "steps_per_second": event.steps_per_second,
+                "eta_seconds": event.eta_seconds,
+            }
+        case TrainMetrics():
+            row = {"step": event.step, "epoch": event.epoch}
+            return row if event.loss is None else {**row, "loss": event.loss}
+        case Validation():
+            return {
+                "val_loss": event.val_loss,
+                "overfitting_gap": event.overfitting_gap,
+                "gap_status": event.gap_status,
+            }
+        case BestModel():
+            return {"best_val_loss": event.val_loss}
+        case Finished():
+            return {"step": event.step, "best_val_loss": event.best_val_loss, "eta_seconds": None}
+    return {}

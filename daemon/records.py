@@ -1,0 +1,130 @@
+"""The record of a job: what Redis knows of it, and what ``farense status`` shows.
+
+A record is an index entry. The truth is in the run directory, and a lost record is made again from
+it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import orjson
+
+from jobs.files import plain
+from jobs.order import Order
+from jobs.state import FINISHED, JobState, State
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """A job and where it stands. Losses are nats per token; times are ISO 8601 in UTC.
+
+    Attributes:
+        run_dir: relative to the workspace.
+        attempt: executions so far; 0 before the first.
+        epoch: from 1.
+        loss: of the last logged training row.
+        val_loss: of the last validation, the baseline before training included.
+        worker: ``host:pid`` of the daemon that holds the claim.
+        pid: of the training child.
+        reason: why the job is where it is, for a person.
+    """
+
+    id: str
+    preset: str
+    state: State
+    run_dir: str
+    kind: str = "train"
+    name: str | None = None
+    attempt: int = 0
+    priority: int = 0
+    created_at: str = ""
+    started_at: str | None = None
+    finished_at: str | None = None
+    updated_at: str | None = None
+    epoch: int | None = None
+    num_epochs: int | None = None
+    step: int = 0
+    total_steps: int | None = None
+    loss: float | None = None
+    val_loss: float | None = None
+    best_val_loss: float | None = None
+    overfitting_gap: float | None = None
+    gap_status: str | None = None
+    steps_per_second: float | None = None
+    eta_seconds: float | None = None
+    worker: str | None = None
+    pid: int | None = None
+    cancel_requested: bool = False
+    reason: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the job has ended, well or not."""
+        return self.state in FINISHED
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as JSON-ready values under the same names."""
+        return {name: plain(value) for name, value in asdict(self).items()}
+
+    def follows(self, state: JobState) -> bool:
+        """Tell whether the record says what ``state.json`` says."""
+        return (self.state, self.attempt) == (state.state, state.attempt)
+
+
+NAMES = frozenset(field.name for field in fields(JobRecord))
+NOT_FINITE = ("NaN", "Infinity", "-Infinity")
+
+
+def record_of(order: Order, state: JobState) -> JobRecord:
+    """Return the record of a job from ``job.json`` and ``state.json``, without its progress."""
+    blank = JobRecord(
+        id=order.id,
+        preset=order.preset,
+        state=state.state,
+        run_dir=f"checkpoints_qlora/{order.id}",
+        kind=order.kind,
+        name=order.name,
+        created_at=order.created_at,
+        num_epochs=order.config.get("num_epochs"),
+        total_steps=order.total_steps,
+    )
+    return replace(blank, **life(state))
+
+
+def life(state: JobState) -> dict[str, Any]:
+    """Return the fields of a record that come from ``state.json``."""
+    return {
+        "state": state.state,
+        "attempt": state.attempt,
+        "priority": state.priority,
+        "reason": state.reason,
+        "updated_at": state.updated_at or None,
+        "finished_at": state.updated_at if state.state in FINISHED else None,
+    }
+
+
+def to_hash(values: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the fields of a record as they stand in Redis: JSON, and empty for "not there"."""
+    return {
+        name: b"" if value is None else orjson.dumps(plain(value)) for name, value in values.items()
+    }
+
+
+def from_hash(values: Mapping[bytes, bytes]) -> JobRecord | None:
+    """Return the record in a Redis hash, or None where it holds none that can be read."""
+    try:
+        known = {
+            name: _number(orjson.loads(value))
+            for key, value in values.items()
+            if (name := key.decode()) in NAMES
+        }
+        return JobRecord(**{**known, "state": State(known["state"])})
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _number(value: Any) -> Any:
+    return float(value) if value in NOT_FINITE else value

@@ -1,0 +1,60 @@
+"""What the run directories and job logs say of the jobs: the truth, read without Redis."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from daemon.joblog import LogReader, events_at_end
+from daemon.progress import advanced
+from daemon.records import JobRecord, record_of
+from jobs.errors import FarenseError
+from jobs.files import read_json
+from jobs.order import read_order
+from jobs.paths import JOB_ID, Workspace
+from jobs.state import JobState, read_state
+
+
+def job_ids(workspace: Workspace) -> list[str]:
+    """Return the ids of the jobs with a run directory, newest first: an id begins with its time."""
+    if not workspace.runs.is_dir():
+        return []
+    names = (path.name for path in workspace.runs.iterdir())
+    return sorted((name for name in names if JOB_ID.fullmatch(name)), reverse=True)
+
+
+def state_of(workspace: Workspace, job_id: str) -> JobState | None:
+    """Return what ``state.json`` says; None where there is none that can be read."""
+    try:
+        return read_state(workspace.run(job_id))
+    except FarenseError:
+        return None
+
+
+def summary_state(workspace: Workspace, job_id: str) -> str | None:
+    """Return ``state`` in ``training_summary.json``; None where there is no such file."""
+    try:
+        return str(read_json(workspace.run(job_id).summary)["state"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def record_from_files(workspace: Workspace, job_id: str) -> JobRecord | None:
+    """Return the record that the files of a job make; None where it was never wholly enqueued."""
+    state = state_of(workspace, job_id)
+    if state is None:
+        return None
+    try:
+        order = read_order(workspace.run(job_id))
+    except FarenseError:
+        return None
+    record = record_of(order, state)
+    log = workspace.job_log(job_id)
+    for envelope in events_at_end(log):
+        record = advanced(record, envelope)
+    # The events bring their own times; when the job's state last changed is in state.json.
+    return replace(record, started_at=_started_at(LogReader(log)))
+
+
+def _started_at(reader: LogReader) -> str | None:
+    lines = reader.read(4096)
+    return lines.events[0].time if lines and lines.events else None

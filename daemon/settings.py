@@ -1,0 +1,86 @@
+"""The daemon's settings: from the environment, or from a program that starts one."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from jobs.errors import ConfigError
+
+URL_SCHEMES = ("redis", "rediss", "unix")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the queue is reached and how jobs are supervised.
+
+    Attributes:
+        redis_url: a shared Redis (``FARENSE_REDIS_URL``); None means the workspace's own server.
+        lease_seconds: how long a claim holds without renewal (``FARENSE_LEASE_SECONDS``).
+        grace_seconds: from SIGTERM to SIGKILL: the time a child has for its checkpoint
+            (``FARENSE_GRACE_SECONDS``).
+        max_attempts: attempts that may be lost (killed, crashed) before a job is given up.
+        poll_seconds: how often a running job is looked at.
+        child: the command of a training child, without its arguments. No environment variable
+            sets it: one that changes what code a daemon runs would be a hole.
+    """
+
+    redis_url: str | None = None
+    lease_seconds: float = 30.0
+    grace_seconds: float = 60.0
+    max_attempts: int = 3
+    poll_seconds: float = 0.2
+    child: tuple[str, ...] = (sys.executable, "-P", "-m", "jobs")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """Return the settings that ``FARENSE_*`` variables make.
+
+        Raises:
+            ConfigError: a variable has a value that is not allowed.
+        """
+        return cls(
+            redis_url=_url(environment.get("FARENSE_REDIS_URL", "").strip()),
+            lease_seconds=_seconds(environment, "FARENSE_LEASE_SECONDS", cls.lease_seconds),
+            grace_seconds=_seconds(environment, "FARENSE_GRACE_SECONDS", cls.grace_seconds),
+        )
+
+
+def redacted(url: str) -> str:
+    """Return ``url`` without user, password and query: fit for a log and a screen."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _url(url: str) -> str | None:
+    if not url:
+        return None
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in URL_SCHEMES and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits:
+        # The value itself is not shown: a mistyped URL may still hold a password.
+        raise ConfigError(
+            "FARENSE_REDIS_URL is not the URL of a Redis server.",
+            "Expected redis://[user:password@]host:port/0, rediss://... or unix:///path/to/socket.",
+        )
+    return url
+
+
+def _seconds(environment: Mapping[str, str], name: str, default: float) -> float:
+    text = environment.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 1 <= value <= 86_400:
+        raise ConfigError(f"{name}={text}: expected seconds, from 1 to 86400.")
+    return value

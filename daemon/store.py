@@ -1,0 +1,262 @@
+"""The records in Redis: a hash for each job, an index by time, the set of the unfinished, events.
+
+Every change of state is a compare-and-set: a script of the server looks whether the job still is in
+the state and attempt that the change was decided for. So of two daemons, or a daemon and a client
+that cancels, one wins, and the other learns it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from enum import IntEnum
+from typing import Any, cast
+
+import orjson
+from redis import Redis
+
+from daemon import keys
+from daemon.joblog import LogLines
+from daemon.records import JobRecord, from_hash, life, to_hash
+from jobs.errors import JobFailed
+from jobs.state import FINISHED, TRANSITIONS, JobState, State
+
+STREAM_LENGTH = 5_000
+STREAM_SECONDS = 7 * 86_400
+DEAD_LETTERS_KEPT = 100
+DEAD_LETTER_BYTES = 4_096
+NEWEST = 20
+
+# KEYS: record, unfinished, index. ARGV: id, score, "1" where finished, then fields and values.
+CREATE = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+local fields = {}
+for i = 4, #ARGV do fields[#fields + 1] = ARGV[i] end
+redis.call('HSET', KEYS[1], unpack(fields))
+redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
+if ARGV[3] ~= '1' then redis.call('SADD', KEYS[2], ARGV[1]) end
+return 1
+"""
+
+# KEYS: record, unfinished. ARGV: expected state, expected attempt, id, "1" where finished after it,
+# then fields and values; an empty value removes the field.
+WRITE = """
+local found = redis.call('HMGET', KEYS[1], 'state', 'attempt')
+if not found[1] then return -1 end
+if found[1] ~= ARGV[1] or found[2] ~= ARGV[2] then return 0 end
+for i = 5, #ARGV, 2 do
+  if ARGV[i + 1] == '' then
+    redis.call('HDEL', KEYS[1], ARGV[i])
+  else
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+  end
+end
+if ARGV[4] == '1' then
+  redis.call('SREM', KEYS[2], ARGV[3])
+else
+  redis.call('SADD', KEYS[2], ARGV[3])
+end
+return 1
+"""
+
+# KEYS: record, stream. ARGV: attempt, offset at which the lines start, offset at which they end,
+# longest stream, number of lines, the lines, then fields and values of the record.
+EVENTS = """
+local found = redis.call('HMGET', KEYS[1], 'attempt', 'log_offset')
+if not found[1] then return -1 end
+if found[1] ~= ARGV[1] then return 0 end
+if (found[2] or '0') ~= ARGV[2] then return 2 end
+local first = 6 + ARGV[5]
+for i = 6, first - 1 do
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'event', ARGV[i])
+end
+for i = first, #ARGV, 2 do
+  if ARGV[i + 1] == '' then
+    redis.call('HDEL', KEYS[1], ARGV[i])
+  else
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+  end
+end
+redis.call('HSET', KEYS[1], 'log_offset', ARGV[3])
+return 1
+"""
+
+# KEYS: record. ARGV: expected attempt, lease in seconds. By the server's clock, which all share.
+LEASE = """
+local found = redis.call('HMGET', KEYS[1], 'state', 'attempt')
+if not found[1] then return -1 end
+if found[1] ~= '"running"' or found[2] ~= ARGV[1] then return 0 end
+local now = redis.call('TIME')
+redis.call('HSET', KEYS[1], 'lease_until', now[1] + ARGV[2])
+return 1
+"""
+
+
+class Written(IntEnum):
+    """What became of a compare-and-set."""
+
+    MISSING = -1
+    REFUSED = 0
+    DONE = 1
+    MOVED = 2
+    """The log has been carried over up to another place than the one these lines start at."""
+
+
+class JobStore:
+    """The records and events of all jobs.
+
+    Every method raises :class:`redis.exceptions.RedisError` where the server is away.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+        self._create = redis.register_script(CREATE)
+        self._write = redis.register_script(WRITE)
+        self._events = redis.register_script(EVENTS)
+        self._lease = redis.register_script(LEASE)
+
+    def create(self, record: JobRecord) -> bool:
+        """Store a new record; False, and nothing changed, where the id exists."""
+        score = datetime.fromisoformat(record.created_at).timestamp() if record.created_at else 0
+        values = {name: value for name, value in to_hash(record.as_dict()).items() if value}
+        created = self._create(
+            keys=[keys.job(record.id), keys.UNFINISHED, keys.JOBS],
+            args=[record.id, score, _flag(record.state), *_flat(values)],
+        )
+        return bool(created)
+
+    def restore(self, record: JobRecord) -> None:
+        """Store a record in place of one that is lost or cannot be read; its stream begins anew."""
+        self.redis.delete(keys.job(record.id), keys.events(record.id))
+        self.create(record)
+
+    def get(self, job_id: str) -> JobRecord | None:
+        """Return a record; None where there is none that can be read."""
+        return from_hash(cast(dict[bytes, bytes], self.redis.hgetall(keys.job(job_id))))
+
+    def get_many(self, job_ids: Iterable[str]) -> list[JobRecord]:
+        """Return the records that exist, in the order asked for, in one exchange."""
+        pipeline = self.redis.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipeline.hgetall(keys.job(job_id))
+        return [record for found in pipeline.execute() if (record := from_hash(found))]
+
+    def ids(self) -> list[str]:
+        """Return the ids of all jobs, newest first."""
+        return _texts(self.redis.zrevrange(keys.JOBS, 0, -1))
+
+    def unfinished(self) -> set[str]:
+        """Return the ids of the jobs that have not ended."""
+        return set(_texts(cast(Iterable[bytes], self.redis.smembers(keys.UNFINISHED))))
+
+    def current(self, newest: int = NEWEST) -> list[JobRecord]:
+        """Return the ``newest`` jobs and all unfinished ones, newest first."""
+        pipeline = self.redis.pipeline(transaction=False)
+        pipeline.zrevrange(keys.JOBS, 0, newest - 1)
+        pipeline.smembers(keys.UNFINISHED)
+        recent, unfinished = pipeline.execute()
+        records = self.get_many(set(_texts(recent)) | set(_texts(unfinished)))
+        return sorted(records, key=lambda record: (record.created_at, record.id), reverse=True)
+
+    def transition(self, job_id: str, old: JobState, new: JobState, **fields: Any) -> Written:
+        """Move a job from ``old`` to ``new``, if it still is in state and attempt of ``old``.
+
+        Raises:
+            JobFailed: the transition table does not allow it.
+        """
+        if new.state not in TRANSITIONS[old.state]:
+            raise JobFailed(f"A job that is {old.state} cannot become {new.state}.")
+        return self._put(job_id, old, {**life(new), **fields})
+
+    def correct(self, record: JobRecord, state: JobState, **fields: Any) -> Written:
+        """Make a record say what ``state.json`` says, whatever it said when it was read."""
+        return self._put(record.id, record, {**life(state), **fields})
+
+    def update(self, job_id: str, attempt: int, values: Mapping[str, Any]) -> Written:
+        """Set fields of a job that is running in ``attempt``."""
+        return self._put(job_id, JobState(State.RUNNING, attempt), values)
+
+    def record_events(
+        self, job_id: str, attempt: int, lines: LogLines, values: Mapping[str, Any]
+    ) -> Written:
+        """Append log lines to the job's stream, with what they change on the record, as one.
+
+        The record keeps how far the log has been carried over, so nothing is appended twice or left
+        out, whoever dies in between. The state does not matter: what an attempt said last may
+        arrive after its end.
+        """
+        numbers = [attempt, lines.start, lines.end, STREAM_LENGTH, len(lines.lines)]
+        reply = self._events(
+            keys=[keys.job(job_id), keys.events(job_id)],
+            args=[*numbers, *lines.lines, *_flat(to_hash(values))],
+        )
+        return Written(cast(int, reply))
+
+    def log_offset(self, job_id: str) -> int:
+        """Return how much of the job's log is in its stream, in bytes."""
+        return int(orjson.loads(_bytes(self.redis.hget(keys.job(job_id), "log_offset")) or b"0"))
+
+    def events_after(self, job_id: str, last: str, block_ms: int | None) -> list[tuple[str, bytes]]:
+        """Return (position, log line) pairs of the stream after position ``last`` ("0": all)."""
+        streams: dict[Any, Any] = {keys.events(job_id): last}
+        reply = self.redis.xread(streams, count=500, block=block_ms)
+        # A list of pairs in the old protocol, a mapping in the new one.
+        found = reply.items() if isinstance(reply, dict) else cast(list[Any], reply or [])
+        entries = [entry for _, batch in found for entry in _batch(batch)]
+        return [(key.decode(), entry.get(b"event", b"")) for key, entry in entries]
+
+    def expire_events(self, job_id: str) -> None:
+        """Let the stream of a finished job go after a week; its log stays on disk."""
+        self.redis.expire(keys.events(job_id), STREAM_SECONDS)
+
+    def renew_lease(self, job_id: str, attempt: int, seconds: float) -> Written:
+        """Extend the claim on a job that is running in ``attempt``."""
+        return Written(
+            cast(int, self._lease(keys=[keys.job(job_id)], args=[attempt, int(seconds)]))
+        )
+
+    def request_cancel(self, job_id: str, attempt: int) -> Written:
+        """Ask the worker of a running job to cancel it."""
+        return self.update(job_id, attempt, {"cancel_requested": True})
+
+    def set_aside(self, message: bytes) -> None:
+        """Keep a message that cannot be read, for a person; the oldest give way."""
+        pipeline = self.redis.pipeline(transaction=False)
+        pipeline.lpush(keys.DEAD_LETTERS, message[:DEAD_LETTER_BYTES])
+        pipeline.ltrim(keys.DEAD_LETTERS, 0, DEAD_LETTERS_KEPT - 1)
+        pipeline.execute()
+
+    def _put(self, job_id: str, old: JobState | JobRecord, values: Mapping[str, Any]) -> Written:
+        reply = self._write(keys=_keys(job_id), args=_arguments(job_id, old, values))
+        return Written(cast(int, reply))
+
+
+def _keys(job_id: str) -> list[str]:
+    return [keys.job(job_id), keys.UNFINISHED]
+
+
+def _arguments(job_id: str, old: JobState | JobRecord, values: Mapping[str, Any]) -> list[Any]:
+    expected = to_hash({"state": old.state, "attempt": old.attempt})
+    state = values.get("state", old.state)
+    return [*expected.values(), job_id, _flag(state), *_flat(to_hash(values))]
+
+
+def _flag(state: State) -> str:
+    return "1" if state in FINISHED else "0"
+
+
+def _flat(values: Mapping[str, bytes]) -> list[Any]:
+    return [part for pair in values.items() for part in pair]
+
+
+def _batch(batch: Any) -> list[Any]:
+    # The new protocol wraps the entries of a stream once more.
+    return batch[0] if batch and isinstance(batch[0], list) else batch
+
+
+def _texts(values: Any) -> list[str]:
+    return [value.decode() for value in values]
+
+
+def _bytes(value: Any) -> bytes | None:
+    return value if isinstance(value, bytes) else None

@@ -1,0 +1,135 @@
+"""One training child: started, watched, asked to stop, and killed where it does not.
+
+The child is a fresh interpreter in its own process group, never a fork: fork and Metal do not mix,
+and a Metal out-of-memory then kills only it. It has the read end of a pipe whose write end only
+this process holds: when the daemon dies, however it dies, the child sees the end of the pipe,
+writes a checkpoint and exits.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from types import TracebackType
+
+from daemon.private_folder import temporary_folder
+from daemon.settings import Settings
+from jobs.errors import WorkspaceError
+from jobs.paths import Workspace
+
+# What the child need not know: it never talks to Redis, and the URL may hold a password.
+WITHHELD = ("FARENSE_REDIS_URL",)
+
+
+class Child:
+    """A running child; as a context manager it is certain to be gone afterwards.
+
+    Attributes:
+        pid: its process id, which is also its process group.
+        stop_requested: it has been sent SIGTERM.
+        killed: it has been sent SIGKILL.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], pipe: int, grace_seconds: float) -> None:
+        self._process = process
+        self._pipe = pipe
+        self._grace_seconds = grace_seconds
+        self._kill_at: float | None = None
+        self.pid = process.pid
+        self.stop_requested = False
+        self.killed = False
+
+    @classmethod
+    def start(cls, workspace: Workspace, settings: Settings, job_id: str, attempt: int) -> Child:
+        """Start the child of an attempt.
+
+        Raises:
+            WorkspaceError: the process cannot be started.
+        """
+        stderr = workspace.job_stderr(job_id)
+        stderr.parent.mkdir(parents=True, exist_ok=True)
+        ours, theirs = _pipe()
+        arguments = [str(workspace.run(job_id).path), "--attempt", str(attempt)]
+        try:
+            with stderr.open("ab") as output:
+                process = subprocess.Popen(
+                    [*settings.child, *arguments, "--pipe", str(theirs)],
+                    cwd=workspace.root,
+                    env=_environment(workspace),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=(theirs,),
+                    start_new_session=True,
+                )
+        except OSError as error:
+            os.close(ours)
+            raise WorkspaceError(f"The training process cannot be started: {error}") from error
+        finally:
+            os.close(theirs)
+        return cls(process, ours, settings.grace_seconds)
+
+    def wait(self, seconds: float) -> int | None:
+        """Wait for the end; return the exit code (minus a signal's number), or None by ``seconds``.
+
+        A child that was asked to stop and has not within the grace period is killed.
+        """
+        if self._kill_at is not None and time.monotonic() >= self._kill_at:
+            self.kill()
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def stop(self) -> None:
+        """Ask the child to write a checkpoint and exit; asking twice is asking once."""
+        if not self.stop_requested:
+            self.stop_requested = True
+            self._kill_at = time.monotonic() + self._grace_seconds
+            self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill the child and what it has started."""
+        if not self.killed:
+            self.killed = True
+            self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process.poll() is not None:
+            return
+        # macOS answers "not permitted" for a group whose leader has just ended.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._pipe)
+        self.stop()
+        while self.wait(0.2) is None:
+            pass
+
+
+def _pipe() -> tuple[int, int]:
+    """Return the write end, which stays here, and the read end, for the child."""
+    theirs, ours = os.pipe()
+    return ours, theirs
+
+
+def _environment(workspace: Workspace) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in WITHHELD}
+    return {
+        **kept,
+        "FARENSE_HOME": str(workspace.root),
+        "HF_HUB_OFFLINE": "1",
+        "TMPDIR": str(temporary_folder(workspace)),
+    }

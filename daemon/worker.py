@@ -1,0 +1,217 @@
+"""The worker: claim a job, look after its child, record how it ended."""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import time
+from threading import Event
+
+import structlog
+from redis.exceptions import RedisError
+
+from daemon.broker import Broker
+from daemon.joblog import LogReader, end_torn_line, events_at_end, last_lines
+from daemon.lifecycle import Claim, Lifecycle
+from daemon.link import MAX_DELAY, Link
+from daemon.mirror import Mirror
+from daemon.outcome import Ending, Outcome, outcome_of
+from daemon.recovery import Recovery
+from daemon.run_files import state_of, summary_state
+from daemon.settings import Settings
+from daemon.supervisor import Child
+from jobs.errors import FarenseError, WorkspaceError
+from jobs.events import Failed
+from jobs.lock import is_held
+from jobs.paths import Workspace
+from jobs.state import JobState, State
+
+log = structlog.get_logger(__name__)
+
+# How long a child of a daemon that died may take for its last checkpoint.
+LOCK_PATIENCE = 180.0
+RECHECK_SECONDS = 0.5
+
+
+class Worker:
+    """Runs jobs, one at a time.
+
+    Args:
+        stop: set when the daemon is to stop: children write a checkpoint, jobs are queued again.
+        kill: set when it is to stop at once.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        settings: Settings,
+        broker: Broker,
+        link: Link,
+        stop: Event,
+        kill: Event,
+    ) -> None:
+        self.workspace = workspace
+        self.settings = settings
+        self.broker = broker
+        self.link = link
+        self.stop = stop
+        self.kill = kill
+        self.lifecycle = Lifecycle(workspace, broker.store)
+        self.recovery = Recovery(workspace, broker, settings.max_attempts)
+        self._job: str | None = None
+        self._recheck_at = math.inf
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+
+    def mend(self) -> None:
+        """Bring files, records and queue together, where something may have been lost."""
+        if not self.link.lost_something and time.monotonic() < self._recheck_at:
+            return
+        settled = self.link.call(lambda: self.recovery.run(busy_with=self._job))
+        if settled is not None:
+            self.link.lost_something = False
+            self._recheck_at = math.inf if settled else time.monotonic() + RECHECK_SECONDS
+
+    def run(self, job_id: str) -> None:
+        """Look at a job that a message points to, and run it where that is ours to do."""
+        with structlog.contextvars.bound_contextvars(job=job_id):
+            try:
+                claim = self._claim(job_id)
+            except RedisError as error:
+                self.link.lost(error)
+                return
+            except FarenseError as error:
+                log.error("job_not_taken", reason=error.message)
+                return
+            if claim is not None:
+                self._job = job_id
+                self._run_claimed(claim)
+                self._job = None
+
+    def _claim(self, job_id: str) -> Claim | None:
+        if self.stop.is_set() or not self._child_of_before_is_gone(job_id):
+            state = state_of(self.workspace, job_id)
+            self.broker.queue().push(job_id, state.priority if state else 0, resumed=True)
+            return None
+        claim = self.lifecycle.claim(job_id, self.name)
+        if claim is None:
+            log.info("message_dropped", reason="the job is not waiting to be run")
+        return claim
+
+    def _child_of_before_is_gone(self, job_id: str) -> bool:
+        """Wait for the child of a daemon that died: it is writing its last checkpoint."""
+        lock, waited = self.workspace.run(job_id).lock, 0.0
+        while is_held(lock):
+            if waited == 0.0:
+                log.warning("waiting_for_run_lock", path=str(lock))
+            if waited > LOCK_PATIENCE or self.stop.wait(self.settings.poll_seconds):
+                return False
+            waited += self.settings.poll_seconds
+        return True
+
+    def _run_claimed(self, claim: Claim) -> None:
+        log.info("job_started", attempt=claim.attempt)
+        mirror = self._mirror(claim)
+        try:
+            outcome = self._attempt(claim, mirror)
+        except FarenseError as error:
+            outcome = Outcome(State.FAILED, error.message)
+        except Exception as error:
+            # A mistake of ours must not leave the job running for ever.
+            log.exception("supervision_failed", attempt=claim.attempt)
+            outcome = Outcome(State.FAILED, f"The daemon failed: {error!r}. See logs/daemon.jsonl.")
+        self._record(claim, mirror, outcome)
+
+    def _mirror(self, claim: Claim) -> Mirror:
+        reader = LogReader(self.workspace.job_log(claim.job_id), claim.log_offset)
+        return Mirror(
+            claim,
+            reader,
+            self.broker.store,
+            self.link,
+            self.settings.lease_seconds,
+            restore=lambda: self.lifecycle.publish(claim.job_id),
+        )
+
+    def _attempt(self, claim: Claim, mirror: Mirror) -> Outcome:
+        stderr = self.workspace.job_stderr(claim.job_id)
+        said_before = stderr.stat().st_size if stderr.exists() else 0
+        end_torn_line(self.workspace.job_log(claim.job_id))
+        with Child.start(self.workspace, self.settings, claim.job_id, claim.attempt) as child:
+            log.info("child_started", attempt=claim.attempt, pid=child.pid)
+            mirror.note(pid=child.pid)
+            returncode = self._look_after(child, mirror)
+        ending = Ending(
+            returncode=returncode,
+            attempt=claim.attempt,
+            stderr=stderr.relative_to(self.workspace.root).as_posix(),
+            summary_state=summary_state(self.workspace, claim.job_id),
+            failure=self._failure(claim, said_before),
+            stop_requested=self.stop.is_set(),
+            cancel_requested=mirror.cancel_requested,
+            killed=child.killed,
+        )
+        log.info("child_ended", attempt=claim.attempt, pid=child.pid, code=returncode)
+        return outcome_of(ending, self._lost_before(claim), self.settings.max_attempts)
+
+    def _look_after(self, child: Child, mirror: Mirror) -> int:
+        while (returncode := child.wait(self.settings.poll_seconds)) is None:
+            mirror.sync()
+            self.mend()
+            if self.kill.is_set():
+                child.kill()
+            if self.stop.is_set() or mirror.cancel_requested or mirror.superseded:
+                child.stop()
+        mirror.sync()
+        return returncode
+
+    def _record(self, claim: Claim, mirror: Mirror, outcome: Outcome) -> None:
+        """Write the end into ``state.json``, then into Redis, which may be away for now."""
+        sent = mirror.carry()
+        state = self._conclude(claim, outcome)
+        if state is None:
+            log.warning("attempt_superseded", attempt=claim.attempt)
+            return
+        log.info("job_ended", attempt=claim.attempt, state=state.state, reason=state.reason)
+        while not mirror.superseded:
+            sent = sent or mirror.carry()
+            if sent and self._published(claim, state):
+                return
+            if self.stop.wait(max(self.link.seconds_to_next_try, 0.05)) and self.link.away:
+                log.warning("job_not_in_redis", reason="the next daemon brings it there")
+                return
+
+    def _conclude(self, claim: Claim, outcome: Outcome) -> JobState | None:
+        """Write the end down; where the disk is full, wait until it is not."""
+        delay = 1.0
+        while True:
+            try:
+                return self.lifecycle.conclude(claim.job_id, claim.attempt, outcome)
+            except WorkspaceError as error:
+                log.error("state_not_written", reason=error.message, retry_in=delay)
+                if self.stop.wait(delay):
+                    raise
+                delay = min(delay * 2, MAX_DELAY)
+
+    def _published(self, claim: Claim, state: JobState) -> bool:
+        self.link.call(lambda: self.lifecycle.publish(claim.job_id))
+        if self.link.away:
+            return False
+        if state.state is State.QUEUED:
+            self._push_again(claim)
+        return not self.link.away
+
+    def _push_again(self, claim: Claim) -> None:
+        queue = self.broker.queue()
+        self.link.call(lambda: queue.push(claim.job_id, claim.priority, resumed=True))
+
+    def _failure(self, claim: Claim, said_before: int) -> str:
+        """Return what the child said went wrong in this attempt."""
+        for envelope in reversed(events_at_end(self.workspace.job_log(claim.job_id))):
+            if isinstance(envelope.event, Failed) and envelope.attempt == claim.attempt:
+                return envelope.event.reason
+        return last_lines(self.workspace.job_stderr(claim.job_id), said_before)
+
+    def _lost_before(self, claim: Claim) -> int:
+        state = state_of(self.workspace, claim.job_id)
+        return state.lost_attempts if state else 0

@@ -1,0 +1,158 @@
+"""A training child without MLX: it speaks the worker's protocol, and behaves as it is told.
+
+``python -P child.py BEHAVIOUR RUN_DIRECTORY --attempt N --pipe FD``; where BEHAVIOUR is
+``as_named``, the name of the job says how it behaves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import orjson
+
+from jobs.errors import ExitCode, JobLocked
+from jobs.events import (
+    CheckpointSaved,
+    Envelope,
+    Event,
+    Failed,
+    Finished,
+    Progress,
+    Started,
+    TrainMetrics,
+    Validation,
+)
+from jobs.files import append, write_json
+from jobs.lock import hold
+from jobs.order import read_order
+from jobs.paths import RunDirectory, Workspace
+from jobs.state import now
+
+STEPS = 20
+PACE_SECONDS = 0.02
+
+
+class Child:
+    """One attempt of a made-up training run."""
+
+    def __init__(self, behaviour: str, run: RunDirectory, attempt: int) -> None:
+        self.run = run
+        self.attempt = attempt
+        self.order = read_order(run)
+        self.behaviour = (self.order.name or "good") if behaviour == "as_named" else behaviour
+        self.log = Workspace(run.path.parent.parent).job_log(run.job_id)
+        self.stop = threading.Event()
+        self.checkpoint = run.path / "step.json"
+
+    def emit(self, event: Event) -> None:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        envelope = Envelope(event, self.run.job_id, self.attempt, now())
+        append(self.log, orjson.dumps(envelope.as_dict()))
+
+    def train(self) -> int:
+        step = int(self.checkpoint.read_text()) if self.checkpoint.exists() else 0
+        self.emit(self.started(step))
+        self.misbehave()
+        while step < STEPS or self.behaviour in ("endless", "stubborn"):
+            if self.stop.wait(PACE_SECONDS):
+                return self.stopped(step)
+            step += 1
+            self.progress(step)
+        return self.finished(step)
+
+    def misbehave(self) -> None:
+        match self.behaviour:
+            case "killed_once" if self.attempt == 1:
+                self.checkpoint.write_text("5")
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "killed_always":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "garbage":
+                with self.log.open("ab") as log:
+                    log.write(
+                        b'\xff\xfe not json\n{"event": "progress"}\n[1, 2]\n{"v": 1, "event":'
+                    )
+                if self.attempt == 1:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            case "failing":
+                self.emit(Failed(0, "DataError", "the data are no good"))
+                sys.exit(ExitCode.FAILED)
+            case "silent":
+                sys.stderr.write("terminate called after throwing an instance of 'metal::error'\n")
+                sys.exit(ExitCode.FAILED)
+            case "empty":
+                sys.exit(ExitCode.OK)
+            case "diverging":
+                self.emit(Failed(3, "Diverged", "the loss became NaN at step 3"))
+                sys.exit(ExitCode.DIVERGED)
+
+    def progress(self, step: int) -> None:
+        loss = 3.0 - step / STEPS
+        self.emit(Progress(step, STEPS, 1, 50.0, (STEPS - step) / 50))
+        self.emit(
+            TrainMetrics(
+                1, step, step, loss, None, None, None, 1e-4, 1.0, 100.0, 10.0, step / 50, now()
+            )
+        )
+        if step % 10 == 0:
+            self.emit(Validation(1, step, loss, loss - 0.1, 0.1, "BOM", True, 0, 5, 0.1))
+
+    def stopped(self, step: int) -> int:
+        self.checkpoint.write_text(str(step))
+        self.emit(CheckpointSaved(1, step, "checkpoint", "stopped"))
+        return ExitCode.STOPPED
+
+    def finished(self, step: int) -> int:
+        state = "early_stopped" if self.behaviour == "early" else "completed"
+        write_json(self.run.summary, {"state": state})
+        self.emit(
+            Finished(state, step, 1, step, 2.0, 3.0, "BOM", 0.1, 0.1, 0.1, 1.0, "adapters", "")
+        )
+        return ExitCode.OK
+
+    def started(self, step: int) -> Started:
+        counts = {"steps_per_epoch": STEPS, "num_epochs": 1, "validations": 2}
+        sizes = {"train_examples": 8, "valid_examples": 4, "trainable_parameters": 100}
+        return Started(
+            pid=os.getpid(),
+            preset=self.order.preset,
+            model="tiny",
+            device="none",
+            total_steps=STEPS,
+            config={},
+            resumed_step=step,
+            **counts,
+            **sizes,
+        )
+
+    def watch_pipe(self, descriptor: int) -> None:
+        while os.read(descriptor, 1024):
+            pass
+        self.stop.set()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("behaviour")
+    parser.add_argument("run_directory", type=Path)
+    parser.add_argument("--attempt", type=int, required=True)
+    parser.add_argument("--pipe", type=int, required=True)
+    options = parser.parse_args()
+    child = Child(options.behaviour, RunDirectory(options.run_directory), options.attempt)
+    stubborn = child.behaviour == "stubborn"
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if stubborn else lambda *_: child.stop.set())
+    threading.Thread(target=child.watch_pipe, args=(options.pipe,), daemon=True).start()
+    try:
+        with hold(child.run.lock):
+            return child.train()
+    except JobLocked:
+        return ExitCode.LOCKED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""The command as a whole: help, start-up cost, exit codes, what becomes of errors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from cli.main import COMMANDS, FarenseGroup
+from cli.main import farense as command_line
+from jobs.errors import FarenseError, InvalidInput, QueueUnreachable
+from tests.cli.conftest import FARENSE, Run
+
+
+def walk(command: click.Command, path: str = "farense") -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from walk(found, f"{path} {name}")
+
+
+def test_help_names_every_command_and_says_what_it_does(farense: Run) -> None:
+    done = farense("--help")
+    assert done.code == 0
+    assert done.err == ""
+    for name, (_, text) in COMMANDS.items():
+        assert any(line.split() == [name, *text.split()] for line in done.out.splitlines())
+
+
+def test_the_table_of_commands_says_what_the_commands_say() -> None:
+    context = click.Context(command_line)
+    for name, (_, text) in COMMANDS.items():
+        command = command_line.get_command(context, name)
+        assert command is not None
+        assert command.name == name
+        assert command.get_short_help_str(200) == text
+
+
+@pytest.mark.parametrize(
+    ("path", "command"), [pytest.param(*found, id=found[0]) for found in walk(command_line)]
+)
+def test_every_command_explains_itself_with_an_example(path: str, command: click.Command) -> None:
+    assert command.help
+    assert path in command.help
+    assert CliRunner().invoke(command, ["--help"]).exit_code == 0
+
+
+def test_version(farense: Run) -> None:
+    done = farense("--version")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("farense, version ")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("statsu", "status"), ("enque", "enqueue"), ("quikstart", "quickstart"), ("deamon", "daemon")],
+)
+def test_a_misspelled_command_suggests_the_one_meant(farense: Run, typed: str, meant: str) -> None:
+    done = farense(typed)
+    assert done.code == 2
+    assert done.out == ""
+    assert f"No such command '{typed}'" in done.err
+    assert f"'{meant}'" in done.err
+
+
+def test_a_misspelled_subcommand_suggests_too(farense: Run) -> None:
+    done = farense("config", "dif", "v1", "v2")
+    assert done.code == 2
+    assert "'diff'" in done.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--nonsense"], ["enqueue"], ["cancel"], ["config", "show"], ["status", "--x"]]
+)
+def test_wrong_use_ends_with_2_and_a_usage_line(farense: Run, arguments: list[str]) -> None:
+    done = farense(*arguments)
+    assert done.code == 2
+    assert "Usage:" in done.err
+    assert done.out == ""
+
+
+def group_that_raises(error: BaseException) -> click.Group:
+    """A `farense` whose only command raises: the boundary is the real one."""
+
+    class Raising(FarenseGroup):
+        def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+            def fail() -> None:
+                raise error
+
+            return click.Command("status", callback=fail)
+
+    return Raising("farense", params=[click.Option(["--debug"], is_flag=True)])
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (FarenseError("it broke", "mend it"), 1),
+        (InvalidInput("it broke", "mend it"), 2),
+        (QueueUnreachable("it broke", "mend it"), 3),
+    ],
+)
+def test_an_error_becomes_a_message_a_hint_and_its_exit_code(
+    error: FarenseError, code: int
+) -> None:
+    done = CliRunner().invoke(group_that_raises(error), ["status"])
+    assert done.exit_code == code
+    assert done.stdout == ""
+    assert done.stderr == "Error: it broke\nHint: mend it\n"
+
+
+def test_a_fault_of_ours_is_one_line_and_a_way_to_see_more() -> None:
+    done = CliRunner().invoke(group_that_raises(RuntimeError("two\nlines")), ["status"])
+    assert done.exit_code == 1
+    assert done.stderr.startswith("Error: internal error: RuntimeError: two lines\n")
+    assert "farense --debug" in done.stderr
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broke"), InvalidInput("broke")])
+def test_debug_lets_the_traceback_through(error: Exception) -> None:
+    done = CliRunner().invoke(group_that_raises(error), ["--debug", "status"])
+    assert "Traceback" in done.stderr
+    assert "in fail" in done.stderr
+    assert done.exit_code == (2 if isinstance(error, InvalidInput) else 1)
+
+
+def test_ctrl_c_is_quiet() -> None:
+    done = CliRunner().invoke(group_that_raises(KeyboardInterrupt()), ["status"])
+    assert done.exit_code == 130
+    assert done.output == ""
+
+
+def test_an_unreadable_file_is_named_and_no_fault_of_ours() -> None:
+    error = PermissionError(13, "Permission denied", "/some/where")
+    done = CliRunner().invoke(group_that_raises(error), ["status"])
+    assert done.exit_code == 1
+    assert done.stderr == "Error: /some/where: Permission denied.\n"
+
+
+def test_a_reader_that_goes_away_gets_no_complaint() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([FARENSE, "--help"], stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert done.stderr == b""
+
+
+def test_a_terminal_without_accents_gets_question_marks(farense: Run) -> None:
+    done = farense("config", "diff", "v1", "nada_é", PYTHONUTF8="0", PYTHONIOENCODING="ascii")
+    assert done.code == 2
+    assert "There is no preset" in done.err
+    assert "Traceback" not in done.err

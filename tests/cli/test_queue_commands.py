@@ -1,0 +1,244 @@
+"""The commands around the queue, through a real server, a real daemon and real child processes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from daemon.client import FarenseClient
+from jobs.config import Preset
+from jobs.errors import UnknownJob
+from jobs.events import parse_event
+from jobs.paths import Workspace
+from jobs.state import State
+from tests.cli.conftest import FARENSE, Run, environment, under_way
+from tests.helpers.servers import Daemons
+
+pytestmark = pytest.mark.usefixtures("preset", "client")
+
+
+def test_enqueue_tells_the_id_the_steps_and_that_no_daemon_runs(
+    invoke: Run, client: FarenseClient
+) -> None:
+    done = invoke("enqueue", "tiny", "--name", "época", "--priority", "3")
+    assert done.code == 0
+    first, plan = done.out.splitlines()
+    record = client.job("latest")
+    assert first == f"Queued {record.id}"
+    assert plan.strip() == "11 examples: 6 steps an epoch, 12 steps, 1 validation"
+    assert (record.preset, record.name, record.priority) == ("tiny", "época", 3)
+    assert "start one: farense daemon" in done.err
+
+
+def test_enqueue_says_nothing_of_daemons_where_one_runs(invoke: Run, daemons: Daemons) -> None:
+    daemons.start()
+    assert invoke("enqueue", "tiny").err == ""
+
+
+def test_enqueue_as_json_is_one_object_with_the_id(invoke: Run, client: FarenseClient) -> None:
+    done = invoke("enqueue", "tiny", "--json", "--set", "seed=3", "--set", "lora.rank=2")
+    values = json.loads(done.out)
+    assert values["id"] == client.job("latest").id
+    assert (values["state"], values["total_steps"], values["validations"]) == ("queued", 12, 1)
+    frozen = json.loads((client.workspace.run(values["id"]).job).read_text())["config"]
+    assert (frozen["seed"], frozen["lora"]["rank"]) == (3, 2)
+
+
+def test_enqueue_warns_where_early_stopping_cannot_engage(invoke: Run) -> None:
+    done = invoke("enqueue", "tiny", "--set", "early_stopping_patience=5", "--json")
+    assert done.code == 0
+    assert "1 validation and a patience of 5" in done.err
+    assert "cannot engage" in json.loads(done.out)["warning"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["lora.rank=4"], "--set lora.rank=4"),
+        (["v1"], "unexpected extra argument (v1)"),
+        (["--watch", "--json"], "farense watch --json"),
+        (["--priority", "high"], "'high' is not a valid integer"),
+    ],
+)
+def test_enqueue_says_how_it_is_meant(
+    invoke: Run, client: FarenseClient, arguments: list[str], part: str
+) -> None:
+    done = invoke("enqueue", "tiny", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert part in done.err
+    assert client.jobs() == []
+
+
+def test_watching_a_job_ends_with_its_end(invoke: Run, daemons: Daemons) -> None:
+    daemons.start("early")
+    done = invoke("enqueue", "tiny", "--watch")
+    assert done.code == 0
+    assert done.out.startswith("Queued ")
+    assert "📚 Epoch 1/1" in done.out
+    assert "ANÁLISE FINAL" in done.out
+
+
+def test_watching_a_job_that_fails_ends_with_1_and_the_reason(
+    farense: Run, client: FarenseClient, daemons: Daemons
+) -> None:
+    daemons.start("failing")
+    farense("enqueue", "tiny")
+    done = farense("watch")
+    assert done.code == 1
+    assert "the data are no good" in done.out
+    assert f"{client.job('latest').id} is failed: the data are no good" in done.err
+
+
+def test_watch_as_json_is_one_event_a_line(invoke: Run, daemons: Daemons) -> None:
+    daemons.start()
+    invoke("enqueue", "tiny")
+    done = invoke("watch", "latest", "--json")
+    events = [parse_event(line.encode()) for line in done.out.splitlines()]
+    assert done.code == 0
+    kinds = [event.event.kind for event in events if event]
+    assert (kinds[0], kinds[-1], len(kinds)) == ("started", "finished", len(events))
+
+
+def test_ctrl_c_stops_watching_and_leaves_the_job(
+    farense: Run, client: FarenseClient, daemons: Daemons, workspace: Workspace
+) -> None:
+    daemons.start("endless")
+    job_id = json.loads(farense("enqueue", "tiny", "--json").out)["id"]
+    watching = subprocess.Popen(
+        [FARENSE, "watch", job_id],
+        env=environment(workspace.root),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    under_way(client, job_id)
+    assert watching.stdout is not None
+    assert job_id in watching.stdout.readline()
+    watching.send_signal(signal.SIGINT)
+    _, err = watching.communicate(timeout=20)
+    assert watching.returncode == 130
+    assert f"{job_id} goes on. Look again: farense watch {job_id}" in err
+    assert client.job(job_id).state is State.RUNNING
+
+
+def test_status_shows_a_job_in_the_table_and_in_full(
+    farense: Run, client: FarenseClient, daemons: Daemons
+) -> None:
+    daemons.start("endless")
+    job_id = json.loads(farense("enqueue", "tiny", "--name", "noite", "--json").out)["id"]
+    under_way(client, job_id)
+    table = farense("status")
+    assert (table.code, table.err) == (0, "")
+    heading, row = table.out.splitlines()
+    assert heading.startswith("JOB ")
+    assert row.split()[:4] == [job_id, "tiny", "(noite)", "running"]
+    details = farense("status", job_id[-4:])
+    assert f"Run directory  checkpoints_qlora/{job_id}" in details.out
+    assert "Worker" in details.out
+
+
+def test_status_as_json_is_the_record(invoke: Run, client: FarenseClient) -> None:
+    invoke("enqueue", "tiny")
+    (listed,) = json.loads(invoke("status", "--json").out)
+    assert listed == json.loads(invoke("status", "latest", "--json").out)
+    assert listed == client.job("latest").as_dict()
+    assert {"id", "preset", "state", "attempt", "step", "total_steps", "loss", "val_loss"} <= {
+        *listed
+    }
+
+
+def test_status_of_an_empty_workspace_says_what_to_do(invoke: Run) -> None:
+    done = invoke("status")
+    assert (done.code, done.out) == (0, "")
+    assert "There are no jobs yet. Queue one: farense enqueue v2" in done.err
+    assert json.loads(invoke("status", "--json").out) == []
+
+
+def test_status_shows_the_20_newest_and_all_where_asked(invoke: Run, client: FarenseClient) -> None:
+    for _ in range(22):
+        client.cancel(client.enqueue(preset_of(client)).id)
+    assert len(invoke("status").out.splitlines()) == 21
+    assert len(invoke("status", "--all").out.splitlines()) == 23
+
+
+def preset_of(client: FarenseClient) -> Preset:
+    from jobs.config import load_preset
+
+    return load_preset("tiny", (client.workspace.configs,))
+
+
+@pytest.mark.parametrize("command", ["status", "watch", "logs", "cancel"])
+def test_a_job_that_is_not_there_is_wrong_use(invoke: Run, command: str) -> None:
+    done = invoke(command, "nada")
+    assert (done.code, done.out) == (2, "")
+    assert "There is no job 'nada'" in done.err
+
+
+def test_part_of_an_id_must_name_one_job(invoke: Run, client: FarenseClient) -> None:
+    for _ in range(2):
+        client.enqueue(preset_of(client))
+    done = invoke("status", "tiny")
+    assert done.code == 2
+    assert "names 2 jobs" in done.err
+    with pytest.raises(UnknownJob):
+        client.job("tiny")
+
+
+def test_logs_print_what_a_job_said_and_follow_it_to_its_end(invoke: Run, daemons: Daemons) -> None:
+    daemons.start()
+    invoke("enqueue", "tiny")
+    followed = invoke("logs", "-f")
+    assert followed.code == 0
+    assert "ANÁLISE FINAL" in followed.out
+    assert invoke("logs", "latest").out == followed.out
+    lines = invoke("logs", "--json").out.splitlines()
+    assert json.loads(lines[0])["event"] == "started"
+    assert json.loads(lines[-1])["event"] == "finished"
+
+
+def test_logs_show_the_raw_output_of_the_process(
+    invoke: Run, client: FarenseClient, daemons: Daemons
+) -> None:
+    daemons.start("silent", max_attempts=1)
+    job_id = json.loads(invoke("enqueue", "tiny", "--json").out)["id"]
+    assert invoke("watch", job_id).code == 1
+    done = invoke("logs", "--stderr")
+    assert (done.code, done.err) == (0, "")
+    assert "terminate called after throwing an instance of 'metal::error'" in done.out
+
+
+def test_raw_output_of_a_job_that_never_ran_is_said_to_be_missing(invoke: Run) -> None:
+    invoke("enqueue", "tiny")
+    done = invoke("logs", "--stderr")
+    assert done.code == 2
+    assert "has run on this machine" in done.err
+    assert invoke("logs", "--stderr", "-f").code == 2
+
+
+def test_status_and_logs_answer_from_the_files_where_the_queue_is_away(
+    invoke: Run, daemons: Daemons
+) -> None:
+    daemons.start()
+    job_id = invoke("enqueue", "tiny", "--watch").out.splitlines()[0].removeprefix("Queued ")
+    before = invoke("status", job_id, "--json")
+    assert invoke("daemon", "stop").code == 0
+    after = invoke("status", job_id, "--json")
+    assert after.code == 0
+    assert "Read from the run directories" in after.err
+    for key in ("id", "preset", "state", "attempt", "step", "loss", "val_loss", "run_dir"):
+        assert json.loads(after.out)[key] == json.loads(before.out)[key]
+    assert job_id in invoke("status").out
+    logs = invoke("logs", job_id)
+    assert logs.code == 0
+    assert "ANÁLISE FINAL" in logs.out
+    assert "Read from the run directories" in logs.err
+
+
+def test_files_of_a_job_are_where_the_record_says(invoke: Run, workspace: Workspace) -> None:
+    run_dir = json.loads(invoke("enqueue", "tiny", "--json").out)["run_dir"]
+    assert not Path(run_dir).is_absolute()
+    assert (workspace.root / run_dir / "job.json").is_file()

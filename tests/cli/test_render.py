@@ -1,0 +1,123 @@
+"""The table of `farense status`: what it shows, and how it gives way on a narrow terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cli.render import aligned, column_widths, display_width, job_details, shortened, status_table
+from daemon.records import JobRecord
+from jobs.state import State
+
+LONGEST_STATE = "early_stopped"
+
+
+def record(state: State = State.RUNNING, **changes: Any) -> JobRecord:
+    values: dict[str, Any] = {
+        "id": "20251122-220104-v2-kqzd",
+        "preset": "v2",
+        "run_dir": "checkpoints_qlora/20251122-220104-v2-kqzd",
+        "step": 640,
+        "total_steps": 1272,
+        "epoch": 2,
+        "num_epochs": 3,
+        "loss": 1.23456,
+        "val_loss": 1.3,
+        "best_val_loss": 1.25,
+        "overfitting_gap": 0.081,
+        "gap_status": "BOM",
+        "steps_per_second": 2.05,
+        "eta_seconds": 308.0,
+    }
+    return JobRecord(state=state, **{**values, **changes})
+
+
+def test_a_row_answers_everything_at_a_glance() -> None:
+    heading, row = status_table([record(name="noite")])
+    assert " ".join(heading.split()) == "JOB PRESET STATE STEP LOSS VAL LOSS GAP SPEED LEFT"
+    assert row.split() == [
+        *("20251122-220104-v2-kqzd", "v2", "(noite)", "running", "640/1272"),
+        *("1.2346", "1.3000", "0.081", "BOM", "2.05/s", "5m", "08s"),
+    ]
+
+
+def test_a_queued_job_has_no_figures_to_show() -> None:
+    queued = JobRecord("20251122-220104-v2-kqzd", "v2", State.QUEUED, "x", total_steps=1272)
+    assert status_table([queued])[1].split() == [
+        *("20251122-220104-v2-kqzd", "v2", "queued", "0/1272", "-", "-", "-", "-", "-"),
+    ]
+
+
+def test_a_finished_job_has_neither_speed_nor_time_left() -> None:
+    row = status_table([record(State.COMPLETED)])[1]
+    assert row.split()[-4:] == ["0.081", "BOM", "-", "-"]
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_every_state_stands_under_its_own_name(state: State) -> None:
+    assert f" {state.value} " in status_table([record(state)])[1]
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 100, 120, 140])
+def test_a_narrow_terminal_keeps_ids_and_states_whole(width: int) -> None:
+    records = [record(state, gap_status="EXCELENTE") for state in State]
+    lines = status_table(records, width)
+    assert max(map(display_width, lines)) <= max(width, len(records[0].id) + 2 + len(LONGEST_STATE))
+    for line, job in zip(lines[1:], records, strict=True):
+        assert line.startswith(job.id)
+        assert job.state.value in line
+
+
+def test_a_usual_table_is_whole_at_120_columns() -> None:
+    jobs = [record(gap_status="EXCELENTE", name="noite longa"), record(State.EARLY_STOPPED)]
+    assert status_table(jobs, 120) == status_table(jobs)
+
+
+def test_columns_line_up_below_accents_and_wide_characters() -> None:
+    lines = status_table([record(name="épocaa"), record(name="足球"), record(name="época")])
+    starts = {display_width(line[: line.index("running")]) for line in lines[1:]}
+    assert len(starts) == 1
+    assert display_width("足球") == 4
+    assert display_width("e\u0301poca") == display_width("época")
+
+
+def test_a_name_cannot_write_to_the_terminal() -> None:
+    (row,) = status_table([record(name="a\x1b[2Jb\nc")])[1:]
+    assert "\x1b" not in row
+    assert "\n" not in row
+
+
+def test_long_names_are_cut_where_one_can_see_it() -> None:
+    assert shortened("v2 (a very long name indeed)", 12) == "v2 (a very …"
+    assert shortened("v2", 12) == "v2"
+
+
+def test_colour_does_not_move_columns() -> None:
+    from click import unstyle
+
+    jobs = [record(state) for state in State]
+    coloured = status_table(jobs, colour=True)
+    assert any("\x1b[" in line for line in coloured)
+    assert [unstyle(line).rstrip() for line in coloured] == status_table(jobs)
+
+
+def test_the_details_leave_out_what_is_not_known() -> None:
+    lines = job_details(JobRecord("20251122-220104-v2-kqzd", "v2", State.QUEUED, "x"))
+    assert [line.split()[0] for line in lines] == ["Job", "Preset", "State", "Step", "Run"]
+
+
+def test_the_details_say_why_a_job_failed() -> None:
+    failed = record(State.FAILED, reason="Out of memory.\nLower batch_size.", attempt=3)
+    text = "\n".join(job_details(failed))
+    assert "Reason         Out of memory.\n               Lower batch_size." in text
+    assert "640/1272 (epoch 2 of 3)" in text
+    assert "1.3000 (best 1.2500)" in text
+
+
+def test_cells_are_padded_to_the_widest_of_their_column() -> None:
+    rows = [["a", "1"], ["bbb", "22"]]
+    assert [aligned(row, column_widths(rows), [False, True]) for row in rows] == [
+        "a     1",
+        "bbb  22",
+    ]

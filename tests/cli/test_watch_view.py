@@ -1,0 +1,115 @@
+"""What `farense watch` shows, and which job it means: no queue needed."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import pytest
+from rich.console import Console as Terminal
+
+from cli.live import LiveView
+from cli.watch import INTERRUPTED, default_job, watch_job
+from daemon.records import JobRecord
+from jobs.events import Envelope, Event, Progress, Warned, parse_event
+from jobs.state import State
+from tests.jobs.test_console import finished, measured, row, started
+
+JOB = "20251122-220104-v2-kqzd"
+
+
+def record(state: State, job: str = JOB, reason: str | None = None) -> JobRecord:
+    return JobRecord(job, "v2", state, f"checkpoints_qlora/{job}", reason=reason)
+
+
+def envelopes(*events: Event) -> Iterator[Envelope]:
+    return (Envelope(event, JOB, 1, "2025-11-22T22:01:04.000+00:00") for event in events)
+
+
+class Recorded:
+    """A reader over a job that has happened; the last event may be a Ctrl-C."""
+
+    def __init__(self, state: State, *events: Event, interrupted: bool = False) -> None:
+        self.state, self.events, self.interrupted = state, events, interrupted
+
+    def job(self, argument: str) -> JobRecord:
+        return record(self.state, argument, "Out of memory." if self.state == "failed" else None)
+
+    def follow(self, job_id: str, *, follow: bool = True) -> Iterator[Envelope]:
+        yield from envelopes(*self.events)
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("states", "chosen"),
+    [
+        (["completed", "running", "queued"], 1),
+        (["completed", "queued", "scheduled", "failed"], 1),
+        (["failed", "completed"], 0),
+    ],
+)
+def test_without_a_name_the_job_that_matters_now_is_meant(states: list[str], chosen: int) -> None:
+    records = [record(State(state), f"job-{i}") for i, state in enumerate(states)]
+    assert default_job(records) is records[chosen]
+
+
+def test_without_any_job_none_is_meant() -> None:
+    assert default_job([]) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [
+        (State.COMPLETED, 0),
+        (State.EARLY_STOPPED, 0),
+        (State.FAILED, 1),
+        (State.CANCELLED, 1),
+    ],
+)
+def test_the_exit_code_tells_how_the_job_ended(
+    state: State, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert watch_job(Recorded(state, started(), row(10, 5.0)), JOB) == code
+    shown = capsys.readouterr()
+    assert "Loss: 5.0000" in shown.out
+    assert (f"{JOB} is {state}" in shown.err) is (code == 1)
+    assert ("Out of memory." in shown.err) is (state is State.FAILED)
+
+
+def test_ctrl_c_leaves_the_job_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert watch_job(Recorded(State.RUNNING, started(), interrupted=True), JOB) == INTERRUPTED
+    assert f"{JOB} goes on. Look again: farense watch {JOB}" in capsys.readouterr().err
+
+
+def test_json_lines_are_the_events_themselves(capsys: pytest.CaptureFixture[str]) -> None:
+    watch_job(Recorded(State.COMPLETED, started(), row(10, 5.0)), JOB, as_json=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert [parse_event(line.encode()) for line in lines] == [*envelopes(started(), row(10, 5.0))]
+
+
+def live(*events: Event) -> str:
+    screen = io.StringIO()
+    terminal = Terminal(file=screen, force_terminal=True, width=110, highlight=False)
+    with LiveView(terminal) as view:
+        for envelope in envelopes(*events):
+            view.add(envelope)
+    return screen.getvalue()
+
+
+def test_the_live_view_keeps_losses_speed_and_time_left_below() -> None:
+    shown = live(
+        started(), row(10, 5.0), measured(200, 1.8, 0.1), Progress(210, 1272, 1, 2.05, 518.0)
+    )
+    assert "step 210/1272" in shown
+    assert "loss 5.0000 · val 1.8000 · 2.05 steps/s · 8m 38s left" in shown
+    assert "📚 Epoch 1/3" in shown
+
+
+def test_the_live_view_shows_brackets_and_colons_as_they_are() -> None:
+    assert "[red]:smile: [/]" in live(started(), Warned("[red]:smile: [/]"))
+
+
+def test_the_live_view_ends_at_the_end() -> None:
+    shown = live(started(), Progress(1272, 1272, 3, 2.0, 0.0), finished())
+    assert "ANÁLISE FINAL" in shown

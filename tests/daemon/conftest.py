@@ -1,0 +1,66 @@
+"""A workspace with a queue: model, data, preset, client, daemons."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from daemon.client import FarenseClient
+from daemon.server import EmbeddedServer
+from jobs.config import Preset, load_preset
+from jobs.paths import Workspace
+from tests.helpers.runs import questions, write_rows
+from tests.helpers.servers import Daemons
+
+TINY = """\
+model: models/tiny
+data: {train: data/train.jsonl, valid: data/valid.jsonl}
+lora: {rank: 4, scale: 16.0, dropout: 0.0, num_layers: 2, keys: [q_proj]}
+batch_size: 2
+learning_rate: 1e-3
+num_epochs: 2
+max_seq_length: 96
+"""
+
+
+def fill(workspace: Workspace, tiny_model: Path) -> Preset:
+    """Put a model, data and a preset for them into a workspace, and return the preset."""
+    shutil.copytree(tiny_model, workspace.models / "tiny")
+    write_rows(workspace.data / "train.jsonl", questions(11))
+    write_rows(workspace.data / "valid.jsonl", questions(4, first=50))
+    workspace.configs.mkdir(exist_ok=True)
+    (workspace.configs / "tiny.yaml").write_text(TINY)
+    return load_preset("tiny", (workspace.configs,))
+
+
+@pytest.fixture
+def preset(workspace: Workspace, tiny_model: Path) -> Preset:
+    """A preset whose model and data are in the workspace."""
+    return fill(workspace, tiny_model)
+
+
+@pytest.fixture
+def server(workspace: Workspace) -> Iterator[EmbeddedServer]:
+    """The workspace's own server, running."""
+    server = EmbeddedServer(workspace)
+    server.ensure()
+    yield server
+    server.shut_down()
+
+
+@pytest.fixture
+def daemons(workspace: Workspace) -> Iterator[Daemons]:
+    """Starts daemons, and ends them."""
+    daemons = Daemons(workspace)
+    yield daemons
+    daemons.close()
+
+
+@pytest.fixture
+def client(workspace: Workspace, daemons: Daemons) -> Iterator[FarenseClient]:
+    """A client of the workspace's own server."""
+    with FarenseClient.connect(workspace) as client:
+        yield client

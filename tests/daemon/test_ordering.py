@@ -1,0 +1,123 @@
+"""From a preset to a run directory: what is checked, what is frozen."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+
+from daemon.ordering import place_order, plan
+from jobs.config import Preset, load_preset
+from jobs.errors import DataError, InvalidInput, ModelError, WorkspaceError
+from jobs.files import sha256_of
+from jobs.order import read_order
+from jobs.paths import Workspace
+from jobs.state import State, read_state
+
+
+def overridden(workspace: Workspace, *settings: str) -> Preset:
+    return load_preset("tiny", (workspace.configs,), settings)
+
+
+def test_the_plan_counts_the_examples(workspace: Workspace, preset: Preset) -> None:
+    schedule = plan(preset, workspace)
+    assert (schedule.examples, schedule.steps_per_epoch, schedule.total_steps) == (11, 6, 12)
+    assert list(schedule.validation_steps) == [12]
+
+
+def test_an_order_is_complete_and_its_data_frozen(workspace: Workspace, preset: Preset) -> None:
+    source = workspace.data / "train.jsonl"
+    digest = sha256_of(source)
+    order, state = place_order(preset, workspace, name="n", priority=1)
+    run = workspace.run(order.id)
+    assert read_order(run) == order
+    assert read_state(run) == state
+    assert (state.state, state.priority) == (State.QUEUED, 1)
+    assert (order.train.sha256, order.train.examples, order.train.source) == (
+        digest, 11, "train.jsonl",
+    )  # fmt: skip
+    frozen = workspace.inside(order.train.path)
+    assert order.config["data"]["train"] == order.train.path == f"data/imported/{digest}.jsonl"
+    source.write_text("something else")
+    assert sha256_of(frozen) == digest
+    assert not frozen.stat().st_mode & stat.S_IWUSR
+    assert order.model_fingerprint
+    assert {"python", "mlx", "mlx-lm", "huey"} <= order.versions.keys()
+
+
+def test_the_same_data_are_kept_once(workspace: Workspace, preset: Preset) -> None:
+    first, second = (place_order(preset, workspace)[0] for _ in range(2))
+    assert first.id != second.id
+    assert first.train == second.train
+    assert len(list(workspace.imported.iterdir())) == 2
+
+
+def test_data_may_lie_anywhere(workspace: Workspace, preset: Preset, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "as minhas perguntas.jsonl"
+    shutil.move(workspace.data / "train.jsonl", elsewhere)
+    elsewhere_link = tmp_path / "link.jsonl"
+    elsewhere_link.symlink_to(elsewhere)
+    order, _ = place_order(overridden(workspace, f"data.train={elsewhere_link}"), workspace)
+    assert order.train.source == "link.jsonl"
+    assert not workspace.inside(order.train.path).is_symlink()
+
+
+def test_a_job_without_validation(workspace: Workspace, preset: Preset) -> None:
+    order, _ = place_order(overridden(workspace, "data.valid=null"), workspace)
+    assert order.valid is None
+    assert order.config["data"]["valid"] is None
+
+
+def refused(preset: Preset, workspace: Workspace, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        place_order(preset, workspace)
+    assert list(workspace.runs.iterdir()) == []
+
+
+def test_bad_data_are_refused_by_line(workspace: Workspace, preset: Preset) -> None:
+    with (workspace.data / "valid.jsonl").open("a") as file:
+        file.write('{"prompt": "sem resposta"}\n')
+    refused(preset, workspace, DataError, "line 5")
+    (workspace.data / "valid.jsonl").unlink()
+    refused(preset, workspace, DataError, r"valid\.jsonl")
+
+
+def test_a_missing_or_empty_model_is_refused(workspace: Workspace, preset: Preset) -> None:
+    (workspace.models / "tiny" / "model.safetensors").unlink()
+    refused(preset, workspace, ModelError, "tiny")
+    shutil.rmtree(workspace.models / "tiny")
+    refused(preset, workspace, ModelError, "tiny")
+
+
+@pytest.mark.parametrize("model", ["../outside", "/etc", "models/link"])
+def test_a_model_outside_the_workspace_is_refused(
+    workspace: Workspace, preset: Preset, tmp_path: Path, model: str
+) -> None:
+    (workspace.models / "link").symlink_to(tmp_path)
+    refused(
+        overridden(workspace, f"model={model}"), workspace, InvalidInput, "out of the workspace"
+    )
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere: run the tests as a user")
+def test_a_workspace_that_cannot_be_written_is_told(workspace: Workspace, preset: Preset) -> None:
+    workspace.runs.chmod(0o500)
+    refused(preset, workspace, WorkspaceError, "No permission")
+
+
+def test_a_file_in_the_way_is_told(workspace: Workspace, preset: Preset) -> None:
+    workspace.runs.rmdir()
+    workspace.runs.write_text("in the way")
+    with pytest.raises(WorkspaceError, match="could not be written"):
+        place_order(preset, workspace)
+
+
+def test_latest_is_left_alone_where_it_is_a_folder(workspace: Workspace, preset: Preset) -> None:
+    (workspace.runs / "latest").mkdir()
+    (workspace.runs / "latest" / "mine").write_text("")
+    order, _ = place_order(preset, workspace)
+    assert (workspace.runs / "latest" / "mine").exists()
+    assert {path.name for path in workspace.runs.iterdir()} == {"latest", order.id}

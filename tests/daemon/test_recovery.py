@@ -1,0 +1,120 @@
+"""What is decided for a job after a crash, from what is on disk and what Redis says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from daemon.records import JobRecord
+from daemon.recovery import Decision, Facts, decide
+from jobs.state import FINISHED, TRANSITIONS, JobState, State
+
+JOB = "20261122-210000-v2-abcd"
+
+
+def facts(
+    state: JobState, record: JobState | None, *, alive: bool = False, message: bool = False
+) -> Facts:
+    found = None
+    if record is not None:
+        found = JobRecord(
+            JOB, "v2", record.state, f"checkpoints_qlora/{JOB}", attempt=record.attempt
+        )
+    return Facts(state, found, alive, message)
+
+
+QUEUED, RUNNING = JobState(State.QUEUED), JobState(State.RUNNING, 1)
+
+
+def test_what_agrees_is_left_alone() -> None:
+    for state in State:
+        if state is not State.RUNNING:
+            agreed = JobState(state, 1)
+            assert decide(facts(agreed, agreed, message=True), 3) == Decision()
+
+
+def test_a_queued_job_without_a_message_is_pushed_again() -> None:
+    assert decide(facts(QUEUED, QUEUED), 3) == Decision(push=True)
+
+
+def test_a_job_that_redis_forgot_is_told_again() -> None:
+    assert decide(facts(QUEUED, None), 3) == Decision(publish=True, push=True)
+    done = JobState(State.COMPLETED, 1)
+    assert decide(facts(done, None), 3) == Decision(publish=True)
+
+
+def test_the_file_is_the_truth() -> None:
+    done = JobState(State.COMPLETED, 1)
+    assert decide(facts(done, RUNNING), 3) == Decision(publish=True)
+    waiting = JobState(State.QUEUED, 1)
+    assert decide(facts(waiting, RUNNING), 3) == Decision(publish=True, push=True)
+
+
+def test_a_cancel_from_another_machine_is_taken_over() -> None:
+    decision = decide(facts(QUEUED, JobState(State.CANCELLED), message=True), 3)
+    assert decision.state is not None
+    assert decision.state.state is State.CANCELLED
+    assert not decision.push
+    assert not decision.publish
+
+
+def test_a_running_job_without_a_process_is_queued_again() -> None:
+    decision = decide(facts(RUNNING, RUNNING), 3)
+    assert decision.state is not None
+    assert (decision.state.state, decision.state.lost_attempts) == (State.QUEUED, 1)
+    assert "attempt 1 is gone" in (decision.state.reason or "")
+    assert decision.push
+    assert decision.publish
+
+
+def test_a_job_that_ended_unseen_is_not_run_again() -> None:
+    for summary in ("completed", "early_stopped"):
+        decision = decide(replace(facts(RUNNING, RUNNING), summary=summary), 3)
+        assert decision.state is not None
+        assert decision.state.state == summary
+        assert not decision.push
+    failed = decide(replace(facts(RUNNING, RUNNING), summary="failed"), 3)
+    assert failed.push
+
+
+def test_it_is_given_up_after_the_last_lost_attempt() -> None:
+    decision = decide(facts(replace(RUNNING, lost_attempts=2), RUNNING), 3)
+    assert decision.state is not None
+    assert decision.state.state is State.FAILED
+    assert not decision.push
+
+
+def test_a_running_job_with_a_process_is_waited_for() -> None:
+    assert decide(facts(RUNNING, RUNNING, alive=True), 3) == Decision(wait=True)
+
+
+def test_a_wish_to_cancel_outlives_the_worker() -> None:
+    asked = facts(RUNNING, RUNNING)
+    assert asked.record is not None
+    asked = replace(asked, record=replace(asked.record, cancel_requested=True))
+    decision = decide(asked, 3)
+    assert decision.state is not None
+    assert decision.state.state is State.CANCELLED
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_whatever_redis_says_the_decision_is_allowed_and_final(state: State) -> None:
+    for other, attempt, alive, message in product(
+        [*State, None], (0, 1), (False, True), (False, True)
+    ):
+        record = JobState(other, attempt) if other is not None else None
+        found = facts(JobState(state, 1), record, alive=alive, message=message)
+        decision = decide(found, 3)
+        after = decision.state or found.state
+        if decision.state is not None:
+            assert after.state in TRANSITIONS[state]
+        if state in FINISHED:
+            assert decision.state is None
+            assert not decision.push
+        if decision.push:
+            assert after.state is State.QUEUED
+        # Once carried out, there is nothing more to do.
+        if not decision.wait:
+            assert decide(facts(after, after, message=True), 3) == Decision()

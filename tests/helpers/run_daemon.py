@@ -1,0 +1,31 @@
+"""A daemon in a process of its own, with settings that a test gives.
+
+``python -P run_daemon.py WORKSPACE SETTINGS``, where SETTINGS are the fields of
+:class:`daemon.settings.Settings` as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from daemon.control import run_daemon
+from daemon.settings import Settings
+from jobs.errors import FarenseError
+from jobs.paths import Workspace
+
+
+def main() -> int:
+    values = json.loads(sys.argv[2])
+    values["child"] = tuple(values["child"])
+    try:
+        run_daemon(Workspace(Path(sys.argv[1])), Settings(**values))
+    except FarenseError as error:
+        sys.stderr.write(error.message)
+        return int(error.exit_code)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
