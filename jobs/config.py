@@ -60,6 +60,7 @@ class TrainConfig(Settings):
     weight_decay: float = Field(default=0.01, ge=0, lt=1)
     warmup_steps: int = Field(default=0, ge=0)
     num_epochs: int = Field(ge=1, le=10_000)
+    max_steps: int | None = Field(default=None, ge=1, description="ends the run earlier")
     max_seq_length: int = Field(default=512, ge=8, le=1_048_576)
     seed: int = Field(default=42, ge=0, lt=2**32)
     save_steps: int = Field(default=200, ge=1)
@@ -93,6 +94,7 @@ class TrainConfig(Settings):
             batch_size=self.batch_size,
             gradient_accumulation=self.gradient_accumulation,
             num_epochs=self.num_epochs,
+            max_steps=self.max_steps,
             eval_steps=self.eval_steps,
             has_validation=self.data.valid is not None,
         )

@@ -105,7 +105,7 @@ def header(envelope: Envelope, event: Started) -> list[str]:
     rows = {
         "Model": event.model,
         "Data": f"{event.train_examples} training examples, {event.valid_examples} validation",
-        "Epochs": f"{event.num_epochs} of {event.steps_per_epoch} steps = {event.total_steps}",
+        "Epochs": _epochs(event),
     }
     # A log may have been written by a farense whose config had other keys: it is still shown.
     with suppress(KeyError):
@@ -113,6 +113,14 @@ def header(envelope: Envelope, event: Started) -> list[str]:
     rows["Device"] = event.device
     body = [f"  {name:<15}{value}" for name, value in rows.items()]
     return [f"🚀 {envelope.job} (preset {event.preset}{attempt})", *body]
+
+
+def _epochs(event: Started) -> str:
+    planned = event.num_epochs * event.steps_per_epoch
+    text = f"{event.num_epochs} of {event.steps_per_epoch} steps"
+    if event.total_steps < planned:
+        return f"{text}, ended at step {event.total_steps} by max_steps"
+    return f"{text} = {planned}"
 
 
 def _settings(event: Started) -> dict[str, str]:

@@ -8,7 +8,7 @@ relative, beside 3.8e-6). Nothing here is used on Metal.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, cast
 
 from jobs.mlx import activations, base, mx, nn
 
@@ -45,13 +45,18 @@ def sigmoid(x: mx.array) -> mx.array:
     return mx.where(x >= 0, 1.0, e) / (1.0 + e)
 
 
-@mx.custom_function  # type: ignore[untyped-decorator]
 def swiglu(gate: mx.array, x: mx.array) -> mx.array:
-    """Return silu(gate) * x."""
+    """Return silu(gate) * x; mlx-lm's own result where the arrays are not float32."""
+    function = _swiglu if gate.dtype == mx.float32 else activations.swiglu
+    return cast(mx.array, function(gate, x))
+
+
+@mx.custom_function
+def _swiglu(gate: mx.array, x: mx.array) -> mx.array:
     return gate * sigmoid(gate) * x
 
 
-@swiglu.vjp  # type: ignore[untyped-decorator]
+@_swiglu.vjp
 def _swiglu_vjp(
     primals: tuple[mx.array, mx.array], cotangent: mx.array, _: mx.array
 ) -> tuple[mx.array, mx.array]:
@@ -60,27 +65,27 @@ def _swiglu_vjp(
     return cotangent * x * s * (1.0 + gate * (1.0 - s)), cotangent * gate * s
 
 
-@mx.custom_function  # type: ignore[untyped-decorator]
+@mx.custom_function
 def softmax(scores: mx.array) -> mx.array:
     """Return the softmax over the last axis."""
     weights = exp_nonpositive(scores - mx.max(scores, axis=-1, keepdims=True))
     return weights / mx.sum(weights, axis=-1, keepdims=True)
 
 
-@softmax.vjp  # type: ignore[untyped-decorator]
+@softmax.vjp
 def _softmax_vjp(_: mx.array, cotangent: mx.array, weights: mx.array) -> mx.array:
     weighted = cotangent * weights
     return weighted - weights * mx.sum(weighted, axis=-1, keepdims=True)
 
 
-@mx.custom_function  # type: ignore[untyped-decorator]
+@mx.custom_function
 def logsumexp(logits: mx.array) -> mx.array:
     """Return log(sum(e^logits)) over the last axis, kept as an axis of one."""
     highest = mx.max(logits, axis=-1, keepdims=True)
     return highest + mx.log(mx.sum(exp_nonpositive(logits - highest), axis=-1, keepdims=True))
 
 
-@logsumexp.vjp  # type: ignore[untyped-decorator]
+@logsumexp.vjp
 def _logsumexp_vjp(logits: mx.array, cotangent: mx.array, total: mx.array) -> mx.array:
     # log-sum-exp is at least the highest logit, up to rounding: the difference is not positive.
     return cotangent * exp_nonpositive(mx.minimum(logits - total, 0.0))
@@ -89,7 +94,8 @@ def _logsumexp_vjp(logits: mx.array, cotangent: mx.array, total: mx.array) -> mx
 def cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
     """Return the cross-entropy of each row, nats: logits [P, V], targets [P] -> [P]."""
     chosen = mx.take_along_axis(logits, targets[:, None], axis=-1)
-    return (logsumexp(logits) - chosen)[:, 0]
+    total = cast(mx.array, logsumexp(logits))
+    return (total - chosen)[:, 0]
 
 
 def attention(
@@ -105,20 +111,29 @@ def attention(
 
     Args:
         queries: shape [B, H, L, D]; keys, values: [B, K, S, D] with H a multiple of K.
-        cache: of a generation; with one, mlx-lm's own function is used.
+        cache: of a generation. With one, or where the arrays are not float32, mlx-lm's own
+            function is used.
         mask: ``"causal"``, boolean (True is seen), additive, or None.
     """
-    if cache is not None or options:
-        return base.scaled_dot_product_attention(
-            queries, keys, values, cache=cache, scale=scale, mask=mask, **options
+    if cache is not None or options or queries.dtype != mx.float32:
+        attended: mx.array = base.scaled_dot_product_attention(
+            queries,
+            keys,
+            values,
+            cache=cache,
+            scale=scale,
+            mask=mask,  # type: ignore[arg-type]  # takes "causal" too
+            **options,
         )
+        return attended
     batch, heads, length, size = queries.shape
     groups = keys.shape[1]
     # The query heads that share a key head become rows of one matrix product.
     rows = (queries * scale).reshape(batch, groups, -1, size)
     scores = (rows @ keys.swapaxes(-1, -2)).reshape(batch, heads, length, -1)
-    weights = softmax(_masked(scores, mask)).reshape(batch, groups, rows.shape[2], -1)
-    return (weights @ values).reshape(batch, heads, length, size)
+    weights = cast(mx.array, softmax(_masked(scores, mask)))
+    mixed = weights.reshape(batch, groups, rows.shape[2], -1) @ values
+    return mixed.reshape(batch, heads, length, size)
 
 
 def _masked(scores: mx.array, mask: mx.array | str | None) -> mx.array:

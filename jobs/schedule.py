@@ -17,6 +17,7 @@ class Schedule:
     batch_size: int
     gradient_accumulation: int
     num_epochs: int
+    max_steps: int | None
     eval_steps: int
     has_validation: bool
 
@@ -27,8 +28,9 @@ class Schedule:
 
     @property
     def total_steps(self) -> int:
-        """Micro-batches in the run."""
-        return self.steps_per_epoch * self.num_epochs
+        """Micro-batches in the run: all epochs, or ``max_steps`` if that is less."""
+        steps = self.steps_per_epoch * self.num_epochs
+        return steps if self.max_steps is None else min(steps, self.max_steps)
 
     @property
     def updates_per_epoch(self) -> int:
@@ -55,7 +57,8 @@ class Schedule:
     def ends_update(self, step: int) -> bool:
         """Tell whether the optimizer updates after ``step``: accumulation full, or epoch over."""
         _, index = self.position(step)
-        return (index + 1) % self.gradient_accumulation == 0 or index + 1 == self.steps_per_epoch
+        full = (index + 1) % self.gradient_accumulation == 0
+        return full or index + 1 == self.steps_per_epoch or step == self.total_steps
 
     def warning(self, patience: int | None) -> str | None:
         """Return what to tell a person whose early stopping cannot engage, or None."""

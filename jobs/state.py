@@ -48,8 +48,8 @@ class JobState:
 
     Attributes:
         attempt: executions so far.
-        lost_attempts: those of them that ended in a way nobody asked for (killed, crashed). Only they
-            count against the limit: a job that a person stops every morning may go on every night.
+        lost_attempts: those of them that ended in a way nobody asked for (killed, crashed). Only
+            they count against the limit: a job that is stopped every morning may go on every night.
     """
 
     state: State

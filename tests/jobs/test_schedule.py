@@ -4,10 +4,11 @@ from jobs.schedule import Schedule
 
 
 def schedule(examples: int, **changes: int | bool) -> Schedule:
-    values: dict[str, int | bool] = {
+    values: dict[str, int | bool | None] = {
         "batch_size": 2,
         "gradient_accumulation": 4,
         "num_epochs": 3,
+        "max_steps": None,
         "eval_steps": 200,
         "has_validation": True,
     }
@@ -29,6 +30,13 @@ def test_warns_when_early_stopping_cannot_engage() -> None:
 
 def test_a_run_shorter_than_eval_steps_validates_at_its_end() -> None:
     assert list(schedule(10).validation_steps) == [15]
+
+
+def test_max_steps_ends_a_run_with_an_update() -> None:
+    plan = schedule(848, max_steps=10)
+    assert plan.total_steps == 10
+    assert plan.ends_update(10)
+    assert schedule(4, max_steps=1000).total_steps == 6
 
 
 def test_no_validation_data_no_validations() -> None:

@@ -1,0 +1,106 @@
+"""The faster functions for Linux CPUs against NumPy in float64 and against MLX's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs import cpu, mlx
+from jobs.mlx import mx, nn
+
+RANDOM = np.random.default_rng(3)
+
+
+def values(*shape: int, scale: float = 4.0) -> mx.array:
+    return mx.array(RANDOM.normal(0, scale, shape).astype(np.float32))
+
+
+def gradients(function: Callable[..., mx.array], *arrays: mx.array) -> list[np.ndarray]:
+    result = function(*arrays)
+    cotangent = mx.cos(mx.arange(result.size).reshape(result.shape))
+    return [np.array(g) for g in mx.vjp(function, list(arrays), [cotangent])[1]]
+
+
+def test_exp_is_exact_to_float32_rounding() -> None:
+    x = mx.linspace(-80, 0, 1_000_001)[1:]
+    exact = np.exp(np.array(x, np.float64))
+    assert np.abs(np.array(cpu.exp_nonpositive(x), np.float64) / exact - 1).max() < 3e-7
+
+
+def test_exp_has_no_subnormal_results() -> None:
+    x = mx.array([-80.0, -87.0, -1e4, -np.inf, -3.4e38])
+    assert np.array(cpu.exp_nonpositive(x)).tolist() == [0.0] * 5
+
+
+def test_what_is_not_a_number_stays_so() -> None:
+    bad = mx.array([[0.0, np.nan, 1.0]])
+    assert bool(mx.isnan(cpu.cross_entropy(bad, mx.array([0])))[0])
+    assert bool(mx.isnan(cpu.swiglu(bad, bad))[0, 1])
+
+
+@pytest.mark.parametrize("scale", [0.1, 4.0, 60.0])
+def test_swiglu(scale: float) -> None:
+    gate, x = values(5, 33, scale=scale), values(5, 33)
+    theirs = nn.silu(gate) * x
+    assert np.array(cpu.swiglu(gate, x)) == pytest.approx(np.array(theirs), rel=1e-5, abs=1e-6)
+    ours = gradients(cpu.swiglu, gate, x)
+    for mine, other in zip(ours, gradients(lambda g, y: nn.silu(g) * y, gate, x), strict=True):
+        assert mine == pytest.approx(other, rel=1e-4, abs=1e-5)
+
+
+def test_cross_entropy() -> None:
+    logits, targets = values(7, 501), mx.array(RANDOM.integers(0, 501, 7))
+
+    def theirs(x: mx.array) -> mx.array:
+        return nn.losses.cross_entropy(x, targets, reduction="none")
+
+    def ours(x: mx.array) -> mx.array:
+        return cpu.cross_entropy(x, targets)
+
+    assert np.array(ours(logits)) == pytest.approx(np.array(theirs(logits)), abs=1e-5)
+    assert gradients(ours, logits)[0] == pytest.approx(gradients(theirs, logits)[0], abs=1e-6)
+
+
+def masks(length: int) -> dict[str, mx.array | str | None]:
+    seen = mx.arange(length)[None] <= mx.arange(length)[:, None]
+    window = seen & (mx.arange(length)[None] > mx.arange(length)[:, None] - 4)
+    return {"none": None, "causal": "causal", "window": window, "additive": mx.where(seen, 0, -9.0)}
+
+
+@pytest.mark.parametrize("kind", ["none", "causal", "window", "additive"])
+def test_attention(kind: str) -> None:
+    q, k, v = values(2, 6, 11, 8), values(2, 2, 11, 8), values(2, 2, 11, 8)
+    mask = masks(11)[kind]
+
+    def theirs(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        return mx.fast.scaled_dot_product_attention(q, k, v, scale=0.3, mask=mask)
+
+    def ours(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        return cpu.attention(q, k, v, None, 0.3, mask)
+
+    assert np.array(ours(q, k, v)) == pytest.approx(np.array(theirs(q, k, v)), abs=1e-5)
+    for mine, other in zip(gradients(ours, q, k, v), gradients(theirs, q, k, v), strict=True):
+        assert mine == pytest.approx(other, abs=1e-4)
+
+
+def test_a_model_gives_the_same_logits_with_and_without(tiny_model: Path) -> None:
+    from mlx_lm.models import llama
+
+    module, _ = mlx.load_model(tiny_model)
+    module.set_dtype(mx.float32)
+    module = mlx.dequantize_model(module)
+    tokens = mx.array(RANDOM.integers(0, 500, (2, 40)))
+    originals = {name: theirs for name, theirs, _ in cpu.REPLACEMENTS}
+    before = {name: getattr(llama, name) for name in originals}
+    try:
+        for name, theirs in originals.items():
+            setattr(llama, name, theirs)
+        plain = np.array(module(tokens))
+        assert cpu.speed_up(module) == list(originals)
+        assert np.array(module(tokens)) == pytest.approx(plain, abs=2e-4)
+    finally:
+        for name, function in before.items():
+            setattr(llama, name, function)
