@@ -36,7 +36,7 @@ def enqueue(
     from cli.config import plan_text
     from cli.watch import warn_without_daemon, watch_job
     from daemon.client import FarenseClient
-    from daemon.ordering import plan
+    from daemon.ordering import check
     from jobs.paths import Workspace
 
     refuse_extra(ctx)
@@ -44,7 +44,7 @@ def enqueue(
         raise click.UsageError("--watch and --json do not go together: use farense watch --json.")
     loaded = preset_from(preset, overrides)
     workspace = Workspace.current()
-    schedule = plan(loaded, workspace)
+    schedule = check(loaded, workspace)
     patience = loaded.config.early_stopping_patience
     warning = schedule.warning(patience)
     with FarenseClient.connect(workspace) as client:

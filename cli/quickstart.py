@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PRESET = "quickstart"
 MODEL = "smollm2-135m"
+TINY = "tiny-random"
 INTERRUPTED = 130
 # Ahead of whatever waits in the queue: a person sits in front of it.
 PRIORITY = 100
@@ -41,12 +42,10 @@ def quickstart(ctx: click.Context) -> None:
     \b
     Example: farense quickstart
     """
-    from jobs.models import pull
     from jobs.paths import Workspace
 
     workspace = Workspace.current()
-    preset = preset_from(PRESET, sample_data(workspace))
-    pull(MODEL, workspace, report=note)
+    preset = preset_from(PRESET, (*sample_data(workspace), *model_settings(workspace)))
     with running_daemon(workspace):
         from daemon.client import FarenseClient
 
@@ -58,6 +57,28 @@ def quickstart(ctx: click.Context) -> None:
         for line in next_steps(workspace, preset.config, record):
             click.echo(line)
     ctx.exit(code)
+
+
+def model_settings(workspace: Workspace) -> tuple[str, ...]:
+    """Provide the model and return the settings that name it, if it is not the preset's own.
+
+    On a Linux CPU without a fast BLAS a step of the real model takes a minute: a tiny one with
+    random weights shows the way of a job, and nothing else.
+    """
+    from jobs.blas import load_fast_blas
+    from jobs.models import pull
+
+    if sys.platform != "linux" or load_fast_blas():
+        pull(MODEL, workspace, report=note)
+        return ()
+    from jobs.tiny_model import make_tiny_model
+
+    note(
+        "No fast BLAS was found, so a tiny model with random weights is trained instead: its "
+        "answers mean nothing. For the real one install OpenBLAS (on Debian: libopenblas0)."
+    )
+    folder = make_tiny_model(workspace.models / TINY)
+    return (f"model=models/{folder.name}", "lora.num_layers=2", "learning_rate=5e-3")
 
 
 def sample_data(workspace: Workspace) -> tuple[str, ...]:

@@ -95,6 +95,16 @@ def start_daemon(workspace: Workspace) -> int:
     if (pid := held_by(lock)) is not None:
         return pid
     process = _spawn(workspace)
+    try:
+        return _wait_for_lock(process, workspace)
+    except BaseException:  # Ctrl-C too: what was started here must not stay behind
+        process.terminate()
+        raise
+
+
+def _wait_for_lock(process: subprocess.Popen[bytes], workspace: Workspace) -> int:
+    """Return the pid of the daemon that holds the lock, once one does."""
+    lock = daemon_lock(workspace)
     deadline = time.monotonic() + START_SECONDS
     while held_by(lock) != process.pid:
         if process.poll() is not None and (pid := held_by(lock)) is not None:

@@ -41,6 +41,24 @@ def plan(preset: Preset, workspace: Workspace) -> Schedule:
     return preset.config.schedule(_count(train))
 
 
+def check(preset: Preset, workspace: Workspace) -> Schedule:
+    """Check everything an order needs, leave nothing behind, and return the run's schedule.
+
+    Raises:
+        InvalidInput: as :func:`place_order` does.
+    """
+    from jobs.examples import read_examples  # noqa: PLC0415 - `status` needs neither
+    from jobs.models import check_model  # noqa: PLC0415
+    from jobs.prompts import check_prompt_format  # noqa: PLC0415
+
+    config = preset.config
+    check_model(workspace.inside(config.model))
+    train, valid = (read_examples(path) if path else [] for path in _sources(config, workspace))
+    for rows in (train, valid):
+        check_prompt_format(rows, config.prompt_format)
+    return config.schedule(len(train))
+
+
 def place_order(
     preset: Preset, workspace: Workspace, *, name: str | None = None, priority: int = 0
 ) -> tuple[Order, JobState]:
@@ -52,13 +70,12 @@ def place_order(
         InvalidInput: the model lies outside the workspace.
         WorkspaceError: the workspace cannot be written.
     """
-    from jobs.models import check_model, fingerprint  # noqa: PLC0415 - `plan` needs no model
+    from jobs.models import fingerprint  # noqa: PLC0415 - `plan` needs no model
 
+    schedule = check(preset, workspace)
     model = workspace.inside(preset.config.model)
-    check_model(model)
     sources = _sources(preset.config, workspace)
     counts = [_count(source) if source else 0 for source in sources]
-    schedule = preset.config.schedule(counts[0])
     train = _freeze(sources[0], counts[0], workspace)
     valid = _freeze(sources[1], counts[1], workspace) if sources[1] else None
     run = _new_run_directory(preset.name, workspace)

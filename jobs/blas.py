@@ -20,6 +20,7 @@ MKL_SIZE = "about 340 MB to download, 940 MB on disk"
 NEEDS_MKL = 3
 
 _loaded: str | None = None
+_looked = False
 
 
 def load_fast_blas() -> str | None:
@@ -27,11 +28,12 @@ def load_fast_blas() -> str | None:
 
     Must run before ``mlx.core`` is imported for the first time in the process.
     """
-    global _loaded
-    if sys.platform != "linux" or _loaded:
+    global _loaded, _looked
+    if sys.platform != "linux" or _looked:
         return _loaded
     if "mlx.core" in sys.modules:
         raise RuntimeError("mlx.core was imported before its BLAS: import it from jobs.mlx.")
+    _looked = True
     # MKL may otherwise choose its code path by the alignment of a buffer, which differs from run to
     # run: the same seed would not give the same bits.
     os.environ.setdefault("MKL_CBWR", "AUTO")

@@ -15,7 +15,7 @@ from jobs.lock import hold
 from jobs.models import pull
 from jobs.packaged_model import SMOLLM2_135M, fetch_packaged
 from jobs.paths import Workspace
-from tests.helpers.tiny_model import make_tiny_model
+from jobs.tiny_model import make_tiny_model
 
 REFUSED_FOLDERS = [
     "../escape", "a/b", "/etc", "..", ".", ".hidden", "", "a b", "a\nb", "a\0b", "á", "x" * 101,

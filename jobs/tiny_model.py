@@ -1,4 +1,7 @@
-"""A tiny Mistral in 4 bits with random weights: everything a real model folder has."""
+"""A tiny Mistral in 4 bits with random weights: everything a real model folder has.
+
+For the tests, and for `farense quickstart` on a machine where a real model would take hours.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jobs.blas import load_fast_blas
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
 
-load_fast_blas()
-
-import mlx.core as mx  # noqa: E402
-import mlx.nn as nn  # noqa: E402
-from mlx.utils import tree_flatten  # noqa: E402
-from mlx_lm.models.llama import Model, ModelArgs  # noqa: E402
-from tokenizers import Tokenizer  # noqa: E402
-from tokenizers.decoders import ByteLevel as ByteLevelDecoder  # noqa: E402
-from tokenizers.models import BPE  # noqa: E402
-from tokenizers.pre_tokenizers import ByteLevel  # noqa: E402
-from tokenizers.trainers import BpeTrainer  # noqa: E402
+from jobs.mlx import Model, ModelArgs, mx, named, nn
 
 VOCABULARY = 512
 SPECIAL = ["<s>", "</s>", "<pad>"]
@@ -78,7 +75,7 @@ def make_tiny_model(folder: Path, *, seed: int = 0) -> Path:
     model = Model(ModelArgs.from_dict(CONFIG))
     model.set_dtype(mx.float16)
     nn.quantize(model, **CONFIG["quantization"])
-    weights: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
+    weights = named(model.parameters())
     mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})
     return folder
 
