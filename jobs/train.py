@@ -8,6 +8,7 @@ says goes out as events; everything it must remember is in ``at`` (plain counter
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -35,6 +36,7 @@ from jobs.results import BestAdapter, early_stopping_event, finished, write_trai
 from jobs.state import State, now
 
 PROGRESS_SECONDS = 1.0
+PROGRESS_MARKS = 60
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,8 @@ class Trainer:
         self.schedule = feed.schedule
         self.metrics = MetricsFiles(run)
         self.at = Position.start(config)
-        self._started = self._row_started = self._progress_at = time.monotonic()
-        self._steps_here = 0
+        self._started = self._row_started = time.monotonic()
+        self._progress = deque[tuple[float, int]](maxlen=PROGRESS_MARKS)
 
     def resume(self) -> int:
         """Go back to the newest whole checkpoint, if there is one; return its step, else 0.
@@ -109,6 +111,7 @@ class Trainer:
         self._started = self._row_started = time.monotonic()
         if self.at.step == 0 and self.feed.validation_examples:
             self._validate_baseline()
+        self._progress.append((time.monotonic(), self.at.step))
         while not self._is_over():
             if reason := self.stop_reason():
                 self._checkpoint(reason)
@@ -124,7 +127,6 @@ class Trainer:
         batch = self.feed.batch(self.at.step + 1)
         self.at.count(batch)
         self.engine.step(batch, self.at.step)
-        self._steps_here += 1
         if self.schedule.ends_update(self.at.step):
             self.engine.update(self.at.update_targets, self.learning_rate, self.at.step)
             self.at.end_update()
@@ -137,7 +139,7 @@ class Trainer:
             self._write_row()
         if step % self.config.save_steps == 0:
             self._checkpoint()
-        if time.monotonic() - self._progress_at >= PROGRESS_SECONDS:
+        if time.monotonic() - self._progress[-1][0] >= PROGRESS_SECONDS:
             self._report_progress()
 
     @property
@@ -228,11 +230,12 @@ class Trainer:
         self._row_started = time.monotonic()
 
     def _report_progress(self) -> None:
-        self._progress_at = time.monotonic()
-        speed = self._steps_here / (self._progress_at - self._started)
-        left = self.schedule.total_steps - self.at.step
+        # The speed of the last minute: what came before says little about what is left.
+        (then, step_then), step = self._progress[0], self.at.step
+        self._progress.append((time.monotonic(), step))
+        speed = (step - step_then) / (self._progress[-1][0] - then)
         total = self.schedule.total_steps
-        self.emit(Progress(self.at.step, total, self.epoch, speed, left / speed))
+        self.emit(Progress(step, total, self.epoch, speed, (total - step) / speed))
 
     def _check_finite(self) -> None:
         """Wait for the device and end the run if a step has gone wrong."""

@@ -228,7 +228,13 @@ def test_early_stopping_keeps_the_best(alone: Workspace, tiny_model: Path) -> No
 def test_the_baseline_is_reported_and_counts_for_nothing(
     alone: Workspace, tiny_model: Path
 ) -> None:
-    run = make_run(alone, tiny_model, early_stopping_patience=2, learning_rate=1e-9)
+    run = make_run(
+        alone,
+        tiny_model,
+        early_stopping_patience=2,
+        early_stopping_min_delta=0.01,
+        learning_rate=1e-9,
+    )
     outcome, said = attempt(alone, run)
     baseline = only(Validation, said)[0]
     assert (baseline.step, baseline.improved, baseline.without_improvement) == (0, False, 0)
