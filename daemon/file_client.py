@@ -81,8 +81,10 @@ def matching(argument: str, ids: list[str]) -> str:
     Raises:
         UnknownJob: it names none, or several.
     """
-    if argument == "latest" and ids:
-        return ids[0]
+    if argument == "latest":
+        if ids:
+            return ids[0]
+        raise UnknownJob("There are no jobs yet.", "Queue one: farense enqueue v2")
     found = [argument] if argument in ids else [job_id for job_id in ids if argument in job_id]
     if len(found) == 1 and argument:
         return found[0]

@@ -48,11 +48,13 @@ def check(preset: Preset, workspace: Workspace) -> Schedule:
         InvalidInput: as :func:`place_order` does.
     """
     from jobs.examples import read_examples  # noqa: PLC0415 - `status` needs neither
-    from jobs.models import check_model  # noqa: PLC0415
+    from jobs.model_folder import check_lora, check_model  # noqa: PLC0415
     from jobs.prompts import check_prompt_format  # noqa: PLC0415
 
     config = preset.config
-    check_model(workspace.inside(config.model))
+    model = workspace.inside(config.model)
+    check_model(model)
+    check_lora(model, config.lora)
     train, valid = (read_examples(path) if path else [] for path in _sources(config, workspace))
     for rows in (train, valid):
         check_prompt_format(rows, config.prompt_format)
@@ -99,8 +101,15 @@ def place_order(
 
 
 def _sources(config: TrainConfig, workspace: Workspace) -> tuple[Path, Path | None]:
-    valid = config.data.valid
-    return workspace.root / config.data.train, workspace.root / valid if valid else None
+    train, valid = config.data.train, config.data.valid
+    paths = workspace.root / train, workspace.root / valid if valid else None
+    for path in filter(None, paths):
+        if not path.exists():
+            raise DataError(
+                f"There is no data file {path}.",
+                f"Paths in a config are relative to the workspace, {workspace.root}, or absolute.",
+            )
+    return paths
 
 
 def _count(path: Path) -> int:

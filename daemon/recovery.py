@@ -25,7 +25,7 @@ from jobs.state import FINISHED, JobState, State
 
 log = structlog.get_logger(__name__)
 
-LOST = "The daemon that ran attempt {attempt} is gone; the job goes on from its last checkpoint."
+LOST = "The daemon that ran attempt {attempt} is gone."
 
 
 @dataclass(frozen=True)

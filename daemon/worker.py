@@ -85,8 +85,10 @@ class Worker:
                 return
             if claim is not None:
                 self._job = job_id
-                self._run_claimed(claim)
-                self._job = None
+                try:
+                    self._run_claimed(claim)
+                finally:
+                    self._job = None
 
     def _claim(self, job_id: str) -> Claim | None:
         if self.stop.is_set() or not self._child_of_before_is_gone(job_id):

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import CheckpointError
-from jobs.files import explain, read_json, sha256_of, sync_folder, write_json
+from jobs.files import explain, from_plain, read_json, sha256_of, sync_folder, write_json
 from jobs.mlx import mx
 from jobs.paths import RunDirectory
 
@@ -92,7 +92,11 @@ def save_checkpoint(
 
 
 def newest_checkpoint(run: RunDirectory, warn: Callable[[str], None]) -> Checkpoint | None:
-    """Return the newest whole checkpoint of a run; torn ones are passed over with a warning."""
+    """Return the newest whole checkpoint of a run; torn ones are passed over with a warning.
+
+    Raises:
+        CheckpointError: a newer farense wrote it.
+    """
     for path in sorted(checkpoint_folders(run), key=step_of, reverse=True):
         try:
             return _read(path)
@@ -114,9 +118,14 @@ def step_of(path: Path) -> int:
     return int(match[2])
 
 
-def prune_checkpoints(run: RunDirectory, keep: int) -> None:
-    """Remove all but the ``keep`` newest checkpoints."""
-    for path in sorted(checkpoint_folders(run), key=step_of, reverse=True)[keep:]:
+def prune_checkpoints(run: RunDirectory, keep: int, step: int) -> None:
+    """Remove all but the ``keep`` newest checkpoints, seen from the one just saved at ``step``.
+
+    Those of later steps are damaged: the run went back before them.
+    """
+    folders = sorted(checkpoint_folders(run), key=step_of, reverse=True)
+    later = [path for path in folders if step_of(path) > step]
+    for path in later + folders[len(later) + keep :]:
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -136,9 +145,9 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def _read(path: Path) -> Checkpoint:
-    values = read_json(path / "checkpoint.json")
+    values = from_plain(read_json(path / "checkpoint.json"))
     if values["version"] > VERSION:
-        raise ValueError("written by a newer farense")
+        raise CheckpointError(f"{path} was written by a newer farense.", "Update farense.")
     for name, digest in values["files"].items():
         if sha256_of(path / name) != digest:
             raise ValueError(f"{name} does not match its checksum")

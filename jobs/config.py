@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from jobs.errors import ConfigError
 from jobs.schedule import Schedule
-from jobs.yaml12 import YAMLError, parse_yaml
+from jobs.yaml12 import YAMLError, parse_yaml, yaml_problem
 
 EXPLANATIONS = ("description", "why")
 
@@ -124,7 +124,7 @@ def load_preset(name: str, folders: tuple[Path, ...], overrides: tuple[str, ...]
     try:
         loaded = parse_yaml(path.read_text(encoding="utf-8"))
     except YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path}: not valid YAML: {yaml_problem(error)}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     if not isinstance(loaded, dict):

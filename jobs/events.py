@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import orjson
 
-from jobs.files import plain
+from jobs.files import from_plain, plain
 
 SCHEMA = 1
 
@@ -213,14 +213,10 @@ class Envelope:
 def parse_event(line: bytes) -> Envelope | None:
     """Return the event in a line of a job log, or None where the line does not fit the schema."""
     try:
-        values = orjson.loads(line)
+        values = from_plain(orjson.loads(line))
         kind = EVENTS[values["event"]]
         names = {field.name for field in fields(kind)}
-        event = kind(**{key: _number(value) for key, value in values.items() if key in names})
+        event = kind(**{key: value for key, value in values.items() if key in names})
         return Envelope(event, str(values["job"]), int(values["attempt"]), str(values["time"]))
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def _number(value: Any) -> Any:
-    return float(value) if value in ("NaN", "Infinity", "-Infinity") else value

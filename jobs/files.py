@@ -32,6 +32,15 @@ def plain(value: Any) -> Any:
     return value
 
 
+def from_plain(value: Any) -> Any:
+    """Return ``value`` with the numbers that :func:`plain` made strings of."""
+    if isinstance(value, dict):
+        return {key: from_plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [from_plain(item) for item in value]
+    return float(value) if value in ("NaN", "Infinity", "-Infinity") else value
+
+
 def write_with(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Replace ``path`` with what ``write`` puts into a temporary file beside it.
 

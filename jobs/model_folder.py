@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jobs.errors import ModelError
+from jobs.errors import ConfigError, ModelError
 from jobs.files import read_json
 from jobs.safetensors_header import TensorEntry, raw_header, read_header
+
+if TYPE_CHECKING:
+    from jobs.config import LoraConfig
 
 # Where the folders of the presets come from.
 PULLED_BY = {
@@ -24,6 +28,9 @@ PULLED_BY = {
 
 # Keys by which a configuration asks for Python code of its own to be run.
 CODE_KEYS = ("auto_map", "model_file")
+
+# The weight of a layer within a block, as mlx-lm's models name it.
+LAYER = re.compile(r".*\blayers\.(?P<block>\d+)\.(?P<path>.+)\.weight")
 
 WEIGHTS = "model*.safetensors"  # what mlx-lm loads
 INDEX = "model.safetensors.index.json"
@@ -92,6 +99,30 @@ def read_model(path: Path) -> tuple[dict[str, Any], dict[str, TensorEntry]]:
     except OSError as error:
         raise _unreadable(path, error) from error
     return config, tensors
+
+
+def check_lora(path: Path, lora: LoraConfig) -> None:
+    """Check, from the headers alone, that the model has the layers that ``lora`` adapts.
+
+    A model whose tensors are not named as usual is left to the training process.
+
+    Raises:
+        ConfigError: more layers than the model has blocks, or a key that names no layer.
+    """
+    matrices = [name for name, entry in read_model(path)[1].items() if len(entry.shape) == 2]
+    found = [match for name in matrices if (match := LAYER.fullmatch(name))]
+    if not found:
+        return
+    blocks = 1 + max(int(match["block"]) for match in found)
+    if lora.num_layers > blocks:
+        raise ConfigError(f"lora.num_layers is {lora.num_layers}, but {path} has {blocks} blocks.")
+    paths = {match["path"] for match in found}
+    names = paths | {path.rpartition(".")[2] for path in paths}
+    if unknown := [key for key in lora.keys if key not in names]:
+        raise ConfigError(
+            f"lora.keys: {path} has no layer {', '.join(unknown)}.",
+            f"Its blocks have: {', '.join(sorted({name.rpartition('.')[2] for name in paths}))}.",
+        )
 
 
 def check_config(path: Path) -> dict[str, Any]:

@@ -20,6 +20,8 @@ class Position:
         update: optimizer updates so far.
         update_targets: target tokens since the last update.
         row_targets, row_tokens: target tokens, and all tokens, since the last metrics row.
+        row_seconds: time since then that is not on the running clock: of an attempt before this
+            one, or (negative) what was no training.
         elapsed_before: seconds of the attempts before this one.
     """
 
@@ -30,6 +32,7 @@ class Position:
     update_targets: int = 0
     row_targets: int = 0
     row_tokens: int = 0
+    row_seconds: float = 0.0
     baseline_val_loss: float | None = None
     elapsed_before: float = 0.0
 
@@ -54,6 +57,7 @@ class Position:
     def start_row(self) -> None:
         """Take note of a metrics row."""
         self.row_targets = self.row_tokens = 0
+        self.row_seconds = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data; a gap statistic that is still infinite is left out."""

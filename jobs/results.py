@@ -38,7 +38,7 @@ class BestAdapter:
     def save(self, adapter: dict[str, mx.array]) -> None:
         """Replace the adapter, atomically."""
         write_json(self.folder / "adapter_config.json", self._config)
-        temporary = self.folder / ".adapters.safetensors"
+        temporary = self._temporary()
         save_arrays(temporary, adapter)
         self._replace(temporary)
 
@@ -48,8 +48,7 @@ class BestAdapter:
             self.clear()
             return
         write_json(self.folder / "adapter_config.json", self._config)
-        temporary = self.folder / ".adapters.safetensors"
-        temporary.unlink(missing_ok=True)
+        temporary = self._temporary()
         link_or_copy(source, temporary)
         self._replace(temporary)
 
@@ -57,8 +56,16 @@ class BestAdapter:
         """Remove the adapter: no validation has been passed."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _temporary(self) -> Path:
+        """Return a name that nothing has: writing to a hard link would change a checkpoint."""
+        path = self.folder / ".adapters.safetensors"
+        path.unlink(missing_ok=True)
+        return path
+
     def _replace(self, temporary: Path) -> None:
         temporary.replace(self.weights)
+        # Where both names are links to one file, a rename does nothing and leaves them both.
+        temporary.unlink(missing_ok=True)
         sync_folder(self.folder)
 
 

@@ -158,6 +158,11 @@ class Trainer:
         """Seconds of training, validation and checkpoints, over all attempts."""
         return self.at.elapsed_before + time.monotonic() - self._started
 
+    @property
+    def _row_seconds(self) -> float:
+        """Seconds since the last metrics row, checkpoints left out."""
+        return self.at.row_seconds + time.monotonic() - self._row_started
+
     def _measure(self) -> Losses:
         started = time.monotonic()
         valid = self.engine.measure(self.feed.validation)
@@ -208,7 +213,7 @@ class Trainer:
         self._check_finite()
         at = self.at
         loss = self.engine.take_loss() / at.row_targets if at.row_targets else None
-        trained = time.monotonic() - self._row_started - (losses.seconds if losses else 0.0)
+        trained = self._row_seconds - (losses.seconds if losses else 0.0)
         row = TrainMetrics(
             epoch=self.epoch,
             step=at.step,
@@ -250,17 +255,20 @@ class Trainer:
         if self.at.step == 0:
             return
         self._check_finite()
+        started = time.monotonic()
         path = self.directory.checkpoint(self.epoch - 1, self.at.step)
         counters = self.at.as_dict() | {
             "elapsed_before": self.elapsed,
+            "row_seconds": self._row_seconds,
             "metrics_length": self.metrics.length,
         }
         best = self.best.weights if self.best.weights.exists() else None
         save_checkpoint(
             path, self.engine.adapter(), self.engine.state(), best, counters, self.versions
         )
-        prune_checkpoints(self.directory, self.config.keep_checkpoints)
+        prune_checkpoints(self.directory, self.config.keep_checkpoints, self.at.step)
         write_training_state(self.directory, self.epoch, self.at)
+        self.at.row_seconds -= time.monotonic() - started
         self.emit(CheckpointSaved(self.epoch, self.at.step, str(path), reason))
 
     def _restore(self, checkpoint: Checkpoint) -> None:

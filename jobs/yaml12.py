@@ -32,3 +32,10 @@ def parse_yaml(text: str) -> Any:
         YAMLError: the text is not valid YAML.
     """
     return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+
+
+def yaml_problem(error: YAMLError) -> str:
+    """Return what is wrong with a document, and where, in one line."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or " ".join(str(error).split())
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else problem

@@ -87,7 +87,6 @@ def test_a_model_outside_the_workspace(invoke: Run, tiny: FarenseClient) -> None
 @pytest.mark.parametrize(
     "command",
     [
-        ["enqueue", "v2", "--set", "data={train: TRAIN, valid: TRAIN}"],
         ["cancel", "latest"],
         ["daemon"],
         ["quickstart"],
@@ -101,9 +100,23 @@ def test_a_workspace_that_cannot_be_written(
     # Below a regular file nobody can write, not even root.
     file = tmp_path / "file"
     file.touch()
-    train = write_rows(tmp_path / "train.jsonl", questions(3))
-    arguments = [argument.replace("TRAIN", str(train)) for argument in command]
-    refused(farense(*arguments, home=file / "workspace"), 1, f"{file}/workspace", "could not be")
+    refused(farense(*command, home=file / "workspace"), 1, f"{file}/workspace", "could not be")
+
+
+def test_runs_that_cannot_be_written(
+    invoke: Run, tiny: FarenseClient, workspace: Workspace
+) -> None:
+    shutil.rmtree(workspace.runs)
+    workspace.runs.touch()
+    refused(invoke("enqueue", "tiny"), 1, str(workspace.runs), "could not be written")
+
+
+def test_a_config_that_does_not_fit_the_model(invoke: Run, tiny: FarenseClient) -> None:
+    done = invoke("enqueue", "tiny", "--set", "lora.num_layers=9")
+    refused(done, 2, "lora.num_layers is 9", "has 4 blocks")
+    done = invoke("enqueue", "tiny", "--set", "lora.keys=[q_proj, w_proj]")
+    refused(done, 2, "no layer w_proj", "q_proj")
+    assert tiny.jobs() == []
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jobs.checkpoint import (
+    checkpoint_folders,
+    newest_checkpoint,
+    prune_checkpoints,
+    save_checkpoint,
+    step_of,
+)
 from jobs.errors import CheckpointError, Diverged
 from jobs.events import (
     CheckpointSaved,
@@ -25,6 +32,7 @@ from jobs.files import read_json
 from jobs.mlx import mx, named
 from jobs.order import read_order
 from jobs.paths import RunDirectory, Workspace
+from jobs.results import BestAdapter
 from jobs.session import train
 from tests.helpers.runs import SETTINGS, make_run, metrics, numbers
 
@@ -189,6 +197,48 @@ def test_a_damaged_checkpoint_is_passed_over(alone: Workspace, tiny_model: Path)
     assert only(Started, said)[0].resumed_step == 5
     assert "checkpoint_epoch1_step10 is damaged" in only(Warned, said)[0].message
     assert numbers(run) == before
+
+
+def test_saving_a_better_adapter_leaves_the_checkpoint_alone(tmp_path: Path) -> None:
+    """The adapter and the checkpoint's copy are one file on disk until the next save."""
+    run = RunDirectory(tmp_path)
+    best = BestAdapter(run.adapters, {})
+    best.save({"a": mx.array([1.0])})
+    save_checkpoint(run.checkpoint(0, 5), {}, {}, best.weights, {}, {})
+    best.restore(run.checkpoint(0, 5) / "best.safetensors")
+    best.save({"a": mx.array([2.0])})
+    assert sorted(path.name for path in best.folder.iterdir()) == [
+        "adapter_config.json",
+        "adapters.safetensors",
+    ]
+    checkpoint = newest_checkpoint(run, warn=pytest.fail)
+    assert checkpoint is not None
+    assert checkpoint.best is not None
+    kept = mx.load(str(checkpoint.best))
+    assert isinstance(kept, dict)
+    assert kept["a"].item() == 1.0
+    assert best_adapter(run)["a"] == [2.0]
+
+
+def test_damaged_checkpoints_do_not_displace_whole_ones(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    for step in (50, 100, 200):
+        save_checkpoint(run.checkpoint(0, step), {}, {}, None, {}, {})
+    for step in (100, 200):
+        (run.checkpoint(0, step) / "state.safetensors").write_bytes(b"torn")
+    save_checkpoint(run.checkpoint(0, 60), {}, {}, None, {}, {})
+    prune_checkpoints(run, keep=2, step=60)
+    assert sorted(map(step_of, checkpoint_folders(run))) == [50, 60]
+
+
+def test_counters_that_are_not_finite_survive_a_checkpoint(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    counters = {"gaps": {"total": math.nan, "highest": math.inf}}
+    save_checkpoint(run.checkpoint(0, 1), {}, {}, None, counters, {})
+    checkpoint = newest_checkpoint(run, warn=pytest.fail)
+    assert checkpoint is not None
+    assert math.isnan(checkpoint.counters["gaps"]["total"])
+    assert checkpoint.counters["gaps"]["highest"] == math.inf
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(
