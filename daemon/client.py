@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,6 +28,8 @@ __all__ = ["FarenseClient", "FileClient", "open_reader"]
 Result = TypeVar("Result")
 
 BLOCK_MS = 500
+RECORD_SECONDS = 5.0
+POLL_SECONDS = 0.02
 CANCEL_TRIES = 3
 
 
@@ -124,6 +128,8 @@ class FarenseClient:
         """
         if self._is_here(job_id):
             yield from self._files.follow(job_id, follow=follow)
+            if follow:
+                self._await_record(job_id)
             return
         last = "0"
         while True:
@@ -169,6 +175,16 @@ class FarenseClient:
             return self.workspace.run(job_id).state.exists()
         except InvalidInput:
             return False
+
+    def _await_record(self, job_id: str) -> None:
+        """Wait a little for the record of a job that has ended: the file is written before it.
+
+        Who followed a job to its end then finds the end in the record, too.
+        """
+        deadline = time.monotonic() + RECORD_SECONDS
+        with suppress(QueueUnreachable):
+            while not self._has_ended(job_id) and time.monotonic() < deadline:
+                time.sleep(POLL_SECONDS)
 
     def _has_ended(self, job_id: str) -> bool:
         record = self._ask(lambda: self._store.get(job_id))
