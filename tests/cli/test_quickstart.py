@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cli.quickstart import MODEL, next_steps, prompt_options, sample_data
+from cli.quickstart import MODEL, model_settings, next_steps, prompt_options, sample_data
 from daemon.control import daemon_status
+from daemon.ordering import check
 from jobs.config import Preset, load_preset
 from jobs.paths import REPOSITORY, RunDirectory, Workspace
 from jobs.state import State, read_state
@@ -169,3 +170,14 @@ def test_the_commands_survive_a_shell(preset: Preset, workspace: Workspace) -> N
     ]
     assert [command[-1] for command in commands] == [question, question]
     assert "checkpoints_qlora/x/adapters" in commands[1]
+
+
+def test_without_a_fast_blas_a_tiny_model_stands_in(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("jobs.blas.load_fast_blas", lambda: None)
+    monkeypatch.setattr("sys.platform", "linux")
+    settings = (*sample_data(workspace), *model_settings(workspace))
+    assert "tiny model with random weights" in capsys.readouterr().err
+    preset = load_preset("quickstart", (REPOSITORY / "configs",), settings)
+    assert check(preset, workspace).total_steps == 160
