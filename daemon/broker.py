@@ -77,10 +77,13 @@ class Broker:
 
     def unreachable(self, error: Exception) -> QueueUnreachable:
         """Return what to tell a person whose command met ``error`` while talking to the server."""
+        start = "Start the daemon: farense daemon"
+        if self.server is not None and self.server.pid() is None:
+            return QueueUnreachable("The queue of this workspace is not running.", start)
         if self.server is not None:
             return QueueUnreachable(
                 f"The queue of this workspace does not answer on {self.address}: {error}",
-                "Start the daemon: farense daemon",
+                start,
             )
         return QueueUnreachable(
             f"Redis at {self.address} does not answer: {error}",

@@ -102,7 +102,7 @@ def test_without_redis_the_files_are_read(
     daemon.wait(20)
     reader, warning = open_reader(workspace)
     assert isinstance(reader, FileClient)
-    assert "does not answer" in (warning or "")
+    assert "is not running" in (warning or "")
     assert not EmbeddedServer(workspace).answers()
     with reader:
         found = reader.job("latest")
