@@ -112,7 +112,8 @@ def header(envelope: Envelope, event: Started) -> list[str]:
         rows |= _settings(event)
     rows["Device"] = event.device
     body = [f"  {name:<15}{value}" for name, value in rows.items()]
-    return [f"🚀 {envelope.job} (preset {event.preset}{attempt})", *body]
+    wait = "  The first measurement and the first steps take longest: kernels are compiled."
+    return [f"🚀 {envelope.job} (preset {event.preset}{attempt})", *body, wait]
 
 
 def _epochs(event: Started) -> str:
