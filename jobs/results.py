@@ -1,10 +1,10 @@
-"""What a run leaves behind: the best adapter, the summary, and the state file for people."""
+"""What a run finds and leaves behind: losses, best adapter, summary, the state file for people."""
 
 from __future__ import annotations
 
 import math
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,20 @@ from jobs.mlx import mx
 from jobs.paths import RunDirectory
 from jobs.position import Position
 from jobs.state import State, now
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Both losses of a validation, in eval mode at the same weights, and what measuring took."""
+
+    valid: float
+    train: float
+    seconds: float
+
+    @property
+    def gap(self) -> float:
+        """Validation minus training loss, nats per token."""
+        return self.valid - self.train
 
 
 class BestAdapter:

@@ -33,11 +33,6 @@ class Schedule:
         return steps if self.max_steps is None else min(steps, self.max_steps)
 
     @property
-    def updates_per_epoch(self) -> int:
-        """Optimizer updates in an epoch."""
-        return -(-self.steps_per_epoch // self.gradient_accumulation)
-
-    @property
     def validation_steps(self) -> range:
         """The steps after which the run validates; the baseline before step 1 is not among them.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from jobs.checkpoint import Checkpoint, newest_checkpoint, prune_checkpoints, save_checkpoint
 from jobs.config import TrainConfig
@@ -32,25 +31,17 @@ from jobs.metrics import MetricsFiles
 from jobs.mlx import mx, scalar
 from jobs.paths import RunDirectory
 from jobs.position import Position
-from jobs.results import BestAdapter, early_stopping_event, finished, write_training_state
+from jobs.results import (
+    BestAdapter,
+    Losses,
+    early_stopping_event,
+    finished,
+    write_training_state,
+)
 from jobs.state import State, now
 
 PROGRESS_SECONDS = 1.0
 PROGRESS_MARKS = 60
-
-
-@dataclass(frozen=True)
-class Losses:
-    """Both losses of a validation, in eval mode at the same weights, and what measuring took."""
-
-    valid: float
-    train: float
-    seconds: float
-
-    @property
-    def gap(self) -> float:
-        """Validation minus training loss, nats per token."""
-        return self.valid - self.train
 
 
 class Trainer:
