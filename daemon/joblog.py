@@ -69,19 +69,6 @@ def events_at_end(path: Path, size: int = 65_536) -> list[Envelope]:
     return lines.events if lines else []
 
 
-def end_torn_line(path: Path) -> None:
-    """Close the line that a killed child left open, so that the next one starts on its own.
-
-    Only for the time when no child writes.
-    """
-    if not path.exists() or path.stat().st_size == 0:
-        return
-    with path.open("rb+") as file:
-        file.seek(-1, os.SEEK_END)
-        if file.read(1) != b"\n":
-            file.write(b"\n")
-
-
 def last_lines(path: Path, offset: int = 0, limit: int = 600) -> str:
     """Return the end of a text file, printable, in one line of at most ``limit`` characters."""
     try:

@@ -47,6 +47,11 @@ def check(preset: Preset, workspace: Workspace) -> Schedule:
     Raises:
         InvalidInput: as :func:`place_order` does.
     """
+    return preset.config.schedule(_checked(preset, workspace)[0])
+
+
+def _checked(preset: Preset, workspace: Workspace) -> tuple[int, int]:
+    """Check model, config and data; return the examples to train and to validate on."""
     from jobs.examples import read_examples  # noqa: PLC0415 - `status` needs neither
     from jobs.model_folder import check_lora, check_model  # noqa: PLC0415
     from jobs.prompts import check_prompt_format  # noqa: PLC0415
@@ -58,7 +63,7 @@ def check(preset: Preset, workspace: Workspace) -> Schedule:
     train, valid = (read_examples(path) if path else [] for path in _sources(config, workspace))
     for rows in (train, valid):
         check_prompt_format(rows, config.prompt_format)
-    return config.schedule(len(train))
+    return len(train), len(valid)
 
 
 def place_order(
@@ -74,10 +79,10 @@ def place_order(
     """
     from jobs.models import fingerprint  # noqa: PLC0415 - `plan` needs no model
 
-    schedule = check(preset, workspace)
+    counts = _checked(preset, workspace)
+    schedule = preset.config.schedule(counts[0])
     model = workspace.inside(preset.config.model)
     sources = _sources(preset.config, workspace)
-    counts = [_count(source) if source else 0 for source in sources]
     train = _freeze(sources[0], counts[0], workspace)
     valid = _freeze(sources[1], counts[1], workspace) if sources[1] else None
     run = _new_run_directory(preset.name, workspace)

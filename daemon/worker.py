@@ -12,7 +12,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from daemon.broker import Broker
-from daemon.joblog import LogReader, end_torn_line, events_at_end, last_lines
+from daemon.joblog import LogReader, events_at_end, last_lines
 from daemon.lifecycle import Claim, Lifecycle
 from daemon.link import MAX_DELAY, Link
 from daemon.mirror import Mirror
@@ -23,6 +23,7 @@ from daemon.settings import Settings
 from daemon.supervisor import Child
 from jobs.errors import FarenseError, WorkspaceError
 from jobs.events import Failed
+from jobs.files import end_torn_line
 from jobs.lock import is_held
 from jobs.paths import Workspace
 from jobs.state import JobState, State

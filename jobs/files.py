@@ -104,6 +104,19 @@ def whole_lines(path: Path) -> Iterator[bytes]:
                 yield line[:-1]
 
 
+def end_torn_line(path: Path) -> None:
+    """Close the line that a killed writer left open, so that the next one starts on its own.
+
+    Only for the time when nobody writes.
+    """
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    with path.open("rb+") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames inside ``folder`` survive a power loss."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import orjson
 import structlog
 
 from jobs.console import Console
 from jobs.events import Envelope, Event
-from jobs.files import explain
+from jobs.files import end_torn_line, explain
 from jobs.state import now
 
 Sink = Callable[[Envelope], None]
@@ -26,10 +25,10 @@ def job_log(path: Path) -> Sink:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        end_torn_line(path)
         file = path.open("ab", buffering=0)
     except OSError as error:
         raise explain(error, path) from error
-    _end_torn_line(path, file.write)
     logger = structlog.BytesLogger(file)
 
     def write(envelope: Envelope) -> None:
@@ -62,14 +61,3 @@ def emitter(sinks: list[Sink], job: str, attempt: int) -> Callable[[Event], None
             sink(envelope)
 
     return emit
-
-
-def _end_torn_line(path: Path, write: Callable[[bytes], Any]) -> None:
-    """End the line that a killed attempt may have left unfinished, so that ours stand alone."""
-    size = path.stat().st_size
-    if size == 0:
-        return
-    with path.open("rb") as file:
-        file.seek(size - 1)
-        if file.read(1) != b"\n":
-            write(b"\n")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import orjson
 
-from daemon.joblog import LogReader, end_torn_line, events_at_end, last_lines
+from daemon.joblog import LogReader, events_at_end, last_lines
 from jobs.events import Envelope, Progress, Warned
+from jobs.files import end_torn_line
 
 
 def line(step: int) -> bytes:
