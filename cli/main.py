@@ -28,6 +28,7 @@ COMMANDS = {
     "daemon": ("cli.daemon:daemon", "Run the daemon that works through the queue."),
     "model": ("cli.model:model", "Get and list base models."),
     "data": ("cli.data:data", "Check training data."),
+    "cache": ("cli.cache:cache", "List and clear what jobs keep to be faster."),
     "config": ("cli.config:config", "Show and compare configurations."),
 }
 

@@ -66,6 +66,21 @@ class Workspace:
         return self.root / ".farense"
 
     @property
+    def prefix_cache(self) -> Path:
+        """Hidden states that many jobs share, a folder for each list of examples."""
+        return self.private / "prefix_cache"
+
+    @property
+    def token_cache(self) -> Path:
+        """Tokenized data files, kept from job to job."""
+        return self.private / "tokens"
+
+    @property
+    def weight_digests(self) -> Path:
+        """What is in the models' weight files, as last read."""
+        return self.private / "weight_digests.json"
+
+    @property
     def daemon_log(self) -> Path:
         """The daemon's log: structured JSON, rotated."""
         return self.logs / "daemon.jsonl"

@@ -1,0 +1,162 @@
+"""``farense cache``: what jobs keep on disk to be faster, and how to get rid of it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.options import json_option
+from cli.output import note, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobs.prefix_cache import PrefixCache
+    from jobs.prefix_listing import EntryInfo
+
+KEY_WIDTH = 12
+HEADINGS = ("KEY", "STATE", "SIZE", "EXAMPLES", "MODEL", "DATA", "LAST USED")
+RIGHT = (False, False, True, True, False, False, False)
+
+
+@click.group(short_help="List and clear what jobs keep to be faster.")
+def cache() -> None:
+    """List and clear the prefix cache.
+
+    The blocks of a model below its first adapted one give the same states for the same examples in
+    every epoch and every job. They are computed once and kept here. Clearing the cache costs time
+    only: the next job computes them again.
+
+    \b
+    Example: farense cache list
+    """
+
+
+@cache.command(name="list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List what is in the cache, the most recently used first.
+
+    An entry that is `unfinished` lost its job while it was filled; the next job that needs it goes
+    on from there.
+
+    \b
+    Example: farense cache list --json
+    """
+    found = _cache()
+    entries = found.listing()
+    total, budget = sum(entry.bytes for entry in entries), found.budget(entries)
+    if as_json:
+        shown = [asdict(entry) for entry in entries]
+        print_json({"entries": shown, "total_bytes": total, "budget_bytes": budget})
+    elif entries:
+        _print_table(entries, total, budget)
+    else:
+        note("The cache is empty: the first training job fills it.")
+
+
+@cache.command()
+@click.argument("key", metavar="[KEY]", required=False)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def clear(key: str | None, yes: bool) -> None:
+    """Remove the entry KEY, or all; what a job uses at the moment stays.
+
+    KEY is the beginning of a key that `farense cache list` shows.
+
+    \b
+    Examples:
+      farense cache clear
+      farense cache clear 3f9c --yes
+    """
+    from jobs.prefix_budget import size_text
+
+    found = _cache()
+    entries = found.listing()
+    if key is not None:
+        entries = [_entry(entries, key)]
+    idle = {entry.key: entry for entry in entries if not entry.busy}
+    if idle and not yes:
+        _confirm(list(idle.values()), key)
+    removed = found.clear(idle)
+    for entry in entries:
+        if entry.key not in removed:
+            note(f"{entry.key[:KEY_WIDTH]} is in use: kept.")
+    if entries:
+        size = sum(idle[name].bytes for name in removed)
+        click.echo(f"Removed {_count(len(removed))}, {size_text(size)}.")
+    else:
+        note("The cache is empty.")
+
+
+def _cache() -> PrefixCache:
+    from jobs.paths import Workspace
+    from jobs.prefix_cache import PrefixCache
+
+    return PrefixCache(Workspace.current().prefix_cache)
+
+
+def _entry(entries: Sequence[EntryInfo], key: str) -> EntryInfo:
+    from jobs.errors import InvalidInput
+
+    matching = [entry for entry in entries if entry.key.startswith(key)]
+    if len(matching) != 1:
+        how_many = "No entry" if not matching else "More than one entry"
+        hint = "Its entries: farense cache list"
+        raise InvalidInput(f"{how_many} of the cache has a key beginning with {key!r}.", hint)
+    return matching[0]
+
+
+def _confirm(entries: Sequence[EntryInfo], key: str | None) -> None:
+    """Ask whether to remove; end the command where the answer is no."""
+    from jobs.errors import InvalidInput
+    from jobs.prefix_budget import size_text
+
+    what = f"{_count(len(entries))}, {size_text(sum(entry.bytes for entry in entries))}"
+    if not sys.stdin.isatty():
+        command = " ".join(filter(None, ("farense cache clear", key, "--yes")))
+        raise InvalidInput(f"Nobody is there to confirm the removal of {what}.", f"Type: {command}")
+    click.confirm(f"Remove {what}?", abort=True, err=True)
+
+
+def _print_table(entries: Sequence[EntryInfo], total: int, budget: int) -> None:
+    from cli.render import aligned, column_widths
+    from jobs.prefix_budget import size_text
+
+    rows = [HEADINGS, *(_row(entry) for entry in entries)]
+    widths = column_widths(rows)
+    for row in rows:
+        click.echo(aligned(row, widths, RIGHT))
+    click.echo(
+        f"{size_text(total)} in all; {size_text(budget)} allowed (a tenth of the free disk; "
+        "a job's prefix_cache_gb goes before it)."
+    )
+
+
+def _row(entry: EntryInfo) -> tuple[str, ...]:
+    from datetime import datetime
+
+    from cli.render import NONE
+    from jobs.prefix_budget import size_text
+
+    partly = entry.bytes < entry.final_bytes
+    of = f" of {size_text(entry.final_bytes)}" if partly else ""
+    return (
+        entry.key[:KEY_WIDTH],
+        str(entry.state),
+        size_text(entry.bytes) + of,
+        NONE if entry.examples is None else str(entry.examples),
+        _printable(entry.about.get("model", NONE)),
+        _printable(entry.about.get("data", NONE)),
+        f"{datetime.fromisoformat(entry.last_used).astimezone():%Y-%m-%d %H:%M}",
+    )
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _count(entries: int) -> str:
+    return f"{entries} {'entry' if entries == 1 else 'entries'}"
