@@ -1,0 +1,171 @@
+"""The encoded examples of a data file, kept from job to job.
+
+Loading a tokenizer and encoding take longer than a short job's first steps, and give the same
+tokens for the same data, tokenizer and code. So they are kept under a name that says all three::
+
+    .farense/tokens/<key>.npz
+      key                 the file's own name: a file that was renamed is not believed
+      tokens              int32, the token ids of all examples, one after the other
+      ends                int64, where each example ends in ``tokens``
+      completion_starts   int32, see :class:`jobs.dataset.EncodedExample`
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from jobs import dataset, examples, prompts
+from jobs.dataset import EncodedExample, Tokenizer, encode_example
+from jobs.errors import DataError, WorkspaceError
+from jobs.examples import read_examples
+from jobs.files import sha256_of, write_with
+from jobs.prompts import PromptFormat
+
+KEPT_FILES = 32
+LAYOUT = 1
+
+# What turns a line of data into tokens. The code counts by its content, since nobody would
+# remember to raise a number with every change.
+CODE = (dataset, examples, prompts)
+PACKAGES = ("mlx-lm", "transformers", "tokenizers", "jinja2")
+TOKENIZER_FILES = (
+    "*.json",
+    "*.jinja",
+    "*.model",
+    "*.tiktoken",
+    "*.txt",
+    "additional_chat_templates/*.jinja",
+)
+
+
+def encoded(
+    path: Path,
+    sha256: str,
+    model_folder: Path,
+    prompt_format: PromptFormat,
+    load_tokenizer: Callable[[], Tokenizer],
+    folder: Path,
+) -> list[EncodedExample]:
+    """Return the examples in ``path`` as token ids at their full length.
+
+    Args:
+        sha256: what the content of ``path`` must have.
+        load_tokenizer: returns the tokenizer in ``model_folder``; called only when the examples
+            are not in the cache.
+        folder: of the cache; made where it is missing.
+
+    Raises:
+        DataError: the file is missing, has changed or has bad lines; or an example cannot be
+            expressed in ``prompt_format``.
+        ModelError: as ``load_tokenizer`` and :func:`jobs.dataset.encode_example` do.
+    """
+    key = _key(sha256, model_folder, prompt_format)
+    file = folder / f"{key}.npz"
+    stored = _read(file, key)
+    rows = read_examples(path) if stored is None else []
+    # After the reading: what was encoded and is kept under this digest had it.
+    _check_unchanged(path, sha256)
+    if stored is not None:
+        return stored
+    tokenizer = load_tokenizer()
+    made = [encode_example(row, tokenizer, prompt_format) for row in rows]
+    with contextlib.suppress(WorkspaceError):  # full or read-only disk: encoded again next time
+        _write(file, key, made)
+        _prune(folder)
+    return made
+
+
+def _key(sha256: str, model_folder: Path, prompt_format: PromptFormat) -> str:
+    digest = hashlib.sha256()
+    for name, content in _parts(sha256, model_folder, prompt_format):
+        # Lengths first: parts must not run into one another.
+        digest.update(f"{name}:{len(content)}:".encode() + content)
+    return digest.hexdigest()
+
+
+def _parts(
+    sha256: str, model_folder: Path, prompt_format: PromptFormat
+) -> Iterator[tuple[str, bytes]]:
+    yield "layout", str(LAYOUT).encode()
+    yield "data", sha256.encode()
+    yield "prompt_format", prompt_format.encode()
+    for package in PACKAGES:
+        yield package, importlib.metadata.version(package).encode()
+    for module in CODE:
+        yield module.__name__, Path(str(module.__file__)).read_bytes()
+    for pattern in TOKENIZER_FILES:
+        for file in sorted(model_folder.glob(pattern)):
+            yield file.name, file.read_bytes()
+
+
+def _check_unchanged(path: Path, sha256: str) -> None:
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if found != sha256:
+        raise DataError(
+            f"{path} has changed since this job was enqueued.", "Enqueue the job again."
+        )
+
+
+def _read(file: Path, key: str) -> list[EncodedExample] | None:
+    """Return what is stored and mark it as used; None where there is no whole file."""
+    try:
+        found = _parse(file, key)
+    # zipfile, its decompressors and numpy raise errors of many kinds on a torn or foreign file.
+    # Whatever it was: None, and the file is made anew.
+    except Exception:
+        return None
+    with contextlib.suppress(OSError):  # a cache that cannot be written is still good to read
+        os.utime(file)
+    return found
+
+
+def _parse(file: Path, key: str) -> list[EncodedExample]:
+    with np.load(file, allow_pickle=False) as arrays:
+        if str(arrays["key"]) != key:
+            raise ValueError("renamed")
+        tokens, ends = arrays["tokens"].tolist(), arrays["ends"].tolist()
+        completion_starts = arrays["completion_starts"].tolist()
+    if ends[-1] != len(tokens):
+        raise ValueError("of another length")
+    bounds = itertools.pairwise([0, *ends])
+    return [
+        EncodedExample(tuple(tokens[start:end]), completion_start)
+        for (start, end), completion_start in zip(bounds, completion_starts, strict=True)
+    ]
+
+
+def _write(file: Path, key: str, encoded_examples: list[EncodedExample]) -> None:
+    arrays = {
+        "key": np.array(key),
+        "tokens": np.array(
+            [token for example in encoded_examples for token in example.tokens], np.int32
+        ),
+        "ends": np.cumsum([len(example.tokens) for example in encoded_examples], dtype=np.int64),
+        "completion_starts": np.array(
+            [example.completion_start for example in encoded_examples], np.int32
+        ),
+    }
+    with contextlib.suppress(OSError):  # the private folder, where no daemon has made it yet
+        file.parent.parent.mkdir(mode=0o700, exist_ok=True)
+    write_with(file, lambda stream: np.savez(stream, allow_pickle=False, **arrays))
+
+
+def _prune(folder: Path) -> None:
+    """Keep the most recently used files; what killed writers left counts as a file."""
+    used: list[tuple[float, Path]] = []
+    for file in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another job prunes too
+            used.append((file.stat().st_mtime, file))
+    for _, file in sorted(used, reverse=True)[KEPT_FILES:]:
+        file.unlink(missing_ok=True)
