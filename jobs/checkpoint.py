@@ -91,13 +91,20 @@ def save_checkpoint(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def newest_checkpoint(run: RunDirectory, warn: Callable[[str], None]) -> Checkpoint | None:
+def newest_checkpoint(
+    run: RunDirectory, warn: Callable[[str], None], every: int = 1
+) -> Checkpoint | None:
     """Return the newest whole checkpoint of a run; torn ones are passed over with a warning.
+
+    Args:
+        every: look only at those whose step is a multiple of this.
 
     Raises:
         CheckpointError: a newer farense wrote it.
     """
     for path in sorted(checkpoint_folders(run), key=step_of, reverse=True):
+        if step_of(path) % every:
+            continue
         try:
             return _read(path)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -118,22 +125,38 @@ def step_of(path: Path) -> int:
     return int(match[2])
 
 
-def prune_checkpoints(run: RunDirectory, keep: int, step: int) -> None:
+def prune_checkpoints(run: RunDirectory, keep: int, step: int, every: int = 1) -> None:
     """Remove all but the ``keep`` newest checkpoints, seen from the one just saved at ``step``.
 
-    Those of later steps are damaged: the run went back before them.
+    Those of later steps are damaged, or of a course that diverged: the run went back before them.
+
+    Args:
+        every: the newest whose step is a multiple of this is kept too: the others stand where the
+            run happened to be stopped, and a rollback must not depend on that.
     """
     folders = sorted(checkpoint_folders(run), key=step_of, reverse=True)
     later = [path for path in folders if step_of(path) > step]
-    for path in later + folders[len(later) + keep :]:
+    earlier = folders[len(later) :]
+    regular = [path for path in earlier if step_of(path) % every == 0]
+    for path in set(folders) - {*earlier[:keep], *regular[:1]}:
         shutil.rmtree(path, ignore_errors=True)
 
 
 def save_arrays(path: Path, arrays: dict[str, mx.array]) -> None:
-    """Write arrays as safetensors and wait until they are on disk."""
-    mx.save_safetensors(str(path), arrays, {"format": "mlx"})
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    """Write arrays as safetensors and wait until they are on disk.
+
+    Raises:
+        WorkspaceError: the disk is full or not writable; nothing is left at ``path``.
+    """
+    try:
+        # Through a file of ours: MLX's own writer does not say why a write failed.
+        with path.open("wb") as file:
+            mx.save_safetensors(file, arrays, {"format": "mlx"})
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise explain(error, path) from error
 
 
 def link_or_copy(source: Path, target: Path) -> None:

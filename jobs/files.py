@@ -8,6 +8,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -88,12 +89,31 @@ def read_json(path: Path) -> Any:
 
 
 def append(path: Path, line: bytes) -> None:
-    """Append ``line`` and a newline to ``path`` in one write."""
+    """Append ``line`` and a newline to ``path`` in one write.
+
+    Raises:
+        WorkspaceError: the disk is full, say; what was written of the line is taken back.
+    """
     try:
         with path.open("ab", buffering=0) as file:
-            file.write(line + b"\n")
+            write_line(file, line)
     except OSError as error:
         raise explain(error, path) from error
+
+
+def write_line(file: FileIO, line: bytes) -> None:
+    """Append ``line`` and a newline to a file that only this process writes, in one write.
+
+    A disk that fills up takes the beginning of a line without an error; the rest then gets one.
+    """
+    end = file.seek(0, os.SEEK_END)
+    rest = memoryview(line + b"\n")
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError:
+        file.truncate(end)
+        raise
 
 
 def whole_lines(path: Path) -> Iterator[bytes]:

@@ -1,8 +1,9 @@
 """The metrics files: a record that is appended to, and two views derived from it.
 
 ``training_metrics.jsonl`` is the record: a row costs one append, however many there are. The JSON
-list and the CSV table are rewritten when asked and whenever the record grew by a tenth, so that all
-rewriting together stays proportional to the rows.
+list and the CSV table are rewritten when asked and by :data:`GROWTH` and
+:data:`GROWTH_AT_VALIDATION`: by a share of the record, so that all rewriting together stays
+proportional to the rows.
 """
 
 from __future__ import annotations
@@ -21,6 +22,12 @@ from jobs.paths import RunDirectory
 
 COLUMNS = [field.name for field in fields(TrainMetrics)]
 
+# The views are rewritten once the record has grown this much since the last time. A validation
+# shows at once in a record of up to 50 rows and at most a fiftieth of the rows late in a longer
+# one: rewriting at every validation would take time quadratic in the rows.
+GROWTH = 1.1
+GROWTH_AT_VALIDATION = 1.02
+
 
 class MetricsFiles:
     """The metrics of one run; the only writer of its three files."""
@@ -32,10 +39,11 @@ class MetricsFiles:
         self._rows_at_rewrite = self._rows
 
     def add(self, row: TrainMetrics) -> None:
-        """Append a row; rewrite the views if the record has grown by a tenth since last time."""
+        """Append a row; rewrite the views if the record has grown enough since last time."""
         append(self._run.metrics, orjson.dumps(plain(asdict(row))))
         self._rows += 1
-        if self._rows >= 1.1 * self._rows_at_rewrite:
+        growth = GROWTH if row.val_loss is None else GROWTH_AT_VALIDATION
+        if self._rows >= growth * self._rows_at_rewrite:
             self.rewrite()
 
     def rewrite(self) -> None:

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import orjson
-import structlog
 
 from jobs.console import Console
 from jobs.events import Envelope, Event
-from jobs.files import end_torn_line, explain
+from jobs.files import end_torn_line, explain, write_line
 from jobs.state import now
 
 Sink = Callable[[Envelope], None]
@@ -29,11 +28,10 @@ def job_log(path: Path) -> Sink:
         file = path.open("ab", buffering=0)
     except OSError as error:
         raise explain(error, path) from error
-    logger = structlog.BytesLogger(file)
 
     def write(envelope: Envelope) -> None:
         try:
-            logger.msg(orjson.dumps(envelope.as_dict(), default=str))
+            write_line(file, orjson.dumps(envelope.as_dict(), default=str))
         except OSError as error:
             raise explain(error, path) from error
 

@@ -10,9 +10,9 @@ from jobs.metrics import COLUMNS, MetricsFiles
 from jobs.paths import RunDirectory
 
 
-def row(step: int, loss: float | None = 1.5) -> TrainMetrics:
+def row(step: int, loss: float | None = 1.5, val_loss: float | None = None) -> TrainMetrics:
     return TrainMetrics(
-        epoch=1, step=step, update=step, loss=loss, val_loss=None, train_eval_loss=None,
+        epoch=1, step=step, update=step, loss=loss, val_loss=val_loss, train_eval_loss=None,
         overfitting_gap=None, learning_rate=1e-4, grad_norm=None, tokens_per_second=10.0,
         memory_mb=1.0, elapsed_time_sec=0.1, timestamp="2026-11-22T21:00:00+00:00",
     )  # fmt: skip
@@ -49,6 +49,29 @@ def test_the_views_follow_the_record_at_a_tenth_of_its_size(tmp_path: Path) -> N
         listed = len(orjson.loads(run.metrics_json.read_bytes())) if step % 97 == 0 else None
         assert listed is None or listed >= step / 1.1 - 1
     assert rewrites < 80  # log(1000) / log(1.1), with the first ten one by one
+
+
+def test_a_validation_shows_at_once_in_a_record_that_is_not_long(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    files = MetricsFiles(run)
+    for step in range(1, 50):
+        files.add(row(step, val_loss=1.0 if step % 3 == 0 else None))
+        if step % 3 == 0:
+            assert orjson.loads(run.metrics_json.read_bytes())[-1]["step"] == step
+
+
+def test_all_rewriting_together_stays_proportional_to_the_rows(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    files = MetricsFiles(run)
+    rewritten = 0
+    before = None
+    for step in range(1, 2001):
+        files.add(row(step, val_loss=1.0 if step % 5 == 0 else None))
+        seen = run.metrics_json.stat()
+        rewritten += seen.st_size if seen.st_ino != before else 0
+        before = seen.st_ino
+    # 1 / (1 - 1 / 1.02) = 51 times; a rewrite at every validation would be 200 times.
+    assert rewritten < 55 * run.metrics_json.stat().st_size
 
 
 def test_cutting_takes_record_and_views_back(tmp_path: Path) -> None:
