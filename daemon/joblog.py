@@ -69,15 +69,20 @@ def events_at_end(path: Path, size: int = 65_536) -> list[Envelope]:
     return lines.events if lines else []
 
 
-def last_lines(path: Path, offset: int = 0, limit: int = 600) -> str:
-    """Return the end of a text file, printable, in one line of at most ``limit`` characters."""
+def text_at_end(path: Path, offset: int = 0, size: int = 65_536) -> str:
+    """Return at most ``size`` bytes from the end of a text file; none from before ``offset``."""
     try:
         with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(offset, size - 4 * limit))
-            text = file.read().decode(errors="replace")
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(offset, end - size))
+            return file.read().decode(errors="replace")
     except OSError:
         return ""
+
+
+def last_lines(path: Path, offset: int = 0, limit: int = 600) -> str:
+    """Return the end of a text file, printable, in one line of at most ``limit`` characters."""
+    text = text_at_end(path, offset, 4 * limit)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     clean = "".join(c if c.isprintable() else " " for c in " | ".join(lines[-4:]))
     return clean[-limit:]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.errors import ExitCode
+from jobs.memory import advice, next_splits, tells_of_memory, what_next
 from jobs.state import JobState, State
 
 
@@ -22,6 +24,9 @@ class Ending:
         stop_requested: the daemon is stopping, and has asked the child to stop.
         cancel_requested: the user wants the job to end.
         killed: it did not stop in time and was killed.
+        out_of_memory: memory ran out, as far as can be told (:func:`memory_ran_out`).
+        config: of the job.
+        splits: how often the attempt halved each micro-batch.
     """
 
     returncode: int
@@ -32,6 +37,9 @@ class Ending:
     stop_requested: bool = False
     cancel_requested: bool = False
     killed: bool = False
+    out_of_memory: bool = False
+    config: Mapping[str, Any] = field(default_factory=dict)
+    splits: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,19 +48,41 @@ class Outcome:
 
     Attributes:
         lost: the attempt ended in a way that nobody asked for; only so many of these are allowed.
+        splits: how often the next attempt halves each micro-batch; None leaves that as it was.
     """
 
     state: State
     reason: str | None = None
     lost: bool = False
+    splits: int | None = None
 
     def changes(self, old: JobState) -> dict[str, Any]:
         """Return what changes in ``state.json`` beside the state."""
-        return {"reason": self.reason, "lost_attempts": old.lost_attempts + self.lost}
+        splits = old.splits if self.splits is None else self.splits
+        lost_attempts = old.lost_attempts + self.lost
+        return {"reason": self.reason, "lost_attempts": lost_attempts, "splits": splits}
 
 
 FAILURES = (ExitCode.FAILED, ExitCode.INVALID, ExitCode.DIVERGED)
 GOOD = (State.COMPLETED, State.EARLY_STOPPED)
+# Signals of a process that perhaps got no memory. MLX does not check what malloc returns on Linux.
+PERHAPS_MEMORY = {
+    -signal.SIGKILL: "It was killed from outside, perhaps by the kernel for lack of memory",
+    -signal.SIGSEGV: "On Linux, MLX ends so when it asks for more memory than there is",
+}
+
+
+def memory_ran_out(returncode: int, said: str, killed_for_memory: bool) -> bool:
+    """Tell whether an attempt ended because memory ran out, as far as can be told.
+
+    Args:
+        returncode: of the child; minus the number of the signal that ended it.
+        said: the end of its raw output.
+        killed_for_memory: the kernel killed it, and says that it killed something for this.
+    """
+    if returncode >= 0:
+        return returncode == ExitCode.OUT_OF_MEMORY
+    return killed_for_memory or (returncode == -signal.SIGABRT and tells_of_memory(said))
 
 
 def outcome_of(ending: Ending, lost_before: int, max_attempts: int) -> Outcome:
@@ -72,6 +102,8 @@ def outcome_of(ending: Ending, lost_before: int, max_attempts: int) -> Outcome:
         return Outcome(State.CANCELLED, _cancelled(ending))
     if ending.returncode == ExitCode.STOPPED or ending.stop_requested:
         return Outcome(State.QUEUED, _stopped(ending))
+    if ending.out_of_memory:
+        return _out_of_memory(ending)
     return given_up_or_queued(_lost(ending), lost_before, max_attempts)
 
 
@@ -93,6 +125,17 @@ def _finished(ending: Ending) -> Outcome:
     )
 
 
+def _out_of_memory(ending: Ending) -> Outcome:
+    """Trying the same again would end the same, so it is tried smaller or not at all."""
+    splits = next_splits(ending.config, ending.splits)
+    state = State.QUEUED if splits is not None else State.FAILED
+    if ending.returncode == ExitCode.OUT_OF_MEMORY and ending.failure:
+        return Outcome(state, ending.failure, splits=splits)
+    words = f": {ending.failure.rstrip('.')}" if ending.failure else ""
+    what = f"Attempt {ending.attempt} ran out of memory and {_how(ending)}{words}."
+    return Outcome(state, f"{what} {what_next(ending.config, ending.splits)}", splits=splits)
+
+
 def _cancelled(ending: Ending) -> str:
     if ending.killed:
         return "cancelled by the user; it did not stop in time and was killed"
@@ -111,9 +154,19 @@ def _lost(ending: Ending) -> str:
         return "Another process is running this job (it holds run.lock)."
     if code == ExitCode.SUPERSEDED:
         return f"Attempt {ending.attempt} found a newer attempt of itself."
-    how = f"ended with code {code}" if code >= 0 else f"was ended by {_signal_name(-code)}"
     words = f": {ending.failure}" if ending.failure else "."
-    return f"Attempt {ending.attempt} {how} (see {ending.stderr}){words}"
+    lost = f"Attempt {ending.attempt} {_how(ending)}{words}"
+    if code not in PERHAPS_MEMORY or ending.killed:
+        return lost
+    return (
+        f"{lost.rstrip('.')}. {PERHAPS_MEMORY[code]}. If so: {advice(ending.config, ending.splits)}"
+    )
+
+
+def _how(ending: Ending) -> str:
+    code = ending.returncode
+    how = f"ended with code {code}" if code >= 0 else f"was ended by {_signal_name(-code)}"
+    return f"{how} (see {ending.stderr})"
 
 
 def _signal_name(number: int) -> str:

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 
 from daemon.private_folder import temporary_folder
@@ -34,6 +35,7 @@ class Child:
     """
 
     def __init__(self, process: subprocess.Popen[bytes], pipe: int, grace_seconds: float) -> None:
+        self._oom_kills = oom_kills()
         self._process = process
         self._pipe = pipe
         self._grace_seconds = grace_seconds
@@ -97,6 +99,15 @@ class Child:
             self.killed = True
             self._signal(signal.SIGKILL)
 
+    @property
+    def killed_for_memory(self) -> bool:
+        """Whether it was killed, not by us, while the kernel killed something for lack of memory.
+
+        Known on Linux alone.
+        """
+        by_signal = self._process.poll() == -signal.SIGKILL and not self.killed
+        return by_signal and oom_kills() > self._oom_kills
+
     def _signal(self, number: signal.Signals) -> None:
         if self._process.poll() is not None:
             return
@@ -117,6 +128,15 @@ class Child:
         self.stop()
         while self.wait(0.2) is None:
             pass
+
+
+def oom_kills(counters: Path = Path("/proc/vmstat")) -> int:
+    """Return how many processes the kernel has killed for lack of memory; 0 where it is unknown."""
+    try:
+        lines = counters.read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
 
 
 def _pipe() -> tuple[int, int]:

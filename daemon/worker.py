@@ -12,11 +12,11 @@ import structlog
 from redis.exceptions import RedisError
 
 from daemon.broker import Broker
-from daemon.joblog import LogReader, events_at_end, last_lines
+from daemon.joblog import LogReader, events_at_end, last_lines, text_at_end
 from daemon.lifecycle import Claim, Lifecycle
 from daemon.link import MAX_DELAY, Link
 from daemon.mirror import Mirror
-from daemon.outcome import Ending, Outcome, outcome_of
+from daemon.outcome import Ending, Outcome, memory_ran_out, outcome_of
 from daemon.recovery import Recovery
 from daemon.run_files import state_of, summary_state
 from daemon.settings import Settings
@@ -25,8 +25,9 @@ from jobs.errors import FarenseError, WorkspaceError
 from jobs.events import Failed
 from jobs.files import end_torn_line
 from jobs.lock import is_held
+from jobs.order import read_order
 from jobs.paths import Workspace
-from jobs.state import JobState, State
+from jobs.state import JobState, State, read_state
 
 log = structlog.get_logger(__name__)
 
@@ -137,6 +138,8 @@ class Worker:
         )
 
     def _attempt(self, claim: Claim, mirror: Mirror) -> Outcome:
+        run = self.workspace.run(claim.job_id)
+        state, config = read_state(run), read_order(run).config
         stderr = self.workspace.job_stderr(claim.job_id)
         said_before = stderr.stat().st_size if stderr.exists() else 0
         end_torn_line(self.workspace.job_log(claim.job_id))
@@ -153,9 +156,14 @@ class Worker:
             stop_requested=self.stop.is_set(),
             cancel_requested=mirror.cancel_requested,
             killed=child.killed,
+            out_of_memory=memory_ran_out(
+                returncode, text_at_end(stderr, said_before), child.killed_for_memory
+            ),
+            config=config,
+            splits=state.splits,
         )
         log.info("child_ended", attempt=claim.attempt, pid=child.pid, code=returncode)
-        return outcome_of(ending, self._lost_before(claim), self.settings.max_attempts)
+        return outcome_of(ending, state.lost_attempts, self.settings.max_attempts)
 
     def _look_after(self, child: Child, mirror: Mirror) -> int:
         while (returncode := child.wait(self.settings.poll_seconds)) is None:
@@ -214,7 +222,3 @@ class Worker:
             if isinstance(envelope.event, Failed) and envelope.attempt == claim.attempt:
                 return envelope.event.reason
         return last_lines(self.workspace.job_stderr(claim.job_id), said_before)
-
-    def _lost_before(self, claim: Claim) -> int:
-        state = state_of(self.workspace, claim.job_id)
-        return state.lost_attempts if state else 0

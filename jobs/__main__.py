@@ -13,11 +13,12 @@ import traceback
 from dataclasses import replace
 from pathlib import Path
 
-from jobs.errors import ExitCode, FarenseError, InvalidInput, Superseded
+from jobs.errors import ExitCode, FarenseError, InvalidInput, OutOfMemory, Superseded
 from jobs.lock import hold
+from jobs.memory import as_out_of_memory, next_splits, what_next
 from jobs.order import Order, read_order
 from jobs.paths import RunDirectory, Workspace
-from jobs.state import FINISHED, State, read_state, write_state
+from jobs.state import FINISHED, JobState, State, read_state, write_state
 from jobs.stopping import StopRequest
 
 
@@ -34,8 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
         with hold(run.lock):
             if options.attempt is None:
                 return _run_by_hand(run, order, stop)
-            _refuse_if_superseded(run, options.attempt)
-            return _run(run, order, options.attempt, stop, by_hand=False)[0]
+            state = _refuse_if_superseded(run, options.attempt)
+            return _run(run, order, replace(state, attempt=options.attempt), stop, by_hand=False)[0]
     except FarenseError as error:
         sys.stderr.write("\n".join(filter(None, (error.message, error.hint))) + "\n")
         return error.exit_code
@@ -49,10 +50,11 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _refuse_if_superseded(run: RunDirectory, attempt: int) -> None:
-    newest = read_state(run).attempt
-    if newest > attempt:
-        raise Superseded(f"Attempt {newest} of {run.job_id} exists; this is {attempt}.")
+def _refuse_if_superseded(run: RunDirectory, attempt: int) -> JobState:
+    state = read_state(run)
+    if state.attempt > attempt:
+        raise Superseded(f"Attempt {state.attempt} of {run.job_id} exists; this is {attempt}.")
+    return state
 
 
 def _run_by_hand(run: RunDirectory, order: Order, stop: StopRequest) -> ExitCode:
@@ -63,13 +65,16 @@ def _run_by_hand(run: RunDirectory, order: Order, stop: StopRequest) -> ExitCode
     # A job that says `running` lost its process: we hold its lock.
     state = replace(state, state=State.RUNNING, attempt=state.attempt + 1, reason=None)
     write_state(run, state)
-    code, end, reason = _run(run, order, state.attempt, stop, by_hand=True)
+    code, end, reason = _run(run, order, state, stop, by_hand=True)
+    splits = next_splits(order.config, state.splits) if code == ExitCode.OUT_OF_MEMORY else None
+    if splits is not None:
+        state, end = replace(state, splits=splits), State.QUEUED
     write_state(run, state.to(end, reason=reason))
     return code
 
 
 def _run(
-    run: RunDirectory, order: Order, attempt: int, stop: StopRequest, *, by_hand: bool
+    run: RunDirectory, order: Order, state: JobState, stop: StopRequest, *, by_hand: bool
 ) -> tuple[ExitCode, State, str | None]:
     """Run one attempt; return the exit code, and the state it leaves the job in with the reason."""
     # Imported here: these load MLX, which takes longer than refusing a bad order.
@@ -79,19 +84,27 @@ def _run(
     # checkpoints_qlora/<id>: the workspace is two folders up, wherever it was moved to.
     workspace = Workspace(run.path.parent.parent)
     sinks = [job_log(workspace.job_log(order.id)), *([console()] if by_hand else [])]
-    emit = emitter(sinks, order.id, attempt)
+    emit = emitter(sinks, order.id, state.attempt)
     try:
-        outcome = train(workspace, order, emit, stop.reason)
-    except FarenseError as error:
-        write_failure(run, order, emit, error)
-        return error.exit_code, State.FAILED, error.message
-    except Exception as error:  # a bug or a library's error: the log has the traceback
-        traceback.print_exc()
-        write_failure(run, order, emit, error)
-        return ExitCode.FAILED, State.FAILED, str(error)
+        outcome = train(workspace, order, emit, stop.reason, state.splits)
+    except Exception as error:
+        failure = _failure(error, order, state.splits)
+        write_failure(run, order, emit, failure)
+        code = failure.exit_code if isinstance(failure, FarenseError) else ExitCode.FAILED
+        return code, State.FAILED, str(failure)
     if outcome is None:
         return ExitCode.STOPPED, State.QUEUED, stop.reason()
     return ExitCode.OK, State(outcome.state), None
+
+
+def _failure(error: Exception, order: Order, splits: int) -> Exception:
+    """Return what to tell of ``error``; of one that is not ours the log gets the traceback."""
+    if not isinstance(error, FarenseError):
+        traceback.print_exc()
+        error = as_out_of_memory(error) or error
+    if isinstance(error, OutOfMemory):
+        error.hint = what_next(order.config, splits)
+    return error
 
 
 if __name__ == "__main__":

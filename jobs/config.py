@@ -72,6 +72,23 @@ class TrainConfig(Settings):
     gap_examples: int = Field(
         default=64, ge=1, description="training examples, in a fixed slice, whose loss the gap uses"
     )
+    max_grad_norm: float | None = Field(
+        default=None, gt=0, description="an update's gradient is scaled down to this L2 norm"
+    )
+    grad_checkpoint: bool = Field(
+        default=False, description="compute activations again in the backward pass: less memory"
+    )
+    on_divergence: Literal["stop", "rollback"] = Field(
+        default="stop",
+        description="rollback: from the last checkpoint with half the learning rate, at most twice",
+    )
+    on_oom: Literal["stop", "retry_smaller"] = Field(
+        default="stop",
+        description="retry_smaller: the next attempt computes each micro-batch in more pieces",
+    )
+    prefix_cache_gb: float | None = Field(
+        default=None, ge=0, description="0: no cache; left out: a tenth of the free disk"
+    )
 
     @model_validator(mode="after")
     def _patience_needs_validation(self) -> Self:

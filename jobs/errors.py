@@ -11,7 +11,8 @@
     ├── WorkspaceError            1    a folder that cannot be written, a disk that is full
     ├── JobFailed                 1    the work itself failed
     │   ├── CheckpointError            no checkpoint could be read
-    │   └── Diverged              4    the loss or an update became NaN or infinite
+    │   ├── Diverged              4    the loss or an update became NaN or infinite
+    │   └── OutOfMemory           7    the work needs more memory than there is
     ├── NetworkError              1    a download that the user asked for did not come
     ├── QueueUnreachable          3    Redis is needed and does not answer
     ├── JobLocked                 5    another process is running this job
@@ -33,6 +34,7 @@ class ExitCode(IntEnum):
     DIVERGED = 4
     LOCKED = 5
     SUPERSEDED = 6
+    OUT_OF_MEMORY = 7
     STOPPED = 75
     """Stopped on request, with a checkpoint: EX_TEMPFAIL, "try again later"."""
 
@@ -91,6 +93,12 @@ class Diverged(JobFailed):
     """The loss or an update became NaN or infinite."""
 
     exit_code = ExitCode.DIVERGED
+
+
+class OutOfMemory(JobFailed):
+    """The work needs more memory than the machine, or MLX, can give."""
+
+    exit_code = ExitCode.OUT_OF_MEMORY
 
 
 class NetworkError(FarenseError):

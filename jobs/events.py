@@ -45,6 +45,25 @@ class Started(Event):
 
 
 @dataclass(frozen=True)
+class PrefixCached(Event):
+    """States of the frozen blocks were computed and kept; sent about once a second, and at the end.
+
+    Attributes:
+        data: the data file's name.
+        examples: of ``total`` examples, how many are done.
+        megabytes: of all of them on disk.
+        seconds: since the filling began, in this attempt.
+    """
+
+    kind: ClassVar[str] = "prefix_cached"
+    data: str
+    examples: int
+    total: int
+    megabytes: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Progress(Event):
     """Training has come to ``step``; sent about once a second."""
 
@@ -71,6 +90,7 @@ class TrainMetrics(Event):
         tokens_per_second: unpadded tokens processed a second of training time.
         memory_mb: MLX's peak memory so far, megabytes.
         elapsed_time_sec: training, validation and checkpoints of all attempts so far.
+        rollbacks: how often the run has diverged and gone back, with half the learning rate.
     """
 
     kind: ClassVar[str] = "train_metrics"
@@ -87,11 +107,16 @@ class TrainMetrics(Event):
     memory_mb: float
     elapsed_time_sec: float
     timestamp: str
+    rollbacks: int = 0
 
 
 @dataclass(frozen=True)
 class Validation(Event):
-    """The validation set was measured; ``step`` 0 is the baseline, which counts for nothing."""
+    """The validation set was measured; ``step`` 0 is the baseline, which counts for nothing.
+
+    Attributes:
+        seconds: for the validation loss (``valid_seconds``) and that of the training slice.
+    """
 
     kind: ClassVar[str] = "validation"
     epoch: int
@@ -104,6 +129,7 @@ class Validation(Event):
     without_improvement: int
     patience: int | None
     seconds: float
+    valid_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -173,6 +199,7 @@ class Finished(Event):
     adapters: str
     run_dir: str
     best_gap: float | None = None
+    rollbacks: int = 0
 
 
 @dataclass(frozen=True)
@@ -188,7 +215,7 @@ class Failed(Event):
 EVENTS: dict[str, type[Event]] = {
     event.kind: event
     for event in (
-        Started, Progress, TrainMetrics, Validation, CheckpointSaved,
+        Started, PrefixCached, Progress, TrainMetrics, Validation, CheckpointSaved,
         BestModel, EarlyStopping, Warned, Finished, Failed,
     )
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
@@ -23,6 +24,7 @@ class Position:
         row_seconds: time since then that is not on the running clock: of an attempt before this
             one, or (negative) what was no training.
         elapsed_before: seconds of the attempts before this one.
+        rollbacks: how often the run diverged and went back; each halves the learning rate.
     """
 
     early_stopping: EarlyStopping
@@ -35,6 +37,7 @@ class Position:
     row_seconds: float = 0.0
     baseline_val_loss: float | None = None
     elapsed_before: float = 0.0
+    rollbacks: int = 0
 
     @classmethod
     def start(cls, config: TrainConfig) -> Self:
@@ -42,12 +45,13 @@ class Position:
         patience, min_delta = config.early_stopping_patience, config.early_stopping_min_delta
         return cls(EarlyStopping(patience, min_delta or 0.0))
 
-    def count(self, batch: Batch) -> None:
-        """Take note of a step on ``batch``."""
+    def count(self, batches: Iterable[Batch]) -> None:
+        """Take note of a step on a micro-batch, given in its pieces."""
         self.step += 1
-        self.update_targets += batch.target_count
-        self.row_targets += batch.target_count
-        self.row_tokens += batch.token_count
+        for batch in batches:
+            self.update_targets += batch.target_count
+            self.row_targets += batch.target_count
+            self.row_tokens += batch.token_count
 
     def end_update(self) -> None:
         """Take note of an optimizer update."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from jobs.checkpoint import link_or_copy, save_arrays
 from jobs.early_stopping import gap_status
-from jobs.events import EarlyStopping, Failed, Finished
+from jobs.events import EarlyStopping, Failed, Finished, Validation
 from jobs.files import sync_folder, write_json
 from jobs.mlx import mx
 from jobs.paths import RunDirectory
@@ -20,11 +20,16 @@ from jobs.state import State, now
 
 @dataclass(frozen=True)
 class Losses:
-    """Both losses of a validation, in eval mode at the same weights, and what measuring took."""
+    """Both losses of a validation, in eval mode at the same weights, and what measuring took.
+
+    Attributes:
+        seconds: for both; ``valid_seconds`` of them for the validation loss.
+    """
 
     valid: float
     train: float
     seconds: float
+    valid_seconds: float
 
     @property
     def gap(self) -> float:
@@ -98,12 +103,30 @@ def finished(
         baseline_val_loss=at.baseline_val_loss,
         gap_status=gap_status(gaps.at_best) if gaps.at_best is not None else None,
         best_gap=gaps.at_best,
+        rollbacks=at.rollbacks,
         mean_gap=gaps.mean,
         max_gap=gaps.highest if gaps.count else None,
         min_gap=gaps.lowest if gaps.count else None,
         elapsed_time_sec=elapsed,
         adapters=str(best.folder),
         run_dir=str(run.path),
+    )
+
+
+def validation_event(epoch: int, at: Position, losses: Losses, *, improved: bool) -> Validation:
+    """Return the event of a validation; ``at`` has counted it."""
+    return Validation(
+        epoch=epoch,
+        step=at.step,
+        val_loss=losses.valid,
+        train_eval_loss=losses.train,
+        overfitting_gap=losses.gap,
+        gap_status=gap_status(losses.gap),
+        improved=improved,
+        without_improvement=at.early_stopping.without_improvement,
+        patience=at.early_stopping.patience,
+        seconds=losses.seconds,
+        valid_seconds=losses.valid_seconds,
     )
 
 
@@ -141,6 +164,7 @@ def write_training_state(run: RunDirectory, epoch: int, at: Position) -> None:
         "best_step": stopping.best_step or None,
         "validations_without_improvement": stopping.without_improvement,
         "patience": stopping.patience,
+        "rollbacks": at.rollbacks,
         "updated_at": now(),
     }
     write_json(run.training_state, values)

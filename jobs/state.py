@@ -50,6 +50,7 @@ class JobState:
         attempt: executions so far.
         lost_attempts: those of them that ended in a way nobody asked for (killed, crashed). Only
             they count against the limit: a job that is stopped every morning may go on every night.
+        splits: how often each micro-batch is halved, after attempts that ran out of memory.
     """
 
     state: State
@@ -60,6 +61,7 @@ class JobState:
     after: str | None = None
     reason: str | None = None
     updated_at: str = ""
+    splits: int = 0
 
     def to(self, state: State, **changes: Any) -> JobState:
         """Return the state after a transition.

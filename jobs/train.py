@@ -8,27 +8,18 @@ says goes out as events; everything it must remember is in ``at`` (plain counter
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 
 from jobs.checkpoint import Checkpoint, newest_checkpoint, prune_checkpoints, save_checkpoint
 from jobs.config import TrainConfig
-from jobs.early_stopping import gap_status
+from jobs.divergence import diverged, learning_rate, may_go_back, rollback_warning
 from jobs.engine import Engine
 from jobs.errors import CheckpointError, Diverged
-from jobs.events import (
-    BestModel,
-    CheckpointSaved,
-    Event,
-    Finished,
-    Progress,
-    TrainMetrics,
-    Validation,
-    Warned,
-)
+from jobs.events import BestModel, CheckpointSaved, Event, Finished, TrainMetrics, Warned
 from jobs.feed import Feed
 from jobs.metrics import MetricsFiles
-from jobs.mlx import mx, scalar
+from jobs.mlx import scalar
+from jobs.pace import Pace
 from jobs.paths import RunDirectory
 from jobs.position import Position
 from jobs.results import (
@@ -36,12 +27,10 @@ from jobs.results import (
     Losses,
     early_stopping_event,
     finished,
+    validation_event,
     write_training_state,
 )
 from jobs.state import State, now
-
-PROGRESS_SECONDS = 1.0
-PROGRESS_MARKS = 60
 
 
 class Trainer:
@@ -76,7 +65,7 @@ class Trainer:
         self.metrics = MetricsFiles(run)
         self.at = Position.start(config)
         self._started = self._row_started = time.monotonic()
-        self._progress = deque[tuple[float, int]](maxlen=PROGRESS_MARKS)
+        self._pace = Pace()
 
     def resume(self) -> int:
         """Go back to the newest whole checkpoint, if there is one; return its step, else 0.
@@ -84,7 +73,7 @@ class Trainer:
         The best adapter and the metrics are taken back to that moment too: what came after it is
         trained again, with the same result.
         """
-        checkpoint = newest_checkpoint(self.directory, lambda text: self.emit(Warned(text)))
+        checkpoint = newest_checkpoint(self.directory, self._warn)
         if checkpoint is None:
             self.metrics.cut(0)
             self.best.clear()
@@ -100,24 +89,35 @@ class Trainer:
             WorkspaceError: a file could not be written.
         """
         self._started = self._row_started = time.monotonic()
-        if self.at.step == 0 and self.feed.validation_examples:
-            self._validate_baseline()
-        self._progress.append((time.monotonic(), self.at.step))
+        if self.at.step == 0:
+            self._begin()
+        self._pace.start(self.at.step)
         while not self._is_over():
-            if reason := self.stop_reason():
-                self._checkpoint(reason)
-                return None
-            self._step()
-            self._report()
+            try:
+                if reason := self.stop_reason():
+                    if self.at.step:
+                        self._checkpoint(reason)
+                    return None
+                self._step()
+                self._report()
+            except Diverged as error:
+                self._roll_back(error)
         return self._finish()
+
+    def _begin(self) -> None:
+        """Do what comes before step 1, unless a checkpoint of that moment says it is done."""
+        if self.feed.validation_examples and self.at.baseline_val_loss is None:
+            self._validate_baseline()
+        if self.config.on_divergence == "rollback":
+            self._checkpoint("the beginning, to go back to")
 
     def _is_over(self) -> bool:
         return self.at.early_stopping.should_stop or self.at.step == self.schedule.total_steps
 
     def _step(self) -> None:
-        batch = self.feed.batch(self.at.step + 1)
-        self.at.count(batch)
-        self.engine.step(batch, self.at.step)
+        pieces = self.feed.step(self.at.step + 1)
+        self.at.count([piece.batch for piece in pieces])
+        self.engine.step(pieces, self.at.step)
         if self.schedule.ends_update(self.at.step):
             self.engine.update(self.at.update_targets, self.learning_rate, self.at.step)
             self.at.end_update()
@@ -130,14 +130,13 @@ class Trainer:
             self._write_row()
         if step % self.config.save_steps == 0:
             self._checkpoint()
-        if time.monotonic() - self._progress[-1][0] >= PROGRESS_SECONDS:
-            self._report_progress()
+        if self._pace.is_due():
+            self.emit(self._pace.report(step, self.schedule.total_steps, self.epoch))
 
     @property
     def learning_rate(self) -> float:
-        """The rate of an update made now: linear warmup counted in steps, then constant."""
-        warmup = self.config.warmup_steps
-        return self.config.learning_rate * (min(1.0, self.at.step / warmup) if warmup else 1.0)
+        """The rate of an update made now."""
+        return learning_rate(self.config, self.at.step, self.at.rollbacks)
 
     @property
     def epoch(self) -> int:
@@ -157,16 +156,16 @@ class Trainer:
     def _measure(self) -> Losses:
         started = time.monotonic()
         valid = self.engine.measure(self.feed.validation)
+        validated = time.monotonic()
         train = self.engine.measure(self.feed.train_slice)
-        return Losses(valid, train, time.monotonic() - started)
+        return Losses(valid, train, time.monotonic() - started, validated - started)
 
     def _validate_baseline(self) -> None:
         """Measure before training: reported, and counted for nothing."""
         losses = self._measure()
         self.at.baseline_val_loss = losses.valid
         self._write_row(losses)
-        self.metrics.rewrite()
-        self._emit_validation(losses, improved=False)
+        self.emit(validation_event(self.epoch, self.at, losses, improved=False))
 
     def _validate(self) -> None:
         self._check_finite()
@@ -176,29 +175,12 @@ class Trainer:
         self.at.early_stopping = self.at.early_stopping.after(losses.valid, epoch, step)
         self.at.gaps = self.at.gaps.after(losses.gap, improved=improved)
         if improved:
-            self.best.save(self.engine.adapter())
+            self.best.save(self.engine.adapter)
         self._write_row(losses)
-        self.metrics.rewrite()
-        self._emit_validation(losses, improved)
+        self.emit(validation_event(epoch, self.at, losses, improved=improved))
         if improved:
             self.emit(BestModel(epoch, step, losses.valid, str(self.best.folder)))
         write_training_state(self.directory, epoch, self.at)
-
-    def _emit_validation(self, losses: Losses, improved: bool) -> None:
-        self.emit(
-            Validation(
-                epoch=self.epoch,
-                step=self.at.step,
-                val_loss=losses.valid,
-                train_eval_loss=losses.train,
-                overfitting_gap=losses.gap,
-                gap_status=gap_status(losses.gap),
-                improved=improved,
-                without_improvement=self.at.early_stopping.without_improvement,
-                patience=self.config.early_stopping_patience,
-                seconds=losses.seconds,
-            )
-        )
 
     def _write_row(self, losses: Losses | None = None) -> None:
         self._check_finite()
@@ -216,35 +198,50 @@ class Trainer:
             learning_rate=self.learning_rate if at.step else None,
             grad_norm=scalar(self.engine.grad_norm) if at.update else None,
             tokens_per_second=at.row_tokens / trained if at.row_tokens else None,
-            memory_mb=mx.get_peak_memory() / 1e6,
+            memory_mb=self.engine.peak_bytes / 1e6,
             elapsed_time_sec=self.elapsed,
             timestamp=now(),
+            rollbacks=at.rollbacks,
         )
         self.metrics.add(row)
         self.emit(row)
         at.start_row()
         self._row_started = time.monotonic()
 
-    def _report_progress(self) -> None:
-        # The speed of the last minute: what came before says little about what is left.
-        (then, step_then), step = self._progress[0], self.at.step
-        self._progress.append((time.monotonic(), step))
-        speed = (step - step_then) / (self._progress[-1][0] - then)
-        total = self.schedule.total_steps
-        self.emit(Progress(step, total, self.epoch, speed, (total - step) / speed))
-
     def _check_finite(self) -> None:
-        """Wait for the device and end the run if a step has gone wrong."""
-        if bad := int(scalar(self.engine.bad_step)):
-            raise Diverged(
-                f"The loss or an update became NaN or infinite at step {bad}. "
-                "The best adapter so far is kept; nothing was saved from that step on.",
-                "Lower learning_rate, or raise warmup_steps.",
-            )
+        """Wait for the device.
+
+        Raises:
+            Diverged: a step has gone wrong.
+        """
+        if bad := self.engine.bad_step():
+            raise diverged(bad)
+
+    def _roll_back(self, error: Diverged) -> None:
+        """Go back to the last regular checkpoint, from now on with half the learning rate.
+
+        A checkpoint of a stop is passed over, so that a run that was stopped ends like one that
+        was not. The one gone back to is written again with the new count before the next step.
+
+        Raises:
+            Diverged: that is not wanted, was done twice already, or there is no such checkpoint.
+        """
+        may_go_back(self.config, self.at.rollbacks, error)
+        rollbacks, elapsed = self.at.rollbacks + 1, self.elapsed
+        checkpoint = newest_checkpoint(self.directory, self._warn, self.config.save_steps)
+        if checkpoint is None:
+            raise Diverged(f"{error.message} No checkpoint is left to go back to.") from error
+        self._restore(checkpoint)
+        self.at.rollbacks, self.at.elapsed_before = rollbacks, elapsed
+        self._started = self._row_started = time.monotonic()
+        self._warn(rollback_warning(self.config, self.at.step, rollbacks, error))
+        self._checkpoint("rolled back")
+        self._pace.start(self.at.step)
+
+    def _warn(self, text: str) -> None:
+        self.emit(Warned(text))
 
     def _checkpoint(self, reason: str | None = None) -> None:
-        if self.at.step == 0:
-            return
         self._check_finite()
         started = time.monotonic()
         path = self.directory.checkpoint(self.epoch - 1, self.at.step)
@@ -255,9 +252,10 @@ class Trainer:
         }
         best = self.best.weights if self.best.weights.exists() else None
         save_checkpoint(
-            path, self.engine.adapter(), self.engine.state(), best, counters, self.versions
+            path, self.engine.adapter, self.engine.state(), best, counters, self.versions
         )
-        prune_checkpoints(self.directory, self.config.keep_checkpoints, self.at.step)
+        keep, every = self.config.keep_checkpoints, self.config.save_steps
+        prune_checkpoints(self.directory, keep, self.at.step, every)
         write_training_state(self.directory, self.epoch, self.at)
         self.at.row_seconds -= time.monotonic() - started
         self.emit(CheckpointSaved(self.epoch, self.at.step, str(path), reason))
@@ -274,13 +272,14 @@ class Trainer:
         self.best.restore(checkpoint.best)
         changed = [name for name, v in self.versions.items() if checkpoint.versions.get(name) != v]
         if changed:
-            message = f"Resuming with another {', '.join(changed)}: results may differ in the bits."
-            self.emit(Warned(message))
+            self._warn(
+                f"Resuming with another {', '.join(changed)}: results may differ in the bits."
+            )
 
     def _finish(self) -> Finished:
         self._check_finite()
         if not self.feed.validation_examples:
-            self.best.save(self.engine.adapter())
+            self.best.save(self.engine.adapter)
         if not self.best.weights.exists():
             raise Diverged("No validation gave a finite loss, so there is no best adapter.")
         self.metrics.rewrite()

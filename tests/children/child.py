@@ -31,10 +31,15 @@ from jobs.files import append, write_json
 from jobs.lock import hold
 from jobs.order import read_order
 from jobs.paths import RunDirectory, Workspace
-from jobs.state import now
+from jobs.state import now, read_state
 
 STEPS = 20
 PACE_SECONDS = 0.02
+METAL_OOM = (
+    "libc++abi: terminating due to uncaught exception of type std::runtime_error: [METAL] Command "
+    "buffer execution failed: Insufficient Memory "
+    "(00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)\n"
+)
 
 
 class Child:
@@ -44,6 +49,7 @@ class Child:
         self.run = run
         self.attempt = attempt
         self.order = read_order(run)
+        self.splits = read_state(run).splits
         self.behaviour = (self.order.name or "good") if behaviour == "as_named" else behaviour
         self.log = Workspace(run.path.parent.parent).job_log(run.job_id)
         self.stop = threading.Event()
@@ -82,6 +88,13 @@ class Child:
             case "failing":
                 self.emit(Failed(0, "DataError", "the data are no good"))
                 sys.exit(ExitCode.FAILED)
+            case "metal_oom" | "metal_oom_once" if self.behaviour == "metal_oom" or not self.splits:
+                self.checkpoint.write_text("5")
+                sys.stderr.write(METAL_OOM)
+                os.abort()
+            case "allocator_oom":
+                self.emit(Failed(0, "OutOfMemory", "Out of memory: no 9 GB. Lower batch_size."))
+                sys.exit(ExitCode.OUT_OF_MEMORY)
             case "silent":
                 sys.stderr.write("terminate called after throwing an instance of 'metal::error'\n")
                 sys.exit(ExitCode.FAILED)
