@@ -12,9 +12,9 @@ IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float32]
 
 # Few shapes, so that MLX reuses its graphs, and little padding: a row is padded to a multiple of 16
-# tokens, the targets of a batch to a multiple of 32 positions.
+# tokens, the targets of a batch to as many positions: they are never more than its tokens.
 WIDTH_MULTIPLE = 16
-TARGET_MULTIPLE = 32
+TARGET_MULTIPLE = 16
 
 # Batches are cut from windows of this many, sorted by length: similar lengths meet, yet every epoch
 # makes other batches.
@@ -23,7 +23,7 @@ WINDOW_BATCHES = 32
 
 @dataclass(frozen=True)
 class Batch:
-    """One micro-batch; B rows, L padded tokens a row, P padded target positions.
+    """Examples that are computed together; B rows, L padded tokens a row, P padded targets.
 
     Attributes:
         inputs: token ids, shape [B, L].
@@ -42,15 +42,17 @@ class Batch:
     token_count: int
 
 
-def make_batch(rows: Sequence[tuple[Sequence[int], int]]) -> Batch:
+def make_batch(rows: Sequence[tuple[Sequence[int], int]], shape: tuple[int, int] = (0, 0)) -> Batch:
     """Return the batch of some examples.
 
     Args:
         rows: for each example its tokens and ``prompt_length``, the number of leading tokens that
             are not targets (at least 1: nothing predicts the first token).
+        shape: pad to at least this width and so many targets.
     """
     # The last token predicts nothing: it is a target only.
-    width = _round_up(max(len(tokens) - 1 for tokens, _ in rows), WIDTH_MULTIPLE)
+    longest = max(len(tokens) - 1 for tokens, _ in rows)
+    width = padded_to(max(longest, shape[0]), WIDTH_MULTIPLE)
     inputs = np.zeros((len(rows), width), dtype=np.int32)
     positions: list[IntArray] = []
     targets: list[IntArray] = []
@@ -62,7 +64,7 @@ def make_batch(rows: Sequence[tuple[Sequence[int], int]]) -> Batch:
         positions.append(row * width + np.arange(first - 1, len(ids) - 1, dtype=np.int32))
         targets.append(ids[first:])
     count = sum(len(part) for part in targets)
-    padding = np.zeros(_round_up(count, TARGET_MULTIPLE) - count, dtype=np.int32)
+    padding = np.zeros(padded_to(max(count, shape[1]), TARGET_MULTIPLE) - count, dtype=np.int32)
     weights = np.zeros(count + len(padding), dtype=np.float32)
     weights[:count] = 1
     return Batch(
@@ -78,8 +80,8 @@ def make_batch(rows: Sequence[tuple[Sequence[int], int]]) -> Batch:
 def epoch_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[IntArray]:
     """Return the batches of an epoch as example indices; a function of its arguments alone.
 
-    Every example is in exactly one batch; when ``batch_size`` does not divide their number, one
-    batch is smaller.
+    Every example is in exactly one batch; when ``batch_size`` does not divide their number, the
+    last batch is smaller.
     """
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(lengths)).astype(np.int32)
@@ -90,7 +92,9 @@ def epoch_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) 
         part = order[start : start + window]
         part = part[np.argsort(sizes[part], kind="stable")]
         batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
-    return [batches[i] for i in random.permutation(len(batches))]
+    whole = [batch for batch in batches if len(batch) == batch_size]
+    rest = [batch for batch in batches if len(batch) < batch_size]
+    return [whole[i] for i in random.permutation(len(whole))] + rest
 
 
 def evaluation_order(lengths: Sequence[int], batch_size: int) -> list[IntArray]:
@@ -106,5 +110,6 @@ def fixed_slice(count: int, wanted: int) -> list[int]:
     return [i * count // wanted for i in range(wanted)]
 
 
-def _round_up(value: int, multiple: int) -> int:
+def padded_to(value: int, multiple: int) -> int:
+    """Return ``value`` rounded up to a multiple, at least one."""
     return max(multiple, -(-value // multiple) * multiple)

@@ -47,6 +47,18 @@ def load_fast_blas() -> str | None:
     return None
 
 
+def set_blas_threads(count: int) -> bool:
+    """Let the loaded BLAS use ``count`` threads; False where there is none that can be told."""
+    if _loaded is None:
+        return False
+    library = ctypes.CDLL(_loaded)
+    for name in ("MKL_Set_Num_Threads", "openblas_set_num_threads"):
+        if function := getattr(library, name, None):
+            function(ctypes.c_int(count))
+            return True
+    return False
+
+
 def blas_name() -> str | None:
     """Return the file name of the BLAS that :func:`load_fast_blas` loaded, or None."""
     return Path(_loaded).name if _loaded else None

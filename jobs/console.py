@@ -16,6 +16,7 @@ from jobs.events import (
     Event,
     Failed,
     Finished,
+    PrefixCached,
     Progress,
     Started,
     TrainMetrics,
@@ -38,6 +39,7 @@ class Console:
         self._num_epochs: int | None = None
         self._total_steps: int | None = None
         self._last_loss: float | None = None
+        self._filling: str | None = None
 
     def lines(self, envelope: Envelope) -> list[str]:
         """Return the lines of an event; an empty list where it needs none."""
@@ -78,6 +80,8 @@ class Console:
                 return [f"  Checkpoint saved at step {event.step}{because}"]
             case EarlyStopping():
                 return early_stopping(event)
+            case PrefixCached():
+                return self._cached(event)
             case Warned():
                 return [f"⚠️  {event.message}"]
             case Finished():
@@ -85,6 +89,16 @@ class Console:
             case Failed():
                 return ["", f"❌ FAILED at step {event.step}: {event.reason}"]
         return []
+
+    def _cached(self, event: PrefixCached) -> list[str]:
+        """Say that a filling begins, and that it ended."""
+        if event.examples == event.total:
+            cost = f"{event.megabytes:.0f} MB, {event.seconds:.0f} s"
+            return [f"  Prefix cache: {event.total} examples of {event.data} computed, {cost}"]
+        if event.data == self._filling:
+            return []
+        self._filling = event.data
+        return [f"  Prefix cache: computing the frozen blocks of {event.total} examples, once ..."]
 
     def _loss(self, event: TrainMetrics) -> list[str]:
         if event.loss is None:

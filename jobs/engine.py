@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from jobs import cpu
-from jobs.batching import Batch
+from jobs.adamw import AdamW, Arrays, total
 from jobs.config import TrainConfig
-from jobs.mlx import mx, named, nn, optimizers, scalar, tree_map, tree_unflatten
-from jobs.model import LanguageModel, on_metal
-
-Arrays = dict[str, mx.array]
+from jobs.feed import Piece
+from jobs.lanes import Lanes
+from jobs.lora import DropoutNoise
+from jobs.mlx import mx, named, nn, on_metal, scalar, tree_unflatten
+from jobs.split import LanguageModel
 
 
 def token_losses(
@@ -23,198 +23,228 @@ def token_losses(
     batch of questions and short answers that is a third of them.
 
     Args:
-        inputs: token ids, shape [B, L].
+        inputs: what ``model.rows`` takes: token ids [B, L] or states [B, L, D].
         positions: indices into the flattened [B * L], shape [P].
         targets: token ids, shape [P].
     """
-    hidden = model.hidden(inputs)
-    rows = hidden.reshape(-1, hidden.shape[-1])[positions]
-    logits = model.head(rows).astype(mx.float32)
+    logits = model.head(model.rows(inputs, positions)).astype(mx.float32)
     if on_metal():
         return nn.losses.cross_entropy(logits, targets, reduction="none")
     return cpu.cross_entropy(logits, targets)
 
 
 class Engine:
-    """Model, optimizer and accumulator of a run.
+    """Model, optimizer and accumulators of a run.
 
-    A step adds the gradient of the *summed* token losses of a micro-batch to ``accumulated``; an
-    update divides by the tokens of all its steps. So 2 x 4 is the same mean as 1 x 8, whatever the
-    lengths.
+    A step adds the gradient of the *summed* token losses of a micro-batch to what has accumulated;
+    an update divides by the tokens of all its steps. So 2 x 4 is the same mean as 1 x 8, whatever
+    the lengths. Each lane accumulates by itself; an update adds the lanes up.
 
     Nothing here waits for the device: losses, norms and the finite flag stay arrays until read.
 
     Attributes:
-        loss_sum: summed token losses since :meth:`take_loss`, scalar.
-        grad_norm: L2 norm of the last update's mean gradient, scalar.
-        bad_step: the first step whose loss or update was not finite, 0 if none, scalar. From that
-            step on no update is applied.
+        adapter: the trainable arrays by name, as mlx-lm stores them.
+        grad_norm: L2 norm of the last update's mean gradient, before clipping; scalar.
+        traces: how many graphs were traced so far: one for each new shape.
     """
 
-    def __init__(self, model: LanguageModel, config: TrainConfig) -> None:
-        self.model = model
-        self.module = model.module
+    def __init__(
+        self, model: LanguageModel, noise: DropoutNoise, lanes: Lanes, config: TrainConfig
+    ) -> None:
+        self.model, self.module = model, model.module
+        self.noise, self.lanes = noise, lanes
         self.seed = config.seed
-        self.optimizer = optimizers.AdamW(
-            learning_rate=config.learning_rate,
-            weight_decay=config.weight_decay,
-            bias_correction=config.adam_bias_correction,
-        )
-        self.optimizer.init(self.adapter())
-        self.optimizer_state: dict[str, Any] = self.optimizer.state
-        self.accumulated = self._zeros()
-        self.loss_sum = mx.array(0.0)
+        self.adapter: Arrays = named(self.module.trainable_parameters())
+        self.optimizer = AdamW(self.adapter, config)
+        self.accumulated = [self._zeros() for _ in lanes.streams]
+        self.loss_sums = [mx.array(0.0) for _ in lanes.streams]
+        self.bad_steps = [mx.array(0) for _ in lanes.streams]
         self.grad_norm = mx.array(0.0)
-        self.bad_step = mx.array(0)
-        # The gradient transformation puts tracers into the module: its state must come back out.
-        traced = [self.module.state, mx.random.state]
-        self._step = mx.compile(self._step_graph, inputs=traced, outputs=traced)
-        self._update = mx.compile(self._update_graph)
-        self._measure = mx.compile(self._loss, inputs=[self.module.state])
+        self.traces = 0
+        self._earlier_peak = 0
+        self._started: list[mx.array] = []
+        # Lanes that have no work yet.
+        self._idle = set(range(len(lanes)))
+        # A lane has graphs of its own: the stream is a part of what is compiled.
+        random = [mx.random.state]
+        self._steps = [
+            mx.compile(self._step_graph, inputs=random, outputs=random) for _ in lanes.streams
+        ]
+        self._measures = [mx.compile(self._measure_graph) for _ in lanes.streams]
 
-    def step(self, batch: Batch, number: int) -> None:
+    def step(self, pieces: Iterable[Piece], number: int) -> None:
         """Run forward and backward on a micro-batch, dropout on; ``number`` is the step's.
 
         Dropout draws from the seed and ``number`` alone: a resumed run needs no random state.
         """
         mx.random.seed((self.seed << 32) | number)
-        self.accumulated, self.loss_sum, self.bad_step = self._step(
-            *_arrays(batch), self.accumulated, self.loss_sum, self.bad_step, mx.array(number)
-        )
-        # Starts the work and goes on; without it the graph of all steps would pile up.
-        mx.async_eval(self.accumulated, self.loss_sum, self.bad_step)
+        for place, piece in enumerate(pieces):
+            lane = piece.lane
+            noise = mx.array(self.noise.draw(piece.batch.inputs.size, self.seed, number, place))
+            with mx.stream(self.lanes.streams[lane]):
+                self.accumulated[lane], self.loss_sums[lane], self.bad_steps[lane] = self._steps[
+                    lane
+                ](
+                    self.adapter,
+                    *_arrays(piece),
+                    noise,
+                    self.accumulated[lane],
+                    self.loss_sums[lane],
+                    self.bad_steps[lane],
+                    mx.array(number),
+                )
+            self._idle.discard(lane)
+        # Lanes work at the same time only on what is asked for together.
+        if not self._idle:
+            self._start()
 
     def update(self, target_count: int, learning_rate: float, number: int) -> None:
         """Update the adapter with the mean gradient over ``target_count`` accumulated tokens."""
-        self.optimizer_state["learning_rate"] = mx.array(learning_rate)
-        adapter, self.optimizer_state, self.grad_norm, self.bad_step = self._update(
-            self.adapter(),
-            self.optimizer_state,
-            self.accumulated,
-            mx.array(float(target_count)),
-            self.bad_step,
-            mx.array(number),
+        self.adapter, self.grad_norm, self.bad_steps[0] = self.optimizer.update(
+            self.adapter, self.accumulated, target_count, learning_rate, self.bad_steps, number
         )
-        self._set_adapter(adapter)
-        self.accumulated = self._zeros()
-        mx.async_eval(adapter, self.optimizer_state, self.grad_norm, self.bad_step)
+        self.accumulated = [self._zeros() for _ in self.lanes.streams]
+        self._start()
 
-    def measure(self, batches: Iterable[Batch]) -> float:
-        """Return the mean token loss over ``batches`` in eval mode, nats.
+    def measure(self, pieces: Iterable[Piece]) -> float:
+        """Return the mean token loss over ``pieces`` in eval mode, nats.
 
         Draws no random numbers, so measuring changes nothing about the training.
         """
         self.module.eval()
         sums: list[mx.array] = []
         count = 0
-        for batch in batches:
-            sums.append(self._measure(*_arrays(batch)))
-            mx.async_eval(sums[-1])
-            count += batch.target_count
+        for piece in pieces:
+            with mx.stream(self.lanes.streams[piece.lane]):
+                sums.append(self._measures[piece.lane](self.adapter, *_arrays(piece)))
+            if piece.lane == len(self.lanes) - 1:
+                mx.async_eval(sums[-len(self.lanes) :])
+            count += piece.batch.target_count
         self.module.train()
         return sum(scalar(total) for total in sums) / count
 
+    def peak_memory(self, pieces: Iterable[Piece]) -> int:
+        """Return the bytes that a step on ``pieces`` takes at its peak, the allocator's cache too.
+
+        The step leaves nothing behind. Waits for the device.
+        """
+        before = list(self.accumulated), list(self.loss_sums), list(self.bad_steps)
+        self._earlier_peak = mx.get_peak_memory()
+        mx.reset_peak_memory()
+        self.step(pieces, 0)
+        mx.eval(self.accumulated, self.loss_sums)
+        self.accumulated, self.loss_sums, self.bad_steps = before
+        self._idle = set(range(len(self.lanes)))
+        return int(mx.get_peak_memory() + mx.get_cache_memory())
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory that MLX's arrays have taken so far in this process."""
+        return max(self._earlier_peak, mx.get_peak_memory())
+
     def take_loss(self) -> float:
-        """Return ``loss_sum`` and start it anew. Waits for the device."""
-        value = scalar(self.loss_sum)
-        self.loss_sum = mx.array(0.0)
+        """Return the summed token losses since the last call. Waits for the device."""
+        value = sum(scalar(total) for total in self.loss_sums)
+        self.loss_sums = [mx.array(0.0) for _ in self.lanes.streams]
         return value
 
-    def adapter(self) -> Arrays:
-        """Return the adapter's arrays by name, as mlx-lm stores them."""
-        return named(self.module.trainable_parameters())
+    def bad_step(self) -> int:
+        """Return the first step whose loss or update was not finite, 0 if none. Waits.
+
+        From that step on no update is applied.
+        """
+        return min((bad for bad in (int(scalar(bad)) for bad in self.bad_steps) if bad), default=0)
 
     def state(self) -> Arrays:
         """Return every array but the adapter that the next steps depend on, by name."""
-        moments = {
-            f"optimizer.{moment}.{name}": array
-            for name, value in self.optimizer_state.items()
-            if isinstance(value, dict)
-            for moment, array in value.items()
+        lanes = {
+            f"accumulated.{lane}.{name}": array
+            for lane, accumulated in enumerate(self.accumulated)
+            for name, array in accumulated.items()
         }
         return {
-            "optimizer.step": self.optimizer_state["step"],
-            "loss_sum": self.loss_sum,
+            "loss_sums": mx.stack(self.loss_sums),
             "grad_norm": self.grad_norm,
-            **moments,
-            **{f"accumulated.{name}": array for name, array in self.accumulated.items()},
+            **self.optimizer.moments(),
+            **lanes,
         }
 
     def restore(self, adapter: Arrays, state: Arrays) -> None:
-        """Go back to the arrays that :meth:`adapter` and :meth:`state` returned.
+        """Go back to ``adapter`` and the arrays that :meth:`state` returned.
+
+        Sums of more lanes than there are now are added up: the same up to rounding.
 
         Raises:
             KeyError: the arrays belong to another configuration.
         """
-        self.optimizer_state["step"] = state["optimizer.step"]
-        for name in self.adapter():
-            self.accumulated[name] = state[f"accumulated.{name}"]
-            for moment in self.optimizer_state[name]:
-                self.optimizer_state[name][moment] = state[f"optimizer.{moment}.{name}"]
-        self._set_adapter({name: adapter[name] for name in self.accumulated})
-        self.loss_sum, self.grad_norm = state["loss_sum"], state["grad_norm"]
+        self.optimizer.restore(state, list(self.adapter))
+        self.bad_steps = [mx.array(0) for _ in self.lanes.streams]
+        losses, count = list(state["loss_sums"]), len(self.lanes)
+        self.loss_sums = [_folded(losses, lane, count, mx.array(0.0)) for lane in range(count)]
+        for name, zero in self._zeros().items():
+            sums = [state[f"accumulated.{lane}.{name}"] for lane in range(len(losses))]
+            for lane in range(count):
+                self.accumulated[lane][name] = _folded(sums, lane, count, zero)
+        self.adapter = {name: adapter[name] for name in self.adapter}
+        self.grad_norm = state["grad_norm"]
 
-    def _set_adapter(self, adapter: Arrays) -> None:
-        self.module.update(tree_unflatten(list(adapter.items())))
+    def _start(self) -> None:
+        """Start the work and go on, once what was started before is done.
+
+        So the next work is always prepared while the last is computed, and never more than that:
+        MLX takes the memory of all that was started.
+        """
+        mx.eval(self._started)
+        self._started = [*self.bad_steps]
+        mx.async_eval(self.adapter, self.accumulated, self.loss_sums, self.bad_steps)
+        self._idle = set(range(len(self.lanes)))
 
     def _zeros(self) -> Arrays:
-        return {name: mx.zeros_like(array) for name, array in self.adapter().items()}
+        return {name: mx.zeros_like(array) for name, array in self.adapter.items()}
 
     def _loss(
-        self, inputs: mx.array, positions: mx.array, targets: mx.array, weights: mx.array
-    ) -> mx.array:
-        return mx.sum(token_losses(self.model, inputs, positions, targets) * weights)
-
-    def _step_graph(
         self,
+        adapter: Arrays,
         inputs: mx.array,
         positions: mx.array,
         targets: mx.array,
         weights: mx.array,
+    ) -> mx.array:
+        self.module.update(tree_unflatten(list(adapter.items())))
+        return mx.sum(token_losses(self.model, inputs, positions, targets) * weights)
+
+    def _measure_graph(self, adapter: Arrays, *arrays: mx.array) -> mx.array:
+        self.traces += 1
+        return self._loss(adapter, *arrays)
+
+    def _step_graph(
+        self,
+        adapter: Arrays,
+        inputs: mx.array,
+        positions: mx.array,
+        targets: mx.array,
+        weights: mx.array,
+        noise: mx.array,
         accumulated: Arrays,
         loss_sum: mx.array,
         bad_step: mx.array,
         number: mx.array,
     ) -> tuple[Arrays, mx.array, mx.array]:
-        value_and_grad = nn.value_and_grad(self.module, self._loss)
-        loss, tree = value_and_grad(inputs, positions, targets, weights)
-        gradients = named(tree)
+        self.traces += 1
+        with self.noise.given(noise):
+            value_and_grad = mx.value_and_grad(self._loss)
+            loss, gradients = value_and_grad(adapter, inputs, positions, targets, weights)
         total = {name: array + gradients[name] for name, array in accumulated.items()}
         bad_step = mx.where((bad_step == 0) & ~mx.isfinite(loss), number, bad_step)
         return total, loss_sum + loss, bad_step
 
-    def _update_graph(
-        self,
-        adapter: Arrays,
-        state: dict[str, Any],
-        accumulated: Arrays,
-        target_count: mx.array,
-        bad_step: mx.array,
-        number: mx.array,
-    ) -> tuple[Arrays, dict[str, Any], mx.array, mx.array]:
-        gradients = {name: total / target_count for name, total in accumulated.items()}
-        norm = mx.linalg.norm(mx.stack([mx.linalg.norm(g) for g in gradients.values()]))
-        self.optimizer.state = tree_map(lambda array: array, state)
-        updated = self.optimizer.apply_gradients(gradients, adapter)
-        finite = mx.all(mx.stack([mx.all(mx.isfinite(array)) for array in updated.values()]))
-        keep = (bad_step == 0) & mx.isfinite(norm) & finite
-        bad_step = mx.where((bad_step == 0) & ~keep, number, bad_step)
 
-        def choose(new: mx.array, old: mx.array) -> mx.array:
-            return mx.where(keep, new, old)
-
-        return (
-            tree_map(choose, updated, adapter),
-            tree_map(choose, self.optimizer.state, state),
-            norm,
-            bad_step,
-        )
+def _folded(arrays: list[mx.array], lane: int, count: int, empty: mx.array) -> mx.array:
+    """Return what one of ``count`` lanes gets of the sums of more or fewer lanes."""
+    own = arrays[lane::count]
+    return total(own) if own else empty
 
 
-def _arrays(batch: Batch) -> tuple[mx.array, mx.array, mx.array, mx.array]:
-    return (
-        mx.array(batch.inputs),
-        mx.array(batch.positions),
-        mx.array(batch.targets),
-        mx.array(batch.weights),
-    )
+def _arrays(piece: Piece) -> tuple[mx.array, mx.array, mx.array, mx.array]:
+    batch = piece.batch
+    return piece.inputs, mx.array(batch.positions), mx.array(batch.targets), mx.array(batch.weights)

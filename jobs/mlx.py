@@ -6,11 +6,16 @@ On Linux a fast BLAS must be loaded before ``mlx.core`` is imported for the firs
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+from jobs.allocator import keep_freed_memory
 from jobs.blas import load_fast_blas
 
 load_fast_blas()
+keep_freed_memory()
+# Graphs are started in breadth, so that streams work at the same time; MLX's own limit is 20.
+os.environ.setdefault("MLX_BFS_MAX_WIDTH", "1000")
 
 import mlx.core as mx  # noqa: E402
 import mlx.nn as nn  # noqa: E402
@@ -33,6 +38,7 @@ __all__ = [
     "mx",
     "named",
     "nn",
+    "on_metal",
     "optimizers",
     "scalar",
     "tree_map",
@@ -48,3 +54,8 @@ def named(tree: Any) -> dict[str, mx.array]:
 def scalar(array: mx.array) -> float:
     """Return the value of a real scalar array. Waits for the device."""
     return float(array.item())  # type: ignore[arg-type]  # the stub allows for complex values
+
+
+def on_metal() -> bool:
+    """Tell whether this process computes on Apple's GPU."""
+    return bool(mx.metal.is_available())

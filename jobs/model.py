@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +9,8 @@ from jobs import cpu, mlx
 from jobs.blas import blas_name
 from jobs.config import LoraConfig
 from jobs.errors import ConfigError, ModelError
-from jobs.mlx import LoRALinear, mx, nn, tree_unflatten
-
-
-@dataclass(frozen=True)
-class LanguageModel:
-    """A causal language model, split where the loss wants it.
-
-    Attributes:
-        module: mlx-lm's model.
-        hidden: token ids [B, L] -> hidden states [B, L, D] that enter the head.
-        head: hidden states [..., D] -> logits [..., V].
-        form: how the frozen weights are held, for the log.
-    """
-
-    module: nn.Module
-    hidden: Callable[[mx.array], mx.array]
-    head: Callable[[mx.array], mx.array]
-    form: str
-
-
-def on_metal() -> bool:
-    """Tell whether this process computes on Apple's GPU."""
-    return bool(mx.metal.is_available())
+from jobs.lora import CpuLoRALinear, DropoutNoise
+from jobs.mlx import LoRALinear, mx, nn, on_metal, tree_unflatten
 
 
 def device_name() -> str:
@@ -41,6 +18,14 @@ def device_name() -> str:
     if on_metal():
         return f"Metal, {mx.device_info().get('device_name', 'Apple GPU')}"
     return f"CPU, {blas_name() or 'reference BLAS (slow)'}"
+
+
+def device_memory() -> tuple[int, ...]:
+    """Return the limits that Metal sets to this process's memory, bytes; none on a CPU."""
+    if not on_metal():
+        return ()
+    info = mx.device_info()
+    return int(info["memory_size"]), int(info["max_recommended_working_set_size"])
 
 
 def load_tokenizer(path: Path) -> Any:
@@ -55,8 +40,10 @@ def load_tokenizer(path: Path) -> Any:
         raise ModelError(f"The tokenizer in {path} cannot be loaded: {error}") from error
 
 
-def load_base(path: Path) -> LanguageModel:
-    """Load the model in ``path`` with all its weights frozen.
+def load_base(path: Path) -> tuple[nn.Module, str]:
+    """Return the model in ``path``, frozen, and how its weights are held, for the log.
+
+    Nothing is read yet: a weight is loaded when something is first computed with it.
 
     On Metal quantized weights stay quantized. On a CPU they become float32: MLX's quantized kernels
     reach 2 to 8 GFLOP/s there, float32 with a fast BLAS 140 to 200.
@@ -81,33 +68,23 @@ def load_base(path: Path) -> LanguageModel:
         cpu.speed_up(module)
         form = "float32"
     module.freeze()
-    mx.eval(module.parameters())
-    return split_model(module, form)
+    return module, form
 
 
-def split_model(module: nn.Module, form: str = "as stored") -> LanguageModel:
-    """Split a model into body and head, where both together are the model to the bit.
-
-    Some architectures scale or cap their logits after the head: there the split is an identity and
-    the whole model runs for every position.
-    """
-    whole = LanguageModel(module, module, lambda logits: logits, form)
-    body = getattr(module, "model", None)
-    if body is None or not hasattr(body, "embed_tokens"):
-        return whole
-    head = module.lm_head if "lm_head" in module else body.embed_tokens.as_linear
-    split = LanguageModel(module, body, head, form)
-    probe = mx.arange(8)[None]
-    with_split, without = split.head(split.hidden(probe)), module(probe)
-    same = with_split.shape == without.shape and bool(mx.array_equal(with_split, without))
-    return split if same else whole
+def unload_blocks(module: Any, path: Path, count: int) -> None:
+    """Give back the memory of the first ``count`` blocks; they are read again when used."""
+    fresh: Any = load_base(path)[0]
+    module.model.layers[:count] = fresh.model.layers[:count]
 
 
-def apply_lora(module: nn.Module, lora: LoraConfig, seed: int) -> list[str]:
+def apply_lora(module: nn.Module, lora: LoraConfig, seed: int, noise: DropoutNoise) -> list[str]:
     """Adapt the last ``lora.num_layers`` blocks; only the new low-rank matrices are trainable.
 
     Keys match a layer's own name (``q_proj``) or its path within a block (``self_attn.q_proj``), in
     the adapted blocks and nowhere else.
+
+    Args:
+        noise: where dropout takes its random numbers from, on a CPU.
 
     Returns:
         The matched paths within a block, sorted; what ``adapter_config.json`` names.
@@ -130,15 +107,19 @@ def apply_lora(module: nn.Module, lora: LoraConfig, seed: int) -> list[str]:
         ]
         _check_keys(lora.keys, [path for path, _ in linear])
         chosen = [(path, layer) for path, layer in linear if _matches(path, lora.keys)]
-        adapted = [
-            (path, LoRALinear.from_base(layer, lora.rank, lora.dropout, lora.scale))  # type: ignore[arg-type]  # quantized too
-            for path, layer in chosen
-        ]
+        adapted = [(path, _adapted(layer, lora, noise)) for path, layer in chosen]
         block.update_modules(tree_unflatten(adapted))
         matched |= {path for path, _ in adapted}
     module.freeze()
     module.apply_to_modules(_unfreeze_lora)
     return sorted(matched)
+
+
+def _adapted(layer: Any, lora: LoraConfig, noise: DropoutNoise) -> LoRALinear:
+    if isinstance(layer, nn.Linear) and layer.weight.dtype == mx.float32 and not on_metal():
+        return CpuLoRALinear.of(layer, lora.rank, lora.dropout, lora.scale, noise)
+    adapted: LoRALinear = LoRALinear.from_base(layer, lora.rank, lora.dropout, lora.scale)
+    return adapted
 
 
 def adapter_config(lora: LoraConfig, paths: list[str], model: str) -> dict[str, Any]:

@@ -49,6 +49,10 @@ class Schedule:
         """Return the epoch of ``step`` and its batch within it, both from 0; steps are from 1."""
         return divmod(step - 1, self.steps_per_epoch)
 
+    def place_in_update(self, step: int) -> int:
+        """Return how many steps of the same update come before ``step``."""
+        return self.position(step)[1] % self.gradient_accumulation
+
     def ends_update(self, step: int) -> bool:
         """Tell whether the optimizer updates after ``step``: accumulation full, or epoch over."""
         _, index = self.position(step)

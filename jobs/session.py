@@ -1,4 +1,4 @@
-"""One attempt at one job: from the frozen order to a trainer that is ready to go."""
+"""One attempt at one job: from the frozen order to a trained adapter."""
 
 from __future__ import annotations
 
@@ -6,73 +6,234 @@ import contextlib
 import importlib.metadata
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+from jobs.base_model import BaseModel
 from jobs.blas import blas_name
 from jobs.config import TrainConfig, config_from
-from jobs.dataset import TokenizedData, Tokenizer, tokenize
+from jobs.content import weights_digest
+from jobs.dataset import TokenizedExample, cut
 from jobs.engine import Engine
 from jobs.errors import DataError, FarenseError, ModelError, WorkspaceError
 from jobs.events import Event, Failed, Finished, Started, Warned
-from jobs.examples import read_examples
-from jobs.feed import Feed
-from jobs.files import read_json, sha256_of
-from jobs.model import (
-    adapter_config,
-    apply_lora,
-    device_name,
-    load_base,
-    load_tokenizer,
-)
+from jobs.feed import Feed, Source
+from jobs.files import read_json
+from jobs.lanes import cpu_threads, make_lanes
+from jobs.model import adapter_config, device_memory, device_name, load_tokenizer
 from jobs.model_folder import check_model, fingerprint
 from jobs.order import DataFile, Order
 from jobs.paths import RunDirectory, Workspace
+from jobs.prefix import Prefix, PrefixStates
+from jobs.prefix_cache import FillStopped, PrefixCache
+from jobs.preflight import available_memory, check_disk, check_memory, disk_needed
 from jobs.results import BestAdapter, write_summary
+from jobs.states_cache import StatesCache
+from jobs.token_cache import encoded
 from jobs.train import Trainer
 
 Emit = Callable[[Event], None]
+Stop = Callable[[], str | None]
+Examples = tuple[TokenizedExample, ...]
 
 
 def train(
-    workspace: Workspace, order: Order, emit: Emit, stop_reason: Callable[[], str | None]
+    workspace: Workspace, order: Order, emit: Emit, stop_reason: Stop, splits: int = 0
 ) -> Finished | None:
     """Run a training job from its beginning or its newest checkpoint.
 
+    Args:
+        splits: how often each micro-batch is halved, after attempts that ran out of memory.
+
     Returns:
-        How it ended; None when asked to stop (a checkpoint was saved).
+        How it ended; None when asked to stop (what was done is kept).
 
     Raises:
         FarenseError: the order cannot be carried out, or the work failed.
     """
-    run = workspace.run(order.id)
-    config = config_from(order.config, str(run.job))
-    model_path = workspace.inside(config.model)
-    _check_model(model_path, order)
-    tokenizer = load_tokenizer(model_path)
-    train_data = _load(workspace, order.train, config, tokenizer)
-    valid_data = _load(workspace, order.valid, config, tokenizer) if order.valid else None
-    for data in (train_data, valid_data):
-        _warn_of_cuts(data, config, emit)
+    return Session(workspace, order, emit, stop_reason, splits).train()
 
-    model = load_base(model_path)
-    paths = apply_lora(model.module, config.lora, config.seed)
-    engine = Engine(model, config)
-    feed = Feed(train_data.examples, valid_data.examples if valid_data else (), config)
-    best = BestAdapter(run.adapters, adapter_config(config.lora, paths, str(model_path)))
-    versions = environment()
-    trainer = Trainer(run, config, engine, feed, best, versions, emit, stop_reason)
-    resumed_step = trainer.resume()
-    emit(
-        _started(
-            order, config, engine, feed, f"{device_name()}, weights {model.form}", resumed_step
+
+class Session:
+    """What one attempt works with; see :func:`train`."""
+
+    def __init__(
+        self, workspace: Workspace, order: Order, emit: Emit, stop_reason: Stop, splits: int
+    ) -> None:
+        self.workspace, self.order, self.splits = workspace, order, splits
+        self.emit, self.stop_reason = emit, stop_reason
+        self.run = workspace.run(order.id)
+        self.config: TrainConfig = config_from(order.config, str(self.run.job))
+        self.model_path = workspace.inside(self.config.model)
+        _check_model(self.model_path, order)
+        self.lanes = make_lanes(self.config.batch_size * self.config.gradient_accumulation)
+        self.versions = environment()
+        self.examples = [self._load(file) for file in (order.train, order.valid) if file]
+        self.base = BaseModel(self.model_path, self.config)
+        self.cache: StatesCache | None = None
+
+    def train(self) -> Finished | None:
+        """Run the job to its end; None when asked to stop."""
+        feed = self._feed()
+        self.base.load()
+        engine = Engine(self.base.language, self.base.noise, self.lanes, self.config)
+        settings = adapter_config(self.config.lora, self.base.lora_paths, str(self.model_path))
+        best = BestAdapter(self.run.adapters, settings)
+        trainer = Trainer(
+            self.run, self.config, engine, feed, best, self.versions, self.emit, self.stop_reason
         )
-    )
-    outcome = trainer.run()
-    if outcome:
-        write_summary(run, outcome, order.config, versions)
-        emit(outcome)
-    return outcome
+        self.emit(self._started(feed, engine, trainer.resume()))
+        self._check_room(engine, feed)
+        try:
+            self._fill()
+        except FillStopped:
+            return None
+        self._check_memory(engine, feed)
+        outcome = trainer.run()
+        if outcome:
+            write_summary(self.run, outcome, self.order.config, self.versions)
+            self.emit(outcome)
+        return outcome
+
+    def _feed(self) -> Feed:
+        """Return the batches of the run: of prefix states where the model can be cut."""
+        if self.base.language.prefix is not None:
+            prefix = Prefix(self.base.language.prefix, self.base.load_below, self.lanes)
+            states = [PrefixStates(prefix, rows, self._warn) for rows in self.examples]
+            feed = self._feed_of(states)
+            self.cache = self._open_cache(prefix, states, feed)
+            if self.cache and self.cache.is_whole:
+                return feed
+            # The cut is tried out before anything is computed with it.
+            self.base.verify()
+            if self.base.language.prefix is not None:
+                return feed
+        self.cache = None
+        self._warn(f"Training without the prefix cache: {self.base.language.whole_because}.")
+        if self.config.grad_checkpoint:
+            self._warn("grad_checkpoint has no effect on a model that is not cut.")
+        return self._feed_of([None] * len(self.examples))
+
+    def _feed_of(self, states: Sequence[PrefixStates | None]) -> Feed:
+        train, *valid = map(Source, self.examples, states)
+        return Feed(train, valid[0] if valid else None, self.config, self.lanes, self.splits)
+
+    def _open_cache(
+        self, prefix: Prefix, states: list[PrefixStates], feed: Feed
+    ) -> StatesCache | None:
+        budget = self.config.prefix_cache_gb
+        if budget == 0:
+            self._warn("Training without the prefix cache: prefix_cache_gb is 0.")
+            return None
+        boundary = self.base.boundary
+        parts = {name: self.versions[name] for name in ("mlx", "mlx-lm", "device", "blas")} | {
+            "weights": weights_digest(self.model_path, self.workspace.weight_digests),
+            "config": (self.model_path / "config.json").read_text(encoding="utf-8"),
+            "form": self.base.form,
+            "boundary": str(boundary),
+            "blas_threads": str(self.lanes.blas_threads),
+        }
+        about = {"model": self.model_path.name, "boundary": f"{boundary} blocks"}
+        entries = PrefixCache(self.workspace.prefix_cache, budget)
+        cache = StatesCache(prefix, entries, parts, about, self.emit)
+        cache.add(self.order.train.source, states[0], feed.used_rows())
+        for valid in states[1:]:
+            name = self.order.valid.source if self.order.valid else ""
+            cache.add(name, valid, range(len(valid.examples)))
+        cache.open()
+        return cache
+
+    def _fill(self) -> None:
+        """Compute what the cache lacks, then give back the memory that took.
+
+        Raises:
+            FillStopped: asked to stop.
+        """
+        if self.cache and not self.cache.is_whole and self.cache.fill(self.stop_reason):
+            self.cache.forget_weights()
+            self.base.unload_below()
+
+    def _check_room(self, engine: Engine, feed: Feed) -> None:
+        """Compare what the run will need on disk with what is free; the cache is let go first.
+
+        Raises:
+            WorkspaceError: it will not fit.
+        """
+        needed = partial(
+            disk_needed,
+            self.config,
+            feed.schedule,
+            adapter_bytes=sum(array.nbytes for array in engine.adapter.values()),
+            state_bytes=sum(array.nbytes for array in engine.state().values()),
+        )
+        cache_bytes = self.cache.missing_bytes if self.cache else 0
+        try:
+            warning = check_disk(self.run.path, needed(cache_bytes=cache_bytes))
+        except WorkspaceError as error:
+            warning = check_disk(self.run.path, needed())
+            self.cache = None
+            self._warn(f"Training without the prefix cache: {error.message}")
+        if warning:
+            self._warn(warning)
+
+    def _check_memory(self, engine: Engine, feed: Feed) -> None:
+        """Try a step of the largest shape, and compare what it takes with what there is.
+
+        Raises:
+            OutOfMemory: it takes more.
+        """
+        needed = engine.peak_memory(feed.largest_pieces())
+        available = available_memory(*device_memory())
+        if available is not None and (warning := check_memory(needed, available)):
+            self._warn(warning)
+
+    def _load(self, file: DataFile) -> Examples:
+        path = self.workspace.inside(file.path)
+        data = cut(
+            encoded(
+                path,
+                file.sha256,
+                self.model_path,
+                self.config.prompt_format,
+                partial(load_tokenizer, self.model_path),
+                self.workspace.token_cache,
+            ),
+            mask_prompt=self.config.mask_prompt,
+            max_seq_length=self.config.max_seq_length,
+        )
+        longest = self.config.max_seq_length
+        if not data.examples:
+            raise DataError(
+                f"{path}: no example is left once cut to max_seq_length ({longest}).",
+                "Raise max_seq_length.",
+            )
+        if data.truncated or data.left_out:
+            self._warn(
+                f"max_seq_length {longest} cuts {data.truncated} examples short and "
+                f"leaves out {data.left_out} whose answer would be cut away entirely."
+            )
+        return data.examples
+
+    def _warn(self, text: str) -> None:
+        self.emit(Warned(text))
+
+    def _started(self, feed: Feed, engine: Engine, resumed_step: int) -> Started:
+        return Started(
+            pid=os.getpid(),
+            preset=self.order.preset,
+            model=self.model_path.name,
+            device=f"{device_name()}, weights {self.base.form}",
+            total_steps=feed.schedule.total_steps,
+            steps_per_epoch=feed.schedule.steps_per_epoch,
+            num_epochs=self.config.num_epochs,
+            validations=len(feed.schedule.validation_steps),
+            train_examples=feed.schedule.examples,
+            valid_examples=feed.validation_examples,
+            trainable_parameters=sum(array.size for array in engine.adapter.values()),
+            config=self.order.config,
+            resumed_step=resumed_step,
+        )
 
 
 def write_failure(run: RunDirectory, order: Order, emit: Emit, error: Exception) -> None:
@@ -92,7 +253,6 @@ def write_failure(run: RunDirectory, order: Order, emit: Emit, error: Exception)
 
 def environment() -> dict[str, str]:
     """Return what the bits of a result depend on beside the order."""
-    threads = os.environ.get("OMP_NUM_THREADS") or str(os.cpu_count())
     return {
         "farense": importlib.metadata.version("farense"),
         "python": platform.python_version(),
@@ -100,7 +260,7 @@ def environment() -> dict[str, str]:
         "mlx-lm": importlib.metadata.version("mlx-lm"),
         "device": device_name(),
         "blas": blas_name() or "none",
-        "threads": threads,
+        "threads": str(cpu_threads()),
     }
 
 
@@ -112,58 +272,3 @@ def _check_model(path: Path, order: Order) -> None:
             f"The model in {path} has changed since this job was enqueued.",
             "Put the old model back, or enqueue the job again.",
         )
-
-
-def _load(
-    workspace: Workspace, file: DataFile, config: TrainConfig, tokenizer: Tokenizer
-) -> TokenizedData:
-    path = workspace.inside(file.path)
-    examples = read_examples(path)
-    if sha256_of(path) != file.sha256:
-        raise DataError(
-            f"{path} has changed since this job was enqueued.", "Enqueue the job again."
-        )
-    data = tokenize(
-        examples,
-        tokenizer,
-        prompt_format=config.prompt_format,
-        mask_prompt=config.mask_prompt,
-        max_seq_length=config.max_seq_length,
-    )
-    if not data.examples:
-        raise DataError(
-            f"{path}: no example is left once cut to max_seq_length ({config.max_seq_length}).",
-            "Raise max_seq_length.",
-        )
-    return data
-
-
-def _warn_of_cuts(data: TokenizedData | None, config: TrainConfig, emit: Emit) -> None:
-    if data is None or not (data.truncated or data.left_out):
-        return
-    emit(
-        Warned(
-            f"max_seq_length {config.max_seq_length} cuts {data.truncated} examples short and "
-            f"leaves out {data.left_out} whose answer would be cut away entirely."
-        )
-    )
-
-
-def _started(
-    order: Order, config: TrainConfig, engine: Engine, feed: Feed, device: str, resumed_step: int
-) -> Started:
-    return Started(
-        pid=os.getpid(),
-        preset=order.preset,
-        model=Path(config.model).name,
-        device=device,
-        total_steps=feed.schedule.total_steps,
-        steps_per_epoch=feed.schedule.steps_per_epoch,
-        num_epochs=config.num_epochs,
-        validations=len(feed.schedule.validation_steps),
-        train_examples=feed.schedule.examples,
-        valid_examples=feed.validation_examples,
-        trainable_parameters=sum(array.size for array in engine.adapter().values()),
-        config=order.config,
-        resumed_step=resumed_step,
-    )

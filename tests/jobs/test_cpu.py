@@ -25,13 +25,13 @@ def gradients(function: Callable[..., mx.array], *arrays: mx.array) -> list[np.n
 
 
 def test_exp_is_exact_to_float32_rounding() -> None:
-    x = mx.linspace(-80, 0, 1_000_001)[1:]
+    x = mx.linspace(-59.9, 0, 1_000_001)
     exact = np.exp(np.array(x, np.float64))
     assert np.abs(np.array(cpu.exp_nonpositive(x), np.float64) / exact - 1).max() < 3e-7
 
 
 def test_exp_has_no_subnormal_results() -> None:
-    x = mx.array([-80.0, -87.0, -1e4, -np.inf, -3.4e38])
+    x = mx.array([-60.0, -87.0, -1e4, -np.inf, -3.4e38])
     assert np.array(cpu.exp_nonpositive(x)).tolist() == [0.0] * 5
 
 

@@ -2,192 +2,187 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from jobs.batching import Batch, make_batch
-from jobs.config import TrainConfig, config_from
-from jobs.engine import Engine, token_losses
+from jobs.dataset import TokenizedExample
 from jobs.mlx import mx, scalar
-from jobs.model import LanguageModel, apply_lora, load_base
+from tests.helpers.architectures import make_model
+from tests.helpers.engines import (
+    NO_DROPOUT,
+    Arrays,
+    Rig,
+    examples,
+    plain_loss,
+    target_count,
+)
 from tests.helpers.runs import SETTINGS
-
-Rows = list[tuple[list[int], int]]
-
-
-def settings(**changes: object) -> TrainConfig:
-    return config_from({**SETTINGS, "data": {"train": "x"}, **changes}, "test")
-
-
-def engine_on(model: Path, **changes: object) -> Engine:
-    config = settings(**changes)
-    base = load_base(model)
-    apply_lora(base.module, config.lora, config.seed)
-    return Engine(base, config)
-
-
-def rows(count: int = 8) -> Rows:
-    random = np.random.default_rng(5)
-    lengths = random.integers(6, 60, count)
-    return [(random.integers(3, 500, n).tolist(), int(n) // 2) for n in lengths]
-
-
-def losses_of(model: LanguageModel, batch: Batch) -> np.ndarray:
-    arrays = mx.array(batch.inputs), mx.array(batch.positions), mx.array(batch.targets)
-    losses: np.ndarray = np.asarray(token_losses(model, *arrays))
-    return np.compress(batch.weights == 1, losses)
-
-
-def plain_loss(model: LanguageModel, examples: Rows) -> float:
-    """Return the mean loss by a float64 log-softmax in NumPy, one unpadded example at a time."""
-    total, count = 0.0, 0
-    for tokens, prompt_length in examples:
-        logits = np.array(model.module(mx.array([tokens])).astype(mx.float32), np.float64)[0]
-        for index in range(prompt_length, len(tokens)):
-            row = logits[index - 1]
-            log_sum = row.max() + np.log(np.exp(row - row.max()).sum())
-            total += log_sum - row[tokens[index]]
-            count += 1
-    return total / count
 
 
 @pytest.fixture(scope="module")
-def base(tiny_model: Path) -> LanguageModel:
-    return load_base(tiny_model)
+def cut(tiny_model: Path) -> Rig:
+    return Rig(tiny_model)
 
 
-def test_loss_is_the_mean_over_exactly_the_completion_targets(base: LanguageModel) -> None:
-    examples = rows()
-    batch = make_batch(examples)
-    assert losses_of(base, batch).mean() == pytest.approx(plain_loss(base, examples), abs=1e-5)
+@pytest.fixture(scope="module")
+def whole(tiny_model: Path) -> Rig:
+    return Rig(tiny_model, whole=True)
 
 
-def test_loss_equals_mlx_lm_without_the_position_it_counts_too_many(base: LanguageModel) -> None:
+@pytest.mark.parametrize("kind", ["cut", "whole"])
+def test_loss_is_the_mean_over_exactly_the_completion_targets(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    rig: Rig = request.getfixturevalue(kind)
+    expected = plain_loss(rig.module, examples())
+    (piece,) = rig.all()
+    losses = rig.losses(piece)
+    assert len(losses) == target_count(examples())
+    assert losses.mean() == pytest.approx(expected, abs=1e-5)
+    assert rig.engine.measure(rig.pieces([3, 1], [0, 2, 4], [7, 6, 5])) == pytest.approx(
+        expected, abs=1e-5
+    )
+
+
+def test_loss_equals_mlx_lm_without_the_position_it_counts_too_many(cut: Rig) -> None:
     from mlx_lm.tuner.trainer import default_loss
 
-    examples = rows()
-    width = max(len(tokens) for tokens, _ in examples) + 8
-    padded = np.zeros((len(examples), width), np.int32)
-    for row, (tokens, _) in enumerate(examples):
-        padded[row, : len(tokens)] = tokens
+    rows = examples()
+    width = max(len(example.tokens) for example in rows) + 8
+    padded = np.zeros((len(rows), width), np.int32)
+    for row, example in enumerate(rows):
+        padded[row, : len(example.tokens)] = example.tokens
     # Its mask is `offset <= step <= length`, steps from 1: the last of them predicts padding.
-    spans = np.array([(start, len(tokens) - 1) for tokens, start in examples])
-    theirs, count = default_loss(base.module, mx.array(padded), mx.array(spans))
-    mine = losses_of(base, make_batch(examples))
+    spans = np.array([(row.prompt_length, len(row.tokens) - 1) for row in rows])
+    theirs, count = default_loss(cut.module, mx.array(padded), mx.array(spans))
+    mine = cut.losses(*cut.all())
     assert int(count.item()) == len(mine)
     assert float(theirs.item()) == pytest.approx(mine.mean(), abs=1e-4)
 
-    over = np.array([(start, len(tokens)) for tokens, start in examples])
-    theirs, count = default_loss(base.module, mx.array(padded), mx.array(over))
-    assert int(count.item()) == len(mine) + len(examples)
+    over = np.array([(row.prompt_length, len(row.tokens)) for row in rows])
+    theirs, count = default_loss(cut.module, mx.array(padded), mx.array(over))
+    assert int(count.item()) == len(mine) + len(rows)
 
 
-def test_prompt_and_padding_do_not_count(base: LanguageModel) -> None:
-    (tokens, start), *_ = examples = rows(3)
-    batch = make_batch(examples)
-    wider = Batch(
-        np.pad(batch.inputs, ((0, 0), (0, 64))),
-        batch.positions % batch.inputs.shape[1]
-        + batch.positions // batch.inputs.shape[1] * (batch.inputs.shape[1] + 64),
-        batch.targets,
-        batch.weights,
-        batch.target_count,
-        batch.token_count,
+def test_padding_does_not_count(cut: Rig) -> None:
+    (piece,) = cut.all()
+    batch, width = piece.batch, piece.batch.inputs.shape[1]
+    wider = replace(
+        piece,
+        inputs=mx.pad(piece.inputs, [(0, 0), (0, 64), (0, 0)], constant_values=9.0),
+        batch=replace(batch, positions=batch.positions + batch.positions // width * 64),
     )
-    assert losses_of(base, wider) == pytest.approx(losses_of(base, batch), abs=1e-5)
-    assert batch.target_count == sum(len(t) - s for t, s in examples)
-    # A prompt token is never a target: making it one would change the number of losses.
-    assert len(losses_of(base, make_batch([(tokens, start)]))) == len(tokens) - start
+    assert cut.losses(wider) == pytest.approx(cut.losses(piece), abs=1e-5)
 
 
-def gradient_step(model: Path, examples: Rows, size: int) -> tuple[dict[str, np.ndarray], float]:
-    engine = engine_on(model, lora={**SETTINGS["lora"], "dropout": 0.0}, weight_decay=0.0)
-    # Away from the start, where the B matrices are zero and the A matrices have no gradient.
-    engine._set_adapter({k: v + 0.01 for k, v in engine.adapter().items()})
-    count = 0
-    for step, first in enumerate(range(0, len(examples), size), start=1):
-        batch = make_batch(examples[first : first + size])
-        engine.step(batch, step)
-        count += batch.target_count
-    gradient = {name: np.array(total) / count for name, total in engine.accumulated.items()}
-    return gradient, engine.take_loss() / count
+def test_a_short_text_that_is_all_target_can_be_trained_on(tiny_model: Path) -> None:
+    """Its padded targets must not ask for more random numbers than its tokens were given."""
+    rows = (TokenizedExample(tuple(range(3, 12)), 1),)
+    rig = Rig(tiny_model, rows, lora={**SETTINGS["lora"], "keys": ["up_proj"]})
+    rig.engine.step(rig.all(), 1)
+    rig.engine.update(8, 1e-3, 1)
+    assert rig.engine.take_loss() > 0
+    assert rig.engine.bad_step() == 0
 
 
-def test_two_by_four_is_one_by_eight(tiny_model: Path) -> None:
-    examples = rows(8)
-    one, one_loss = gradient_step(tiny_model, examples, 8)
-    four, four_loss = gradient_step(tiny_model, examples, 2)
-    assert four_loss == pytest.approx(one_loss, abs=1e-5)
-    for name, gradient in one.items():
-        assert np.abs(gradient).max() > 0
-        assert four[name] == pytest.approx(gradient, abs=1e-5)
+def adamw(before: Arrays, gradients: list[Arrays], rate: float, decay: float) -> Arrays:
+    """Return the arrays after AdamW without bias correction, betas 0.9 and 0.999, in float64."""
+    after = {}
+    for name, value in before.items():
+        x = value.astype(np.float64)
+        m, v = np.zeros_like(x), np.zeros_like(x)
+        for gradient in gradients:
+            g = gradient[name].astype(np.float64)
+            m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+            x = x * (1 - rate * decay) - rate * m / (np.sqrt(v) + 1e-8)
+        after[name] = x
+    return after
 
 
-def test_an_update_is_adamw_on_the_mean_gradient(tiny_model: Path) -> None:
-    engine = engine_on(tiny_model, weight_decay=0.1)
-    before = {name: np.array(value) for name, value in engine.adapter().items()}
-    batch = make_batch(rows(2))
-    engine.step(batch, 1)
-    gradient = {
-        name: np.array(value) / batch.target_count for name, value in engine.accumulated.items()
-    }
-    engine.update(batch.target_count, 1e-3, 1)
-    for name, value in engine.adapter().items():
-        # Without bias correction: m = 0.1 g, v = 0.001 g^2 after one update.
-        g = gradient[name]
-        expected = before[name] * (1 - 1e-3 * 0.1)
-        expected -= 1e-3 * 0.1 * g / (np.sqrt(0.001 * g * g) + 1e-8)
-        assert np.array(value) == pytest.approx(expected, abs=1e-5)
-    norm = np.sqrt(sum((g**2).sum() for g in gradient.values()))
-    assert scalar(engine.grad_norm) == pytest.approx(norm, rel=1e-4)
+def norm_of(gradient: Arrays) -> float:
+    return float(np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in gradient.values())))
+
+
+@pytest.mark.parametrize("max_grad_norm", [None, 0.01, 1e6])
+def test_an_update_is_adamw_on_the_mean_gradient(
+    tiny_model: Path, max_grad_norm: float | None
+) -> None:
+    """Two updates, as the first of AdamW's hardly depends on the length of the gradient."""
+    rig = Rig(tiny_model, weight_decay=0.1, max_grad_norm=max_grad_norm)
+    rig.move_adapter()
+    before, gradients = rig.adapter(), []
+    for step, rows in enumerate(([0, 1], [2]), start=1):
+        (piece,) = rig.pieces(rows)
+        rig.engine.step([piece], step)
+        gradient = rig.gradient(piece.batch.target_count)
+        rig.engine.update(piece.batch.target_count, 1e-2, step)
+        norm = norm_of(gradient)
+        assert scalar(rig.engine.grad_norm) == pytest.approx(norm, rel=1e-4)
+        assert 0.01 < norm < 1e6
+        scale = min(1.0, (max_grad_norm or np.inf) / norm)
+        gradients.append({name: g * scale for name, g in gradient.items()})
+    expected = adamw(before, gradients, 1e-2, 0.1)
+    for name, value in rig.adapter().items():
+        assert value == pytest.approx(expected[name], abs=1e-5)
+
+
+def test_clipping_is_off_unless_asked_for(tiny_model: Path) -> None:
+    def trained(max_grad_norm: float | None) -> Arrays:
+        rig = Rig(tiny_model, max_grad_norm=max_grad_norm)
+        for step, rows in enumerate(([0], [1]), start=1):
+            rig.engine.step(rig.pieces(rows), step)
+            rig.engine.update(1, 1e-2, step)
+        return rig.adapter()
+
+    plain, loose, tight = trained(None), trained(1e9), trained(1e-3)
+    assert all((plain[name] == loose[name]).all() for name in plain)
+    assert any((plain[name] != tight[name]).any() for name in plain)
 
 
 def test_measuring_changes_nothing_about_training(tiny_model: Path) -> None:
-    batch, other = make_batch(rows(2)), make_batch(rows(8))
-
-    def train(*, measuring: bool) -> dict[str, np.ndarray]:
-        engine = engine_on(tiny_model)
+    def train(*, measuring: bool) -> Arrays:
+        rig = Rig(tiny_model)
         for step in range(1, 5):
             if measuring:
-                engine.measure([other])
-            engine.step(batch, step)
-            engine.update(batch.target_count, 1e-2, step)
-        return {name: np.array(value) for name, value in engine.adapter().items()}
+                rig.engine.measure(rig.all())
+            rig.engine.step(rig.pieces([0, 1]), step)
+            rig.engine.update(9, 1e-2, step)
+        return rig.adapter()
 
     with_measuring, without = train(measuring=True), train(measuring=False)
     assert all((with_measuring[name] == without[name]).all() for name in without)
 
 
 def test_measuring_has_no_dropout_and_training_has(tiny_model: Path) -> None:
-    engine = engine_on(tiny_model, lora={**SETTINGS["lora"], "dropout": 0.5})
-    engine._set_adapter({k: v + 0.05 for k, v in engine.adapter().items()})
-    batch = make_batch(rows(4))
-    assert engine.measure([batch]) == engine.measure([batch])
-    engine.step(batch, 1)
-    first = engine.take_loss()
-    engine.step(batch, 2)
-    assert engine.take_loss() != first
+    rig = Rig(tiny_model, lora={**SETTINGS["lora"], "dropout": 0.5})
+    rig.move_adapter(0.05)
+    pieces = rig.pieces([0, 1, 2, 3])
+    assert rig.engine.measure(pieces) == rig.engine.measure(pieces)
+    losses = []
+    for step in (1, 2, 1):
+        rig.engine.step(pieces, step)
+        losses.append(rig.engine.take_loss())
+    assert losses[0] == losses[2] != losses[1]
 
 
 def test_nothing_is_applied_from_the_first_bad_step_on(tiny_model: Path) -> None:
-    engine = engine_on(tiny_model)
-    batch = make_batch(rows(2))
-    engine.step(batch, 1)
-    engine.accumulated = {k: v * np.inf for k, v in engine.accumulated.items()}
-    before = {name: np.array(value) for name, value in engine.adapter().items()}
-    engine.update(batch.target_count, 1e-2, 1)
-    engine.step(batch, 2)
-    engine.update(batch.target_count, 1e-2, 2)
-    assert scalar(engine.bad_step) == 1
-    assert all((np.array(v) == before[name]).all() for name, v in engine.adapter().items())
+    rig = Rig(tiny_model)
+    engine, pieces = rig.engine, rig.pieces([0, 1])
+    engine.step(pieces, 1)
+    engine.accumulated = [{k: v * np.inf for k, v in lane.items()} for lane in engine.accumulated]
+    before = rig.adapter()
+    engine.update(9, 1e-2, 1)
+    engine.step(pieces, 2)
+    engine.update(9, 1e-2, 2)
+    assert engine.bad_step() == 1
+    assert all((value == before[name]).all() for name, value in rig.adapter().items())
 
 
-def test_only_the_last_blocks_are_adapted(tiny_model: Path) -> None:
-    engine = engine_on(tiny_model)
-    names = set(engine.adapter())
-    assert names == {
+def test_only_the_last_blocks_are_adapted(cut: Rig) -> None:
+    assert set(cut.engine.adapter) == {
         f"model.layers.{layer}.{path}.{matrix}"
         for layer in (2, 3)
         for path in ("self_attn.q_proj", "mlp.up_proj")
@@ -195,14 +190,42 @@ def test_only_the_last_blocks_are_adapted(tiny_model: Path) -> None:
     }
 
 
-def test_the_quantized_model_and_its_float32_form_agree(tiny_model: Path) -> None:
+def test_the_quantized_model_and_its_float32_form_agree(tiny_model: Path, whole: Rig) -> None:
     from mlx_lm.utils import load_model
 
-    from jobs.model import split_model
+    quantized = plain_loss(load_model(tiny_model)[0], examples())
+    assert plain_loss(whole.module, examples()) == pytest.approx(quantized, abs=2e-3)
 
-    quantized, _ = load_model(tiny_model)
-    examples = rows(4)
-    stored = losses_of(split_model(quantized), make_batch(examples)).mean()
-    assert losses_of(load_base(tiny_model), make_batch(examples)).mean() == pytest.approx(
-        stored, abs=2e-3
-    )
+
+def test_checkpointed_gradients_are_the_same(tiny_model: Path) -> None:
+    def step(*, grad_checkpoint: bool) -> tuple[float, Arrays]:
+        rig = Rig(tiny_model, grad_checkpoint=grad_checkpoint)
+        rig.move_adapter()
+        rig.engine.step(rig.all(), 1)
+        count = target_count(rig.source.examples)
+        return rig.engine.take_loss() / count, rig.gradient(count)
+
+    loss, gradient = step(grad_checkpoint=False)
+    again, recomputed = step(grad_checkpoint=True)
+    assert again == pytest.approx(loss, abs=1e-6)
+    for name, expected in gradient.items():
+        assert np.abs(expected).max() > 0
+        assert recomputed[name] == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_checkpointed_gradients_take_less_memory(tmp_path: Path) -> None:
+    model = make_model(tmp_path / "deep", "llama", num_hidden_layers=9)
+    lora = {**NO_DROPOUT, "num_layers": 8}
+    rows = (TokenizedExample((7,) * 600, 590),)
+
+    def peak(*, grad_checkpoint: bool) -> int:
+        rig = Rig(model, rows, lora=lora, grad_checkpoint=grad_checkpoint, max_seq_length=600)
+        pieces = rig.all()
+        mx.eval(pieces[0].inputs)
+        mx.reset_peak_memory()
+        held = mx.get_active_memory()
+        rig.engine.step(pieces, 1)
+        rig.engine.take_loss()
+        return mx.get_peak_memory() - held
+
+    assert peak(grad_checkpoint=True) < 0.8 * peak(grad_checkpoint=False)

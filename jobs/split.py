@@ -1,0 +1,229 @@
+"""Where a language model can be cut: below the first adapted block, and before the head.
+
+Nothing below the first adapted block is trained or random, so what enters that block is a constant
+of (model, data); and the head need only run where a target is predicted. Both cuts rest on how the
+architecture computes, so both are tried on a probe before they are believed.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.mlx import base, mx, nn
+
+NOT_A_CHAIN = "its blocks are not a plain chain"
+# Two short rows: enough to tell attention that is not plainly causal from one that is.
+PROBE_SHAPE = (2, 24)
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal language model, cut where training wants it.
+
+    Attributes:
+        module: mlx-lm's model.
+        prefix: token ids [B, L] -> the states [B, L, D] that enter the first adapted block; None
+            where the model is not cut there, and ``rows`` takes token ids.
+        rows: states [B, L, D] (or token ids [B, L]), and positions [P] in the flattened [B * L] ->
+            the final hidden states there, [P, D].
+        head: final hidden states [P, D] -> logits [P, V].
+        whole_because: why there is no prefix.
+    """
+
+    module: nn.Module
+    prefix: Callable[[mx.array], mx.array] | None
+    rows: Callable[[mx.array, mx.array], mx.array]
+    head: Callable[[mx.array], mx.array]
+    whole_because: str | None = None
+
+
+class Chain:
+    """A model whose blocks follow one another, each seeing only the states of the one before.
+
+    Args:
+        body: the model without its head.
+        adapted: how many blocks, counted from the last, are adapted.
+        grad_checkpoint: compute a block again in the backward pass rather than keep what it made.
+
+    Attributes:
+        last: how the last block is computed: states, mask, positions -> states there [P, D].
+    """
+
+    def __init__(self, body: Any, adapted: int, *, grad_checkpoint: bool = False) -> None:
+        self.body = body
+        self.boundary = len(body.layers) - adapted
+        self.grad_checkpoint = grad_checkpoint
+        self.last: Callable[..., mx.array] = whole_last_block
+
+    def prefix(self, ids: mx.array) -> mx.array:
+        """Return the states that enter the first adapted block."""
+        states: mx.array = self.body.embed_tokens(ids)
+        mask = base.create_attention_mask(states)
+        for block in self.body.layers[: self.boundary]:
+            states = block(states, mask, None)
+        return states
+
+    def rows(self, states: mx.array, positions: mx.array) -> mx.array:
+        """Return the final hidden states at ``positions``."""
+        mask = base.create_attention_mask(states)
+        *blocks, last = self.body.layers[self.boundary :]
+        for block in blocks:
+            states = self._run(lambda b, x: b(x, mask, None), block, states)
+        states = self._run(lambda b, x: self.last(b, x, mask, positions), last, states)
+        rows: mx.array = self.body.norm(states)
+        return rows
+
+    def _run(self, compute: Callable[[Any, mx.array], mx.array], block: Any, x: mx.array) -> Any:
+        if not self.grad_checkpoint:
+            return compute(block, x)
+
+        # The adapter is an argument: what a checkpoint only refers to would get no gradient.
+        def inner(parameters: dict[str, Any], x: mx.array) -> mx.array:
+            block.update(parameters)
+            return compute(block, x)
+
+        return mx.checkpoint(inner)(block.trainable_parameters(), x)
+
+
+def whole_last_block(block: Any, states: mx.array, mask: Any, positions: mx.array) -> mx.array:
+    """Return a block's output at ``positions``, computed everywhere."""
+    return flat(block(states, mask, None))[positions]
+
+
+def trimmed_last_block(block: Any, states: mx.array, mask: Any, positions: mx.array) -> mx.array:
+    """Return a block's output at ``positions``, computed there alone as far as possible.
+
+    Attention needs the keys and values of all positions; the output projection and the MLP, four
+    fifths of a block's arithmetic, do not.
+    """
+    attended = attend(block.self_attn, block.input_layernorm(states), mask)
+    states = flat(states)[positions] + block.self_attn.o_proj(flat(attended)[positions])
+    out: mx.array = states + block.mlp(block.post_attention_layernorm(states))
+    return out
+
+
+def attend(attention: Any, x: mx.array, mask: Any) -> mx.array:
+    """Return what enters the output projection of mlx-lm's usual attention layer."""
+    batch, length, _ = x.shape
+
+    def heads(projected: mx.array, count: int) -> mx.array:
+        return projected.reshape(batch, length, count, -1).swapaxes(1, 2)
+
+    # The function by that name in the architecture's module: on a CPU it is ours.
+    function = sys.modules[type(attention).__module__].scaled_dot_product_attention
+    mixed: mx.array = function(
+        attention.rope(heads(attention.q_proj(x), attention.n_heads)),
+        attention.rope(heads(attention.k_proj(x), attention.n_kv_heads)),
+        heads(attention.v_proj(x), attention.n_kv_heads),
+        cache=None,
+        scale=attention.scale,
+        mask=mask,
+    )
+    return mixed.swapaxes(1, 2).reshape(batch, length, -1)
+
+
+def flat(x: mx.array) -> mx.array:
+    """Return [B, L, D] as [B * L, D]."""
+    return x.reshape(-1, x.shape[-1])
+
+
+def split_model(
+    module: nn.Module, adapted: int, max_seq_length: int, *, grad_checkpoint: bool = False
+) -> LanguageModel:
+    """Cut a model wherever that can be done, without reading the weights below the boundary.
+
+    Before anything is computed with the prefix, :func:`verified` has to have seen the model once.
+
+    Args:
+        adapted: how many blocks, counted from the last, are adapted.
+        max_seq_length: longest sequence it will see.
+        grad_checkpoint: compute blocks again in the backward pass; needs the cut.
+    """
+    body, head = _parts(module)
+    if body is None:
+        return uncut(module, "its parts do not have the usual names")
+    chain = Chain(body, adapted, grad_checkpoint=grad_checkpoint)
+    if because := _not_a_chain(module, chain, max_seq_length):
+        return uncut(module, because)
+    _trim(chain)
+    return LanguageModel(module, chain.prefix, chain.rows, head)
+
+
+def verified(model: LanguageModel) -> LanguageModel:
+    """Return ``model`` if it computes the same cut as whole, up to rounding, else the model uncut.
+
+    Reads all weights.
+    """
+    if model.prefix is None:
+        return model
+    ids = _probe()
+    try:
+        cut = model.head(model.rows(model.prefix(ids), mx.arange(ids.size)))
+    except (TypeError, ValueError, AttributeError, KeyError):  # blocks that are called otherwise
+        return uncut(model.module, NOT_A_CHAIN)
+    return model if _close(cut, flat(model.module(ids))) else uncut(model.module, NOT_A_CHAIN)
+
+
+def uncut(module: nn.Module, because: str) -> LanguageModel:
+    """Return a model that computes all its blocks every time; the head may still be apart.
+
+    Some architectures scale or cap their logits after the head: there nothing is cut.
+    """
+    body, head = _parts(module)
+    ids = _probe()
+    if body is not None and _close(head(body(ids)), module(ids)):
+        rows = lambda ids, positions: flat(body(ids))[positions]  # noqa: E731
+        return LanguageModel(module, None, rows, head, because)
+    rows = lambda ids, positions: flat(module(ids))[positions]  # noqa: E731
+    return LanguageModel(module, None, rows, lambda logits: logits, because)
+
+
+def _parts(module: Any) -> tuple[Any, Callable[[mx.array], mx.array]]:
+    """Return a model's body, or None where it has not the usual parts, and its head."""
+    body = getattr(module, "model", None)
+    if body is None or not all(hasattr(body, name) for name in ("embed_tokens", "layers", "norm")):
+        return None, lambda logits: logits
+    return body, module.lm_head if "lm_head" in module else body.embed_tokens.as_linear
+
+
+def _not_a_chain(module: Any, chain: Chain, max_seq_length: int) -> str | None:
+    """Return what can be told without computing."""
+    if chain.boundary == 0:
+        return "all its blocks are adapted, so nothing is frozen below them"
+    window = getattr(getattr(module, "args", None), "sliding_window", None)
+    slides = any(getattr(block, "use_sliding", False) for block in chain.body.layers)
+    if slides or (window and window < max_seq_length):
+        return f"its attention slides over a window ({window}) shorter than max_seq_length"
+    return None
+
+
+def _trim(chain: Chain) -> None:
+    """Compute the last block at target positions alone, where that gives the same result."""
+    weight = chain.body.norm.weight
+    shape = (*PROBE_SHAPE, weight.size)
+    states = mx.sin(mx.arange(math.prod(shape))).reshape(shape).astype(weight.dtype)
+    block, mask = chain.body.layers[-1], base.create_attention_mask(states)
+    positions = mx.arange(3, math.prod(PROBE_SHAPE), 5)
+    try:
+        trimmed = trimmed_last_block(block, states, mask, positions)
+    except (TypeError, ValueError, AttributeError, KeyError):  # parts with other names
+        return
+    if _close(trimmed, whole_last_block(block, states, mask, positions)):
+        chain.last = trimmed_last_block
+
+
+def _probe() -> mx.array:
+    return mx.arange(math.prod(PROBE_SHAPE)).reshape(PROBE_SHAPE)
+
+
+def _close(one: mx.array, other: mx.array) -> bool:
+    """Tell whether two results differ by rounding only: another architecture differs grossly."""
+    if one.shape != other.shape:
+        return False
+    tolerance = 1e-4 if one.dtype == mx.float32 else 2e-2
+    difference, scale = mx.max(mx.abs(one - other)), mx.max(mx.abs(other))
+    return bool(difference <= tolerance * scale)

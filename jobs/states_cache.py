@@ -1,0 +1,136 @@
+"""The prefix states of a job's data, taken from the cache on disk and put there when missing."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs import cpu, lanes, prefix, split
+from jobs.events import Event, PrefixCached, Warned
+from jobs.prefix import Prefix, PrefixStates
+from jobs.prefix_budget import CacheUnusable
+from jobs.prefix_cache import PrefixCache, entry_key
+
+# What turns tokens into states beside the libraries. The code counts by its content, since nobody
+# would remember to raise a number with every change.
+CODE = (cpu, lanes, prefix, split)
+PROGRESS_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class CachedFile:
+    """One data file in the cache.
+
+    Attributes:
+        name: for people.
+        rows: which of its examples the run uses; only these are kept.
+    """
+
+    name: str
+    states: PrefixStates
+    rows: Sequence[int]
+    key: str
+
+
+class StatesCache:
+    """The entries of one job.
+
+    Args:
+        prefix: computes states.
+        cache: where they are kept.
+        parts: what they depend on beside the tokens, by name.
+        about: the model and the boundary, for people.
+    """
+
+    def __init__(
+        self,
+        prefix: Prefix,
+        cache: PrefixCache,
+        parts: dict[str, str],
+        about: dict[str, str],
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._prefix, self._cache, self._emit = prefix, cache, emit
+        self._parts = parts | {
+            module.__name__: Path(str(module.__file__)).read_text() for module in CODE
+        }
+        self._about = about
+        self._files: list[CachedFile] = []
+
+    def add(self, name: str, states: PrefixStates, rows: Sequence[int]) -> None:
+        """Let the states of one data file come from the cache, once they are there."""
+        tokens = [states.examples[row].tokens[:-1] for row in rows]
+        self._files.append(CachedFile(name, states, rows, entry_key(self._parts, tokens)))
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether every entry is in use."""
+        return not self._missing
+
+    def open(self) -> None:
+        """Use the entries that are there."""
+        try:
+            for file in self._files:
+                layout = self._prefix.layout(file.states.examples[row] for row in file.rows)
+                if entry := self._cache.open(file.key, layout):
+                    file.states.use(entry, file.rows)
+        except CacheUnusable as error:
+            self._emit(Warned(f"The prefix cache cannot be used: {error}."))
+
+    def fill(self, stop: Callable[[], str | None]) -> bool:
+        """Compute and keep what is missing; False where it is to be computed at every step.
+
+        Raises:
+            FillStopped: ``stop`` gave a reason; what was computed is kept.
+        """
+        try:
+            for file in self._missing:
+                self._fill(file, stop)
+        except CacheUnusable as error:
+            self._emit(
+                Warned(
+                    f"Training without the prefix cache: {error}. "
+                    "The frozen blocks are computed again at every step."
+                )
+            )
+            return False
+        return True
+
+    @property
+    def missing_bytes(self) -> int:
+        """What filling will take on disk."""
+        layouts = [
+            self._prefix.layout(file.states.examples[row] for row in file.rows)
+            for file in self._missing
+        ]
+        return sum(layout.bytes for layout in layouts)
+
+    def forget_weights(self) -> None:
+        """Let go of the weights that computed the states."""
+        self._prefix.forget()
+
+    @property
+    def _missing(self) -> list[CachedFile]:
+        return [file for file in self._files if file.states.entry is None]
+
+    def _fill(self, file: CachedFile, stop: Callable[[], str | None]) -> None:
+        examples = [file.states.examples[row] for row in file.rows]
+        layout = self._prefix.layout(examples)
+        started = time.monotonic()
+        said = -math.inf
+
+        def compute(places: Sequence[int]) -> list[prefix.Rows]:
+            return self._prefix.states([examples[place] for place in places])
+
+        def progress(done: int, total: int) -> None:
+            nonlocal said
+            if done == total or time.monotonic() - said >= PROGRESS_SECONDS:
+                said = time.monotonic()
+                self._emit(PrefixCached(file.name, done, total, layout.bytes / 1e6, said - started))
+
+        about = self._about | {"data": file.name}
+        entry = self._cache.fill(file.key, layout, about, compute, progress, stop)
+        file.states.use(entry, file.rows)
