@@ -7,7 +7,7 @@ UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 SYNC := $(UV) sync --quiet --frozen --inexact
 READY := .venv/.ready
 
-.PHONY: help setup quickstart test lint format clean
+.PHONY: help setup quickstart test lint format faults bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -39,6 +39,15 @@ lint: setup ## formatting, linting and types
 format: setup ## format the code and mend what the linter can
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+faults: setup ## kill a training run fifty times and compare the bits (some minutes)
+	@FARENSE_FAULT_KILLS=50 $(BIN)/python -m pytest tests/faults
+
+bench: setup ## measure beside mlx_lm lora, and where a step goes (hours; results in benchmarks/results)
+	@$(SYNC) --group bench
+	@$(BIN)/python -m benchmarks.beside_mlx_lm
+	@$(BIN)/python -m benchmarks.step_breakdown
+	@$(BIN)/python -m benchmarks.scaling --peer
 
 clean: ## remove the environment; the workspace stays
 	rm -rf .venv

@@ -1,0 +1,1 @@
+"""Programs that measure, in pairs within one run: `python -m benchmarks.<name>`."""

@@ -1,0 +1,220 @@
+"""What the benchmarks share: a workspace, jobs made by hand, processes watched to their end.
+
+This process stays small and imports no MLX: the resident peak that the system reports for a child
+is never below that of its parent.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jobs.config import TrainConfig, config_from
+from jobs.dataset import TokenizedExample, Tokenizer, tokenize
+from jobs.examples import read_examples
+from jobs.files import sha256_of
+from jobs.order import DataFile, Order, read_order, write_order
+from jobs.paths import REPOSITORY, RunDirectory, Workspace
+from jobs.state import JobState, State, now, write_state
+
+MODEL = "smollm2-135m-4bit"
+PULL = "farense model pull smollm2-135m"
+PYTHON = [sys.executable, "-P", "-m"]
+MAKE_TINY = (
+    "import sys, pathlib, jobs.tiny_model as t; t.make_tiny_model(pathlib.Path(sys.argv[1]))"
+)
+
+# More steps than any run has: no checkpoint inside what is timed.
+NEVER = 1_000_000
+
+SETTINGS: dict[str, Any] = {
+    "model": f"models/{MODEL}",
+    "prompt_format": "farense",
+    "mask_prompt": True,
+    "lora": {
+        "rank": 6,
+        "scale": 16.0,
+        "dropout": 0.08,
+        "num_layers": 8,
+        "keys": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    },
+    "batch_size": 2,
+    "gradient_accumulation": 4,
+    "learning_rate": 5e-4,
+    "adam_bias_correction": False,
+    "weight_decay": 0.01,
+    "num_epochs": 3,
+    "max_seq_length": 256,
+    "save_steps": NEVER,
+    "eval_steps": 100,
+    "log_steps": 10,
+}
+
+# What --quick changes: a tiny model (four blocks), to see in a minute that a benchmark works.
+TINY_LORA = {**SETTINGS["lora"], "num_layers": 2}
+
+Row = dict[str, Any]
+
+
+@contextmanager
+def benchmark_workspace(*, tiny: bool) -> Iterator[Workspace]:
+    """Yield a workspace on the disk of the user's own, with the model in it; removed afterwards.
+
+    Args:
+        tiny: put a random model of four blocks under the model's name.
+    """
+    private = Workspace.current().private
+    private.mkdir(mode=0o700, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="benchmark-", dir=private) as folder:
+        workspace = Workspace(Path(folder))
+        (workspace.private / "tmp").mkdir(mode=0o700, parents=True)
+        model = workspace.root / SETTINGS["model"]
+        if tiny:
+            subprocess.run([sys.executable, "-P", "-c", MAKE_TINY, str(model)], check=True)
+        else:
+            shutil.copytree(installed_model(), model)
+        yield workspace
+
+
+def installed_model() -> Path:
+    """Return the folder of the model that the benchmarks train; end the program without it."""
+    path = Workspace.current().models / MODEL
+    if not path.is_dir():
+        sys.exit(f"There is no model {path}: get it with `{PULL}`.")
+    return path
+
+
+def sample_rows(name: str) -> list[Row]:
+    """Return the rows of ``data/sample/<name>.jsonl``: ``train`` or ``valid``."""
+    path = REPOSITORY / "data" / "sample" / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def make_run(
+    workspace: Workspace, train: Sequence[Row], valid: Sequence[Row] = (), **settings: Any
+) -> RunDirectory:
+    """Return the run directory of a queued job on ``train`` and ``valid``, as enqueue makes it."""
+    train_file = _freeze(workspace, train, "train")
+    valid_file = _freeze(workspace, valid, "valid") if valid else None
+    data = {"train": train_file.path, "valid": valid_file.path if valid_file else None}
+    config = config_from({**SETTINGS, **settings, "data": data}, "benchmark")
+    run = workspace.run(_new_id(workspace))
+    run.path.mkdir(parents=True)
+    write_order(
+        run,
+        Order(
+            id=run.job_id,
+            preset="bench",
+            created_at=now(),
+            config=config.model_dump(mode="json"),
+            train=train_file,
+            valid=valid_file,
+            model_fingerprint="",
+            total_steps=config.schedule(len(train)).total_steps,
+        ),
+    )
+    write_state(run, JobState(State.QUEUED))
+    return run
+
+
+def workspace_of(run: RunDirectory) -> Workspace:
+    """Return the workspace that a run directory stands in."""
+    return Workspace(run.path.parent.parent)
+
+
+def config_of(run: RunDirectory) -> TrainConfig:
+    """Return the config of a run."""
+    return config_from(read_order(run).config, str(run.job))
+
+
+def tokenized(
+    run: RunDirectory, file: DataFile | None, tokenizer: Tokenizer
+) -> tuple[TokenizedExample, ...]:
+    """Return the examples of a data file exactly as a job of this run trains on them."""
+    if file is None:
+        return ()
+    config = config_of(run)
+    data = tokenize(
+        read_examples(workspace_of(run).inside(file.path)),
+        tokenizer,
+        prompt_format=config.prompt_format,
+        mask_prompt=config.mask_prompt,
+        max_seq_length=config.max_seq_length,
+    )
+    return data.examples
+
+
+def forget(workspace: Workspace) -> None:
+    """Remove everything that one job leaves to make the next one faster."""
+    for cache in (workspace.prefix_cache, workspace.token_cache):
+        shutil.rmtree(cache, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A process that has ended well.
+
+    Attributes:
+        launched: when it was started, UTC.
+        seconds: from its start to its end.
+        resident_mb: peak of its resident memory, megabytes.
+    """
+
+    launched: datetime
+    seconds: float
+    resident_mb: float
+
+
+def watch(workspace: Workspace, module: str, *arguments: str) -> Watched:
+    """Run ``python -P -m module`` as a worker runs a job; end the program if it fails."""
+    output = workspace.root / "output.txt"
+    environment = {
+        **os.environ,
+        "FARENSE_HOME": str(workspace.root),
+        "HF_HUB_OFFLINE": "1",
+        # One folder for the kernels that MLX compiles: warm for both sides or for neither.
+        "TMPDIR": str(workspace.private / "tmp"),
+    }
+    launched, started = datetime.now(UTC), time.perf_counter()
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            [*PYTHON, module, *arguments], env=environment, stdout=file, stderr=file
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{module} ended with {process.returncode}:\n{output.read_text()[-4000:]}")
+    return Watched(launched, time.perf_counter() - started, megabytes(usage.ru_maxrss))
+
+
+def megabytes(maxrss: int) -> float:
+    """Return a ``ru_maxrss`` in megabytes: bytes on macOS, kibibytes elsewhere."""
+    return maxrss / 1e6 if sys.platform == "darwin" else maxrss * 1024 / 1e6
+
+
+def _freeze(workspace: Workspace, rows: Sequence[Row], source: str) -> DataFile:
+    workspace.imported.mkdir(parents=True, exist_ok=True)
+    loose = workspace.imported / "loose.jsonl"
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    loose.write_text("".join(lines), encoding="utf-8")
+    digest = sha256_of(loose)
+    loose.rename(workspace.imported / f"{digest}.jsonl")
+    return DataFile(f"data/imported/{digest}.jsonl", digest, len(rows), source)
+
+
+def _new_id(workspace: Workspace) -> str:
+    number = len(list(workspace.runs.glob("*"))) if workspace.runs.exists() else 0
+    letters = itertools.islice(itertools.product("abcdefghij", repeat=4), number, None)
+    return f"20261122-210000-bench-{''.join(next(letters))}"
