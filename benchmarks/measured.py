@@ -121,14 +121,12 @@ def _from_events(events: list[Event], process: Watched, setting: str) -> Measure
     rows = [event for event in events if event["event"] == "train_metrics"]
     validations = [event for event in events if event["event"] == "validation"]
     fills = _fills(events)
-    # Filling counts as work, also where it comes before `started`.
-    early = sum(fill["seconds"] for fill in fills if fill["time"] < started["time"])
-    setup = (_time(started) - process.launched).total_seconds() - early
+    setup = (_time(started) - process.launched).total_seconds()
     return Measured(
         setting=setting,
         steps=finished["step"],
         setup_seconds=setup,
-        wall_seconds=(_time(finished) - _time(started)).total_seconds() + early,
+        wall_seconds=(_time(finished) - _time(started)).total_seconds(),
         fill_seconds=sum(fill["seconds"] for fill in fills),
         validation_seconds=tuple(event["seconds"] for event in validations),
         validation_alone_seconds=tuple(

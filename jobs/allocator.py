@@ -16,9 +16,16 @@ OPTIONS = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 64 << 20)
 
 def keep_freed_memory() -> None:
     """Let this process reuse the memory it frees. Does nothing where the C library is another."""
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        for option, value in OPTIONS:
-            mallopt(option, value)
+    for option, value in OPTIONS:
+        _call("mallopt", option, value)
+
+
+def return_freed_memory() -> None:
+    """Give the system back what is free now: after a large piece that will not be needed again."""
+    _call("malloc_trim", 0)
+
+
+def _call(name: str, *arguments: int) -> None:
+    function = getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
+    if function is not None:
+        function(*arguments)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from jobs.allocator import return_freed_memory
 from jobs.config import TrainConfig
-from jobs.lora import PARTS, DropoutNoise
-from jobs.mlx import mx
+from jobs.lora import DropoutNoise, HostNoise
+from jobs.mlx import mx, on_metal
 from jobs.model import apply_lora, load_base, unload_blocks
 from jobs.split import split_model, verified
 
@@ -17,7 +18,7 @@ class BaseModel:
     Attributes:
         language: the model, cut where it can be.
         form: how the frozen weights are held, for the log.
-        noise: the random numbers of dropout, on a CPU.
+        noise: the random numbers of dropout.
         lora_paths: the adapted layers within a block.
     """
 
@@ -30,9 +31,10 @@ class BaseModel:
             config.max_seq_length,
             grad_checkpoint=config.grad_checkpoint,
         )
-        self.noise = DropoutNoise(dropped=min(round(config.lora.dropout * PARTS), PARTS - 1))
+        self.noise = (DropoutNoise if on_metal() else HostNoise)(config.lora.dropout)
         self.lora_paths = apply_lora(self.module, config.lora, config.seed, self.noise)
         self.boundary = len(self.module.layers) - config.lora.num_layers
+        self.module.train()  # mlx-lm loads for generation
 
     def verify(self) -> None:
         """Compute a probe cut and whole; where they differ, leave the model whole. Reads it all."""
@@ -62,3 +64,5 @@ class BaseModel:
     def unload_below(self) -> None:
         """Give back the memory of the blocks below the boundary."""
         unload_blocks(self.module, self.path, self.boundary)
+        mx.clear_cache()
+        return_freed_memory()

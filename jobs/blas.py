@@ -64,6 +64,19 @@ def blas_name() -> str | None:
     return Path(_loaded).name if _loaded else None
 
 
+def blas_build() -> str:
+    """Return what tells one build of the loaded BLAS from another: its file's own name and size."""
+    if _loaded is None:
+        return "none"
+    file = Path(_loaded)
+    if not file.is_absolute():  # found by the loader: the kernel knows where
+        stem = file.name.partition(".so")[0]
+        mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
+        file = Path(min((path for path in mapped if f"/{stem}" in path), default=_loaded))
+    file = file.resolve()
+    return f"{file.name}, {file.stat().st_size} bytes" if file.exists() else file.name
+
+
 def _candidates() -> list[str]:
     wheel = sorted((Path(sys.prefix) / "lib").glob("libmkl_rt.so*"))
     system = [ctypes.util.find_library(name) for name in ("openblas", "mkl_rt")]

@@ -25,9 +25,10 @@ from jobs.files import explain, from_plain, read_json, sha256_of, sync_folder, w
 from jobs.mlx import mx
 from jobs.paths import RunDirectory
 
-VERSION = 1
+VERSION = 2
 NAME = re.compile(r"checkpoint_epoch(\d+)_step(\d+)")
 BEST = "best.safetensors"
+REPLACED = ".replaced"
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,12 @@ def save_checkpoint(
         files = {path.name: sha256_of(path) for path in sorted(temporary.iterdir())}
         values = {"version": VERSION, "counters": counters, "versions": versions, "files": files}
         write_json(temporary / "checkpoint.json", values)
-        shutil.rmtree(target, ignore_errors=True)
+        replaced = target.with_name(f".{target.name}{REPLACED}")
+        if target.exists():
+            target.rename(replaced)
         temporary.rename(target)
         sync_folder(target.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
     except OSError as error:
         raise explain(error, target) from error
     finally:
@@ -102,6 +106,7 @@ def newest_checkpoint(
     Raises:
         CheckpointError: a newer farense wrote it.
     """
+    _put_back(run)
     for path in sorted(checkpoint_folders(run), key=step_of, reverse=True):
         if step_of(path) % every:
             continue
@@ -110,6 +115,16 @@ def newest_checkpoint(
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             warn(f"{path.name} is damaged ({error}); going back to the one before it.")
     return None
+
+
+def _put_back(run: RunDirectory) -> None:
+    """Undo a replacement that was killed between its two renames."""
+    for path in run.path.glob(f".checkpoint_epoch*{REPLACED}"):
+        target = path.with_name(path.name.removeprefix(".").removesuffix(REPLACED))
+        if target.exists():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.rename(target)
 
 
 def checkpoint_folders(run: RunDirectory) -> list[Path]:
@@ -171,6 +186,8 @@ def _read(path: Path) -> Checkpoint:
     values = from_plain(read_json(path / "checkpoint.json"))
     if values["version"] > VERSION:
         raise CheckpointError(f"{path} was written by a newer farense.", "Update farense.")
+    if values["version"] < VERSION:
+        raise ValueError("an older farense wrote it")
     for name, digest in values["files"].items():
         if sha256_of(path / name) != digest:
             raise ValueError(f"{name} does not match its checksum")

@@ -40,7 +40,8 @@ class Engine:
     an update divides by the tokens of all its steps. So 2 x 4 is the same mean as 1 x 8, whatever
     the lengths. Each lane accumulates by itself; an update adds the lanes up.
 
-    Nothing here waits for the device: losses, norms and the finite flag stay arrays until read.
+    Losses, norms and the finite flag stay arrays until read: a step waits for nothing but, at most,
+    for the work started before the last.
 
     Attributes:
         adapter: the trainable arrays by name, as mlx-lm stores them.
@@ -66,10 +67,7 @@ class Engine:
         # Lanes that have no work yet.
         self._idle = set(range(len(lanes)))
         # A lane has graphs of its own: the stream is a part of what is compiled.
-        random = [mx.random.state]
-        self._steps = [
-            mx.compile(self._step_graph, inputs=random, outputs=random) for _ in lanes.streams
-        ]
+        self._steps = [mx.compile(self._step_graph) for _ in lanes.streams]
         self._measures = [mx.compile(self._measure_graph) for _ in lanes.streams]
 
     def step(self, pieces: Iterable[Piece], number: int) -> None:
@@ -77,9 +75,11 @@ class Engine:
 
         Dropout draws from the seed and ``number`` alone: a resumed run needs no random state.
         """
-        mx.random.seed((self.seed << 32) | number)
         for place, piece in enumerate(pieces):
             lane = piece.lane
+            if lane not in self._idle:
+                # One piece a lane at a time: what is started together takes memory together.
+                self._start()
             noise = mx.array(self.noise.draw(piece.batch.inputs.size, self.seed, number, place))
             with mx.stream(self.lanes.streams[lane]):
                 self.accumulated[lane], self.loss_sums[lane], self.bad_steps[lane] = self._steps[
@@ -123,19 +123,21 @@ class Engine:
         self.module.train()
         return sum(scalar(total) for total in sums) / count
 
-    def peak_memory(self, pieces: Iterable[Piece]) -> int:
-        """Return the bytes that a step on ``pieces`` takes at its peak, the allocator's cache too.
+    def peak_memory(self, rounds: Iterable[list[Piece]]) -> int:
+        """Return the most bytes that a step takes, or leaves in the allocator's cache.
 
-        The step leaves nothing behind. Waits for the device.
+        Each round is a step of its own, which leaves nothing else behind. Waits for the device.
         """
         before = list(self.accumulated), list(self.loss_sums), list(self.bad_steps)
         self._earlier_peak = mx.get_peak_memory()
+        mx.clear_cache()
         mx.reset_peak_memory()
-        self.step(pieces, 0)
-        mx.eval(self.accumulated, self.loss_sums)
+        for pieces in rounds:
+            self.step(pieces, 0)
+            mx.eval(self.accumulated, self.loss_sums)
         self.accumulated, self.loss_sums, self.bad_steps = before
         self._idle = set(range(len(self.lanes)))
-        return int(mx.get_peak_memory() + mx.get_cache_memory())
+        return max(mx.get_peak_memory(), mx.get_active_memory() + mx.get_cache_memory())
 
     @property
     def peak_bytes(self) -> int:
@@ -154,6 +156,11 @@ class Engine:
         From that step on no update is applied.
         """
         return min((bad for bad in (int(scalar(bad)) for bad in self.bad_steps) if bad), default=0)
+
+    def sums_are_finite(self) -> bool:
+        """Tell whether the gradients accumulated since the last update are finite. Waits."""
+        finite = [mx.all(mx.isfinite(a)) for sums in self.accumulated for a in sums.values()]
+        return bool(mx.all(mx.stack(finite)))
 
     def state(self) -> Arrays:
         """Return every array but the adapter that the next steps depend on, by name."""
@@ -231,7 +238,7 @@ class Engine:
         number: mx.array,
     ) -> tuple[Arrays, mx.array, mx.array]:
         self.traces += 1
-        with self.noise.given(noise):
+        with self.noise.using(noise):
             value_and_grad = mx.value_and_grad(self._loss)
             loss, gradients = value_and_grad(adapter, inputs, positions, targets, weights)
         total = {name: array + gradients[name] for name, array in accumulated.items()}

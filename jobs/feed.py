@@ -129,9 +129,13 @@ class Feed:
     def _slice_rows(self) -> list[int]:
         return fixed_slice(len(self._lengths), self._config.gap_examples)
 
-    def largest_pieces(self) -> list[Piece]:
-        """Return for each lane a piece as large as one can become, and of each size it can have."""
-        return [self._train.piece(rows, lane, s) for lane, rows, s in self._shapes.largest_pieces()]
+    def largest_rounds(self) -> list[list[Piece]]:
+        """Return pieces as large as they can become: for each number of rows, one on every lane."""
+        largest = self._shapes.largest_pieces()
+        return [
+            [self._train.piece(rows, lane, s) for lane, rows, s in largest if len(rows) == size]
+            for size in sorted({len(rows) for _, rows, _ in largest}, reverse=True)
+        ]
 
     def _measured(self, source: Source | None, rows: Sequence[int]) -> Iterator[Piece]:
         if source is None:

@@ -25,20 +25,17 @@ class FolderLock:
         self._descriptor = descriptor
 
     @classmethod
-    def acquire(
-        cls, folder: Path, *, shared: bool = False, timeout: float = PROBE_ALLOWANCE
-    ) -> FolderLock | None:
+    def acquire(cls, folder: Path, *, shared: bool = False) -> FolderLock | None:
         """Return the lock, or None where there is no such folder or others hold it.
 
         Args:
             folder: what is locked.
             shared: whether others may hold it too, shared like this one.
-            timeout: seconds to go on asking.
 
         Raises:
             OSError: the folder cannot be written, or its file system has no flock.
         """
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + PROBE_ALLOWANCE
         while folder.exists():
             if lock := cls._try(folder / LOCK_NAME, shared):
                 return lock

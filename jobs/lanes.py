@@ -7,8 +7,11 @@ matrix product then runs in parallel too. On Metal there is one lane.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import platform
 from dataclasses import dataclass
+from pathlib import Path
 
 from jobs.blas import set_blas_threads
 from jobs.mlx import mx, on_metal
@@ -30,15 +33,24 @@ class Lanes:
         return len(self.streams)
 
 
-def make_lanes(rows: int) -> Lanes:
-    """Return the lanes for updates of ``rows`` rows, and set the BLAS to them."""
+def make_lanes(useful: int) -> Lanes:
+    """Return the lanes of this machine, at most ``useful`` of them, and set the BLAS to them."""
     if on_metal():
         return Lanes((mx.default_stream(mx.default_device()),), 0)
     threads = cpu_threads()
-    count = min(threads, rows)
-    if count == 1 or not set_blas_threads(threads // count):
+    count = min(threads, useful)
+    if not set_blas_threads(threads // count) or count == 1:
         return Lanes((mx.default_stream(mx.default_device()),), threads)
     return Lanes(tuple(mx.new_stream(mx.default_device()) for _ in range(count)), threads // count)
+
+
+def cpu_name() -> str:
+    """Return the processor's model: a BLAS chooses its kernels by it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def cpu_threads() -> int:

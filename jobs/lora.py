@@ -1,10 +1,14 @@
-"""The LoRA layer as a CPU computes it fast; elsewhere mlx-lm's own is used."""
+"""LoRA layers: dropout that draws from seed and step alone, and a layer that is fast on a CPU.
+
+mlx-lm's dropout draws from a global state, which a block that is computed again in the backward
+pass would find changed. Here the random numbers of a step are an argument of what is compiled.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,66 +19,103 @@ from jobs.mlx import LoRALinear, mx, nn
 PARTS = 1 << 16
 
 
-@dataclass
 class DropoutNoise:
-    """What dropout keeps in one micro-batch, for all layers at once.
+    """The random numbers of one micro-batch, for all dropout layers at once: here a key for each.
 
-    MLX draws a random number in 8 ns on a CPU, and a step wants millions: 15% of its time. NumPy's
-    SFC64 draws sixteen bits in half a nanosecond.
+    Args:
+        probability: of dropping an input feature.
 
     Attributes:
-        dropped: of 65,536 parts.
-        width: input features of all layers together; each layer owns a range of them.
-        kept: while a step is computed, bool [T * width] for T tokens; None when measuring.
+        given: what :meth:`draw` returned, while a step is computed; None when measuring.
     """
 
-    dropped: int
-    width: int = 0
-    kept: mx.array | None = None
+    def __init__(self, probability: float) -> None:
+        self.probability = probability
+        self.given: mx.array | None = None
+        self.reserved = 0
 
     @contextmanager
-    def given(self, kept: mx.array) -> Iterator[None]:
-        """Let the layers drop all but ``kept`` while the block runs."""
-        self.kept = kept
+    def using(self, numbers: mx.array) -> Iterator[None]:
+        """Let the layers drop out as ``numbers`` say while the block runs."""
+        self.given = numbers
         try:
             yield
         finally:
-            self.kept = None
+            self.given = None
 
-    def draw(self, tokens: int, *seeds: int) -> npt.NDArray[np.bool_]:
-        """Return what is kept of ``tokens`` tokens; a function of its arguments alone."""
+    def reserve(self, features: int) -> int:
+        """Make room for one more layer of so many input features; return its place."""
+        self.reserved += 1
+        return self.reserved - 1
+
+    def draw(self, tokens: int, *seeds: int) -> npt.NDArray[Any]:
+        """Return the numbers for ``tokens`` tokens; a function of its arguments alone."""
+        return np.random.SeedSequence(seeds).generate_state(2)
+
+    def dropout(self, x: mx.array, place: int) -> mx.array:
+        """Return the input of the layer at ``place`` without what is dropped, scaled up."""
+        if self.given is None or not self.probability:
+            return x
+        key = mx.random.split(self.given, self.reserved)[place]
+        kept = mx.random.bernoulli(1 - self.probability, x.shape, key=key)
+        return mx.where(kept, x * (1 / (1 - self.probability)), 0.0).astype(x.dtype)
+
+
+class HostNoise(DropoutNoise):
+    """The same drawn by NumPy, bool [T * features of all layers] for T tokens.
+
+    MLX draws a random number in 8 ns on a CPU, and a step wants millions: 15% of its time. NumPy's
+    SFC64 draws sixteen bits in half a nanosecond.
+    """
+
+    def __init__(self, probability: float) -> None:
+        self._dropped = min(round(probability * PARTS), PARTS - 1)
+        super().__init__(self._dropped / PARTS)
+
+    def reserve(self, features: int) -> int:
+        """Make room for one more layer; its place is where its features begin."""
+        self.reserved += features
+        return self.reserved - features
+
+    def draw(self, tokens: int, *seeds: int) -> npt.NDArray[Any]:
+        """Return which features of which tokens are kept."""
         bits = np.random.SFC64(np.random.SeedSequence(seeds))
-        size = tokens * self.width if self.dropped else 0
+        size = tokens * self.reserved if self._dropped else 0
         numbers = np.asarray(bits.random_raw(-(-size // 4)), dtype=np.uint64).view(np.uint16)
-        kept: npt.NDArray[np.bool_] = numbers[:size] >= self.dropped
+        kept: npt.NDArray[np.bool_] = numbers[:size] >= self._dropped
         return kept
 
-    def own_range(self, features: int) -> int:
-        """Reserve the numbers of one more layer; return where they start."""
-        start, self.width = self.width, self.width + features
-        return start
-
-    def dropout(self, x: mx.array, start: int) -> mx.array:
-        """Return what is kept of a layer's input, scaled up; the layer's range is at ``start``."""
-        if self.kept is None or not self.dropped:
+    def dropout(self, x: mx.array, place: int) -> mx.array:
+        """Return the input of the layer at ``place`` without what is dropped, scaled up."""
+        if self.given is None or not self._dropped:
             return x
-        first = self.kept.size // self.width * start
-        kept = self.kept[first : first + x.size].reshape(x.shape)
-        return mx.where(kept, x * (PARTS / (PARTS - self.dropped)), 0.0)
+        first = self.given.size // self.reserved * place
+        kept = self.given[first : first + x.size].reshape(x.shape)
+        return mx.where(kept, x * (1 / (1 - self.probability)), 0.0)
+
+
+class NoiseDropout(nn.Module):
+    """What stands for the dropout of mlx-lm's LoRA layer; its numbers are a step's."""
+
+    def __init__(self, noise: DropoutNoise, features: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # mlx's own annotation lacks a return
+        self._noise, self._place = noise, noise.reserve(features)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Return ``x`` with some of it dropped, while a step is computed."""
+        return self._noise.dropout(x, self._place)
 
 
 class CpuLoRALinear(LoRALinear):
     """y = W x + (scale * dropout(x) A) B, with dropout from :class:`DropoutNoise`."""
 
     @classmethod
-    def of(
-        cls, layer: nn.Linear, rank: int, dropout: float, scale: float, noise: DropoutNoise
-    ) -> CpuLoRALinear:
+    def of(cls, layer: nn.Linear, rank: int, scale: float, noise: DropoutNoise) -> CpuLoRALinear:
         """Adapt ``layer``; the matrices start as mlx-lm's do."""
-        adapted = cls(layer.weight.shape[1], layer.weight.shape[0], rank, dropout, scale)
+        outputs, inputs = layer.weight.shape
+        adapted = cls(inputs, outputs, rank, scale=scale)
         adapted.linear = layer
-        adapted._noise = noise
-        adapted._start = noise.own_range(layer.weight.shape[1])
+        adapted.dropout = NoiseDropout(noise, inputs)  # type: ignore[assignment]  # called alike
         return adapted
 
     def __call__(self, x: mx.array) -> mx.array:
@@ -87,5 +128,5 @@ class CpuLoRALinear(LoRALinear):
         return y
 
     def _narrow(self, x: mx.array, lora_a: mx.array) -> mx.array:
-        narrow: mx.array = self._noise.dropout(x, self._start) @ lora_a
+        narrow: mx.array = self.dropout(x) @ lora_a
         return narrow

@@ -54,11 +54,19 @@ class MetricsFiles:
 
     @property
     def length(self) -> int:
-        """Bytes in the record; a checkpoint notes it."""
-        return self._run.metrics.stat().st_size
+        """Bytes in the record, which are on disk from now on; a checkpoint notes it."""
+        with self._run.metrics.open("rb") as file:
+            os.fsync(file.fileno())
+            return os.fstat(file.fileno()).st_size
 
     def cut(self, length: int) -> None:
-        """Take the record back to ``length`` bytes: what followed will be trained again."""
+        """Take the record back to ``length`` bytes: what followed will be trained again.
+
+        Raises:
+            ValueError: it is shorter than that.
+        """
+        if self._run.metrics.stat().st_size < length:
+            raise ValueError(f"{self._run.metrics.name} has lost rows")
         with self._run.metrics.open("r+b") as file:
             file.truncate(length)
             os.fsync(file.fileno())

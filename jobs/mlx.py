@@ -7,6 +7,7 @@ On Linux a fast BLAS must be loaded before ``mlx.core`` is imported for the firs
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from jobs.allocator import keep_freed_memory
@@ -14,8 +15,11 @@ from jobs.blas import load_fast_blas
 
 load_fast_blas()
 keep_freed_memory()
-# Graphs are started in breadth, so that streams work at the same time; MLX's own limit is 20.
-os.environ.setdefault("MLX_BFS_MAX_WIDTH", "1000")
+# How far MLX starts a graph in breadth before it goes into the depth, on Linux, where streams of a
+# CPU work at the same time only so far. Above it steps are a little faster, and what a gradient
+# needs is held longer: 0.24 s and 525 MB without a limit, 0.28 s and 445 MB with this one.
+if sys.platform == "linux":
+    os.environ.setdefault("MLX_BFS_MAX_WIDTH", "60")
 
 import mlx.core as mx  # noqa: E402
 import mlx.nn as nn  # noqa: E402

@@ -9,7 +9,7 @@ from jobs import cpu, mlx
 from jobs.blas import blas_name
 from jobs.config import LoraConfig
 from jobs.errors import ConfigError, ModelError
-from jobs.lora import CpuLoRALinear, DropoutNoise
+from jobs.lora import CpuLoRALinear, DropoutNoise, NoiseDropout
 from jobs.mlx import LoRALinear, mx, nn, on_metal, tree_unflatten
 
 
@@ -84,7 +84,7 @@ def apply_lora(module: nn.Module, lora: LoraConfig, seed: int, noise: DropoutNoi
     the adapted blocks and nowhere else.
 
     Args:
-        noise: where dropout takes its random numbers from, on a CPU.
+        noise: where dropout takes its random numbers from.
 
     Returns:
         The matched paths within a block, sorted; what ``adapter_config.json`` names.
@@ -117,8 +117,9 @@ def apply_lora(module: nn.Module, lora: LoraConfig, seed: int, noise: DropoutNoi
 
 def _adapted(layer: Any, lora: LoraConfig, noise: DropoutNoise) -> LoRALinear:
     if isinstance(layer, nn.Linear) and layer.weight.dtype == mx.float32 and not on_metal():
-        return CpuLoRALinear.of(layer, lora.rank, lora.dropout, lora.scale, noise)
-    adapted: LoRALinear = LoRALinear.from_base(layer, lora.rank, lora.dropout, lora.scale)
+        return CpuLoRALinear.of(layer, lora.rank, lora.scale, noise)
+    adapted: LoRALinear = LoRALinear.from_base(layer, lora.rank, scale=lora.scale)
+    adapted.dropout = NoiseDropout(noise, adapted.lora_a.shape[0])  # type: ignore[assignment]  # called alike
     return adapted
 
 

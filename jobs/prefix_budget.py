@@ -10,15 +10,8 @@ from jobs.prefix_listing import EntryInfo, EntryState
 class CacheUnusable(Exception):
     """The cache cannot take an entry: train without it, and say why.
 
-    Not a ``FarenseError``: it never ends a job.
-
-    Args:
-        reason: why, as the end of a sentence.
+    Not a ``FarenseError``: it never ends a job. Its text says why, as the end of a sentence.
     """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 def entries_to_evict(

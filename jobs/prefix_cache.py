@@ -107,7 +107,9 @@ class PrefixCache:
                 entry = Entry(folder, lock, layout)
             except DamagedEntry:
                 with lock:
-                    take_away(folder)
+                    # Another may have found the damage before, and be filling it anew.
+                    if lock.is_current():
+                        take_away(folder)
                 return None
         with suppress(OSError):  # removed meanwhile: what is open can still be read
             os.utime(folder / ENTRY)

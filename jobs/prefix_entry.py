@@ -222,9 +222,14 @@ def _open_states(path: Path, size: int) -> int:
 
 def read_rows(descriptor: int, first: int, count: int, row_bytes: int) -> Rows | None:
     """Return ``count`` rows of a file; None where it ends before, or the disk fails."""
-    rows = np.empty((count, row_bytes), np.uint8)
+    wanted, parts = count * row_bytes, bytearray()
     try:
-        found = os.preadv(descriptor, [rows.data], first * row_bytes) if count else 0
+        # One call returns two gigabytes at most.
+        while len(parts) < wanted:
+            part = os.pread(descriptor, wanted - len(parts), first * row_bytes + len(parts))
+            if not part:
+                return None
+            parts += part
     except OSError:
         return None
-    return rows if found == rows.nbytes else None
+    return np.frombuffer(parts, np.uint8).reshape(count, row_bytes)

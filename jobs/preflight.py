@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.config import TrainConfig
@@ -24,32 +25,45 @@ ROW_BYTES = 3_000
 FIXED_BYTES = 10_000_000
 
 
-def check_memory(step_peak: int, available: int) -> str | None:
-    """Compare a step on the longest batch with the memory there is.
+@dataclass(frozen=True)
+class MemoryLimits:
+    """How much memory this process may hold in all, bytes; None where nothing is known.
+
+    Attributes:
+        whole: of the machine, its control groups and its device.
+        available: of that, what other programs leave at this moment.
+    """
+
+    whole: int | None
+    available: int | None
+
+
+def check_memory(step_peak: int, whole: int | None, available: int | None) -> str | None:
+    """Compare a step on the largest batch with the memory there is.
 
     Args:
         step_peak: the peak of that step, the allocator's cache included.
-        available: see :func:`available_memory`.
+        whole, available: see :class:`MemoryLimits`.
 
     Returns:
-        A warning where it is tight, else None.
+        A warning where it is tight, else None. What other programs hold may be free in an hour: it
+        never refuses a night's run.
 
     Raises:
-        OutOfMemory: the step needs more than there is.
+        OutOfMemory: the step needs more than the machine can give.
     """
-    figures = (
-        f"a training step on the longest batch needs {_size(step_peak)} of memory, "
-        f"and {_size(available)} are available"
-    )
-    if step_peak > available:
-        raise OutOfMemory(f"Out of memory before training: {figures}.")
-    if step_peak > TIGHT * available:
-        return f"Memory is tight: {figures}."
+    figures = f"a training step on the largest batch needs {_size(step_peak)} of memory"
+    if whole is not None and step_peak > whole:
+        raise OutOfMemory(
+            f"Out of memory before training: {figures}, and there are {_size(whole)}."
+        )
+    if available is not None and step_peak > TIGHT * available:
+        return f"Memory is tight: {figures}, and {_size(available)} are available now."
     return None
 
 
-def available_memory(*device_limits: int, root: Path = Path("/")) -> int | None:
-    """Return how much memory this process may hold in all; None where nothing is known.
+def memory_limits(*device_limits: int, root: Path = Path("/")) -> MemoryLimits:
+    """Return the limits of this machine.
 
     On Linux: what is free or can be freed, with what the process holds already, within the limits
     of its control groups.
@@ -60,10 +74,13 @@ def available_memory(*device_limits: int, root: Path = Path("/")) -> int | None:
         root: where ``/proc`` and ``/sys`` are found.
     """
     limits = [*device_limits, *_control_group_limits(root)]
+    if total := _kibibytes(root / "proc/meminfo", "MemTotal"):
+        limits.append(total)
+    whole = min(limits, default=None)
     free = _kibibytes(root / "proc/meminfo", "MemAvailable")
     if free is not None:
         limits.append(free + (_kibibytes(root / "proc/self/status", "VmRSS") or 0))
-    return min(limits, default=None)
+    return MemoryLimits(whole, min(limits, default=None))
 
 
 def disk_needed(

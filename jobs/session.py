@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from jobs.base_model import BaseModel
-from jobs.blas import blas_name
+from jobs.blas import blas_build
 from jobs.config import TrainConfig, config_from
 from jobs.content import weights_digest
 from jobs.dataset import TokenizedExample, cut
@@ -20,14 +20,14 @@ from jobs.errors import DataError, FarenseError, ModelError, WorkspaceError
 from jobs.events import Event, Failed, Finished, Started, Warned
 from jobs.feed import Feed, Source
 from jobs.files import read_json
-from jobs.lanes import cpu_threads, make_lanes
+from jobs.lanes import cpu_name, cpu_threads, make_lanes
 from jobs.model import adapter_config, device_memory, device_name, load_tokenizer
 from jobs.model_folder import check_model, fingerprint
 from jobs.order import DataFile, Order
 from jobs.paths import RunDirectory, Workspace
 from jobs.prefix import Prefix, PrefixStates
 from jobs.prefix_cache import FillStopped, PrefixCache
-from jobs.preflight import available_memory, check_disk, check_memory, disk_needed
+from jobs.preflight import check_disk, check_memory, disk_needed, memory_limits
 from jobs.results import BestAdapter, write_summary
 from jobs.states_cache import StatesCache
 from jobs.token_cache import encoded
@@ -67,8 +67,8 @@ class Session:
         self.config: TrainConfig = config_from(order.config, str(self.run.job))
         self.model_path = workspace.inside(self.config.model)
         _check_model(self.model_path, order)
-        self.lanes = make_lanes(self.config.batch_size * self.config.gradient_accumulation)
-        self.versions = environment()
+        self.lanes = make_lanes(max(self.config.batch_size, self.config.gradient_accumulation))
+        self.versions = environment() | {"splits": str(splits)}
         self.examples = [self._load(file) for file in (order.train, order.valid) if file]
         self.base = BaseModel(self.model_path, self.config)
         self.cache: StatesCache | None = None
@@ -111,8 +111,8 @@ class Session:
                 return feed
         self.cache = None
         self._warn(f"Training without the prefix cache: {self.base.language.whole_because}.")
-        if self.config.grad_checkpoint:
-            self._warn("grad_checkpoint has no effect on a model that is not cut.")
+        if self.config.grad_checkpoint and not self.base.language.by_blocks:
+            self._warn("grad_checkpoint has no effect on this architecture.")
         return self._feed_of([None] * len(self.examples))
 
     def _feed_of(self, states: Sequence[PrefixStates | None]) -> Feed:
@@ -127,7 +127,9 @@ class Session:
             self._warn("Training without the prefix cache: prefix_cache_gb is 0.")
             return None
         boundary = self.base.boundary
-        parts = {name: self.versions[name] for name in ("mlx", "mlx-lm", "device", "blas")} | {
+        parts = {
+            name: self.versions[name] for name in ("mlx", "mlx-lm", "device", "cpu", "blas")
+        } | {
             "weights": weights_digest(self.model_path, self.workspace.weight_digests),
             "config": (self.model_path / "config.json").read_text(encoding="utf-8"),
             "form": self.base.form,
@@ -178,14 +180,14 @@ class Session:
             self._warn(warning)
 
     def _check_memory(self, engine: Engine, feed: Feed) -> None:
-        """Try a step of the largest shape, and compare what it takes with what there is.
+        """Try steps of the largest shapes, and compare what they take with what there is.
 
         Raises:
             OutOfMemory: it takes more.
         """
-        needed = engine.peak_memory(feed.largest_pieces())
-        available = available_memory(*device_memory())
-        if available is not None and (warning := check_memory(needed, available)):
+        needed = engine.peak_memory(feed.largest_rounds())
+        limits = memory_limits(*device_memory())
+        if warning := check_memory(needed, limits.whole, limits.available):
             self._warn(warning)
 
     def _load(self, file: DataFile) -> Examples:
@@ -259,7 +261,8 @@ def environment() -> dict[str, str]:
         "mlx": importlib.metadata.version("mlx"),
         "mlx-lm": importlib.metadata.version("mlx-lm"),
         "device": device_name(),
-        "blas": blas_name() or "none",
+        "cpu": cpu_name(),
+        "blas": blas_build(),
         "threads": str(cpu_threads()),
     }
 

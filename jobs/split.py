@@ -7,6 +7,7 @@ architecture computes, so both are tried on a probe before they are believed.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 from collections.abc import Callable
@@ -16,6 +17,9 @@ from typing import Any
 from jobs.mlx import base, mx, nn
 
 NOT_A_CHAIN = "its blocks are not a plain chain"
+NOTHING_FROZEN = "all its blocks are adapted, so nothing is frozen below them"
+# What blocks raise that are called, or built, otherwise than most.
+MISFITS = (TypeError, ValueError, AttributeError, KeyError, IndexError)
 # Two short rows: enough to tell attention that is not plainly causal from one that is.
 PROBE_SHAPE = (2, 24)
 
@@ -32,6 +36,7 @@ class LanguageModel:
             the final hidden states there, [P, D].
         head: final hidden states [P, D] -> logits [P, V].
         whole_because: why there is no prefix.
+        by_blocks: ``rows`` runs the blocks one by one, so that they can be checkpointed.
     """
 
     module: nn.Module
@@ -39,6 +44,7 @@ class LanguageModel:
     rows: Callable[[mx.array, mx.array], mx.array]
     head: Callable[[mx.array], mx.array]
     whole_because: str | None = None
+    by_blocks: bool = True
 
 
 class Chain:
@@ -146,10 +152,18 @@ def split_model(
     body, head = _parts(module)
     if body is None:
         return uncut(module, "its parts do not have the usual names")
+    if window := _window(module, body, max_seq_length):
+        return uncut(module, f"its attention sees only the last {window} tokens")
     chain = Chain(body, adapted, grad_checkpoint=grad_checkpoint)
-    if because := _not_a_chain(module, chain, max_seq_length):
-        return uncut(module, because)
-    _trim(chain)
+    try:
+        _trim(chain)
+        # A graph that is never evaluated: it tells whether the blocks can be called like this.
+        chain.rows(chain.prefix(_probe()), mx.arange(1))
+    except MISFITS:
+        return uncut(module, NOT_A_CHAIN)
+    if chain.boundary == 0:
+        rows = lambda ids, positions: chain.rows(chain.prefix(ids), positions)  # noqa: E731
+        return LanguageModel(module, None, rows, head, NOTHING_FROZEN)
     return LanguageModel(module, chain.prefix, chain.rows, head)
 
 
@@ -158,13 +172,9 @@ def verified(model: LanguageModel) -> LanguageModel:
 
     Reads all weights.
     """
-    if model.prefix is None:
-        return model
     ids = _probe()
-    try:
-        cut = model.head(model.rows(model.prefix(ids), mx.arange(ids.size)))
-    except (TypeError, ValueError, AttributeError, KeyError):  # blocks that are called otherwise
-        return uncut(model.module, NOT_A_CHAIN)
+    inputs = model.prefix(ids) if model.prefix else ids
+    cut = model.head(model.rows(inputs, mx.arange(ids.size)))
     return model if _close(cut, flat(model.module(ids))) else uncut(model.module, NOT_A_CHAIN)
 
 
@@ -177,9 +187,9 @@ def uncut(module: nn.Module, because: str) -> LanguageModel:
     ids = _probe()
     if body is not None and _close(head(body(ids)), module(ids)):
         rows = lambda ids, positions: flat(body(ids))[positions]  # noqa: E731
-        return LanguageModel(module, None, rows, head, because)
+        return LanguageModel(module, None, rows, head, because, by_blocks=False)
     rows = lambda ids, positions: flat(module(ids))[positions]  # noqa: E731
-    return LanguageModel(module, None, rows, lambda logits: logits, because)
+    return LanguageModel(module, None, rows, lambda logits: logits, because, by_blocks=False)
 
 
 def _parts(module: Any) -> tuple[Any, Callable[[mx.array], mx.array]]:
@@ -190,15 +200,21 @@ def _parts(module: Any) -> tuple[Any, Callable[[mx.array], mx.array]]:
     return body, module.lm_head if "lm_head" in module else body.embed_tokens.as_linear
 
 
-def _not_a_chain(module: Any, chain: Chain, max_seq_length: int) -> str | None:
-    """Return what can be told without computing."""
-    if chain.boundary == 0:
-        return "all its blocks are adapted, so nothing is frozen below them"
-    window = getattr(getattr(module, "args", None), "sliding_window", None)
-    slides = any(getattr(block, "use_sliding", False) for block in chain.body.layers)
-    if slides or (window and window < max_seq_length):
-        return f"its attention slides over a window ({window}) shorter than max_seq_length"
-    return None
+def _window(module: Any, body: Any, max_seq_length: int) -> int | None:
+    """Return the width of a sliding window shorter than the sequences; None without one."""
+    holders = [module, body, *body.layers]
+    holders += [
+        getattr(holder, name, None) for holder in holders[:2] for name in ("args", "config")
+    ]
+    named = [
+        item for holder in holders if hasattr(holder, "__dict__") for item in vars(holder).items()
+    ]
+    windows = [
+        value
+        for name, value in named
+        if name.endswith(("window", "window_size")) and isinstance(value, int) and value > 1
+    ]
+    return min((window for window in windows if window < max_seq_length), default=None)
 
 
 def _trim(chain: Chain) -> None:
@@ -208,12 +224,10 @@ def _trim(chain: Chain) -> None:
     states = mx.sin(mx.arange(math.prod(shape))).reshape(shape).astype(weight.dtype)
     block, mask = chain.body.layers[-1], base.create_attention_mask(states)
     positions = mx.arange(3, math.prod(PROBE_SHAPE), 5)
-    try:
-        trimmed = trimmed_last_block(block, states, mask, positions)
-    except (TypeError, ValueError, AttributeError, KeyError):  # parts with other names
-        return
-    if _close(trimmed, whole_last_block(block, states, mask, positions)):
-        chain.last = trimmed_last_block
+    whole = whole_last_block(block, states, mask, positions)
+    with contextlib.suppress(*MISFITS):  # parts with other names
+        if _close(trimmed_last_block(block, states, mask, positions), whole):
+            chain.last = trimmed_last_block
 
 
 def _probe() -> mx.array:

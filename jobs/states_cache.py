@@ -90,10 +90,11 @@ class StatesCache:
             for file in self._missing:
                 self._fill(file, stop)
         except CacheUnusable as error:
+            names = " and ".join(file.name for file in self._missing)
             self._emit(
                 Warned(
-                    f"Training without the prefix cache: {error}. "
-                    "The frozen blocks are computed again at every step."
+                    f"No prefix cache for {names}: {error}. "
+                    "The frozen blocks are computed again whenever they are needed."
                 )
             )
             return False
@@ -101,12 +102,13 @@ class StatesCache:
 
     @property
     def missing_bytes(self) -> int:
-        """What filling will take on disk."""
+        """What filling will take on disk, beyond what it may evict or has already there."""
         layouts = [
             self._prefix.layout(file.states.examples[row] for row in file.rows)
             for file in self._missing
         ]
-        return sum(layout.bytes for layout in layouts)
+        held = sum(entry.bytes for entry in self._cache.listing())
+        return max(0, sum(layout.bytes for layout in layouts) - held)
 
     def forget_weights(self) -> None:
         """Let go of the weights that computed the states."""

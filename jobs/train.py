@@ -243,6 +243,9 @@ class Trainer:
 
     def _checkpoint(self, reason: str | None = None) -> None:
         self._check_finite()
+        # A gradient may overflow while its loss does not, and would be saved inside an update.
+        if not self.engine.sums_are_finite():
+            raise diverged(self.at.step)
         started = time.monotonic()
         path = self.directory.checkpoint(self.epoch - 1, self.at.step)
         counters = self.at.as_dict() | {

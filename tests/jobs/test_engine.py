@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jobs import base_model
+from jobs import model as models
 from jobs.dataset import TokenizedExample
-from jobs.mlx import mx, scalar
+from jobs.lora import DropoutNoise, NoiseDropout
+from jobs.mlx import LoRALinear, mx, nn, scalar
 from tests.helpers.architectures import make_model
 from tests.helpers.engines import (
     NO_DROPOUT,
@@ -197,7 +200,25 @@ def test_the_quantized_model_and_its_float32_form_agree(tiny_model: Path, whole:
     assert plain_loss(whole.module, examples()) == pytest.approx(quantized, abs=2e-3)
 
 
-def test_checkpointed_gradients_are_the_same(tiny_model: Path) -> None:
+class MlxLmLoRALinear(LoRALinear):
+    """mlx-lm's own layer, as it is used on Metal, made the way the CPU's is."""
+
+    @classmethod
+    def of(cls, layer: nn.Linear, rank: int, scale: float, noise: DropoutNoise) -> LoRALinear:
+        adapted: LoRALinear = LoRALinear.from_base(layer, rank, scale=scale)
+        adapted.dropout = NoiseDropout(noise, layer.weight.shape[1])  # type: ignore[assignment]
+        return adapted
+
+
+@pytest.mark.parametrize("as_on_metal", [False, True])
+def test_checkpointed_gradients_are_the_same(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, as_on_metal: bool
+) -> None:
+    """With dropout on: what is computed again drops the same."""
+    if as_on_metal:
+        monkeypatch.setattr(base_model, "HostNoise", DropoutNoise)
+        monkeypatch.setattr(models, "CpuLoRALinear", MlxLmLoRALinear)
+
     def step(*, grad_checkpoint: bool) -> tuple[float, Arrays]:
         rig = Rig(tiny_model, grad_checkpoint=grad_checkpoint)
         rig.move_adapter()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.lora import PARTS, CpuLoRALinear, DropoutNoise
+from jobs.lora import CpuLoRALinear, DropoutNoise, HostNoise
 from jobs.mlx import LoRALinear, dequantize_model, mx, named, nn
 from jobs.model import adapter_config
 from jobs.results import BestAdapter
@@ -16,14 +16,13 @@ from tests.helpers.engines import NO_DROPOUT, Rig
 WIDTH, OUT, RANK, SCALE = 48, 24, 4, 16.0
 
 
-def noise_of(dropout: float) -> DropoutNoise:
-    return DropoutNoise(dropped=round(dropout * PARTS))
+# As a CPU draws, and as Metal does.
+NOISES = pytest.mark.parametrize("noise_of", [HostNoise, DropoutNoise])
 
 
 def layer_of(noise: DropoutNoise) -> CpuLoRALinear:
     mx.random.seed(0)
-    rate = noise.dropped / PARTS
-    layer = CpuLoRALinear.of(nn.Linear(WIDTH, OUT), RANK, rate, SCALE, noise)
+    layer = CpuLoRALinear.of(nn.Linear(WIDTH, OUT), RANK, SCALE, noise)
     layer.lora_b = mx.random.normal((RANK, OUT))
     return layer
 
@@ -34,14 +33,14 @@ def inputs(*shape: int) -> mx.array:
 
 def left_of(x: mx.array, noise: DropoutNoise, *seeds: int) -> np.ndarray:
     """Return what the first layer keeps of its input."""
-    with noise.given(mx.array(noise.draw(x.size // WIDTH, *seeds))):
+    with noise.using(mx.array(noise.draw(x.size // WIDTH, *seeds))):
         return np.array(noise.dropout(x, 0))
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_without_dropout_it_is_mlx_lm_s(dropout: float) -> None:
     """Also with a rate of dropout as long as no step is computed."""
-    ours = layer_of(noise_of(dropout))
+    ours = layer_of(HostNoise(dropout))
     theirs = LoRALinear.from_base(ours.linear, RANK, dropout=0.0, scale=SCALE)
     theirs.lora_a, theirs.lora_b = ours.lora_a, ours.lora_b
     x = inputs(2, 7)
@@ -53,7 +52,7 @@ def test_the_matrices_start_as_mlx_lm_s_do() -> None:
     mx.random.seed(4)
     theirs = LoRALinear.from_base(nn.Linear(WIDTH, OUT), RANK)
     mx.random.seed(4)
-    ours = CpuLoRALinear.of(nn.Linear(WIDTH, OUT), RANK, 0.0, SCALE, noise_of(0.0))
+    ours = CpuLoRALinear.of(nn.Linear(WIDTH, OUT), RANK, SCALE, HostNoise(0.0))
     assert not np.array(ours.lora_b).any()
     assert ours.lora_a.shape == theirs.lora_a.shape
     bound = 1 / np.sqrt(WIDTH)
@@ -62,8 +61,9 @@ def test_the_matrices_start_as_mlx_lm_s_do() -> None:
     assert values.std() == pytest.approx(bound / np.sqrt(3), rel=0.15)
 
 
+@NOISES
 @pytest.mark.parametrize("dropout", [0.08, 0.5, 0.9])
-def test_dropout_keeps_its_share_and_the_mean(dropout: float) -> None:
+def test_dropout_keeps_its_share_and_the_mean(noise_of: type[DropoutNoise], dropout: float) -> None:
     noise = noise_of(dropout)
     layer_of(noise)
     left = left_of(mx.ones((4000, WIDTH)), noise, 1)
@@ -74,7 +74,8 @@ def test_dropout_keeps_its_share_and_the_mean(dropout: float) -> None:
     assert (left == 0).mean(axis=0) == pytest.approx(dropout, abs=0.05)
 
 
-def test_a_step_has_numbers_of_its_own_and_the_same_again() -> None:
+@NOISES
+def test_a_step_has_numbers_of_its_own_and_the_same_again(noise_of: type[DropoutNoise]) -> None:
     noise, x = noise_of(0.3), inputs(2, 50)
     layer_of(noise)
     first = left_of(x, noise, 42, 1, 0)
@@ -85,7 +86,8 @@ def test_a_step_has_numbers_of_its_own_and_the_same_again() -> None:
         assert ((other == 0) & (first == 0)).mean() == pytest.approx(0.09, abs=0.03)
 
 
-def test_two_layers_share_no_numbers() -> None:
+@NOISES
+def test_two_layers_share_no_numbers(noise_of: type[DropoutNoise]) -> None:
     noise = noise_of(0.3)
     one, two = layer_of(noise), layer_of(noise)
     kept = mx.array(noise.draw(200, 1))
@@ -94,13 +96,14 @@ def test_two_layers_share_no_numbers() -> None:
         # Each output is what the layer sees of one input.
         layer.linear.weight, layer.linear.bias = mx.zeros((WIDTH, WIDTH)), mx.zeros(WIDTH)
         layer.lora_a, layer.lora_b = mx.eye(WIDTH), mx.eye(WIDTH)
-        with noise.given(kept):
+        with noise.using(kept):
             unseen.append(np.array(layer(mx.ones((200, WIDTH)))) == 0)
     assert unseen[0].mean() == pytest.approx(0.3, abs=0.02)
     assert (unseen[0] & unseen[1]).mean() == pytest.approx(0.09, abs=0.02)
 
 
-def test_the_gradient_of_a_step_sees_what_its_loss_saw() -> None:
+@NOISES
+def test_the_gradient_of_a_step_sees_what_its_loss_saw(noise_of: type[DropoutNoise]) -> None:
     """A dropped input contributes nothing to the gradient of A."""
     noise, x = noise_of(0.5), inputs(1, 3)
     layer = layer_of(noise)
@@ -110,7 +113,7 @@ def test_the_gradient_of_a_step_sees_what_its_loss_saw() -> None:
         layer.lora_a = lora_a
         return mx.sum(layer(x))
 
-    with noise.given(mx.array(noise.draw(3, 9))):
+    with noise.using(mx.array(noise.draw(3, 9))):
         gradient = np.array(mx.grad(loss)(layer.lora_a))
     expected = left.T @ np.ones((3, OUT)) @ np.array(layer.lora_b).T * SCALE
     assert gradient == pytest.approx(expected, rel=1e-4, abs=1e-4)

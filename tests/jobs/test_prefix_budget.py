@@ -110,7 +110,7 @@ def test_an_entry_bigger_than_the_budget_is_refused_at_once(
     tiny = small_cache(cache, 0.5)
     with pytest.raises(CacheUnusable) as refused:
         tiny.fill("b")
-    assert refused.value.reason == "it needs 0.1 MB, prefix_cache_gb allows 0.0 MB"
+    assert str(refused.value) == "it needs 0.1 MB, prefix_cache_gb allows 0.0 MB"
     assert tiny.computed == []
     assert states(cache) == {"a": EntryState.COMPLETE}
 

@@ -188,7 +188,7 @@ filling = Filling(PrefixCache(Path(sys.argv[1]), budget_gb=1))
 try:
     filling.fill()
 except CacheUnusable as error:
-    print(len(filling.computed) > 16, error.reason)
+    print(len(filling.computed) > 16, error)
 """
 
 

@@ -11,7 +11,7 @@ from jobs.config import config_from
 from jobs.errors import ExitCode, OutOfMemory, WorkspaceError
 from jobs.order import read_order
 from jobs.paths import Workspace
-from jobs.preflight import available_memory, check_disk, check_memory, disk_needed
+from jobs.preflight import MemoryLimits, check_disk, check_memory, disk_needed, memory_limits
 from tests.helpers.runs import make_run, run_child
 
 GB = 10**9
@@ -34,11 +34,14 @@ FREE = {
 
 
 def test_a_step_that_fits_is_no_news() -> None:
-    assert check_memory(8 * GB, 10 * GB) is None
+    assert check_memory(8 * GB, 16 * GB, 10 * GB) is None
+    assert check_memory(8 * GB, None, None) is None
 
 
 def test_a_tight_step_is_a_warning_with_figures() -> None:
-    warning = check_memory(9 * GB, 10 * GB)
+    """What others hold now may be free in an hour: more than is available is no refusal."""
+    warning = check_memory(9 * GB, 16 * GB, 10 * GB)
+    assert check_memory(11 * GB, 16 * GB, 10 * GB) is not None
     assert warning is not None
     assert "9.00 GB" in warning
     assert "10.00 GB" in warning
@@ -46,14 +49,15 @@ def test_a_tight_step_is_a_warning_with_figures() -> None:
 
 def test_a_step_that_does_not_fit_is_refused_with_figures() -> None:
     with pytest.raises(
-        OutOfMemory, match=r"needs 11\.00 GB of memory, and 10\.00 GB are"
+        OutOfMemory, match=r"needs 11\.00 GB of memory, and there are 10\.00 GB"
     ) as caught:
-        check_memory(11 * GB, 10 * GB)
+        check_memory(11 * GB, 10 * GB, 9 * GB)
     assert caught.value.exit_code == 7
 
 
 def test_what_is_available_counts_what_the_process_holds(tmp_path: Path) -> None:
-    assert available_memory(root=machine(tmp_path, FREE)) == 8_500_000 * KIB
+    limits = memory_limits(root=machine(tmp_path, FREE))
+    assert (limits.whole, limits.available) == (16_000_000 * KIB, 8_500_000 * KIB)
 
 
 @pytest.mark.parametrize(
@@ -77,12 +81,14 @@ def test_a_control_group_limits_it(
     tmp_path: Path, groups: dict[str, str], expected: int | None
 ) -> None:
     root = machine(tmp_path, {**FREE, **groups})
-    assert available_memory(root=root) == (expected or 8_500_000 * KIB)
+    limits = memory_limits(root=root)
+    assert limits.available == (expected or 8_500_000 * KIB)
+    assert limits.whole == (expected or 16_000_000 * KIB)
 
 
 def test_a_mac_says_by_its_device(tmp_path: Path) -> None:
-    assert available_memory(22 * GB, 32 * GB, root=tmp_path) == 22 * GB
-    assert available_memory(root=tmp_path) is None
+    assert memory_limits(22 * GB, 32 * GB, root=tmp_path).whole == 22 * GB
+    assert memory_limits(root=tmp_path) == MemoryLimits(None, None)
 
 
 def test_the_estimate_covers_what_a_real_run_leaves(alone: Workspace, tiny_model: Path) -> None:
