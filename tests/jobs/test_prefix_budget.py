@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -18,29 +16,6 @@ from tests.children.prefix_filler import key_of, layout_of
 from tests.helpers.prefix import EXAMPLES, Filler, Filling, fresh_digest, states
 
 ENTRY_BYTES = layout_of(EXAMPLES).bytes
-
-
-@pytest.fixture
-def cache(alone: Workspace) -> PrefixCache:
-    return PrefixCache(alone.prefix_cache, budget_gb=1)
-
-
-@pytest.fixture
-def filling(cache: PrefixCache) -> Filling:
-    return Filling(cache)
-
-
-@pytest.fixture
-def filler(alone: Workspace, tmp_path: Path) -> Iterator[Callable[..., Filler]]:
-    """A function that starts a process which fills the entry `a`."""
-    with ExitStack() as started:
-
-        def start(name: str = "filler", **options: int) -> Filler:
-            process = Filler(alone.prefix_cache, tmp_path / name, **options)
-            started.callback(process.kill)
-            return process
-
-        yield start
 
 
 def small_cache(cache: PrefixCache, entries: float) -> Filling:

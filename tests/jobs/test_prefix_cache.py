@@ -8,9 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -21,29 +19,6 @@ from jobs.prefix_entry import Layout
 from jobs.prefix_listing import EntryState
 from tests.children.prefix_filler import digest_of, key_of, rows_of
 from tests.helpers.prefix import EXAMPLES, Filler, Filling, content, flip, fresh_digest, states
-
-
-@pytest.fixture
-def cache(alone: Workspace) -> PrefixCache:
-    return PrefixCache(alone.prefix_cache, budget_gb=1)
-
-
-@pytest.fixture
-def filling(cache: PrefixCache) -> Filling:
-    return Filling(cache)
-
-
-@pytest.fixture
-def filler(alone: Workspace, tmp_path: Path) -> Iterator[Callable[..., Filler]]:
-    """A function that starts a process which fills the entry `a`."""
-    with ExitStack() as started:
-
-        def start(name: str = "filler", **options: int) -> Filler:
-            process = Filler(alone.prefix_cache, tmp_path / name, **options)
-            started.callback(process.kill)
-            return process
-
-        yield start
 
 
 def test_what_was_computed_once_is_read_by_all(cache: PrefixCache, filling: Filling) -> None:

@@ -90,13 +90,13 @@ def test_a_plain_chain_computes_the_same_cut_as_whole(
         (
             "gemma3_text",
             {"sliding_window": 16, "sliding_window_pattern": 2},
-            "its attention slides over a window (16) shorter than max_seq_length",
+            "its attention sees only the last 16 tokens",
             True,
         ),
         (
             "llama",
             {"layer_types": ["sliding_attention", "full_attention"] * 2, "sliding_window": 16},
-            "its attention slides over a window (16) shorter than max_seq_length",
+            "its attention sees only the last 16 tokens",
             True,
         ),
         ("gpt2", GPT2, "its parts do not have the usual names", False),

@@ -149,7 +149,7 @@ def test_a_budget_too_small_is_a_reason_not_an_end(
     evict(alone)
     run = job(alone, tiny_model, prefix_cache_gb=1e-5)
     said = attempt(alone, run)
-    assert "Training without the prefix cache: " in warnings(said)
+    assert "No prefix cache for 11.jsonl and 5.jsonl: it needs" in warnings(said)
     assert "prefix_cache_gb allows" in warnings(said)
     assert result(run) == result(warm)
 
@@ -158,7 +158,7 @@ def test_an_uncut_model_says_why(alone: Workspace, tiny_model: Path) -> None:
     run = job(alone, tiny_model, lora={**LORA, "num_layers": 4}, grad_checkpoint=True)
     text = warnings(attempt(alone, run))
     assert "Training without the prefix cache: all its blocks are adapted" in text
-    assert "grad_checkpoint has no effect" in text
+    assert "grad_checkpoint has no effect" not in text  # its blocks are run one by one all the same
     assert not alone.prefix_cache.exists()
 
 
