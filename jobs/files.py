@@ -152,6 +152,11 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def add_part(digest: Any, name: str, content: bytes) -> None:
+    """Add a named part to a digest, its length first: parts must not run into one another."""
+    digest.update(f"{name}:{len(content)}:".encode() + content)
+
+
 def explain(error: OSError, path: Path) -> WorkspaceError:
     """Return an error that says what to do about a failed write to ``path``."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

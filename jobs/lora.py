@@ -6,6 +6,7 @@ pass would find changed. Here the random numbers of a step are an argument of wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -56,9 +57,12 @@ class DropoutNoise:
         """Return the input of the layer at ``place`` without what is dropped, scaled up."""
         if self.given is None or not self.probability:
             return x
-        key = mx.random.split(self.given, self.reserved)[place]
-        kept = mx.random.bernoulli(1 - self.probability, x.shape, key=key)
-        return mx.where(kept, x * (1 / (1 - self.probability)), 0.0).astype(x.dtype)
+        kept = self._kept(self.given, x.shape, place)
+        return mx.where(kept, x * (1 / (1 - self.probability)), 0.0)
+
+    def _kept(self, given: mx.array, shape: tuple[int, ...], place: int) -> mx.array:
+        key = mx.random.split(given, self.reserved)[place]
+        return mx.random.bernoulli(1 - self.probability, shape, key=key)
 
 
 class HostNoise(DropoutNoise):
@@ -85,13 +89,9 @@ class HostNoise(DropoutNoise):
         kept: npt.NDArray[np.bool_] = numbers[:size] >= self._dropped
         return kept
 
-    def dropout(self, x: mx.array, place: int) -> mx.array:
-        """Return the input of the layer at ``place`` without what is dropped, scaled up."""
-        if self.given is None or not self._dropped:
-            return x
-        first = self.given.size // self.reserved * place
-        kept = self.given[first : first + x.size].reshape(x.shape)
-        return mx.where(kept, x * (1 / (1 - self.probability)), 0.0)
+    def _kept(self, given: mx.array, shape: tuple[int, ...], place: int) -> mx.array:
+        first = given.size // self.reserved * place
+        return given[first : first + math.prod(shape)].reshape(shape)
 
 
 class NoiseDropout(nn.Module):

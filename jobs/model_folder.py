@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.errors import ConfigError, ModelError
-from jobs.files import read_json
+from jobs.files import add_part, read_json
 from jobs.safetensors_header import TensorEntry, raw_header, read_header
 
 if TYPE_CHECKING:
@@ -72,14 +72,14 @@ def fingerprint(path: Path) -> str:
         _must_exist(path)
         for name in IDENTITY_FILES:
             if (file := path / name).is_file():
-                _add(digest, name, file.read_bytes())
+                add_part(digest, name, file.read_bytes())
         for file in sorted(path.glob(WEIGHTS)):
             size = file.stat().st_size
-            _add(digest, file.name, size.to_bytes(8, "little") + raw_header(file))
+            add_part(digest, file.name, size.to_bytes(8, "little") + raw_header(file))
             with file.open("rb") as weights:
-                _add(digest, "first", weights.read(EDGE_BYTES))
+                add_part(digest, "first", weights.read(EDGE_BYTES))
                 weights.seek(max(0, size - EDGE_BYTES))
-                _add(digest, "last", weights.read(EDGE_BYTES))
+                add_part(digest, "last", weights.read(EDGE_BYTES))
     except OSError as error:
         raise _unreadable(path, error) from error
     return digest.hexdigest()
@@ -203,11 +203,6 @@ def _check_tokenizer(path: Path) -> None:
         read_json(tokenizer)
     except ValueError as error:
         raise ModelError(f"{tokenizer} does not hold valid JSON: {error}") from error
-
-
-def _add(digest: Any, name: str, content: bytes) -> None:
-    """Add a named part, its length first: parts must not run into one another."""
-    digest.update(f"{name}:{len(content)}:".encode() + content)
 
 
 def _unreadable(path: Path, error: OSError) -> ModelError:

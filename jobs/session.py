@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import os
 import platform
@@ -14,7 +15,7 @@ from jobs.base_model import BaseModel
 from jobs.blas import blas_build
 from jobs.config import TrainConfig, config_from
 from jobs.content import weights_digest
-from jobs.dataset import TokenizedExample, cut
+from jobs.dataset import TokenizedExample, Tokenizer, cut
 from jobs.engine import Engine
 from jobs.errors import DataError, FarenseError, ModelError, WorkspaceError
 from jobs.events import Event, Failed, Finished, Started, Warned
@@ -69,7 +70,9 @@ class Session:
         _check_model(self.model_path, order)
         self.lanes = make_lanes(max(self.config.batch_size, self.config.gradient_accumulation))
         self.versions = environment() | {"splits": str(splits)}
-        self.examples = [self._load(file) for file in (order.train, order.valid) if file]
+        # Loaded once, and only if some data file is not in the cache of tokens.
+        tokenizer = functools.cache(partial(load_tokenizer, self.model_path))
+        self.examples = [self._load(file, tokenizer) for file in (order.train, order.valid) if file]
         self.base = BaseModel(self.model_path, self.config)
         self.cache: StatesCache | None = None
 
@@ -190,7 +193,7 @@ class Session:
         if warning := check_memory(needed, limits.whole, limits.available):
             self._warn(warning)
 
-    def _load(self, file: DataFile) -> Examples:
+    def _load(self, file: DataFile, tokenizer: Callable[[], Tokenizer]) -> Examples:
         path = self.workspace.inside(file.path)
         data = cut(
             encoded(
@@ -198,7 +201,7 @@ class Session:
                 file.sha256,
                 self.model_path,
                 self.config.prompt_format,
-                partial(load_tokenizer, self.model_path),
+                tokenizer,
                 self.workspace.token_cache,
             ),
             mask_prompt=self.config.mask_prompt,

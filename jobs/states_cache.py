@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs import cpu, lanes, prefix, split
+from jobs.dataset import TokenizedExample
 from jobs.events import Event, PrefixCached, Warned
+from jobs.pace import PROGRESS_SECONDS
 from jobs.prefix import Prefix, PrefixStates
 from jobs.prefix_budget import CacheUnusable
 from jobs.prefix_cache import PrefixCache, entry_key
+from jobs.prefix_entry import Layout
 
 # What turns tokens into states beside the libraries. The code counts by its content, since nobody
 # would remember to raise a number with every change.
 CODE = (cpu, lanes, prefix, split)
-PROGRESS_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,14 @@ class CachedFile:
     Attributes:
         name: for people.
         rows: which of its examples the run uses; only these are kept.
+        examples: those examples.
     """
 
     name: str
     states: PrefixStates
     rows: Sequence[int]
+    examples: list[TokenizedExample]
+    layout: Layout
     key: str
 
 
@@ -62,8 +67,10 @@ class StatesCache:
 
     def add(self, name: str, states: PrefixStates, rows: Sequence[int]) -> None:
         """Let the states of one data file come from the cache, once they are there."""
-        tokens = [states.examples[row].tokens[:-1] for row in rows]
-        self._files.append(CachedFile(name, states, rows, entry_key(self._parts, tokens)))
+        examples = [states.examples[row] for row in rows]
+        key = entry_key(self._parts, [example.tokens[:-1] for example in examples])
+        layout = self._prefix.layout(examples)
+        self._files.append(CachedFile(name, states, rows, examples, layout, key))
 
     @property
     def is_whole(self) -> bool:
@@ -74,8 +81,7 @@ class StatesCache:
         """Use the entries that are there."""
         try:
             for file in self._files:
-                layout = self._prefix.layout(file.states.examples[row] for row in file.rows)
-                if entry := self._cache.open(file.key, layout):
+                if entry := self._cache.open(file.key, file.layout):
                     file.states.use(entry, file.rows)
         except CacheUnusable as error:
             self._emit(Warned(f"The prefix cache cannot be used: {error}."))
@@ -103,12 +109,8 @@ class StatesCache:
     @property
     def missing_bytes(self) -> int:
         """What filling will take on disk, beyond what it may evict or has already there."""
-        layouts = [
-            self._prefix.layout(file.states.examples[row] for row in file.rows)
-            for file in self._missing
-        ]
         held = sum(entry.bytes for entry in self._cache.listing())
-        return max(0, sum(layout.bytes for layout in layouts) - held)
+        return max(0, sum(file.layout.bytes for file in self._missing) - held)
 
     def forget_weights(self) -> None:
         """Let go of the weights that computed the states."""
@@ -119,20 +121,19 @@ class StatesCache:
         return [file for file in self._files if file.states.entry is None]
 
     def _fill(self, file: CachedFile, stop: Callable[[], str | None]) -> None:
-        examples = [file.states.examples[row] for row in file.rows]
-        layout = self._prefix.layout(examples)
         started = time.monotonic()
         said = -math.inf
 
         def compute(places: Sequence[int]) -> list[prefix.Rows]:
-            return self._prefix.states([examples[place] for place in places])
+            return self._prefix.states([file.examples[place] for place in places])
 
         def progress(done: int, total: int) -> None:
             nonlocal said
             if done == total or time.monotonic() - said >= PROGRESS_SECONDS:
                 said = time.monotonic()
-                self._emit(PrefixCached(file.name, done, total, layout.bytes / 1e6, said - started))
+                size = file.layout.bytes / 1e6
+                self._emit(PrefixCached(file.name, done, total, size, said - started))
 
         about = self._about | {"data": file.name}
-        entry = self._cache.fill(file.key, layout, about, compute, progress, stop)
+        entry = self._cache.fill(file.key, file.layout, about, compute, progress, stop)
         file.states.use(entry, file.rows)

@@ -26,7 +26,7 @@ from jobs import dataset, examples, prompts
 from jobs.dataset import EncodedExample, Tokenizer, encode_example
 from jobs.errors import DataError, WorkspaceError
 from jobs.examples import read_examples
-from jobs.files import sha256_of, write_with
+from jobs.files import add_part, sha256_of, write_with
 from jobs.prompts import PromptFormat
 
 KEPT_FILES = 32
@@ -86,8 +86,7 @@ def encoded(
 def _key(sha256: str, model_folder: Path, prompt_format: PromptFormat) -> str:
     digest = hashlib.sha256()
     for name, content in _parts(sha256, model_folder, prompt_format):
-        # Lengths first: parts must not run into one another.
-        digest.update(f"{name}:{len(content)}:".encode() + content)
+        add_part(digest, name, content)
     return digest.hexdigest()
 
 
