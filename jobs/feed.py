@@ -129,12 +129,11 @@ class Feed:
     def _slice_rows(self) -> list[int]:
         return fixed_slice(len(self._lengths), self._config.gap_examples)
 
-    def largest_rounds(self) -> list[list[Piece]]:
-        """Return pieces as large as they can become: for each number of rows, one on every lane."""
-        largest = self._shapes.largest_pieces()
+    def largest_pieces(self) -> list[Piece]:
+        """Return a piece as large as they can become for each lane and number of rows."""
         return [
-            [self._train.piece(rows, lane, s) for lane, rows, s in largest if len(rows) == size]
-            for size in sorted({len(rows) for _, rows, _ in largest}, reverse=True)
+            self._train.piece(rows, lane, shape)
+            for lane, rows, shape in self._shapes.largest_pieces()
         ]
 
     def _measured(self, source: Source | None, rows: Sequence[int]) -> Iterator[Piece]:

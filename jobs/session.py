@@ -188,7 +188,7 @@ class Session:
         Raises:
             OutOfMemory: it takes more.
         """
-        needed = engine.peak_memory(feed.largest_rounds())
+        needed = engine.peak_memory(feed.largest_pieces())
         limits = memory_limits(*device_memory())
         if warning := check_memory(needed, limits.whole, limits.available):
             self._warn(warning)

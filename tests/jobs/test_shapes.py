@@ -25,7 +25,7 @@ def test_later_epochs_bring_no_new_shape(
         batch_size=batch_size, gradient_accumulation=accumulation, num_epochs=4, max_steps=None
     )
     feed = Feed(Source(examples(count)), None, config, lanes(lane_count))
-    tried = [piece for pieces in feed.largest_rounds() for piece in pieces]
+    tried = feed.largest_pieces()
     known = shapes_of(feed, 0) | {
         (p.lane, p.batch.inputs.shape, p.batch.targets.size) for p in tried
     }
