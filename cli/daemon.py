@@ -9,24 +9,38 @@ from cli.output import note, print_json
 
 
 @click.group(invoke_without_command=True, short_help="Run the daemon that works through the queue.")
+@click.option("--window", help="Run jobs in this part of the day only, as 22:00-07:00.")
+@click.option("--on-mains-only", is_flag=True, help="Run jobs only on mains power.")
 @click.pass_context
-def daemon(ctx: click.Context) -> None:
+def daemon(ctx: click.Context, window: str | None, on_mains_only: bool) -> None:
     """Run the daemon that works through the queue, in the foreground.
 
     Ctrl-C, or `farense daemon stop` elsewhere, ends it: a running job writes a checkpoint and goes
-    back to the queue.
+    back to the queue. So it does where a window ends; it goes on in the next one.
 
     \b
-    Example: farense daemon
+    Example: farense daemon --window 22:00-07:00
     """
     if ctx.invoked_subcommand is not None:
+        if window or on_mains_only:
+            raise click.UsageError(
+                f"--window and --on-mains-only do not go with {ctx.invoked_subcommand}."
+            )
         return
+    from dataclasses import replace
+
     from daemon.control import run_daemon
+    from daemon.settings import Settings
+    from daemon.times import Window
     from jobs.paths import Workspace
 
     workspace = Workspace.current()
+    settings = Settings.from_environment()
+    if window:
+        settings = replace(settings, window=Window.parse(window))
+    settings = replace(settings, on_mains_only=on_mains_only or settings.on_mains_only)
     note(f"Starting the daemon of {workspace.root}. Log: {workspace.daemon_log}. Ctrl-C stops it.")
-    run_daemon(workspace)
+    run_daemon(workspace, settings)
 
 
 @daemon.command()
@@ -74,3 +88,76 @@ def status(as_json: bool) -> None:
     }
     for name, value in rows.items():
         click.echo(f"{name:<14}{value}")
+
+
+@daemon.command()
+@click.option(
+    "--window",
+    metavar="FROM-TO",
+    help="The hours in which jobs may run, e.g. 22:00-07:00 (default: FARENSE_WINDOW, else all).",
+)
+@click.option("--print", "only_print", is_flag=True, help="Print the file; install nothing.")
+def install(window: str | None, only_print: bool) -> None:
+    """Let the system run the daemon: now, at every login, and again after a crash.
+
+    Writes a launchd agent (macOS) or a systemd unit of the user (Linux) for this workspace and
+    starts it. It keeps the FARENSE_* settings of this shell. Installing again replaces it, and
+    starts it again after a `farense daemon stop`.
+
+    \b
+    Example: farense daemon install --window 22:00-07:00
+    """
+    import os
+
+    from daemon.lifecycle import daemon_lock
+    from daemon.locks import held_by
+    from daemon.service import service_of
+    from jobs.errors import WorkspaceError
+    from jobs.paths import Workspace
+
+    workspace = Workspace.current()
+    service = service_of(workspace)
+    environment = dict(os.environ) if window is None else {**os.environ, "FARENSE_WINDOW": window}
+    if only_print:
+        click.echo(service.content(environment), nl=False)
+        return
+    other = None if service.path.exists() else held_by(daemon_lock(workspace))
+    outcome = service.install(environment)
+    click.echo(f"{'Replaced' if outcome.replaced else 'Installed'} {service.path}")
+    if outcome.failure:
+        raise WorkspaceError(
+            f"The file is there, but the service was not started: {outcome.failure}.",
+            f"To start it: {service.load_line}",
+        )
+    note(f"Started by: {service.load_line}")
+    if other is not None:
+        note(f"A daemon runs already (pid {other}); the service takes over once that one ends.")
+    if service.advice:
+        note(service.advice)
+
+
+@daemon.command()
+def uninstall() -> None:
+    """Stop the daemon that `farense daemon install` installed, and remove its file.
+
+    Waits until a running job has written its checkpoint; it resumes with the next daemon.
+
+    \b
+    Example: farense daemon uninstall
+    """
+    from daemon.service import service_of
+    from jobs.errors import WorkspaceError
+    from jobs.paths import Workspace
+
+    workspace = Workspace.current()
+    service = service_of(workspace)
+    outcome = service.uninstall()
+    if not outcome.replaced:
+        note(f"No service is installed for {workspace.root}: there is no {service.path}.")
+        return
+    click.echo(f"Removed {service.path}")
+    if outcome.failure:
+        raise WorkspaceError(
+            f"The file is gone, but the service may still run: {outcome.failure}.",
+            "To end its daemon: farense daemon stop",
+        )
