@@ -1,0 +1,146 @@
+"""``farense queue``: what waits, in the order in which it will run, and how to change that."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.options import job_argument, json_option
+from cli.output import note, print_json, terminal_width, warn
+from jobs.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from daemon.records import JobRecord
+    from daemon.reorder import Place
+
+HEADINGS = ("#", "JOB", "STATE", "PRIORITY", "STARTS", "REASON")
+RIGHT = (True, False, False, True, False, False)
+LOWEST, HIGHEST = -1_000_000, 1_000_000
+
+
+@click.group(short_help="Show what waits, and change its order.", invoke_without_command=True)
+@json_option
+@click.pass_context
+def queue(ctx: click.Context, as_json: bool) -> None:
+    """Show the jobs that wait, in the order in which they will run.
+
+    Higher priorities go first, then jobs that were under way before, then the one queued first. A
+    job that is scheduled, waits for another or is paused has no number until it is queued.
+
+    \b
+    Examples:
+      farense queue
+      farense queue top latest
+    """
+    if ctx.invoked_subcommand is None:
+        _show(as_json)
+
+
+@queue.command(short_help="Give a waiting job another priority.")
+@job_argument
+@click.option(
+    "--priority", type=click.IntRange(LOWEST, HIGHEST), required=True, help="Higher goes first."
+)
+@json_option
+def move(job: str, priority: int, as_json: bool) -> None:
+    """Give a job that waits another priority.
+
+    JOB is an id, a unique part of one, or `latest`. Among jobs of one priority it keeps its turn:
+    the one queued first goes first.
+
+    \b
+    Example: farense queue move latest --priority 5
+    """
+    _move(job, priority, as_json)
+
+
+@queue.command(short_help="Let a waiting job go before all others.")
+@job_argument
+@json_option
+def top(job: str, as_json: bool) -> None:
+    """Give a job that waits a priority above those of all queued jobs.
+
+    JOB is an id, a unique part of one, or `latest`.
+
+    \b
+    Example: farense queue top latest
+    """
+    _move(job, None, as_json)
+
+
+def _show(as_json: bool) -> None:
+    from daemon.client import FarenseClient, open_reader
+    from daemon.reorder import places
+
+    reader, warning = open_reader()
+    with reader:
+        if warning:
+            warn(warning)
+        found = reader.queue() if isinstance(reader, FarenseClient) else places(reader.jobs())
+    if as_json:
+        print_json([place.as_dict() for place in found])
+    elif found:
+        _print_table(found)
+    else:
+        note("Nothing waits. Queue a job: farense enqueue v2")
+
+
+def _move(job: str, priority: int | None, as_json: bool) -> None:
+    from daemon.client import FarenseClient
+
+    with FarenseClient.connect() as client:
+        record = client.move(client.job(job).id, priority)
+        waiting = client.queue()
+    place = next((place for place in waiting if place.record.id == record.id), None)
+    position = place.position if place else None
+    if as_json:
+        print_json({**record.as_dict(), "position": position})
+        return
+    queued = sum(place.position is not None for place in waiting)
+    where = f"number {position} of {queued} in the queue" if position else str(record.state)
+    click.echo(f"{record.id} has priority {record.priority} now and is {where}.")
+
+
+def _print_table(found: Sequence[Place]) -> None:
+    from cli.render import aligned, column_widths, shortened
+
+    rows = [HEADINGS, *(_row(place) for place in found)]
+    widths = column_widths(rows)
+    for row in rows:
+        line = aligned(row, widths, RIGHT)
+        columns = terminal_width()
+        click.echo(shortened(line, columns) if columns else line)
+
+
+def _row(place: Place) -> tuple[str, ...]:
+    from cli.render import NONE
+
+    record = place.record
+    return (
+        str(place.position or NONE),
+        record.id,
+        str(record.state),
+        str(record.priority),
+        _starts(record),
+        printable(" ".join((record.reason or NONE).split())),
+    )
+
+
+def _starts(record: JobRecord) -> str:
+    """Return what a job that is not queued yet starts after: a moment, or another job."""
+    from datetime import datetime
+
+    from cli.render import NONE
+    from jobs.state import State
+
+    if record.state is State.WAITING and record.after:
+        return printable(f"after {record.after}")
+    if record.state is State.SCHEDULED and record.schedule:
+        try:
+            return f"{datetime.fromisoformat(record.schedule).astimezone():%Y-%m-%d %H:%M}"
+        except (ValueError, OverflowError):
+            return printable(record.schedule)
+    return NONE

@@ -1,0 +1,155 @@
+"""What waits, in the order in which it will run, and how a job is moved within that order.
+
+The queue is a sorted set, scored by minus the priority; messages of one priority lie in the order
+in which they were pushed. Moving a job gives its message another score, in one command of the
+server: a message is never missing meanwhile, and among its new equals it keeps its turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from daemon.broker import Broker
+from daemon.changing import changing
+from daemon.records import JobRecord
+from daemon.run_files import record_from_files, state_of
+from daemon.store import Written
+from jobs.errors import InvalidInput, JobFailed, UnknownJob
+from jobs.paths import Workspace
+from jobs.state import FINISHED, State, write_state
+
+# The groups of a listing, in its order: only a queued job has a place that can be counted.
+WAITING = (State.QUEUED, State.SCHEDULED, State.WAITING, State.PAUSED)
+SHOWN = ("id", "preset", "name", "state", "priority", "schedule", "after", "reason")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A job that waits.
+
+    Attributes:
+        position: from 1; None for a job that is not queued yet.
+    """
+
+    position: int | None
+    record: JobRecord
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is shown of it as JSON-ready values."""
+        values = self.record.as_dict()
+        return {"position": self.position, **{name: values[name] for name in SHOWN}}
+
+
+def places(records: Iterable[JobRecord], messages: Sequence[str] = ()) -> list[Place]:
+    """Return the jobs that wait, in the order in which they will run.
+
+    Args:
+        messages: the ids that the messages on the queue point to, in their order. A queued job
+            without one comes after the others: the daemon finds it and pushes it again. Where none
+            are known, priority and time decide, as they do on the queue.
+    """
+    turn = {job_id: number for number, job_id in reversed(list(enumerate(messages)))}
+    groups: dict[State, list[JobRecord]] = {state: [] for state in WAITING}
+    for record in records:
+        if record.state in groups:
+            groups[record.state].append(record)
+
+    def when_queued(record: JobRecord) -> tuple[int, int, bool, str, str]:
+        # A job that was under way goes before fresh ones of its priority.
+        fresh, came = not record.attempt, record.created_at
+        return (turn.get(record.id, len(messages)), -record.priority, fresh, came, record.id)
+
+    queued = sorted(groups.pop(State.QUEUED), key=when_queued)
+    groups[State.SCHEDULED].sort(key=lambda record: (record.schedule or "", record.id))
+    for state in (State.WAITING, State.PAUSED):
+        groups[state].sort(key=lambda record: (-record.priority, record.id))
+    later = [Place(None, record) for group in groups.values() for record in group]
+    return [*(Place(number, record) for number, record in enumerate(queued, 1)), *later]
+
+
+class Reorder:
+    """The order of the messages on the queue.
+
+    Methods raise :class:`redis.exceptions.RedisError` where Redis is away.
+    """
+
+    def __init__(self, workspace: Workspace, broker: Broker) -> None:
+        self.workspace = workspace
+        self.broker = broker
+
+    def messages(self) -> list[str]:
+        """Return the ids that the messages on the queue point to, in their order."""
+        return [job_id for _, job_id in self._members()]
+
+    def move(self, record: JobRecord, priority: int) -> None:
+        """Give a job that waits another priority.
+
+        Raises:
+            InvalidInput: the job runs or has ended.
+            JobFailed: its files are on another machine.
+        """
+        with changing(self.workspace):
+            state = state_of(self.workspace, record.id)
+            if state is None:
+                raise JobFailed(
+                    f"The files of {record.id} are not in this workspace.",
+                    f"Move it where they are: {record.home or 'unknown'}.",
+                )
+            if state.state not in WAITING:
+                word = "has ended" if state.state in FINISHED else "is under way"
+                raise InvalidInput(
+                    f"{record.id} {word} ({state.state}): it has no place in the queue.",
+                    "What waits: farense queue",
+                )
+            write_state(self.workspace.run(record.id), replace(state, priority=priority))
+            self._note(record.id, priority)
+            if state.state is State.QUEUED:
+                self._score(record.id, priority, resumed=state.attempt > 0)
+
+    def top(self, record: JobRecord) -> int:
+        """Return the priority with which a job goes before all that are queued."""
+        waiting = self.broker.store.get_many(self.broker.store.unfinished())
+        others = [
+            other.priority
+            for other in waiting
+            if other.state is State.QUEUED and other.id != record.id
+        ]
+        return max([record.priority, *(priority + 1 for priority in others)])
+
+    def _note(self, job_id: str, priority: int) -> None:
+        store = self.broker.store
+        record = store.get(job_id)
+        if record is None:
+            lost = record_from_files(self.workspace, job_id)
+            if lost is None:
+                raise UnknownJob(f"The run directory of {job_id} is damaged: it was never queued.")
+            store.restore(lost)
+        elif store.annotate(job_id, record, {"priority": priority}) is not Written.DONE:
+            raise JobFailed(f"{job_id} is changing at this moment.", "Try again.")
+
+    def _score(self, job_id: str, priority: int, *, resumed: bool) -> None:
+        from daemon.job_queue import RESUMED  # noqa: PLC0415 - readers need no Huey
+
+        score = -(priority + (RESUMED if resumed else 0))
+        found = {member: score for member, pointed_to in self._members() if pointed_to == job_id}
+        if found:
+            storage = self.broker.queue().storage
+            storage.conn.zadd(storage.queue_key, found, xx=True)
+        else:
+            self.broker.queue().push(job_id, priority, resumed=resumed)
+
+    def _members(self) -> list[tuple[bytes, str]]:
+        """Return the readable messages as they stand on the queue, each with its job."""
+        from daemon.serializer import JsonSerializer  # noqa: PLC0415 - for the same reason
+
+        storage, serializer = self.broker.queue().storage, JsonSerializer()
+        found = []
+        for member in cast(list[bytes], storage.conn.zrange(storage.queue_key, 0, -1)):
+            try:
+                message = serializer.deserialize(member[8:])  # after the time it was pushed
+                found.append((member, str(message.args[0])))
+            except (ValueError, AttributeError):
+                continue
+        return found
