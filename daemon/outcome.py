@@ -3,43 +3,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from daemon.failures import FINAL, Ending, Failure, FailureClass, classify, how, label, signal_name
 from jobs.errors import ExitCode
-from jobs.memory import advice, next_splits, tells_of_memory, what_next
-from jobs.state import JobState, State
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How an attempt ended.
-
-    Attributes:
-        returncode: of the child; minus the number of the signal that ended it.
-        summary_state: ``state`` in ``training_summary.json``, where there is one.
-        failure: what the child said went wrong: its ``failed`` event, else its last words.
-        stderr: where its raw output is, relative to the workspace.
-        stop_requested: the daemon is stopping, and has asked the child to stop.
-        cancel_requested: the user wants the job to end.
-        killed: it did not stop in time and was killed.
-        out_of_memory: memory ran out, as far as can be told (:func:`memory_ran_out`).
-        config: of the job.
-        splits: how often the attempt halved each micro-batch.
-    """
-
-    returncode: int
-    attempt: int
-    stderr: str
-    summary_state: str | None = None
-    failure: str = ""
-    stop_requested: bool = False
-    cancel_requested: bool = False
-    killed: bool = False
-    out_of_memory: bool = False
-    config: Mapping[str, Any] = field(default_factory=dict)
-    splits: int = 0
+from jobs.memory import advice, next_splits, what_next
+from jobs.state import HISTORY_LENGTH, JobState, State
 
 
 @dataclass(frozen=True)
@@ -49,22 +19,45 @@ class Outcome:
     Attributes:
         lost: the attempt ended in a way that nobody asked for; only so many of these are allowed.
         splits: how often the next attempt halves each micro-batch; None leaves that as it was.
+        failure: how the attempt failed; None where it did not.
+        hold: why no job of this workspace should be started for now.
     """
 
     state: State
     reason: str | None = None
     lost: bool = False
     splits: int | None = None
+    failure: Failure | None = None
+    hold: str | None = None
 
     def changes(self, old: JobState) -> dict[str, Any]:
         """Return what changes in ``state.json`` beside the state."""
         splits = old.splits if self.splits is None else self.splits
-        lost_attempts = old.lost_attempts + self.lost
-        return {"reason": self.reason, "lost_attempts": lost_attempts, "splits": splits}
+        return {
+            "reason": self.reason,
+            "lost_attempts": old.lost_attempts + self.lost,
+            "splits": splits,
+            "failure": self.failure.kind.value if self.failure else None,
+            "history": _history(old, self.failure),
+        }
 
 
-FAILURES = (ExitCode.FAILED, ExitCode.INVALID, ExitCode.DIVERGED)
-GOOD = (State.COMPLETED, State.EARLY_STOPPED)
+# Trying again would end the same.
+HOPELESS = (*FINAL, FailureClass.TIME_LIMIT)
+# Once may have been chance; twice is not.
+ONCE = (FailureClass.GPU_TIMEOUT, FailureClass.HANG)
+ADVICE = {
+    FailureClass.GPU_TIMEOUT: "macOS ends GPU work that keeps the screen waiting: let the display "
+    "sleep, and close programs that use the GPU.",
+    FailureClass.RESOURCE_LIMIT: "A fresh process has all of them again.",
+    FailureClass.TIME_LIMIT: "The best adapter so far is kept; `farense retry JOB "
+    "--from-checkpoint` goes on from the last checkpoint.",
+}
+PAUSED = "paused by the user; `farense resume` lets it go on"
+WENT_DOWN_TWICE = (
+    "The machine went down twice while this job was running, so it may be what brings the machine "
+    "down (a kernel panic, say). `farense resume JOB` starts it again."
+)
 # Signals of a process that perhaps got no memory. MLX does not check what malloc returns on Linux.
 PERHAPS_MEMORY = {
     -signal.SIGKILL: "It was killed from outside, perhaps by the kernel for lack of memory",
@@ -72,68 +65,106 @@ PERHAPS_MEMORY = {
 }
 
 
-def memory_ran_out(returncode: int, said: str, killed_for_memory: bool) -> bool:
-    """Tell whether an attempt ended because memory ran out, as far as can be told.
-
-    Args:
-        returncode: of the child; minus the number of the signal that ended it.
-        said: the end of its raw output.
-        killed_for_memory: the kernel killed it, and says that it killed something for this.
-    """
-    if returncode >= 0:
-        return returncode == ExitCode.OUT_OF_MEMORY
-    return killed_for_memory or (returncode == -signal.SIGABRT and tells_of_memory(said))
-
-
-def outcome_of(ending: Ending, lost_before: int, max_attempts: int) -> Outcome:
+def outcome_of(ending: Ending, old: JobState, max_attempts: int) -> Outcome:
     """Return what becomes of a job.
 
     Args:
         ending: how the attempt ended.
-        lost_before: attempts lost before this one.
+        old: the state of the job until then.
         max_attempts: attempts that may be lost before the job is given up.
     """
+    kind = classify(ending)
+    if kind is None:
+        return _as_wanted(ending)
+    if kind is FailureClass.OUT_OF_MEMORY:
+        return _out_of_memory(ending)
+    failure = Failure(kind, ending.attempt, _reason(ending, kind), how(ending, kind))
+    if kind in HOPELESS:
+        return Outcome(State.FAILED, failure.reason, failure=failure)
+    if kind is FailureClass.DISK_FULL:
+        return Outcome(State.QUEUED, failure.reason, failure=failure, hold=failure.reason)
+    if kind is FailureClass.RESOURCE_LIMIT and ending.progressed:
+        return Outcome(State.QUEUED, failure.reason, failure=failure)
+    if kind in ONCE and any(entry.get("class") == kind for entry in old.history):
+        return _given_up(failure, old, f"the second {label(failure.entry())}")
+    return given_up_or_queued(failure, old, max_attempts)
+
+
+def outcome_of_error(code: int, reason: str, old: JobState, max_attempts: int) -> Outcome:
+    """Return what becomes of a job whose child could not be started, or not be looked after."""
+    ending = Ending(code, old.attempt, "logs/daemon.jsonl", failure=reason)
+    return outcome_of(ending, old, max_attempts)
+
+
+def outcome_of_lost(old: JobState, boot: str | None, max_attempts: int) -> Outcome:
+    """Return what becomes of a job that was running, and has neither a worker nor a process.
+
+    Args:
+        old: the state of the job.
+        boot: the time since the machine was started (:func:`daemon.boot.boot_id`).
+        max_attempts: attempts that may be lost before the job is given up.
+    """
+    number = old.attempt
+    if boot is None or old.boot in (None, boot):
+        gone = f"The daemon that ran attempt {number} is gone."
+        failure = Failure(FailureClass.KILLED, number, gone, "with the daemon")
+        return given_up_or_queued(failure, old, max_attempts)
+    down = f"The machine went down while attempt {number} was running."
+    failure = Failure(FailureClass.REBOOTED, number, down)
+    if not _went_down_before(old):
+        return given_up_or_queued(failure, old, max_attempts)
+    return Outcome(State.PAUSED, WENT_DOWN_TWICE, lost=True, failure=failure)
+
+
+def given_up_or_queued(failure: Failure, old: JobState, max_attempts: int) -> Outcome:
+    """Return what becomes of a job that lost an attempt."""
+    lost = old.lost_attempts + 1
+    if lost >= max_attempts:
+        return _given_up(failure, old, f"{lost} lost attempt{'s' if lost > 1 else ''}")
+    return Outcome(State.QUEUED, failure.reason, lost=True, failure=failure)
+
+
+def _given_up(failure: Failure, old: JobState, after: str) -> Outcome:
+    each = ", ".join(f"{entry.get('attempt')} {label(entry)}" for entry in _history(old, failure))
+    reason = f"{failure.reason} Given up after {after}: {each}."
+    return Outcome(State.FAILED, reason, lost=True, failure=failure)
+
+
+def _went_down_before(old: JobState) -> bool:
+    """Tell whether the machine went down in the attempt before this one, too."""
+    last = old.history[-1] if old.history else {}
+    before = (last.get("class"), last.get("attempt"))
+    return before == (FailureClass.REBOOTED, old.attempt - 1)
+
+
+def _history(old: JobState, failure: Failure | None) -> list[dict[str, Any]]:
+    """Return how the attempts failed, the last one included."""
+    return [*old.history, *([failure.entry()] if failure else [])][-HISTORY_LENGTH:]
+
+
+def _as_wanted(ending: Ending) -> Outcome:
+    """Return what becomes of a job whose attempt ended well, or as it was asked to."""
     if ending.returncode == ExitCode.OK:
-        return _finished(ending)
-    if ending.returncode in FAILURES:
-        reason = ending.failure or f"The training process failed and said nothing: {ending.stderr}"
-        return Outcome(State.FAILED, reason)
+        return Outcome(State(str(ending.summary_state)))
     if ending.cancel_requested:
         return Outcome(State.CANCELLED, _cancelled(ending))
-    if ending.returncode == ExitCode.STOPPED or ending.stop_requested:
-        return Outcome(State.QUEUED, _stopped(ending))
-    if ending.out_of_memory:
-        return _out_of_memory(ending)
-    return given_up_or_queued(_lost(ending), lost_before, max_attempts)
-
-
-def given_up_or_queued(reason: str, lost_before: int, max_attempts: int) -> Outcome:
-    """Return what becomes of a job that lost an attempt for ``reason``."""
-    lost = lost_before + 1
-    if lost >= max_attempts:
-        return Outcome(State.FAILED, f"{reason} Given up after {lost} lost attempts.", lost=True)
-    return Outcome(State.QUEUED, reason, lost=True)
-
-
-def _finished(ending: Ending) -> Outcome:
-    if ending.summary_state in GOOD:
-        return Outcome(State(ending.summary_state))
-    return Outcome(
-        State.FAILED,
-        "The training process reported success, but left no training_summary.json that says so: "
-        f"{ending.stderr}",
-    )
+    if ending.pause_requested:
+        return Outcome(State.PAUSED, PAUSED)
+    if ending.held_because:
+        return Outcome(State.QUEUED, f"{ending.held_because}; goes on from its last checkpoint")
+    return Outcome(State.QUEUED, _stopped(ending))
 
 
 def _out_of_memory(ending: Ending) -> Outcome:
     """Trying the same again would end the same, so it is tried smaller or not at all."""
     splits = next_splits(ending.config, ending.splits)
     state = State.QUEUED if splits is not None else State.FAILED
-    if ending.returncode == ExitCode.OUT_OF_MEMORY and ending.failure:
-        return Outcome(state, ending.failure, splits=splits)
-    words = f": {ending.failure.rstrip('.')}" if ending.failure else ""
-    what = f"Attempt {ending.attempt} ran out of memory and {_how(ending)}{words}."
-    return Outcome(state, f"{what} {what_next(ending.config, ending.splits)}", splits=splits)
+    reason = ending.failure
+    if ending.returncode != ExitCode.OUT_OF_MEMORY or not reason:
+        what = f"Attempt {ending.attempt} ran out of memory and {_end(ending)}."
+        reason = f"{what} {what_next(ending.config, ending.splits)}"
+    failure = Failure(FailureClass.OUT_OF_MEMORY, ending.attempt, reason)
+    return Outcome(state, reason, splits=splits, failure=failure)
 
 
 def _cancelled(ending: Ending) -> str:
@@ -148,29 +179,37 @@ def _stopped(ending: Ending) -> str:
     return "the daemon was stopped; the job goes on from its last checkpoint"
 
 
-def _lost(ending: Ending) -> str:
-    code = ending.returncode
-    if code == ExitCode.LOCKED:
+def _reason(ending: Ending, kind: FailureClass) -> str:
+    """Return for a person why an attempt failed."""
+    if ending.returncode == ExitCode.OK:
+        return (
+            "The training process reported success, but left no training_summary.json that says "
+            f"so: {ending.stderr}"
+        )
+    if kind in FINAL or kind is FailureClass.DISK_FULL:
+        return ending.failure or _unsaid(ending, kind)
+    if kind is FailureClass.LOCKED:
         return "Another process is running this job (it holds run.lock)."
-    if code == ExitCode.SUPERSEDED:
+    if kind is FailureClass.SUPERSEDED:
         return f"Attempt {ending.attempt} found a newer attempt of itself."
-    words = f": {ending.failure}" if ending.failure else "."
-    lost = f"Attempt {ending.attempt} {_how(ending)}{words}"
-    if code not in PERHAPS_MEMORY or ending.killed:
-        return lost
-    return (
-        f"{lost.rstrip('.')}. {PERHAPS_MEMORY[code]}. If so: {advice(ending.config, ending.splits)}"
-    )
+    stopped = f"was stopped: {ending.verdict.reason}" if ending.verdict else None
+    reason = f"Attempt {ending.attempt} {stopped or _end(ending)}."
+    perhaps = PERHAPS_MEMORY.get(ending.returncode)
+    if perhaps and not (ending.killed or stopped):
+        return f"{reason} {perhaps}. If so: {advice(ending.config, ending.splits)}"
+    return f"{reason} {ADVICE[kind]}" if kind in ADVICE else reason
 
 
-def _how(ending: Ending) -> str:
+def _unsaid(ending: Ending, kind: FailureClass) -> str:
+    """Return what can be said of a child that said nothing itself."""
+    if kind is FailureClass.DISK_FULL:
+        return "The disk is full: the training process could not even write down why it failed."
+    return f"The training process failed and said nothing: {ending.stderr}"
+
+
+def _end(ending: Ending) -> str:
+    """Return how the child ended, and its words."""
     code = ending.returncode
-    how = f"ended with code {code}" if code >= 0 else f"was ended by {_signal_name(-code)}"
-    return f"{how} (see {ending.stderr})"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+    end = f"ended with code {code}" if code >= 0 else f"was ended by {signal_name(-code)}"
+    words = f": {ending.failure.rstrip('.')}" if ending.failure else ""
+    return f"{end} (see {ending.stderr}){words}"

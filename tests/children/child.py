@@ -40,6 +40,12 @@ METAL_OOM = (
     "buffer execution failed: Insufficient Memory "
     "(00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)\n"
 )
+GPU_TIMEOUT = (
+    "libc++abi: terminating due to uncaught exception of type std::runtime_error: [METAL] Command "
+    "buffer execution failed: Caused GPU Timeout Error "
+    "(00000002:kIOGPUCommandBufferCallbackErrorTimeout)\n"
+)
+RESOURCE_LIMIT = "[metal::malloc] Resource limit (499000) exceeded."
 
 
 class Child:
@@ -92,6 +98,20 @@ class Child:
                 self.checkpoint.write_text("5")
                 sys.stderr.write(METAL_OOM)
                 os.abort()
+            case "gpu_timeout_always":
+                self.time_out()
+            case "gpu_timeout_once" if self.attempt == 1:
+                self.time_out()
+            case "leaking" if self.attempt <= 4:
+                step = 4 * self.attempt
+                self.checkpoint.write_text(str(step))
+                self.emit(CheckpointSaved(1, step, "checkpoint"))
+                self.emit(Failed(step, "RuntimeError", RESOURCE_LIMIT))
+                sys.exit(ExitCode.FAILED)
+            case "hanging":
+                self.stop.wait()
+            case "hanging_once" if self.attempt == 1:
+                self.stop.wait()
             case "allocator_oom":
                 self.emit(Failed(0, "OutOfMemory", "Out of memory: no 9 GB. Lower batch_size."))
                 sys.exit(ExitCode.OUT_OF_MEMORY)
@@ -103,6 +123,11 @@ class Child:
             case "diverging":
                 self.emit(Failed(3, "Diverged", "the loss became NaN at step 3"))
                 sys.exit(ExitCode.DIVERGED)
+
+    def time_out(self) -> None:
+        self.checkpoint.write_text("5")
+        sys.stderr.write(GPU_TIMEOUT)
+        os.abort()
 
     def progress(self, step: int) -> None:
         loss = 3.0 - step / STEPS

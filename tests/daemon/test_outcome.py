@@ -8,15 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from daemon.outcome import Ending, given_up_or_queued, memory_ran_out, outcome_of
+from daemon.failures import Ending, Failure, FailureClass, Verdict
+from daemon.outcome import (
+    Outcome,
+    given_up_or_queued,
+    outcome_of,
+    outcome_of_error,
+    outcome_of_lost,
+)
 from daemon.supervisor import oom_kills
 from jobs.errors import ExitCode
-from jobs.state import TRANSITIONS, JobState, State
-from tests.children.child import METAL_OOM
+from jobs.state import HISTORY_LENGTH, TRANSITIONS, JobState, State
+from tests.children.child import GPU_TIMEOUT, METAL_OOM, RESOURCE_LIMIT
 
 END = Ending(returncode=0, attempt=1, stderr="logs/jobs/x.stderr", failure="said so")
 CANCEL, STOP, SHOT = {"cancel_requested": True}, {"stop_requested": True}, {"killed": True}
 KILLED, ABORTED = -signal.SIGKILL, -signal.SIGABRT
+RUNNING = JobState(State.RUNNING, attempt=1)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +59,7 @@ def test_the_state_of_the_job(
     changes: dict[str, object], state: State, lost: bool, words: str
 ) -> None:
     ending = replace(END, **changes)  # type: ignore[arg-type]  # any field
-    outcome = outcome_of(ending, lost_before=0, max_attempts=3)
+    outcome = outcome_of(ending, RUNNING, max_attempts=3)
     assert (outcome.state, outcome.lost) == (state, lost)
     assert words in (outcome.reason or "")
     assert outcome.state in TRANSITIONS[State.RUNNING]
@@ -59,11 +67,11 @@ def test_the_state_of_the_job(
 
 CONFIG = {"batch_size": 4, "on_oom": "stop", "grad_checkpoint": False}
 SMALLER = {**CONFIG, "on_oom": "retry_smaller"}
-MEMORY = replace(END, returncode=ABORTED, out_of_memory=True, config=CONFIG)
+MEMORY = replace(END, returncode=ABORTED, said=METAL_OOM, config=CONFIG)
 
 
 def test_an_attempt_without_memory_is_not_tried_again_the_same() -> None:
-    outcome = outcome_of(MEMORY, lost_before=0, max_attempts=3)
+    outcome = outcome_of(MEMORY, RUNNING, max_attempts=3)
     assert (outcome.state, outcome.splits) == (State.FAILED, None)
     assert outcome.reason == (
         "Attempt 1 ran out of memory and was ended by SIGABRT (see logs/jobs/x.stderr): said so. "
@@ -83,8 +91,8 @@ def test_an_attempt_without_memory_is_not_tried_again_the_same() -> None:
 def test_it_is_tried_smaller_down_to_one_row(
     splits: int, state: State, after: int, words: str
 ) -> None:
-    outcome = outcome_of(replace(MEMORY, config=SMALLER, splits=splits), 2, 3)
     old = JobState(State.RUNNING, attempt=1, lost_attempts=2, splits=splits)
+    outcome = outcome_of(replace(MEMORY, config=SMALLER, splits=splits), old, 3)
     new = old.to(outcome.state, **outcome.changes(old))
     assert (new.state, new.splits, new.lost_attempts) == (state, after, 2)
     assert words in (new.reason or "")
@@ -93,27 +101,9 @@ def test_it_is_tried_smaller_down_to_one_row(
 
 @pytest.mark.parametrize(("changes", "state"), [(CANCEL, State.CANCELLED), (STOP, State.QUEUED)])
 def test_a_wish_comes_before_a_smaller_attempt(changes: dict[str, object], state: State) -> None:
-    outcome = outcome_of(replace(MEMORY, config=SMALLER, **changes), 0, 3)  # type: ignore[arg-type]
+    ending = replace(MEMORY, config=SMALLER, **changes)  # type: ignore[arg-type]
+    outcome = outcome_of(ending, RUNNING, 3)
     assert (outcome.state, outcome.splits) == (state, None)
-
-
-@pytest.mark.parametrize(
-    ("returncode", "said", "by_kernel", "expected"),
-    [
-        (ExitCode.OUT_OF_MEMORY, "", False, True),
-        (ExitCode.FAILED, "MemoryError", False, False),
-        (ABORTED, METAL_OOM, False, True),
-        (ABORTED, "what():  std::bad_alloc", False, True),
-        (ABORTED, "[METAL] Command buffer execution failed: Internal Error", False, False),
-        (ABORTED, "", False, False),
-        (KILLED, "", False, False),
-        (KILLED, "", True, True),
-    ],
-)
-def test_whether_memory_ran_out(
-    returncode: int, said: str, by_kernel: bool, expected: bool
-) -> None:
-    assert memory_ran_out(returncode, said, by_kernel) is expected
 
 
 @pytest.mark.parametrize(
@@ -121,7 +111,7 @@ def test_whether_memory_ran_out(
     [(KILLED, "perhaps by the kernel for lack of memory"), (-signal.SIGSEGV, "more memory than")],
 )
 def test_where_one_cannot_be_sure_it_says_perhaps(returncode: int, words: str) -> None:
-    outcome = outcome_of(replace(END, returncode=returncode, config=SMALLER), 0, 3)
+    outcome = outcome_of(replace(END, returncode=returncode, config=SMALLER), RUNNING, 3)
     assert (outcome.state, outcome.lost, outcome.splits) == (State.QUEUED, True, None)
     assert words in (outcome.reason or "")
     assert "batch_size" in (outcome.reason or "")
@@ -134,14 +124,169 @@ def test_the_kernels_count_of_kills_for_memory(tmp_path: Path) -> None:
     assert oom_kills(counters) == 3
 
 
-def test_a_job_is_given_up_after_the_last_lost_attempt() -> None:
-    assert given_up_or_queued("Gone.", 1, 3).state is State.QUEUED
-    last = given_up_or_queued("Gone.", 2, 3)
-    assert (last.state, last.reason) == (State.FAILED, "Gone. Given up after 3 lost attempts.")
-
-
 def test_stops_do_not_count_as_lost_attempts() -> None:
-    stopped = outcome_of(replace(END, returncode=ExitCode.STOPPED), 2, 3)
     state = JobState(State.RUNNING, attempt=9, lost_attempts=2)
-    after = state.to(stopped.state, **stopped.changes(state))
+    after = concluded(state, outcome_of(replace(END, returncode=ExitCode.STOPPED), state, 3))
     assert (after.state, after.attempt, after.lost_attempts) == (State.QUEUED, 9, 2)
+    assert (after.failure, after.history) == (None, [])
+
+
+def concluded(old: JobState, outcome: Outcome) -> JobState:
+    return old.to(outcome.state, **outcome.changes(old))
+
+
+def attempts(endings: list[Ending], max_attempts: int = 3) -> JobState:
+    """Return the state of a job after some attempts; each but the last must queue it again."""
+    state = JobState(State.QUEUED)
+    for number, ending in enumerate(endings, 1):
+        assert state.state is State.QUEUED
+        state = state.to(State.RUNNING, attempt=number, reason=None)
+        ending = replace(ending, attempt=number)
+        state = concluded(state, outcome_of(ending, state, max_attempts))
+    return state
+
+
+SHOT_DEAD = replace(END, returncode=KILLED, failure="")
+TIMEOUT = replace(END, returncode=ABORTED, failure="", said=GPU_TIMEOUT)
+LEAK = replace(END, returncode=ExitCode.FAILED, failure=RESOURCE_LIMIT)
+HUNG = replace(END, returncode=KILLED, killed=True, verdict=Verdict(FailureClass.HANG, "silent"))
+LATE = replace(END, returncode=75, verdict=Verdict(FailureClass.TIME_LIMIT, "8 hours are over"))
+FULL = replace(END, returncode=ExitCode.FAILED, failure="The disk is full: x. Free some space.")
+DONE = replace(END, summary_state="completed")
+
+
+def test_a_job_that_is_given_up_tells_how_each_attempt_ended() -> None:
+    state = attempts([SHOT_DEAD, replace(END, returncode=99), SHOT_DEAD])
+    assert (state.state, state.failure, state.lost_attempts) == (State.FAILED, "killed", 3)
+    assert (state.reason or "").endswith(
+        "Given up after 3 lost attempts: "
+        "1 killed (SIGKILL), 2 crashed (code 99), 3 killed (SIGKILL)."
+    )
+    assert [(entry["attempt"], entry["class"]) for entry in state.history] == [
+        *((1, "killed"), (2, "crashed"), (3, "killed")),
+    ]
+    assert all("Given up" not in entry["reason"] and entry["at"] for entry in state.history)
+
+
+def test_other_failures_on_the_way_are_told_too() -> None:
+    state = attempts([replace(MEMORY, config=SMALLER), SHOT_DEAD, SHOT_DEAD], max_attempts=2)
+    assert (state.state, state.lost_attempts, state.splits) == (State.FAILED, 2, 1)
+    assert "2 lost attempts: 1 out of memory, 2 killed (SIGKILL), 3 k" in (state.reason or "")
+
+
+def test_a_job_that_may_lose_no_attempt_says_so_in_the_singular() -> None:
+    assert "after 1 lost attempt: 1 killed (SIGKILL)." in (attempts([SHOT_DEAD], 1).reason or "")
+
+
+def test_a_state_of_before_has_no_history_to_tell() -> None:
+    old = JobState(State.RUNNING, attempt=3, lost_attempts=2)
+    last = given_up_or_queued(Failure(FailureClass.CRASHED, 3, "Gone.", "SIGBUS"), old, 3)
+    assert last.reason == "Gone. Given up after 3 lost attempts: 3 crashed (SIGBUS)."
+
+
+@pytest.mark.parametrize(
+    ("ending", "kind", "words"),
+    [(TIMEOUT, "gpu_timeout", "second GPU timeout: 1 GPU"), (HUNG, "hang", "second hang: 1 hang")],
+)
+def test_what_may_have_been_chance_is_tried_once_more(
+    ending: Ending, kind: str, words: str
+) -> None:
+    first = attempts([ending], max_attempts=9)
+    assert (first.state, first.failure, first.lost_attempts) == (State.QUEUED, kind, 1)
+    second = attempts([ending, SHOT_DEAD, ending], max_attempts=9)
+    assert (second.state, second.failure) == (State.FAILED, kind)
+    assert words in (second.reason or "")
+    assert attempts([ending], max_attempts=1).state is State.FAILED
+
+
+def test_a_gpu_timeout_says_what_to_do_about_it() -> None:
+    assert "let the display sleep" in (attempts([TIMEOUT]).reason or "")
+
+
+def test_a_hang_says_how_it_was_noticed() -> None:
+    assert attempts([HUNG]).reason == "Attempt 1 was stopped: silent."
+
+
+def test_a_resource_limit_costs_nothing_while_the_job_gets_on() -> None:
+    state = attempts([replace(LEAK, progressed=True)] * 7)
+    assert (state.state, state.lost_attempts, state.failure) == (State.QUEUED, 0, "resource_limit")
+    state = attempts([replace(LEAK, progressed=True), LEAK, LEAK, LEAK])
+    assert (state.state, state.lost_attempts) == (State.FAILED, 3)
+
+
+def test_where_time_is_up_the_job_ends_and_says_how_to_go_on() -> None:
+    state = attempts([LATE])
+    assert (state.state, state.failure, state.lost_attempts) == (State.FAILED, "time_limit", 0)
+    assert "8 hours are over" in (state.reason or "")
+    assert "farense retry JOB --from-checkpoint" in (state.reason or "")
+
+
+def test_a_full_disk_holds_the_queue_and_costs_the_job_nothing() -> None:
+    outcome = outcome_of(FULL, RUNNING, max_attempts=1)
+    assert (outcome.state, outcome.lost) == (State.QUEUED, False)
+    assert outcome.hold == outcome.reason == "The disk is full: x. Free some space."
+    unsaid = replace(FULL, failure="", disk_free=0)
+    assert "The disk is full" in (outcome_of(unsaid, RUNNING, 1).hold or "")
+    others = [SHOT_DEAD, TIMEOUT, LEAK, HUNG, LATE, MEMORY, DONE]
+    assert all(outcome_of(other, RUNNING, 3).hold is None for other in others)
+
+
+def test_success_leaves_the_history_and_no_failure() -> None:
+    state = attempts([SHOT_DEAD, DONE])
+    assert (state.state, state.failure, len(state.history)) == (State.COMPLETED, None, 1)
+
+
+def test_a_stop_is_the_last_ending_and_no_failure() -> None:
+    state = attempts([SHOT_DEAD, replace(END, returncode=75, **STOP)])  # type: ignore[arg-type]
+    assert (state.state, state.failure, len(state.history)) == (State.QUEUED, None, 1)
+
+
+def test_the_history_is_short() -> None:
+    state = attempts([replace(LEAK, progressed=True)] * (HISTORY_LENGTH + 5))
+    assert [entry["attempt"] for entry in state.history] == list(range(6, HISTORY_LENGTH + 6))
+
+
+def test_a_child_that_could_not_be_started_for_lack_of_files_is_tried_again() -> None:
+    reason = "The training process cannot be started: [Errno 24] Too many open files"
+    lost = outcome_of_error(ExitCode.FAILED, reason, RUNNING, 3)
+    assert (lost.state, lost.lost) == (State.QUEUED, True)
+    failed = outcome_of_error(ExitCode.FAILED, "No permission to write x.", RUNNING, 3)
+    assert (failed.state, failed.reason) == (State.FAILED, "No permission to write x.")
+
+
+def boots(*found: str | None, max_attempts: int = 9) -> JobState:
+    """Return the state of a job whose attempts began in boot "a" and were found dead in these."""
+    state = JobState(State.QUEUED)
+    for number, boot in enumerate(found, 1):
+        state = state.to(State.RUNNING, attempt=number, boot="a")
+        state = concluded(state, outcome_of_lost(state, boot, max_attempts))
+    return state
+
+
+def test_a_machine_that_went_down_is_told_from_a_daemon_that_did() -> None:
+    assert (boots("a").failure, boots(None).failure) == ("killed", "killed")
+    rebooted = boots("b")
+    assert (rebooted.state, rebooted.failure) == (State.QUEUED, "rebooted")
+    assert (rebooted.reason, rebooted.lost_attempts) == (
+        *("The machine went down while attempt 1 was running.", 1),
+    )
+    unknown = outcome_of_lost(RUNNING, "b", 3)
+    assert unknown.failure is not None
+    assert unknown.failure.kind is FailureClass.KILLED
+
+
+def test_a_job_under_which_the_machine_went_down_twice_rests() -> None:
+    state = boots("b", "b")
+    assert (state.state, state.failure) == (State.PAUSED, "rebooted")
+    assert "twice" in (state.reason or "")
+    assert "farense resume JOB" in (state.reason or "")
+    # Rather than giving it up: the user may know that it was the power.
+    assert boots("b", "b", max_attempts=2).state is State.PAUSED
+    assert boots("b", "a", "b").state is State.QUEUED
+
+
+def test_two_times_with_a_good_attempt_between_them_are_not_in_a_row() -> None:
+    state = boots("b").to(State.RUNNING, attempt=2, boot="a")
+    stopped = concluded(state, outcome_of(replace(END, returncode=75, attempt=2), state, 9))
+    third = stopped.to(State.RUNNING, attempt=3, boot="a")
+    assert outcome_of_lost(third, "b", 9).state is State.QUEUED

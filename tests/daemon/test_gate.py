@@ -1,0 +1,39 @@
+"""When no job may be started."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from daemon.gate import SPACE_BYTES, Gate
+from daemon.settings import Settings
+from daemon.times import Window
+from jobs.paths import Workspace
+
+
+def gate(workspace: Workspace, hour: int = 23, *, mains: bool = True, **settings: object) -> Gate:
+    night = datetime(2026, 11, 24, hour).astimezone()
+    return Gate(workspace, Settings(**settings), now=lambda: night, mains=lambda: mains)  # type: ignore[arg-type]
+
+
+def test_a_window_closes_the_queue_by_day(workspace: Workspace) -> None:
+    window = Window.parse("22:00-07:00")
+    assert gate(workspace, 23, window=window).look() is None
+    assert gate(workspace, 12, window=window).look() == "outside the window 22:00-07:00"
+    assert gate(workspace, 12).look() is None
+
+
+def test_on_battery_nothing_starts_if_that_is_wanted(workspace: Workspace) -> None:
+    assert gate(workspace, mains=False, on_mains_only=True).look() == "not on mains power"
+    assert gate(workspace, mains=False).look() is None
+    assert gate(workspace, mains=True, on_mains_only=True).look() is None
+
+
+def test_a_full_disk_closes_it_until_there_is_space(workspace: Workspace) -> None:
+    free = [1_000]
+    full = Gate(workspace, Settings(), free=lambda: free[0])
+    assert full.look() is None
+    full.disk_is_full()
+    assert "the disk is full" in (full.look() or "")
+    free[0] += SPACE_BYTES
+    full._look_at = 0.0
+    assert full.look() is None

@@ -1,0 +1,66 @@
+"""Times as people type them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from daemon.times import Window, parse_at, parse_duration, parse_in
+from jobs.errors import ConfigError, InvalidInput
+
+EVENING = datetime(2026, 11, 24, 21, 30).astimezone()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("23:00", datetime(2026, 11, 24, 23, 0)),
+        ("7:05", datetime(2026, 11, 25, 7, 5)),
+        ("21:30", datetime(2026, 11, 25, 21, 30)),
+        ("2026-11-26 06:15", datetime(2026, 11, 26, 6, 15)),
+    ],
+)
+def test_a_time_is_the_next_one(text: str, expected: datetime) -> None:
+    assert parse_at(text, EVENING) == expected.astimezone(UTC)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "soon", "24:00", "12:60", "2026-11-24 21:00", "2031-01-01 00:00", "９:30"]
+)
+def test_what_is_no_time_ahead_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        parse_at(text, EVENING)
+
+
+def test_a_length_of_time() -> None:
+    assert parse_duration("1h30m") == parse_duration("90min") == timedelta(minutes=90)
+    assert parse_in("2d", EVENING) == EVENING + timedelta(days=2)
+
+
+@pytest.mark.parametrize("text", ["", "h", "2", "2 hours", "-1h", "400d", "9" * 18 + "h", "1h1h"])
+def test_what_is_no_length_of_time_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        parse_in(text, EVENING)
+
+
+@pytest.mark.parametrize(
+    ("window", "hour", "inside"),
+    [
+        ("22:00-07:00", 21, False),
+        ("22:00-07:00", 22, True),
+        ("22:00-07:00", 3, True),
+        ("22:00-07:00", 7, False),
+        ("9:00-17:30", 17, True),
+        ("9:00-17:30", 18, False),
+    ],
+)
+def test_a_window_may_go_past_midnight(window: str, hour: int, inside: bool) -> None:
+    moment = datetime(2026, 11, 24, hour).astimezone()
+    assert Window.parse(window).contains(moment) is inside
+
+
+@pytest.mark.parametrize("text", ["", "22:00", "22-07", "22:00-22:00", "22:00-25:00", "a-b"])
+def test_what_is_no_window_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        Window.parse(text)
