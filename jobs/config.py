@@ -8,6 +8,7 @@ Importing this module loads pydantic (0.3 s): commands that only read records mu
 from __future__ import annotations
 
 from pathlib import Path
+from reprlib import Repr
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -15,6 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from jobs.errors import ConfigError
 from jobs.schedule import Schedule
 from jobs.yaml12 import YAMLError, parse_yaml, yaml_problem
+
+SHORT = Repr()
+SHORT.maxstring = SHORT.maxother = 200
+# More than any run has; what is written must fit into 64 bits.
+MANY = 1_000_000_000
 
 EXPLANATIONS = ("description", "why")
 
@@ -33,7 +39,7 @@ class LoraConfig(Settings):
     rank: int = Field(ge=1, le=1024)
     scale: float = Field(gt=0)
     dropout: float = Field(ge=0, lt=1)
-    num_layers: int = Field(ge=1, description="adapted blocks, counted from the last")
+    num_layers: int = Field(ge=1, le=MANY, description="adapted blocks, counted from the last")
     keys: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 
 
@@ -58,19 +64,22 @@ class TrainConfig(Settings):
     optimizer: Literal["adamw"] = "adamw"
     adam_bias_correction: bool = False
     weight_decay: float = Field(default=0.01, ge=0, lt=1)
-    warmup_steps: int = Field(default=0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0, le=MANY)
     num_epochs: int = Field(ge=1, le=10_000)
-    max_steps: int | None = Field(default=None, ge=1, description="ends the run earlier")
+    max_steps: int | None = Field(default=None, ge=1, le=MANY, description="ends the run earlier")
     max_seq_length: int = Field(default=512, ge=8, le=1_048_576)
     seed: int = Field(default=42, ge=0, lt=2**32)
-    save_steps: int = Field(default=200, ge=1)
-    eval_steps: int = Field(default=200, ge=1)
-    log_steps: int = Field(default=10, ge=1)
-    early_stopping_patience: int | None = Field(default=None, ge=1)
+    save_steps: int = Field(default=200, ge=1, le=MANY)
+    eval_steps: int = Field(default=200, ge=1, le=MANY)
+    log_steps: int = Field(default=10, ge=1, le=MANY)
+    early_stopping_patience: int | None = Field(default=None, ge=1, le=MANY)
     early_stopping_min_delta: float | None = Field(default=None, ge=0)
-    keep_checkpoints: int = Field(default=2, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=1, le=MANY)
     gap_examples: int = Field(
-        default=64, ge=1, description="training examples, in a fixed slice, whose loss the gap uses"
+        default=64,
+        ge=1,
+        le=MANY,
+        description="training examples, in a fixed slice, whose loss the gap uses",
     )
     max_grad_norm: float | None = Field(
         default=None, gt=0, description="an update's gradient is scaled down to this L2 norm"
@@ -88,6 +97,14 @@ class TrainConfig(Settings):
     )
     prefix_cache_gb: float | None = Field(
         default=None, ge=0, description="0: no cache; left out: a tenth of the free disk"
+    )
+    stall_minutes: float | None = Field(
+        default=30.0,
+        gt=0,
+        description="of silence, then the job is stopped; a validation has to be shorter",
+    )
+    max_hours: float | None = Field(
+        default=None, gt=0, description="of training, over all attempts; then the job is stopped"
     )
 
     @model_validator(mode="after")
@@ -145,7 +162,9 @@ def load_preset(name: str, folders: tuple[Path, ...], overrides: tuple[str, ...]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     if not isinstance(loaded, dict):
-        raise ConfigError(f"{path}: expected settings as `key: value` lines, found {loaded!r}.")
+        raise ConfigError(
+            f"{path}: expected settings as `key: value` lines, found {_shown(loaded)}."
+        )
     explanations = {key: loaded.pop(key) for key in EXPLANATIONS if key in loaded}
     for override in overrides:
         _apply(loaded, override)
@@ -229,10 +248,18 @@ def _problem(details: Any) -> str:
     message = str(details["msg"]).removeprefix("Value error, ")
     match details["type"]:
         case "extra_forbidden":
-            return f"  {key}: unknown key (given: {details['input']!r})"
+            return f"  {key}: unknown key (given: {_shown(details['input'])})"
         case "missing":
             return f"  {key}: required, but not given"
         case "value_error":
             return f"  {message}"
     allowed = message[0].lower() + message[1:]
-    return f"  {key}: {allowed} (given: {details['input']!r})"
+    return f"  {key}: {allowed} (given: {_shown(details['input'])})"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a person recognizes it: its beginning, where it is long or nested."""
+    try:
+        return SHORT.repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a very long number"

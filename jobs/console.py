@@ -23,6 +23,9 @@ from jobs.events import (
     Validation,
     Warned,
 )
+from jobs.text import printable
+
+ENDLESS = 1e10
 
 GAP_MARKS = {"EXCELENTE": "✅", "BOM": "✅", "MODERADO": "⚠️", "CRÍTICO": "🔴"}
 
@@ -42,11 +45,16 @@ class Console:
         self._filling: str | None = None
 
     def lines(self, envelope: Envelope) -> list[str]:
-        """Return the lines of an event; an empty list where it needs none."""
+        """Return the lines of an event; an empty list where it needs none.
+
+        A terminal finds nothing to obey in them, whatever a model or a file is called.
+        """
         event = envelope.event
         if isinstance(event, Started):
-            return self._started(envelope, event)
-        return [*self._epoch_heading(event), *self._body(event)]
+            lines = self._started(envelope, event)
+        else:
+            lines = [*self._epoch_heading(event), *self._body(event)]
+        return [printable(line, keep="\n\ufe0f") for line in lines]
 
     def _started(self, envelope: Envelope, event: Started) -> list[str]:
         self._num_epochs, self._total_steps = event.num_epochs, event.total_steps
@@ -122,7 +130,7 @@ def header(envelope: Envelope, event: Started) -> list[str]:
         "Epochs": _epochs(event),
     }
     # A log may have been written by a farense whose config had other keys: it is still shown.
-    with suppress(KeyError):
+    with suppress(KeyError, TypeError, ValueError):
         rows |= _settings(event)
     rows["Device"] = event.device
     body = [f"  {name:<15}{value}" for name, value in rows.items()]
@@ -200,7 +208,12 @@ def final_analysis(event: Finished) -> list[str]:
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time for a person: ``45s``, ``3m 20s``, ``2h 05m``, ``1d 03h``."""
+    """Return a length of time for a person: ``45s``, ``3m 20s``, ``2h 05m``, ``1d 03h``.
+
+    ``-`` stands for one that is endless, or as good as.
+    """
+    if not abs(seconds) < ENDLESS:
+        return "-"
     whole = max(0, round(seconds))
     for unit, size, below, part in (
         ("d", 86400, "h", 3600),

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import orjson
 
 from jobs.files import from_plain, plain
+from jobs.shape import well_typed
 
 SCHEMA = 1
 
@@ -244,6 +245,7 @@ def parse_event(line: bytes) -> Envelope | None:
         kind = EVENTS[values["event"]]
         names = {field.name for field in fields(kind)}
         event = kind(**{key: value for key, value in values.items() if key in names})
-        return Envelope(event, str(values["job"]), int(values["attempt"]), str(values["time"]))
+        envelope = Envelope(event, values["job"], values["attempt"], values["time"])
     except (ValueError, KeyError, TypeError):
         return None
+    return envelope if well_typed(event) and well_typed(envelope) else None

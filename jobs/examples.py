@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from jobs.errors import DataError
+from jobs.text import printable
 
 MAX_LINE_BYTES = 10_000_000
 SHOWN_PROBLEMS = 10
@@ -228,7 +229,7 @@ def _text(row: dict[str, Any], key: str, where: str = "") -> str:
 
 def _quoted(text: str) -> str:
     """Return ``text`` as JSON writes it: a terminal must not obey what stands in a file."""
-    return orjson.dumps(text).decode()
+    return printable(orjson.dumps(text).decode())
 
 
 def _kind_of(value: Any) -> str:

@@ -7,7 +7,8 @@ import hashlib
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +18,7 @@ import orjson
 from jobs.errors import WorkspaceError
 
 JSON_OPTIONS = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
+MAX_LEVELS = 50
 
 
 def plain(value: Any) -> Any:
@@ -33,12 +35,19 @@ def plain(value: Any) -> Any:
     return value
 
 
-def from_plain(value: Any) -> Any:
-    """Return ``value`` with the numbers that :func:`plain` made strings of."""
+def from_plain(value: Any, levels: int = MAX_LEVELS) -> Any:
+    """Return ``value`` with the numbers that :func:`plain` made strings of.
+
+    Raises:
+        ValueError: it is nested deeper than ``levels``: nothing of ours is, and recursion has an
+            end.
+    """
+    if isinstance(value, dict | list) and not levels:
+        raise ValueError("nested too deeply")
     if isinstance(value, dict):
-        return {key: from_plain(item) for key, item in value.items()}
+        return {key: from_plain(item, levels - 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [from_plain(item) for item in value]
+        return [from_plain(item, levels - 1) for item in value]
     return float(value) if value in ("NaN", "Infinity", "-Infinity") else value
 
 
@@ -51,31 +60,71 @@ def write_with(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     Raises:
         WorkspaceError: the folder cannot be written or the disk is full; the old file is untouched.
     """
-    temporary: str | None = None
+    temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.")
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        temporary = _written_beside(path, write)
+        temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
         raise explain(error, path) from error
     finally:
         if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Replace ``path`` with ``content``, as :func:`write_with` does."""
-    write_with(path, lambda file: file.write(content))
+    write_with(path, partial(_put, content))
 
 
 def write_json(path: Path, value: Any) -> None:
     """Replace ``path`` with ``value`` as indented JSON."""
     write_atomic(path, orjson.dumps(plain(value), option=JSON_OPTIONS))
+
+
+def _written_beside(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
+    """Return a temporary file beside ``path`` whose content is on disk."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return Path(name)
+
+
+def _put(content: bytes, file: IO[bytes]) -> None:
+    file.write(content)
+
+
+def write_many_json(contents: Mapping[Path, Any]) -> None:
+    """Write files as :func:`write_json` does, each folder of theirs being synced only once.
+
+    All contents are on disk before the first name is given, and names are given in the order of
+    ``contents``.
+
+    Raises:
+        WorkspaceError: a folder cannot be written or the disk is full; some files may be new.
+    """
+    temporaries: dict[Path, Path] = {}
+    path = Path()
+    try:
+        for path, value in contents.items():
+            content = orjson.dumps(plain(value), option=JSON_OPTIONS)
+            temporaries[path] = _written_beside(path, partial(_put, content))
+        for path, written in temporaries.items():
+            written.replace(path)
+        for folder in dict.fromkeys(path.parent for path in contents):
+            sync_folder(folder)
+    except OSError as error:
+        raise explain(error, path) from error
+    finally:
+        for left in temporaries.values():
+            left.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> Any:

@@ -15,7 +15,7 @@ from jobs.errors import InvalidInput
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # The id of a job names files and Redis keys: nothing in it may mean something to either.
-JOB_ID = re.compile(r"\d{8}-\d{6}-[a-z0-9_]{1,40}-[a-z]{4}")
+JOB_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9_]{1,40}-[a-z]{4}")
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,11 @@ class Workspace:
         Raises:
             InvalidInput: the path is absolute or leads out of the workspace.
         """
-        path = (self.root / relative).resolve()
+        try:
+            path = (self.root / relative).resolve()
+        except (OSError, RuntimeError, ValueError) as error:
+            # Links in a circle, or a character that no path has.
+            raise InvalidInput(f"{relative!r} is not a path: {error}.") from error
         root = self.root.resolve()
         if Path(relative).is_absolute() or (path != root and root not in path.parents):
             raise InvalidInput(f"{relative!r} leads out of the workspace {self.root}.")

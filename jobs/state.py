@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -28,13 +28,21 @@ class State(StrEnum):
 
 FINISHED = frozenset({State.COMPLETED, State.EARLY_STOPPED, State.FAILED, State.CANCELLED})
 
+# States of a job that has not begun, or not gone on, for a reason of its own.
+PENDING = frozenset({State.SCHEDULED, State.WAITING})
+FINISHED_BADLY = frozenset({State.FAILED, State.CANCELLED})
+FINISHED_WELL = FINISHED - FINISHED_BADLY
+
+# Endings that ``state.json`` keeps.
+HISTORY_LENGTH = 20
+
 # From each state, where a job may go. `running -> queued` is a job whose worker stopped or died.
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.RUNNING, State.CANCELLED, State.PAUSED, State.FAILED}),
-    State.SCHEDULED: frozenset({State.QUEUED, State.CANCELLED}),
-    State.WAITING: frozenset({State.QUEUED, State.CANCELLED, State.FAILED}),
+    State.SCHEDULED: frozenset({State.QUEUED, State.CANCELLED, State.PAUSED}),
+    State.WAITING: FINISHED_BADLY | {State.QUEUED, State.SCHEDULED, State.PAUSED},
     State.RUNNING: FINISHED | {State.QUEUED, State.PAUSED},
-    State.PAUSED: frozenset({State.QUEUED, State.CANCELLED}),
+    State.PAUSED: PENDING | {State.QUEUED, State.CANCELLED},
     State.COMPLETED: frozenset(),
     State.EARLY_STOPPED: frozenset(),
     State.FAILED: frozenset(),
@@ -50,7 +58,13 @@ class JobState:
         attempt: executions so far.
         lost_attempts: those of them that ended in a way nobody asked for (killed, crashed). Only
             they count against the limit: a job that is stopped every morning may go on every night.
+        schedule: not to be started before this moment, ISO 8601 in UTC.
+        after: the id of the job that is to end first: well, or in any way with ``after_any``.
         splits: how often each micro-batch is halved, after attempts that ran out of memory.
+        failure: the class of the last ending; None where it was not a failure.
+        history: the attempts that failed, newest last: ``attempt``, ``class``, ``how`` (a signal,
+            say), ``reason`` and ``at``.
+        boot: names the time since the machine was started in which the last attempt began.
     """
 
     state: State
@@ -59,9 +73,18 @@ class JobState:
     priority: int = 0
     schedule: str | None = None
     after: str | None = None
+    after_any: bool = False
     reason: str | None = None
     updated_at: str = ""
     splits: int = 0
+    failure: str | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    boot: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the job has ended, well or not."""
+        return self.state in FINISHED
 
     def to(self, state: State, **changes: Any) -> JobState:
         """Return the state after a transition.
@@ -71,6 +94,8 @@ class JobState:
         """
         if state not in TRANSITIONS[self.state]:
             raise JobFailed(f"A job that is {self.state} cannot become {state}.")
+        if state in FINISHED_WELL:
+            changes["failure"] = None
         return replace(self, state=state, updated_at=now(), **changes)
 
 
@@ -88,11 +113,38 @@ def read_state(run: RunDirectory) -> JobState:
     try:
         values = read_json(run.state)
         values.pop("version", None)
-        return JobState(**{**values, "state": State(values["state"])})
+        return _checked(JobState(**{**values, "state": State(values["state"])}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise JobFailed(f"{run.state} is missing or damaged: {error}") from error
 
 
+def is_history(value: Any) -> bool:
+    """Tell whether ``value`` can be read as the history of a job."""
+    return isinstance(value, list) and all(
+        isinstance(entry, dict)
+        and all(item is None or isinstance(item, str | int | float) for item in entry.values())
+        for entry in value
+    )
+
+
+def _checked(state: JobState) -> JobState:
+    """Return ``state``, whose history decides what becomes of the job.
+
+    Raises:
+        TypeError: a value is not what it should be.
+    """
+    if not is_history(state.history):
+        raise TypeError("history is not a list of objects")
+    if not all(isinstance(text, str | None) for text in (state.failure, state.boot)):
+        raise TypeError("failure and boot are texts or null")
+    return state
+
+
 def write_state(run: RunDirectory, state: JobState) -> None:
     """Replace ``state.json``, atomically."""
-    write_json(run.state, {"version": 1, **asdict(state)})
+    write_json(run.state, state_values(state))
+
+
+def state_values(state: JobState) -> dict[str, Any]:
+    """Return what ``state.json`` holds for ``state``."""
+    return {"version": 1, **asdict(state)}

@@ -31,7 +31,15 @@ def parse_yaml(text: str) -> Any:
     Raises:
         YAMLError: the text is not valid YAML.
     """
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+    except YAMLError:
+        raise
+    except RecursionError as error:
+        raise YAMLError("nested too deeply") from error
+    except Exception as error:
+        # 2026-13-45, or !!int of nothing: PyYAML lets through what its constructors run into.
+        raise YAMLError(f"a value does not fit its type: {error}") from error
 
 
 def yaml_problem(error: YAMLError) -> str:

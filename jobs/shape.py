@@ -1,0 +1,36 @@
+"""Whether what was read from a file or from Redis has the types that its dataclass names."""
+
+from __future__ import annotations
+
+from functools import cache
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+
+def well_typed(instance: Any) -> bool:
+    """Tell whether each field of a dataclass holds a value of its type.
+
+    A whole number may stand for a float; true and false are no numbers. What lists and dictionaries
+    hold is not looked at.
+    """
+    kind: type = type(instance)
+    types = _types(kind)
+    return all(_fits(value, types[name]) for name, value in vars(instance).items())
+
+
+def _fits(value: Any, types: tuple[type, ...]) -> bool:
+    if isinstance(value, bool):
+        return bool in types
+    return isinstance(value, types)
+
+
+@cache
+def _types(kind: type) -> dict[str, tuple[type, ...]]:
+    return {name: tuple(_flat(hint)) for name, hint in get_type_hints(kind).items()}
+
+
+def _flat(hint: Any) -> list[type]:
+    if get_origin(hint) in (Union, UnionType):
+        return [part for option in get_args(hint) for part in _flat(option)]
+    found = get_origin(hint) or hint
+    return [float, int] if found is float else [found]
