@@ -1,18 +1,24 @@
-"""``farense cancel``: commands that change a job."""
+"""``farense cancel``, ``pause``, ``resume``, ``retry``: commands that change a job."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import click
 
 from cli.options import job_argument, json_option
 from cli.output import print_json
 
+if TYPE_CHECKING:
+    from daemon.records import JobRecord
+
 
 @click.command(short_help="Cancel a job.")
 @job_argument
+@click.option("--force", is_flag=True, help="Kill a running job: no last checkpoint.")
 @json_option
-def cancel(job: str, as_json: bool) -> None:
-    """Cancel a job: at once while it is queued; a running one stops within seconds.
+def cancel(job: str, force: bool, as_json: bool) -> None:
+    """Cancel a job: at once while it waits; a running one writes a checkpoint and stops.
 
     JOB is an id, a unique part of one, or `latest`. The run directory stays, with the best adapter
     so far.
@@ -24,12 +30,100 @@ def cancel(job: str, as_json: bool) -> None:
     from jobs.state import State
 
     with FarenseClient.connect() as client:
-        record = client.cancel(client.job(job).id)
+        before = client.job(job)
+        record = client.cancel(before.id, force=force)
     if as_json:
         print_json(record.as_dict())
+    elif before.finished:
+        click.echo(f"{record.id} is {record.state} already.")
     elif record.state is State.CANCELLED:
         click.echo(f"Cancelled {record.id}.")
-    elif record.finished:
-        click.echo(f"{record.id} is {record.state} already.")
     else:
-        click.echo(f"Cancelling {record.id}: its process is told to stop.")
+        how = "killed" if force else "told to stop"
+        click.echo(f"Cancelling {record.id}: its process is {how}.")
+
+
+@click.command(short_help="Pause a job until it is resumed.")
+@job_argument
+@json_option
+def pause(job: str, as_json: bool) -> None:
+    """Pause a job: a running one writes a checkpoint and makes room for the next.
+
+    JOB is an id, a unique part of one, or `latest`. It goes on with `farense resume`.
+
+    \b
+    Example: farense pause latest
+    """
+    from daemon.client import FarenseClient
+    from jobs.state import State
+
+    with FarenseClient.connect() as client:
+        before = client.job(job)
+        record = client.pause(before.id)
+    if as_json:
+        print_json(record.as_dict())
+    elif before.finished or before.state is State.PAUSED:
+        click.echo(f"{record.id} is {before.state} already.")
+    elif record.state is State.PAUSED:
+        click.echo(f"Paused {record.id}.")
+    else:
+        click.echo(f"Pausing {record.id}: it writes a checkpoint first.")
+
+
+@click.command(short_help="Let a paused job go on.")
+@job_argument
+@json_option
+def resume(job: str, as_json: bool) -> None:
+    """Let a paused job go on from its last checkpoint.
+
+    JOB is an id, a unique part of one, or `latest`. A job with a start time, or one that waits for
+    another, goes back to waiting for that.
+
+    \b
+    Example: farense resume latest
+    """
+    from daemon.client import FarenseClient
+    from jobs.errors import InvalidInput
+    from jobs.state import State
+
+    with FarenseClient.connect() as client:
+        before = client.job(job)
+        if before.state is not State.PAUSED and not before.pause_requested:
+            raise InvalidInput(f"{before.id} is {before.state}, not paused.", _instead(before))
+        record = client.resume(before.id)
+    if as_json:
+        print_json(record.as_dict())
+    else:
+        click.echo(f"{record.id} is {record.state}{_why(record)}.")
+
+
+@click.command(short_help="Queue a job that has ended once more.")
+@job_argument
+@click.option(
+    "--from-checkpoint", is_flag=True, help="Go on from its last checkpoint, not from step 1."
+)
+@json_option
+def retry(job: str, from_checkpoint: bool, as_json: bool) -> None:
+    """Queue a new job with the configuration and the data of one that has ended.
+
+    JOB is an id, a unique part of one, or `latest`; it stays as it is.
+
+    \b
+    Example: farense retry latest --from-checkpoint
+    """
+    from daemon.client import FarenseClient
+
+    with FarenseClient.connect() as client:
+        record = client.retry(client.job(job).id, from_checkpoint=from_checkpoint)
+    if as_json:
+        print_json(record.as_dict())
+    else:
+        click.echo(f"Queued {record.id}")
+
+
+def _instead(record: JobRecord) -> str | None:
+    return f"Queue it once more: farense retry {record.id}" if record.finished else None
+
+
+def _why(record: JobRecord) -> str:
+    return f": {record.reason}" if record.reason else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import click
 
 from cli.options import json_option, preset_from, set_option
@@ -13,6 +15,10 @@ from cli.output import print_json, warn
 @set_option
 @click.option("--name", help="What you want to call the job.")
 @click.option("--priority", type=int, default=0, help="Higher goes first; 0 where not given.")
+@click.option("--at", "at", metavar="TIME", help="Not before: 23:00, or '2026-11-25 23:00'.")
+@click.option("--in", "delay", metavar="TIME", help="Not before so long from now: 2h, 90m.")
+@click.option("--after", metavar="JOB", help="Not before this job has ended well.")
+@click.option("--after-any", is_flag=True, help="With --after: or has ended in any other way.")
 @click.option("--watch", "watching", is_flag=True, help="Watch the job until it ends.")
 @json_option
 @click.pass_context
@@ -22,6 +28,10 @@ def enqueue(
     overrides: tuple[str, ...],
     name: str | None,
     priority: int,
+    at: str | None,
+    delay: str | None,
+    after: str | None,
+    after_any: bool,
     watching: bool,
     as_json: bool,
 ) -> None:
@@ -31,7 +41,7 @@ def enqueue(
     first, and the data is copied: editing it later changes nothing for this job.
 
     \b
-    Example: farense enqueue v2 --set learning_rate=1e-4 --set lora.rank=4
+    Example: farense enqueue v2 --set learning_rate=1e-4 --at 23:00
     """
     from cli.config import plan_text
     from cli.watch import warn_without_daemon, watch_job
@@ -42,24 +52,52 @@ def enqueue(
     refuse_extra(ctx)
     if watching and as_json:
         raise click.UsageError("--watch and --json do not go together: use farense watch --json.")
+    if after_any and not after:
+        raise click.UsageError("--after-any needs a job: --after JOB --after-any.")
+    schedule_at = start_time(at, delay)
     loaded = preset_from(preset, overrides)
     workspace = Workspace.current()
     schedule = check(loaded, workspace)
     patience = loaded.config.early_stopping_patience
     warning = schedule.warning(patience)
     with FarenseClient.connect(workspace) as client:
-        record = client.enqueue(loaded, name=name, priority=priority)
+        record = client.enqueue(
+            loaded,
+            name=name,
+            priority=priority,
+            schedule=schedule_at,
+            after=client.job(after).id if after else None,
+            after_any=after_any,
+        )
         if as_json:
             validations = len(schedule.validation_steps)
             print_json({**record.as_dict(), "validations": validations, "warning": warning})
         else:
-            click.echo(f"Queued {record.id}")
+            when = f": {record.reason}" if record.reason else ""
+            click.echo(f"{record.state.capitalize()} {record.id}{when}")
             click.echo(f"  {plan_text(schedule, patience)}")
         if warning:
             warn(warning)
         warn_without_daemon(record)
         if watching:
             ctx.exit(watch_job(client, record.id))
+
+
+def start_time(at: str | None, delay: str | None) -> datetime | None:
+    """Return the moment before which a job is not to start; None for at once.
+
+    Raises:
+        UsageError: both are given.
+        InvalidInput: what is given is no time, or not one ahead.
+    """
+    from daemon.times import parse_at, parse_in
+
+    if at and delay:
+        raise click.UsageError("--at and --in do not go together.")
+    now = datetime.now(UTC)
+    if at:
+        return parse_at(at, now)
+    return parse_in(delay, now) if delay else None
 
 
 def refuse_extra(ctx: click.Context) -> None:

@@ -13,8 +13,10 @@ from typing import Any
 import click
 
 from jobs.errors import ExitCode, FarenseError
+from jobs.text import printable
 
 INTERRUPTED = 130
+NEWLINE = "\n"
 
 # name -> (where the command is, its short help), in the order a person meets them. A test holds the
 # short helps equal to the commands' own.
@@ -22,14 +24,21 @@ COMMANDS = {
     "quickstart": ("cli.quickstart:quickstart", "Train a small model now, from nothing."),
     "enqueue": ("cli.enqueue:enqueue", "Queue a training job."),
     "status": ("cli.status:status", "Show the jobs, or one of them."),
+    "queue": ("cli.queue:queue", "Show what waits, and change its order."),
     "watch": ("cli.watch:watch", "Watch a job live until it ends."),
     "logs": ("cli.logs:logs", "Print what a job has said so far."),
     "cancel": ("cli.control:cancel", "Cancel a job."),
+    "pause": ("cli.control:pause", "Pause a job until it is resumed."),
+    "resume": ("cli.control:resume", "Let a paused job go on."),
+    "retry": ("cli.control:retry", "Queue a job that has ended once more."),
     "daemon": ("cli.daemon:daemon", "Run the daemon that works through the queue."),
+    "workers": ("cli.workers:workers", "Show the daemons that share the queue."),
     "model": ("cli.model:model", "Get and list base models."),
     "data": ("cli.data:data", "Check training data."),
+    "prune": ("cli.prune:prune", "Remove jobs that have ended."),
     "cache": ("cli.cache:cache", "List and clear what jobs keep to be faster."),
     "config": ("cli.config:config", "Show and compare configurations."),
+    "doctor": ("cli.doctor:doctor", "Check everything a preset needs to be trained."),
 }
 
 
@@ -90,9 +99,9 @@ def report(error: Exception) -> int:
         message = f"internal error: {type(error).__name__}: {' '.join(str(error).split())}"
         hint = "This is a fault in farense; `farense --debug ...` shows where."
         code = ExitCode.FAILED
-    click.echo(f"Error: {message}", err=True)
+    click.echo(f"Error: {printable(message, keep=NEWLINE)}", err=True)
     if hint:
-        click.echo(f"Hint: {hint}", err=True)
+        click.echo(f"Hint: {printable(hint, keep=NEWLINE)}", err=True)
     return code
 
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from click import style
 
+from daemon.failures import label
 from jobs.console import duration
 from jobs.state import FINISHED, State
+from jobs.text import printable
 
 if TYPE_CHECKING:
     from daemon.records import JobRecord
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 GAP = "  "
 NAME_WIDTH = 20
 NONE = "-"
+NEWLINE = "\n"
 
 STATE_COLOURS = {
     State.RUNNING: "cyan",
@@ -74,7 +77,7 @@ def status_table(
     """
     columns = list(COLUMNS)
     while True:
-        rows = [[column.cell(record) for column in columns] for record in records]
+        rows = [[printable(column.cell(record)) for column in columns] for record in records]
         headings = [column.heading for column in columns]
         widths = column_widths([headings, *rows])
         needed = sum(widths) + len(GAP) * (len(widths) - 1)
@@ -100,6 +103,8 @@ def job_details(record: JobRecord) -> list[str]:
         "Preset": record.preset,
         "State": str(record.state) + (", cancel requested" if _cancelling(record) else ""),
         "Reason": record.reason,
+        "Failure": _failure(record),
+        "History": _history(record),
         "Attempt": str(record.attempt) if record.attempt else None,
         "Priority": str(record.priority) if record.priority else None,
         "Step": _steps(record) + epoch,
@@ -115,15 +120,16 @@ def job_details(record: JobRecord) -> list[str]:
         "Run directory": record.run_dir,
     }
     return [
-        f"{name:<15}{value}".replace("\n", "\n" + " " * 15)
+        f"{name:<15}{printable(value, keep=NEWLINE)}".replace(NEWLINE, NEWLINE + " " * 15)
         for name, value in rows.items()
-        if value not in (None, NONE, "")
+        if value and value != NONE
     ]
 
 
 def column_widths(rows: Sequence[Sequence[str]]) -> list[int]:
     """Return the width of each column, in terminal cells."""
-    return [max(display_width(cell) for cell in column) for column in zip(*rows, strict=True)]
+    columns = zip(*rows, strict=True)
+    return [max(display_width(printable(cell)) for cell in column) for column in columns]
 
 
 def aligned(
@@ -134,7 +140,8 @@ def aligned(
 ) -> str:
     """Return one line of cells padded to ``widths``; colour is added after padding."""
     parts = []
-    for index, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+    for index, (given, width) in enumerate(zip(cells, widths, strict=True)):
+        cell = printable(given)
         padding = " " * (width - display_width(cell))
         colour = colours[index] if colours else None
         text = style(cell, fg=colour) if colour else cell
@@ -169,8 +176,8 @@ def number(value: float | None) -> str:
 
 
 def _preset(record: JobRecord) -> str:
-    name = "".join(c if c.isprintable() else "?" for c in record.name or "")
-    return shortened(f"{record.preset} ({name})" if name else record.preset, NAME_WIDTH)
+    name = f"{record.preset} ({record.name})" if record.name else record.preset
+    return shortened(printable(name), NAME_WIDTH)
 
 
 def _steps(record: JobRecord) -> str:
@@ -193,6 +200,26 @@ def _left(record: JobRecord) -> str:
     if record.state is not State.RUNNING or record.eta_seconds is None:
         return NONE
     return duration(record.eta_seconds)
+
+
+def _failure(record: JobRecord) -> str | None:
+    """Return what the last ending was, and of which attempt where another has begun."""
+    if record.failure is None:
+        return None
+    last = record.history[-1] if record.history else {}
+    entry = last if last.get("class") == record.failure else {"class": record.failure}
+    number = entry.get("attempt", record.attempt)
+    return label(entry) + ("" if number == record.attempt else f" (attempt {number})")
+
+
+def _history(record: JobRecord) -> str | None:
+    """Return a line for each attempt that failed, where there is more than one."""
+    if len(record.history) < 2:
+        return None
+    return "\n".join(
+        f"attempt {entry.get('attempt')}: {label(entry)}, {entry.get('at')}"
+        for entry in record.history
+    )
 
 
 def _cancelling(record: JobRecord) -> bool:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,24 +12,26 @@ from redis.exceptions import RedisError
 from daemon.broker import Broker
 from daemon.file_client import FileClient, matching
 from daemon.lifecycle import Lifecycle
-from daemon.records import JobRecord, record_of
+from daemon.records import JobRecord
 from daemon.settings import Settings
-from jobs.errors import FarenseError, InvalidInput, QueueUnreachable, UnknownJob
-from jobs.events import Envelope, parse_event
+from jobs.errors import InvalidInput, QueueUnreachable, UnknownJob
+from jobs.events import Envelope
 from jobs.paths import Workspace
-from jobs.state import FINISHED, State, write_state
+from jobs.state import JobState, State
 
 if TYPE_CHECKING:
+    from daemon.ordering import Request
+    from daemon.prune import Plan
+    from daemon.removal import Removed
+    from daemon.reorder import Place
+    from daemon.workers import WorkerCard
     from jobs.config import Preset
 
 __all__ = ["FarenseClient", "FileClient", "open_reader"]
 
 Result = TypeVar("Result")
 
-BLOCK_MS = 500
-RECORD_SECONDS = 5.0
-POLL_SECONDS = 0.02
-CANCEL_TRIES = 3
+CHANGE_TRIES = 3
 
 
 class FarenseClient:
@@ -43,7 +44,7 @@ class FarenseClient:
         self.workspace = workspace
         self._broker = broker
         self._store = broker.store
-        self._files = FileClient(workspace)
+        self._lifecycle = Lifecycle(workspace, broker.store)
 
     @classmethod
     def connect(
@@ -67,25 +68,54 @@ class FarenseClient:
             broker.check()
         return cls(workspace, broker)
 
-    def enqueue(self, preset: Preset, *, name: str | None = None, priority: int = 0) -> JobRecord:
+    def enqueue(
+        self,
+        preset: Preset,
+        *,
+        name: str | None = None,
+        priority: int = 0,
+        schedule: datetime | None = None,
+        after: str | None = None,
+        after_any: bool = False,
+    ) -> JobRecord:
         """Accept a job: check it, freeze its data, make its run directory, put it on the queue.
 
+        Args:
+            priority: higher goes first.
+            schedule: not to be started before this moment, which has a zone.
+            after: the id of a job that is to end well first; with ``after_any``, to end at all.
+
         Raises:
-            InvalidInput: model, data or config cannot be used; nothing was left behind.
+            InvalidInput: model, data or config cannot be used, or the job ``after`` has ended badly
+                already; nothing was left behind.
             WorkspaceError: the workspace cannot be written.
         """
-        from daemon.ordering import place_order  # noqa: PLC0415 - loads what only this needs
+        from daemon.ordering import Request  # noqa: PLC0415 - loads what only this needs
 
-        order, state = place_order(preset, self.workspace, name=name, priority=priority)
-        record = record_of(order, state)
-        try:
-            self._tell(record)
-        except FarenseError:
-            # The job must not run one day although this call failed.
-            reason = "the queue could not be reached when the job was enqueued"
-            write_state(self.workspace.run(record.id), state.to(State.CANCELLED, reason=reason))
-            raise
-        return record
+        when = schedule.astimezone(UTC).isoformat() if schedule else None
+        state = self._begin(
+            JobState(
+                State.QUEUED, priority=priority, schedule=when, after=after, after_any=after_any
+            )
+        )
+        if state.finished:
+            raise InvalidInput(f"The job would never start: {state.reason}.")
+        return self.enqueue_many([Request(preset, name, state)])[0]
+
+    def enqueue_many(self, wanted: Sequence[Preset | Request]) -> list[JobRecord]:
+        """Accept jobs as :meth:`enqueue` does one, in a fraction of the time: all, or none of them.
+
+        They stand on the queue in the order given.
+
+        Raises:
+            InvalidInput: model, data or config of one cannot be used; nothing was left behind.
+            WorkspaceError: the workspace cannot be written; nothing was left behind.
+        """
+        from daemon.accept import accept  # noqa: PLC0415 - for the same reason
+        from daemon.ordering import Request, place_orders  # noqa: PLC0415
+
+        requests = [found if isinstance(found, Request) else Request(found) for found in wanted]
+        return accept(self.workspace, self._broker, place_orders(requests, self.workspace))
 
     def jobs(self, *, all: bool = False) -> list[JobRecord]:
         """Return the 20 newest jobs and all unfinished ones, newest first; or all of them."""
@@ -105,20 +135,6 @@ class FarenseClient:
             raise UnknownJob(f"The record of {argument!r} cannot be read.")
         return record
 
-    def cancel(self, job_id: str) -> JobRecord:
-        """Cancel a job that waits, at once; ask the worker of one that runs. Returns the record.
-
-        A finished job stays as it is.
-        """
-        lifecycle = Lifecycle(self.workspace, self._store)
-        for _ in range(CANCEL_TRIES):
-            record = self.job(job_id)
-            if record.finished or record.cancel_requested:
-                break
-            # The job may move on between the look and the change: look again.
-            self._ask(partial(lifecycle.cancel, record))
-        return self.job(job_id)
-
     def follow(self, job_id: str, *, follow: bool = True) -> Iterator[Envelope]:
         """Yield the events of a job so far; with ``follow``, go on until the job has ended.
 
@@ -126,19 +142,119 @@ class FarenseClient:
         is not. Otherwise the events come from the job's stream, which keeps the newest few
         thousand.
         """
-        if self._is_here(job_id):
-            yield from self._files.follow(job_id, follow=follow)
-            if follow:
-                self._await_record(job_id)
-            return
-        last = "0"
-        while True:
-            ended = not follow or self._has_ended(job_id)
-            while entries := self._entries_after(job_id, last, wait=not ended):
-                last = entries[-1][0]
-                yield from (found for _, line in entries if (found := parse_event(line)))
-            if ended:
-                return
+        from daemon.follow import follow_job  # noqa: PLC0415 - `status` needs none of it
+
+        yield from follow_job(self.workspace, self._store, self._ask, job_id, follow=follow)
+
+    def retry(self, job_id: str, *, from_checkpoint: bool = False) -> JobRecord:
+        """Enqueue a new job that does what another, which has ended, was to do.
+
+        Args:
+            from_checkpoint: it goes on from the last checkpoint rather than from the beginning.
+
+        Raises:
+            InvalidInput: the job has not ended, its files are not here, or there is no checkpoint.
+        """
+        from daemon.accept import accept  # noqa: PLC0415 - loads what only this needs
+        from daemon.again import place_again  # noqa: PLC0415
+
+        placed = place_again(job_id, self.workspace, from_checkpoint=from_checkpoint)
+        return accept(self.workspace, self._broker, [placed])[0]
+
+    def cancel(self, job_id: str, *, force: bool = False) -> JobRecord:
+        """Cancel a job that waits, at once; ask the worker of one that runs. Returns the record.
+
+        A finished job stays as it is.
+
+        Args:
+            force: kill a running job rather than wait for its last checkpoint.
+        """
+
+        def done(record: JobRecord) -> bool:
+            return record.cancel_requested and record.kill_requested >= force
+
+        return self._change(job_id, done, partial(self._lifecycle.cancel, force=force))
+
+    def pause(self, job_id: str) -> JobRecord:
+        """Pause a job that waits, at once; ask the worker of one that runs. Returns the record.
+
+        A finished or paused job stays as it is.
+        """
+        return self._change(
+            job_id,
+            lambda record: record.state is State.PAUSED or record.pause_requested,
+            self._lifecycle.pause,
+        )
+
+    def resume(self, job_id: str) -> JobRecord:
+        """Let a paused job go on: from its last checkpoint, at its time, after its other job.
+
+        Raises:
+            JobFailed: its files are on another machine.
+        """
+        record = self.job(job_id)
+        if self._ask(lambda: self._lifecycle.resume(record, self._begin)):
+            self._ask(lambda: self._broker.queue().push(job_id, record.priority, resumed=True))
+        return self.job(job_id)
+
+    def workers(self) -> list[WorkerCard]:
+        """Return the daemons that work on this queue."""
+        from daemon.workers import workers  # noqa: PLC0415 - only this needs it
+
+        return self._ask(lambda: workers(self._broker.redis))
+
+    def queue(self) -> list[Place]:
+        """Return the jobs that wait, in the order in which they will run."""
+        from daemon.reorder import Reorder, places  # noqa: PLC0415 - `status` needs none of it
+
+        messages = self._ask(Reorder(self.workspace, self._broker).messages)
+        return places(self.jobs(), messages)
+
+    def move(self, job_id: str, priority: int | None = None) -> JobRecord:
+        """Give a job that waits another priority, or one above all queued jobs; return the record.
+
+        Raises:
+            InvalidInput: the job runs or has ended.
+            JobFailed: its files are on another machine.
+        """
+        from daemon.reorder import Reorder  # noqa: PLC0415 - for the same reason
+
+        record = self.job(job_id)
+        reorder = Reorder(self.workspace, self._broker)
+        if priority is None:
+            priority = self._ask(lambda: reorder.top(record))
+        self._ask(partial(reorder.move, record, priority))
+        return self.job(job_id)
+
+    def prune(self, plan: Plan) -> Removed:
+        """Remove what a plan of :func:`daemon.prune.plan_prune` names: files, then records.
+
+        Where Redis goes away meanwhile, the records stay for the next prune.
+        """
+        from daemon.removal import carry_out  # noqa: PLC0415 - for the same reason
+
+        return carry_out(self.workspace, plan, self._store.forget)
+
+    def _change(
+        self,
+        job_id: str,
+        done: Callable[[JobRecord], bool],
+        change: Callable[[JobRecord], None],
+    ) -> JobRecord:
+        for _ in range(CHANGE_TRIES):
+            record = self.job(job_id)
+            if record.finished or done(record):
+                break
+            # The job may move on between the look and the change: look again.
+            self._ask(partial(change, record))
+        return self.job(job_id)
+
+    def _begin(self, state: JobState) -> JobState:
+        """Return the state of a job that is to start as soon as it may."""
+        from daemon.pending import begin, state_elsewhere  # noqa: PLC0415 - for the same reason
+
+        other = self._ask(lambda: state_elsewhere(self.workspace, self._broker, state))
+        return begin(state, datetime.now(UTC), other)
 
     def close(self) -> None:
         """Close the connections; the server goes on."""
@@ -150,49 +266,8 @@ class FarenseClient:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _tell(self, record: JobRecord) -> None:
-        """Store the record, then the message.
-
-        A write may be stored although its answer was lost, and a daemon that stops takes the server
-        with it: so it is tried twice. The id is ours, and a second message does no harm.
-        """
-        for last_try in (False, True):
-            try:
-                self._store.create(record)
-                self._broker.queue().push(record.id, record.priority)
-            except (RedisError, OSError) as error:
-                if last_try:
-                    raise self._broker.unreachable(error) from error
-                self._broker.ensure()
-            else:
-                return
-
     def _all(self) -> list[JobRecord]:
         return self._store.get_many(self._store.ids())
-
-    def _is_here(self, job_id: str) -> bool:
-        try:
-            return self.workspace.run(job_id).state.exists()
-        except InvalidInput:
-            return False
-
-    def _await_record(self, job_id: str) -> None:
-        """Wait a little for the record of a job that has ended: the file is written before it.
-
-        Who followed a job to its end then finds the end in the record, too.
-        """
-        deadline = time.monotonic() + RECORD_SECONDS
-        with suppress(QueueUnreachable):
-            while not self._has_ended(job_id) and time.monotonic() < deadline:
-                time.sleep(POLL_SECONDS)
-
-    def _has_ended(self, job_id: str) -> bool:
-        record = self._ask(lambda: self._store.get(job_id))
-        return record is None or record.state in FINISHED
-
-    def _entries_after(self, job_id: str, last: str, *, wait: bool) -> list[tuple[str, bytes]]:
-        block = BLOCK_MS if wait else None
-        return self._ask(lambda: self._store.events_after(job_id, last, block))
 
     def _ask(self, operation: Callable[[], Result]) -> Result:
         try:

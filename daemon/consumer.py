@@ -42,6 +42,8 @@ SCHEDULER_SECONDS = 60
 STOP_MARGIN = 30.0
 # A wait for a message that takes longer than this was no answer: the server hangs.
 HUNG_SECONDS = 3.0
+# How often the daemon looks whether jobs may run again.
+CLOSED_SECONDS = 0.5
 
 
 class QueueWorker(HueyWorker):  # type: ignore[misc]  # huey publishes no types
@@ -49,10 +51,14 @@ class QueueWorker(HueyWorker):  # type: ignore[misc]  # huey publishes no types
 
     link: Link
     mend: Callable[[], None]
+    closed: Callable[[], bool]
 
     def loop(self, now: Any = None) -> None:
         """Take one message and run its job; called again and again until the daemon stops."""
         self.mend()
+        if self.closed():
+            self.stop_flag.wait(CLOSED_SECONDS)
+            return
         task = self._next()
         if task is not None:
             try:
@@ -81,6 +87,7 @@ class DaemonConsumer(Consumer):  # type: ignore[misc]  # huey publishes no types
         self.link = link
         self.kill = threading.Event()
         self.mend: Callable[[], None] = lambda: None
+        self.closed: Callable[[], bool] = lambda: False
         super().__init__(
             workers=1,
             periodic=False,
@@ -97,6 +104,7 @@ class DaemonConsumer(Consumer):  # type: ignore[misc]  # huey publishes no types
         worker: QueueWorker = super()._create_worker()
         worker.link = self.link
         worker.mend = lambda: self.mend()
+        worker.closed = lambda: self.closed()
         return worker
 
     def _handle_signal(self, signum: int, frame: FrameType | None) -> None:
@@ -152,10 +160,13 @@ def _serve(workspace: Workspace, settings: Settings, broker: Broker) -> None:
     queue = broker.queue(run=lambda job_id: worker.run(job_id))
     consumer = DaemonConsumer(link, settings.grace_seconds + STOP_MARGIN, huey=queue)
     worker = Worker(workspace, settings, broker, link, consumer.stop_flag, consumer.kill)
-    consumer.mend = worker.mend
+    consumer.mend, consumer.closed = worker.mend, worker.closed
     with consumer.signals():
         broker.ensure()
         log.info("daemon_started", pid=os.getpid(), queue=broker.address)
         # Before it takes a job, the worker mends what the last crash left.
         link.lost_something = True
-        consumer.run()
+        try:
+            consumer.run()
+        finally:
+            worker.leave()

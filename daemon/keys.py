@@ -11,6 +11,9 @@ JOBS = "farense:jobs"
 UNFINISHED = "farense:unfinished"
 """Set: the ids of the jobs that have not ended."""
 
+WORKERS = "farense:workers"
+"""Hash: what each daemon last said of itself, by its name."""
+
 DEAD_LETTERS = "farense:dead"
 """List, capped: messages that could not be read, newest first."""
 

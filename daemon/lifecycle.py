@@ -8,28 +8,30 @@ share a Redis, the compare-and-set of the record decides.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from redis.exceptions import RedisError
 
-from daemon.locks import FileLock
-from daemon.outcome import Outcome
-from daemon.private_folder import private_folder
+from daemon.boot import boot_id
+from daemon.changing import changing
+from daemon.outcome import PAUSED, Outcome
 from daemon.records import JobRecord
-from daemon.run_files import record_from_files, state_of
+from daemon.run_files import home_of, record_from_files, state_of
 from daemon.store import JobStore, Written
-from jobs.errors import WorkspaceError
+from jobs.errors import JobFailed
 from jobs.lock import is_held
 from jobs.paths import Workspace
-from jobs.state import FINISHED, TRANSITIONS, JobState, State, now, write_state
+from jobs.state import FINISHED, PENDING, TRANSITIONS, JobState, State, now, write_state
 
 log = logging.getLogger(__name__)
 
-LOCK_SECONDS = 20.0
 CANCELLED = "cancelled by the user"
+# What the user wants of a running job. A queued one keeps it: its next worker looks for it.
+NO_WISHES = {"cancel_requested": False, "pause_requested": False, "kill_requested": False}
+UNSTARTED = PENDING | {State.QUEUED}
 
 
 @dataclass(frozen=True)
@@ -50,15 +52,19 @@ def daemon_lock(workspace: Workspace) -> Path:
 def agreement(state: JobState, record: JobRecord) -> JobState:
     """Return the state a job has when ``state.json`` and the record are brought together.
 
-    The file is the truth, with two exceptions, both of a job that waits: its record was ended by a
-    machine that has no run directory of it, or the user asked a worker that died to cancel it.
+    The file is the truth, with two exceptions, both of a job that waits: its record was ended or
+    paused by a machine that has no run directory of it, or the user asked a worker that died to
+    cancel or pause it.
     """
-    if state.state is not State.QUEUED or state.attempt != record.attempt:
+    if state.state not in UNSTARTED or state.attempt != record.attempt:
         return state
-    if record.finished and record.state in TRANSITIONS[state.state]:
+    by_others = record.finished or record.state is State.PAUSED
+    if by_others and record.state in TRANSITIONS[state.state]:
         return replace(state, state=record.state, reason=record.reason, updated_at=now())
     if record.cancel_requested:
         return state.to(State.CANCELLED, reason=CANCELLED)
+    if record.pause_requested:
+        return state.to(State.PAUSED, reason=PAUSED)
     return state
 
 
@@ -75,13 +81,12 @@ class Lifecycle:
     def claim(self, job_id: str, worker: str) -> Claim | None:
         """Take a queued job for its next attempt; None where it is not to be run.
 
-        Stale and doubled messages end here. A job without a run directory in this workspace is
-        failed: its data are on another machine.
+        Stale and doubled messages end here, and those of jobs whose files are on another machine.
         """
-        with self._changing():
+        with changing(self.workspace):
             old = state_of(self.workspace, job_id)
             if old is None:
-                self._fail_without_files(job_id)
+                self._leave(job_id)
                 return None
             record = self._record(job_id)
             if record is None:
@@ -90,7 +95,7 @@ class Lifecycle:
             if old.state is not State.QUEUED:
                 return None
             offset = self.store.log_offset(job_id)
-            new = old.to(State.RUNNING, attempt=old.attempt + 1, reason=None)
+            new = old.to(State.RUNNING, attempt=old.attempt + 1, reason=None, boot=boot_id())
             if not self._claimed(record, old, new, worker):
                 return None
         return Claim(job_id, new.attempt, new.priority, offset)
@@ -101,7 +106,7 @@ class Lifecycle:
         Returns:
             The new state; None where another attempt has taken the job over.
         """
-        with self._changing():
+        with changing(self.workspace):
             old = state_of(self.workspace, job_id)
             if old is None or (old.state, old.attempt) != (State.RUNNING, attempt):
                 return None
@@ -109,45 +114,90 @@ class Lifecycle:
 
     def publish(self, job_id: str) -> JobRecord | None:
         """Make the record say what ``state.json`` says, and return it."""
-        with self._changing():
+        with changing(self.workspace):
             state = state_of(self.workspace, job_id)
             record = self._record(job_id)
             if state is not None:
                 self._publish(job_id, state, record)
         return self.store.get(job_id)
 
-    def adopt(self, job_id: str, state: JobState) -> bool:
-        """Write a state that was decided elsewhere, if the job has not moved on since.
+    def adopt(self, job_id: str, old: JobState, new: JobState) -> bool:
+        """Write a state that was decided for ``old``, if the job has not moved on since.
 
         Returns:
             Whether it was written.
         """
-        with self._changing():
-            old = state_of(self.workspace, job_id)
-            if old is None or old.state in FINISHED or old.attempt != state.attempt:
+        with changing(self.workspace):
+            found = state_of(self.workspace, job_id)
+            if found is None or (found.state, found.attempt) != (old.state, old.attempt):
                 return False
-            self._write(job_id, state)
-            self._publish(job_id, state, self._record(job_id))
+            self._write(job_id, new)
+            self._publish(job_id, new, self._record(job_id))
             return True
 
-    def cancel(self, record: JobRecord) -> None:
-        """Cancel a job that waits, at once; ask the worker of one that runs."""
-        with self._changing():
+    def cancel(self, record: JobRecord, *, force: bool = False) -> None:
+        """Cancel a job that does not run, at once; ask the worker of one that does.
+
+        Args:
+            force: the child is killed rather than asked to stop.
+        """
+        wish = {"cancel_requested": True, "kill_requested": force}
+        self._change(record, State.CANCELLED, CANCELLED, wish)
+
+    def pause(self, record: JobRecord) -> None:
+        """Pause a job that does not run, at once; ask the worker of one that does."""
+        self._change(record, State.PAUSED, PAUSED, {"pause_requested": True})
+
+    def resume(self, record: JobRecord, begin: Callable[[JobState], JobState]) -> bool:
+        """Let a paused job go on, and take back the wish to pause one that still runs.
+
+        Args:
+            begin: returns the state of a job that is to start as soon as it may.
+
+        Returns:
+            Whether a message is to be put on the queue.
+
+        Raises:
+            JobFailed: the files of the job are on another machine.
+        """
+        with changing(self.workspace):
             old = state_of(self.workspace, record.id)
             if old is None:
-                self._cancel_elsewhere(record)
+                raise JobFailed(
+                    f"The files of {record.id} are not in this workspace.",
+                    f"Resume it where they are: {record.home or 'unknown'}.",
+                )
+            if old.state is State.RUNNING:
+                self.store.update(record.id, old.attempt, {"pause_requested": False})
+                return False
+            if old.state is not State.PAUSED:
+                return False
+            new = begin(old)
+            self._write(record.id, old.to(new.state, reason=new.reason))
+            self._publish(record.id, new, self._record(record.id))
+            return new.state in UNSTARTED
+
+    def _change(
+        self, record: JobRecord, state: State, reason: str, wish: Mapping[str, bool]
+    ) -> None:
+        with changing(self.workspace):
+            old = state_of(self.workspace, record.id)
+            if old is None:
+                self._change_elsewhere(record, state, reason, wish)
             elif old.state is State.RUNNING and self._attended(record.id):
-                self.store.request_cancel(record.id, old.attempt)
-            elif old.state not in FINISHED:
-                new = self._write(record.id, old.to(State.CANCELLED, reason=CANCELLED))
+                self.store.update(record.id, old.attempt, wish)
+            elif state in TRANSITIONS[old.state]:
+                new = self._write(record.id, old.to(state, reason=reason))
                 self._publish(record.id, new, self._record(record.id))
 
-    def _cancel_elsewhere(self, record: JobRecord) -> None:
+    def _change_elsewhere(
+        self, record: JobRecord, state: State, reason: str, wish: Mapping[str, bool]
+    ) -> None:
         if record.state is State.RUNNING:
-            self.store.request_cancel(record.id, record.attempt)
-        elif not record.finished:
+            self.store.update(record.id, record.attempt, wish)
+        elif state in TRANSITIONS[record.state]:
             old = JobState(record.state, record.attempt, priority=record.priority)
-            self.store.transition(record.id, old, old.to(State.CANCELLED, reason=CANCELLED))
+            self.store.transition(record.id, old, old.to(state, reason=reason))
 
     def _attended(self, job_id: str) -> bool:
         """Tell whether a daemon, or a child that still writes its checkpoint, is there."""
@@ -178,10 +228,17 @@ class Lifecycle:
             self._write(record.id, agreement(old, changed) if changed else old)
         return written is Written.DONE
 
-    def _fail_without_files(self, job_id: str) -> None:
+    def _leave(self, job_id: str) -> None:
+        """Leave a job without files here to the workspace that has them, and say so."""
         record = self.store.get(job_id)
         if record is None or record.state is not State.QUEUED:
             log.warning("a message about the unknown job %s was dropped", job_id)
+            return
+        if record.home not in (None, home_of(self.workspace)):
+            # The daemon there finds its job without a message, and puts one on the queue again.
+            host = str(record.home).partition(":")[0]
+            reason = f"waiting for {host}: its files are there"
+            self.store.annotate(job_id, record, {"reason": reason})
             return
         reason = (
             f"Its run directory {record.run_dir} is not in this workspace: {self.workspace.root}"
@@ -198,20 +255,15 @@ class Lifecycle:
 
     def _publish(self, job_id: str, state: JobState, record: JobRecord | None) -> None:
         if record is not None and not record.follows(state) and record.attempt <= state.attempt:
-            nobody = {} if state.state is State.RUNNING else {"worker": None, "pid": None}
-            self.store.correct(record, state, **nobody)
+            fields: dict[str, Any] = (
+                {} if state.state is State.RUNNING else {"worker": None, "pid": None}
+            )
+            if state.state is State.PAUSED:
+                fields |= NO_WISHES
+            self.store.correct(record, state, **fields)
         if state.state in FINISHED:
             self.store.expire_events(job_id)
 
     def _write(self, job_id: str, state: JobState) -> JobState:
         write_state(self.workspace.run(job_id), state)
         return state
-
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        path = private_folder(self.workspace) / "state.lock"
-        lock = FileLock.acquire(path, LOCK_SECONDS)
-        if lock is None:
-            raise WorkspaceError(f"{path} is held by another process for {LOCK_SECONDS:.0f} s.")
-        with lock:
-            yield

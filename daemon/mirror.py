@@ -26,6 +26,8 @@ class Mirror:
 
     Attributes:
         cancel_requested: the user wants the job to end.
+        pause_requested: the user wants it to rest.
+        kill_requested: the user does not want to wait for its last checkpoint.
         superseded: a newer attempt has the job.
     """
 
@@ -47,7 +49,15 @@ class Mirror:
         self._renew_at = 0.0
         self._unsent: LogLines | None = None
         self.cancel_requested = False
+        self.pause_requested = False
+        self.kill_requested = False
         self.superseded = False
+
+    @property
+    def log_size(self) -> int:
+        """Bytes in the job's log."""
+        path = self._reader.path
+        return path.stat().st_size if path.exists() else 0
 
     def note(self, **values: Any) -> None:
         """Set fields of the record."""
@@ -99,6 +109,8 @@ class Mirror:
         record = self._link.call(lambda: self._store.get(self._claim.job_id))
         if record is not None:
             self.cancel_requested |= record.cancel_requested
+            self.pause_requested = record.pause_requested
+            self.kill_requested |= record.kill_requested
 
     def _arrived(self, written: Written | None) -> bool:
         """Tell whether a write was made; mend a record that is lost or of another time."""

@@ -6,29 +6,44 @@ who typed the command reads the reason.
 
 from __future__ import annotations
 
-import platform
-import re
-import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from jobs.errors import DataError, WorkspaceError
-from jobs.files import explain, sha256_of, write_with
-from jobs.order import DataFile, Order, write_order
+from daemon.changing import freezing
+from daemon.new_run import new_run_directory, point_latest_to, versions
+from jobs.errors import DataError
+from jobs.files import sha256_of, sync_folder, write_many_json, write_with
+from jobs.order import DataFile, Order
 from jobs.paths import RunDirectory, Workspace
-from jobs.state import JobState, State, now, write_state
+from jobs.state import JobState, State, state_values
 
 if TYPE_CHECKING:
     from jobs.config import Preset, TrainConfig
+    from jobs.prompts import PromptFormat
     from jobs.schedule import Schedule
 
-ALPHABET = "abcdefghijklmnopqrstuvwxyz"
-PACKAGES = ("farense", "mlx", "mlx-lm", "huey")
-TRIES = 20
+Result = TypeVar("Result")
+
+FIRST = JobState(State.QUEUED)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A job that somebody wants.
+
+    Attributes:
+        name: what they call it.
+        state: in which the job begins, with its priority.
+    """
+
+    preset: Preset
+    name: str | None = None
+    state: JobState = FIRST
 
 
 def plan(preset: Preset, workspace: Workspace) -> Schedule:
@@ -47,23 +62,7 @@ def check(preset: Preset, workspace: Workspace) -> Schedule:
     Raises:
         InvalidInput: as :func:`place_order` does.
     """
-    return preset.config.schedule(_checked(preset, workspace)[0])
-
-
-def _checked(preset: Preset, workspace: Workspace) -> tuple[int, int]:
-    """Check model, config and data; return the examples to train and to validate on."""
-    from jobs.examples import read_examples  # noqa: PLC0415 - `status` needs neither
-    from jobs.model_folder import check_lora, check_model  # noqa: PLC0415
-    from jobs.prompts import check_prompt_format  # noqa: PLC0415
-
-    config = preset.config
-    model = workspace.inside(config.model)
-    check_model(model)
-    check_lora(model, config.lora)
-    train, valid = (read_examples(path) if path else [] for path in _sources(config, workspace))
-    for rows in (train, valid):
-        check_prompt_format(rows, config.prompt_format)
-    return len(train), len(valid)
+    return preset.config.schedule(_Desk(workspace).check(preset.config)[0])
 
 
 def place_order(
@@ -77,39 +76,133 @@ def place_order(
         InvalidInput: the model lies outside the workspace.
         WorkspaceError: the workspace cannot be written.
     """
-    from jobs.models import fingerprint  # noqa: PLC0415 - `plan` needs no model
+    state = replace(FIRST, priority=priority)
+    return place_orders([Request(preset, name, state)], workspace)[0]
 
-    counts = _checked(preset, workspace)
-    schedule = preset.config.schedule(counts[0])
-    model = workspace.inside(preset.config.model)
-    sources = _sources(preset.config, workspace)
-    train = _freeze(sources[0], counts[0], workspace)
-    valid = _freeze(sources[1], counts[1], workspace) if sources[1] else None
-    run = _new_run_directory(preset.name, workspace)
+
+def place_orders(requests: Sequence[Request], workspace: Workspace) -> list[tuple[Order, JobState]]:
+    """Make the run directories of new jobs; where that fails for one, none of them stays.
+
+    What many of them share is read, checked and frozen once, and all is on disk before the first of
+    them counts as accepted: before it has its ``state.json``.
+
+    Raises:
+        InvalidInput, WorkspaceError: as :func:`place_order` does.
+    """
+    desk = _Desk(workspace)
+    for request in requests:
+        desk.check(request.preset.config)
+    # Until the orders name the data, a prune would take them for nobody's.
+    with freezing(workspace):
+        return _placed(requests, [desk.freeze(r.preset.config) for r in requests], workspace)
+
+
+def _placed(
+    requests: Sequence[Request], frozen: Sequence[_Parts], workspace: Workspace
+) -> list[tuple[Order, JobState]]:
+    runs: list[RunDirectory] = []
+    try:
+        placed = []
+        for request, parts in zip(requests, frozen, strict=True):
+            runs.append(new_run_directory(request.preset.name, workspace))
+            placed.append(_order(request, runs[-1].job_id, parts))
+        _write(runs, placed)
+    except BaseException:
+        for run in runs:
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise
+    if runs:
+        point_latest_to(runs[-1])
+    return placed
+
+
+def _order(request: Request, job_id: str, parts: _Parts) -> tuple[Order, JobState]:
+    config = request.preset.config
     order = Order(
-        id=run.job_id,
-        preset=preset.name,
-        created_at=now(),
-        config=_frozen_config(preset.config, train, valid),
-        train=train,
-        valid=valid,
-        model_fingerprint=fingerprint(model),
-        total_steps=schedule.total_steps,
-        name=name,
-        versions=_versions(),
+        id=job_id,
+        preset=request.preset.name,
+        # To the microsecond: jobs that were ordered together stay in order.
+        created_at=datetime.now(UTC).isoformat(timespec="microseconds"),
+        config=_frozen_config(config, parts.train, parts.valid),
+        train=parts.train,
+        valid=parts.valid,
+        model_fingerprint=parts.model_fingerprint,
+        total_steps=config.schedule(parts.train.examples).total_steps,
+        name=request.name,
+        versions=versions(),
     )
-    state = JobState(State.QUEUED, priority=priority, updated_at=order.created_at)
-    write_order(run, order)
-    write_state(run, state)
-    _point_latest_to(run)
-    return order, state
+    return order, replace(request.state, updated_at=order.created_at)
+
+
+def _write(runs: list[RunDirectory], placed: list[tuple[Order, JobState]]) -> None:
+    """Write all orders, then all states: until then none of the jobs counts as accepted."""
+    # Not `asdict`, whose deep copies would take a third of the time; orjson writes dataclasses.
+    orders = {run.job: vars(order) for run, (order, _) in zip(runs, placed, strict=True)}
+    states = {run.state: state_values(state) for run, (_, state) in zip(runs, placed, strict=True)}
+    write_many_json({**orders, **states})
+    for folder in {run.path.parent for run in runs}:
+        sync_folder(folder)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What an order names by its content."""
+
+    train: DataFile
+    valid: DataFile | None
+    model_fingerprint: str
+
+
+class _Desk:
+    """Checks and freezes what configs name: each thing once, however many of them name it."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._known: dict[tuple[object, ...], Any] = {}
+
+    def check(self, config: TrainConfig) -> tuple[int, int]:
+        """Check model, config and data; return the examples to train and to validate on."""
+        from jobs.model_folder import check_lora, check_model  # noqa: PLC0415 - `status` needs none
+
+        model, lora = self._workspace.inside(config.model), config.lora
+        self._once(("model", model), lambda: check_model(model))
+        # Of the adapter, only what names layers of the model can be wrong here.
+        self._once(("lora", model, lora.num_layers, lora.keys), lambda: check_lora(model, lora))
+        train, valid = _sources(config, self._workspace)
+        style = config.prompt_format
+        return self._examples(train, style), self._examples(valid, style) if valid else 0
+
+    def freeze(self, config: TrainConfig) -> _Parts:
+        """Freeze the data of a config that was checked, and fingerprint its model."""
+        from jobs.models import fingerprint  # noqa: PLC0415 - `plan` needs no model
+
+        model = self._workspace.inside(config.model)
+        train, valid = _sources(config, self._workspace)
+        return _Parts(
+            self._frozen(train, config.prompt_format),
+            self._frozen(valid, config.prompt_format) if valid else None,
+            self._once(("fingerprint", model), lambda: fingerprint(model)),
+        )
+
+    def _examples(self, path: Path, prompt_format: PromptFormat) -> int:
+        return self._once(("examples", path, prompt_format), lambda: _count(path, prompt_format))
+
+    def _frozen(self, path: Path, prompt_format: PromptFormat) -> DataFile:
+        count = self._examples(path, prompt_format)
+        return self._once(("frozen", path), lambda: _freeze(path, count, self._workspace))
+
+    def _once(self, key: tuple[object, ...], make: Callable[[], Result]) -> Result:
+        if key not in self._known:
+            self._known[key] = make()
+        found: Result = self._known[key]
+        return found
 
 
 def _sources(config: TrainConfig, workspace: Workspace) -> tuple[Path, Path | None]:
     train, valid = config.data.train, config.data.valid
     paths = workspace.root / train, workspace.root / valid if valid else None
     for path in filter(None, paths):
-        if not path.exists():
+        if not _is_file(path):
             raise DataError(
                 f"There is no data file {path}.",
                 f"Paths in a config are relative to the workspace, {workspace.root}, or absolute.",
@@ -117,10 +210,22 @@ def _sources(config: TrainConfig, workspace: Workspace) -> tuple[Path, Path | No
     return paths
 
 
-def _count(path: Path) -> int:
-    from jobs.examples import read_examples  # noqa: PLC0415 - for the same reason
+def _is_file(path: Path) -> bool:
+    """Tell whether there is a regular file: from /dev/zero one would read for ever."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
-    return len(read_examples(path))
+
+def _count(path: Path, prompt_format: PromptFormat | None = None) -> int:
+    from jobs.examples import read_examples  # noqa: PLC0415 - `status` needs neither
+    from jobs.prompts import check_prompt_format  # noqa: PLC0415
+
+    rows = read_examples(path)
+    if prompt_format is not None:
+        check_prompt_format(rows, prompt_format)
+    return len(rows)
 
 
 def _freeze(source: Path, examples: int, workspace: Workspace) -> DataFile:
@@ -151,49 +256,3 @@ def _frozen_config(
 ) -> dict[str, object]:
     values: dict[str, object] = config.model_dump(mode="json")
     return {**values, "data": {"train": train.path, "valid": valid.path if valid else None}}
-
-
-def _new_run_directory(preset: str, workspace: Workspace) -> RunDirectory:
-    """Make a folder under an id that nobody has."""
-    try:
-        workspace.runs.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise explain(error, workspace.runs) from error
-    for job_id in _ids(preset):
-        run = workspace.run(job_id)
-        try:
-            run.path.mkdir()
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise explain(error, run.path) from error
-        return run
-    raise WorkspaceError(f"No free job id in {workspace.runs}.")
-
-
-def _ids(preset: str) -> Iterator[str]:
-    name = re.sub(r"[^a-z0-9_]", "_", preset.lower())[:40] or "job"
-    for _ in range(TRIES):
-        letters = "".join(secrets.choice(ALPHABET) for _ in range(4))
-        yield f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{name}-{letters}"
-
-
-def _point_latest_to(run: RunDirectory) -> None:
-    """Let ``checkpoints_qlora/latest`` name the newest run; a convenience, where links exist."""
-    temporary = run.path.parent / f".latest-{run.job_id}"
-    try:
-        temporary.symlink_to(run.job_id)
-        temporary.replace(run.path.parent / "latest")
-    except OSError:
-        # No links on this file system, or a folder of that name: the job is complete without it.
-        temporary.unlink(missing_ok=True)
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -56,7 +57,12 @@ def _changes(event: Event) -> dict[str, Any]:
                 "gap_status": event.gap_status,
             }
         case BestModel():
-            return {"best_val_loss": event.val_loss}
+            return _best(event.val_loss)
         case Finished():
-            return {"step": event.step, "best_val_loss": event.best_val_loss, "eta_seconds": None}
+            return {"step": event.step, "eta_seconds": None, **_best(event.best_val_loss)}
     return {}
+
+
+def _best(loss: float | None) -> dict[str, Any]:
+    """Return the best loss; one that is not finite is never the best."""
+    return {"best_val_loss": loss} if loss is None or math.isfinite(loss) else {}

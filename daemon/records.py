@@ -7,14 +7,15 @@ it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import orjson
 
 from jobs.files import plain
 from jobs.order import Order
-from jobs.state import FINISHED, JobState, State
+from jobs.shape import well_typed
+from jobs.state import FINISHED, JobState, State, is_history
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,13 @@ class JobRecord:
         val_loss: of the last validation, the baseline before training included.
         worker: ``host:pid`` of the daemon that holds the claim.
         pid: of the training child.
+        home: ``host:workspace`` where the job's files are.
+        schedule: not to be started before this moment.
+        after: the job that is to end first.
+        pause_requested, kill_requested: what the user wants beside ``cancel_requested``.
         reason: why the job is where it is, for a person.
+        failure: the class of the last ending; None where it was not a failure.
+        history: the attempts that failed, as in ``state.json``.
     """
 
     id: str
@@ -57,8 +64,15 @@ class JobRecord:
     eta_seconds: float | None = None
     worker: str | None = None
     pid: int | None = None
+    home: str | None = None
+    schedule: str | None = None
+    after: str | None = None
     cancel_requested: bool = False
+    pause_requested: bool = False
+    kill_requested: bool = False
     reason: str | None = None
+    failure: str | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def finished(self) -> bool:
@@ -67,7 +81,7 @@ class JobRecord:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as JSON-ready values under the same names."""
-        return {name: plain(value) for name, value in asdict(self).items()}
+        return {name: plain(value) for name, value in vars(self).items()}
 
     def follows(self, state: JobState) -> bool:
         """Tell whether the record says what ``state.json`` says."""
@@ -100,7 +114,11 @@ def life(state: JobState) -> dict[str, Any]:
         "state": state.state,
         "attempt": state.attempt,
         "priority": state.priority,
+        "schedule": state.schedule,
+        "after": state.after,
         "reason": state.reason,
+        "failure": state.failure,
+        "history": state.history,
         "updated_at": state.updated_at or None,
         "finished_at": state.updated_at if state.state in FINISHED else None,
     }
@@ -121,9 +139,12 @@ def from_hash(values: Mapping[bytes, bytes]) -> JobRecord | None:
             for key, value in values.items()
             if (name := key.decode()) in NAMES
         }
-        return JobRecord(**{**known, "state": State(known["state"])})
+        if not is_history(known.get("history", [])):
+            return None
+        record = JobRecord(**{**known, "state": State(known["state"])})
     except (ValueError, KeyError, TypeError):
         return None
+    return record if well_typed(record) else None
 
 
 def _number(value: Any) -> Any:

@@ -10,22 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import structlog
 
+from daemon.boot import boot_id
 from daemon.broker import Broker
 from daemon.lifecycle import CANCELLED, Lifecycle, agreement
-from daemon.outcome import GOOD, given_up_or_queued
+from daemon.outcome import PAUSED, outcome_of_lost
 from daemon.records import JobRecord
 from daemon.run_files import job_ids, state_of, summary_state
 from jobs.errors import FarenseError
 from jobs.lock import is_held
 from jobs.paths import Workspace
-from jobs.state import FINISHED, JobState, State
+from jobs.state import FINISHED, FINISHED_WELL, PENDING, JobState, State
 
 log = structlog.get_logger(__name__)
 
-LOST = "The daemon that ran attempt {attempt} is gone."
+FRESH_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Facts:
         alive: some process holds ``run.lock``.
         message: a message on the queue points to the job.
         summary: the state in ``training_summary.json``, where there is one.
+        boot: the time since the machine was started (:func:`daemon.boot.boot_id`).
     """
 
     state: JobState
@@ -45,6 +48,7 @@ class Facts:
     alive: bool
     message: bool
     summary: str | None = None
+    boot: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,36 +86,47 @@ def decide(facts: Facts, max_attempts: int) -> Decision:
 
 def _without_worker(facts: Facts, max_attempts: int) -> JobState:
     state, record = facts.state, facts.record
-    if facts.summary in GOOD:
+    if facts.summary in FINISHED_WELL:
         # The child came to its end; only nobody was there to write it down.
         return state.to(State(facts.summary))
     if record is not None and record.cancel_requested:
         return state.to(State.CANCELLED, reason=CANCELLED)
-    reason = LOST.format(attempt=state.attempt)
-    outcome = given_up_or_queued(reason, state.lost_attempts, max_attempts)
+    if record is not None and record.pause_requested:
+        return state.to(State.PAUSED, reason=PAUSED)
+    outcome = outcome_of_lost(state, facts.boot, max_attempts)
     return state.to(outcome.state, **outcome.changes(state))
 
 
 class Recovery:
-    """Brings files, records and queue of a workspace together."""
+    """Brings files, records and queue of a workspace together.
+
+    Attributes:
+        pending: the scheduled and waiting jobs that the last run has met.
+    """
 
     def __init__(self, workspace: Workspace, broker: Broker, max_attempts: int) -> None:
         self.workspace = workspace
         self.broker = broker
         self.max_attempts = max_attempts
         self.lifecycle = Lifecycle(workspace, broker.store)
+        self.pending: set[str] = set()
 
-    def run(self, busy_with: str | None = None) -> bool:
+    def run(self, busy_with: str | None = None, *, thorough: bool = True) -> bool:
         """Mend what differs; False where a job has to be looked at again shortly.
 
         Args:
             busy_with: the job that this daemon is running, which needs nothing.
+            thorough: take nothing for granted; else jobs that Redis says have ended are passed
+                over, and those that are just being enqueued.
 
         Raises:
             RedisError: the server is away.
         """
         settled = True
-        for job_id, facts in self._facts(busy_with):
+        self.pending = set()
+        for job_id, facts in self._facts(busy_with, thorough=thorough):
+            if facts.state.state in PENDING:
+                self.pending.add(job_id)
             decision = decide(facts, self.max_attempts)
             settled &= not decision.wait
             try:
@@ -120,7 +135,7 @@ class Recovery:
                 log.error("job_not_recovered", job=job_id, reason=error.message)
         return settled
 
-    def _facts(self, busy_with: str | None) -> Iterator[tuple[str, Facts]]:
+    def _facts(self, busy_with: str | None, *, thorough: bool) -> Iterator[tuple[str, Facts]]:
         """Yield the jobs that may need something: not those that ended on disk and in Redis.
 
         Not even the lock of the job under way is looked at: its child may be about to take it.
@@ -128,21 +143,25 @@ class Recovery:
         known, unfinished = set(self.broker.store.ids()), self.broker.store.unfinished()
         messages = self.broker.queue().job_ids()
         for job_id in reversed(job_ids(self.workspace)):
+            if not thorough and job_id in known and job_id not in unfinished:
+                continue
             state = state_of(self.workspace, job_id)
             if state is None or job_id == busy_with:
                 continue
             if state.state in FINISHED and job_id in known and job_id not in unfinished:
                 continue
             record = self.broker.store.get(job_id) if job_id in known else None
+            if record is None and not thorough and _is_fresh(state):
+                continue
             alive = is_held(self.workspace.run(job_id).lock)
             summary = summary_state(self.workspace, job_id)
-            yield job_id, Facts(state, record, alive, job_id in messages, summary)
+            yield job_id, Facts(state, record, alive, job_id in messages, summary, boot_id())
 
     def _carry_out(self, job_id: str, facts: Facts, decision: Decision) -> None:
         state = facts.state
         if decision.state is not None:
             state = decision.state
-            if not self.lifecycle.adopt(job_id, state):
+            if not self.lifecycle.adopt(job_id, facts.state, state):
                 return
             log.info("job_recovered", job=job_id, state=state.state, reason=state.reason)
         elif decision.publish:
@@ -151,3 +170,12 @@ class Recovery:
         if decision.push:
             self.broker.queue().push(job_id, state.priority, resumed=state.attempt > 0)
             log.info("message_recovered", job=job_id)
+
+
+def _is_fresh(state: JobState) -> bool:
+    """Tell whether a client may still be telling Redis of the job."""
+    try:
+        age = datetime.now(UTC) - datetime.fromisoformat(state.updated_at)
+    except (ValueError, TypeError):
+        return False
+    return abs(age.total_seconds()) < FRESH_SECONDS

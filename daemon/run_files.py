@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 
 from daemon.joblog import LogReader, events_at_end
@@ -52,7 +53,12 @@ def record_from_files(workspace: Workspace, job_id: str) -> JobRecord | None:
     for envelope in events_at_end(log):
         record = advanced(record, envelope)
     # The events bring their own times; when the job's state last changed is in state.json.
-    return replace(record, started_at=_started_at(LogReader(log)))
+    return replace(record, started_at=_started_at(LogReader(log)), home=home_of(workspace))
+
+
+def home_of(workspace: Workspace) -> str:
+    """Return what stands on a record for the workspace that has the job's files."""
+    return f"{socket.gethostname()}:{workspace.root}"
 
 
 def _started_at(reader: LogReader) -> str | None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from daemon.times import Window
 from jobs.errors import ConfigError
 
 URL_SCHEMES = ("redis", "rediss", "unix")
@@ -25,6 +26,9 @@ class Settings:
             (``FARENSE_GRACE_SECONDS``).
         max_attempts: attempts that may be lost (killed, crashed) before a job is given up.
         poll_seconds: how often a running job is looked at.
+        window: the part of the day in which jobs run (``FARENSE_WINDOW``); None for all of it.
+        on_mains_only: jobs run only on mains power (``FARENSE_ON_MAINS_ONLY``).
+        reconcile_seconds: how often files, records and queue are compared even if all seems well.
         child: the command of a training child, without its arguments. No environment variable
             sets it: one that changes what code a daemon runs would be a hole.
     """
@@ -34,6 +38,9 @@ class Settings:
     grace_seconds: float = 60.0
     max_attempts: int = 3
     poll_seconds: float = 0.2
+    window: Window | None = None
+    on_mains_only: bool = False
+    reconcile_seconds: float = 30.0
     child: tuple[str, ...] = (sys.executable, "-P", "-m", "jobs")
 
     @classmethod
@@ -43,10 +50,13 @@ class Settings:
         Raises:
             ConfigError: a variable has a value that is not allowed.
         """
+        window = environment.get("FARENSE_WINDOW", "").strip()
         return cls(
             redis_url=_url(environment.get("FARENSE_REDIS_URL", "").strip()),
             lease_seconds=_seconds(environment, "FARENSE_LEASE_SECONDS", cls.lease_seconds),
             grace_seconds=_seconds(environment, "FARENSE_GRACE_SECONDS", cls.grace_seconds),
+            window=Window.parse(window) if window else None,
+            on_mains_only=_flag(environment, "FARENSE_ON_MAINS_ONLY"),
         )
 
 
@@ -84,3 +94,10 @@ def _seconds(environment: Mapping[str, str], name: str, default: float) -> float
     if not 1 <= value <= 86_400:
         raise ConfigError(f"{name}={text}: expected seconds, from 1 to 86400.")
     return value
+
+
+def _flag(environment: Mapping[str, str], name: str) -> bool:
+    text = environment.get(name, "").strip().lower()
+    if text not in ("", "0", "1", "no", "yes", "false", "true"):
+        raise ConfigError(f"{name}={text}: expected 1 or 0.")
+    return text in ("1", "yes", "true")

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import orjson
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from daemon import keys
 from daemon.joblog import LogLines
@@ -117,13 +118,21 @@ class JobStore:
 
     def create(self, record: JobRecord) -> bool:
         """Store a new record; False, and nothing changed, where the id exists."""
-        score = datetime.fromisoformat(record.created_at).timestamp() if record.created_at else 0
-        values = {name: value for name, value in to_hash(record.as_dict()).items() if value}
-        created = self._create(
-            keys=[keys.job(record.id), keys.UNFINISHED, keys.JOBS],
-            args=[record.id, score, _flag(record.state), *_flat(values)],
-        )
-        return bool(created)
+        return self.create_many([record]) == 1
+
+    def create_many(self, records: Iterable[JobRecord]) -> int:
+        """Store new records in one exchange, as :meth:`create` does; return how many were new."""
+        pipeline = self.redis.pipeline(transaction=False)
+        for record in records:
+            created = record.created_at
+            score = datetime.fromisoformat(created).timestamp() if created else 0
+            values = {name: value for name, value in to_hash(record.as_dict()).items() if value}
+            self._create(
+                keys=[keys.job(record.id), keys.UNFINISHED, keys.JOBS],
+                args=[record.id, score, _flag(record.state), *_flat(values)],
+                client=pipeline,
+            )
+        return sum(pipeline.execute())
 
     def restore(self, record: JobRecord) -> None:
         """Store a record in place of one that is lost or cannot be read; its stream begins anew."""
@@ -132,14 +141,18 @@ class JobStore:
 
     def get(self, job_id: str) -> JobRecord | None:
         """Return a record; None where there is none that can be read."""
-        return from_hash(cast(dict[bytes, bytes], self.redis.hgetall(keys.job(job_id))))
+        return next(iter(self.get_many([job_id])), None)
 
     def get_many(self, job_ids: Iterable[str]) -> list[JobRecord]:
         """Return the records that exist, in the order asked for, in one exchange."""
+        asked = list(job_ids)
         pipeline = self.redis.pipeline(transaction=False)
-        for job_id in job_ids:
+        for job_id in asked:
             pipeline.hgetall(keys.job(job_id))
-        return [record for found in pipeline.execute() if (record := from_hash(found))]
+        replies = zip(asked, pipeline.execute(raise_on_error=False), strict=True)
+        found = [(job_id, from_hash(_hash(reply))) for job_id, reply in replies]
+        # A record under another job's key is none: what is done to it would be done to that one.
+        return [record for job_id, record in found if record is not None and record.id == job_id]
 
     def ids(self) -> list[str]:
         """Return the ids of all jobs, newest first."""
@@ -215,15 +228,23 @@ class JobStore:
             cast(int, self._lease(keys=[keys.job(job_id)], args=[attempt, int(seconds)]))
         )
 
-    def request_cancel(self, job_id: str, attempt: int) -> Written:
-        """Ask the worker of a running job to cancel it."""
-        return self.update(job_id, attempt, {"cancel_requested": True})
+    def annotate(self, job_id: str, record: JobRecord, values: Mapping[str, Any]) -> Written:
+        """Set fields of a record that still is in the state and attempt it was read in."""
+        return self._put(job_id, record, values)
 
     def set_aside(self, message: bytes) -> None:
         """Keep a message that cannot be read, for a person; the oldest give way."""
         pipeline = self.redis.pipeline(transaction=False)
         pipeline.lpush(keys.DEAD_LETTERS, message[:DEAD_LETTER_BYTES])
         pipeline.ltrim(keys.DEAD_LETTERS, 0, DEAD_LETTERS_KEPT - 1)
+        pipeline.execute()
+
+    def forget(self, job_id: str) -> None:
+        """Remove all there is of a job whose files are gone: record, events, place in the index."""
+        pipeline = self.redis.pipeline(transaction=True)
+        pipeline.delete(keys.job(job_id), keys.events(job_id))
+        pipeline.zrem(keys.JOBS, job_id)
+        pipeline.srem(keys.UNFINISHED, job_id)
         pipeline.execute()
 
     def _put(self, job_id: str, old: JobState | JobRecord, values: Mapping[str, Any]) -> Written:
@@ -255,7 +276,16 @@ def _batch(batch: Any) -> list[Any]:
 
 
 def _texts(values: Any) -> list[str]:
-    return [value.decode() for value in values]
+    return [value.decode(errors="replace") for value in values]
+
+
+def _hash(reply: Any) -> dict[bytes, bytes]:
+    """Return the fields in a reply; none where something else than a hash is under the key."""
+    if isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply):
+        return {}
+    if isinstance(reply, Exception):
+        raise reply
+    return cast(dict[bytes, bytes], reply)
 
 
 def _bytes(value: Any) -> bytes | None:

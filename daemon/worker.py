@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-import math
 import os
 import socket
 import time
+from collections.abc import Mapping
+from shutil import disk_usage
 from threading import Event
+from typing import Any
 
 import structlog
 from redis.exceptions import RedisError
 
+from daemon.awake import keep_awake
 from daemon.broker import Broker
+from daemon.failures import Ending, Verdict, made_progress
+from daemon.gate import Gate
 from daemon.joblog import LogReader, events_at_end, last_lines, text_at_end
 from daemon.lifecycle import Claim, Lifecycle
 from daemon.link import MAX_DELAY, Link
 from daemon.mirror import Mirror
-from daemon.outcome import Ending, Outcome, memory_ran_out, outcome_of
+from daemon.outcome import Outcome, outcome_of, outcome_of_error
+from daemon.pending import Pending
 from daemon.recovery import Recovery
 from daemon.run_files import state_of, summary_state
 from daemon.settings import Settings
 from daemon.supervisor import Child
-from jobs.errors import FarenseError, WorkspaceError
+from daemon.watchdog import Watchdog, trained_before
+from daemon.workers import Announcer
+from jobs.errors import ExitCode, FarenseError, WorkspaceError
 from jobs.events import Failed
 from jobs.files import end_torn_line
 from jobs.lock import is_held
@@ -34,6 +42,8 @@ log = structlog.get_logger(__name__)
 # How long a child of a daemon that died may take for its last checkpoint.
 LOCK_PATIENCE = 180.0
 RECHECK_SECONDS = 0.5
+# Of a job's log, in which its last checkpoints are looked for.
+LOG_BYTES = 4 << 20
 
 
 class Worker:
@@ -61,18 +71,39 @@ class Worker:
         self.kill = kill
         self.lifecycle = Lifecycle(workspace, broker.store)
         self.recovery = Recovery(workspace, broker, settings.max_attempts)
+        self.pending = Pending(workspace, broker)
+        self.gate = Gate(workspace, settings)
         self._job: str | None = None
-        self._recheck_at = math.inf
+        self._recheck_at = 0.0
         self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.announcer = Announcer(
+            broker.redis, self.name, str(workspace.root), settings.lease_seconds
+        )
 
     def mend(self) -> None:
-        """Bring files, records and queue together, where something may have been lost."""
-        if not self.link.lost_something and time.monotonic() < self._recheck_at:
+        """Bring files, records and queue together: where something may have been lost, and from
+        time to time; queue the jobs whose time has come.
+        """
+        self.link.call(self.pending.tick)
+        self.link.call(lambda: self.announcer.tell(self._job, self.gate.closed_because))
+        lost = self.link.lost_something
+        if not lost and time.monotonic() < self._recheck_at:
             return
-        settled = self.link.call(lambda: self.recovery.run(busy_with=self._job))
+        settled = self.link.call(lambda: self.recovery.run(busy_with=self._job, thorough=lost))
         if settled is not None:
             self.link.lost_something = False
-            self._recheck_at = math.inf if settled else time.monotonic() + RECHECK_SECONDS
+            again = self.settings.reconcile_seconds if settled else RECHECK_SECONDS
+            self._recheck_at = time.monotonic() + again
+            for job_id in self.recovery.pending:
+                self.pending.add(job_id)
+
+    def closed(self) -> bool:
+        """Tell whether no job may be started now."""
+        return self.gate.look() is not None
+
+    def leave(self) -> None:
+        """Take leave of the queue."""
+        self.link.call(self.announcer.leave)
 
     def run(self, job_id: str) -> None:
         """Look at a job that a message points to, and run it where that is ours to do."""
@@ -99,7 +130,8 @@ class Worker:
             return None
         claim = self.lifecycle.claim(job_id, self.name)
         if claim is None:
-            log.info("message_dropped", reason="the job is not waiting to be run")
+            self.pending.add(job_id)
+            log.info("message_dropped", reason="the job is not queued here")
         return claim
 
     def _child_of_before_is_gone(self, job_id: str) -> bool:
@@ -119,12 +151,17 @@ class Worker:
         try:
             outcome = self._attempt(claim, mirror)
         except FarenseError as error:
-            outcome = Outcome(State.FAILED, error.message)
+            outcome = self._not_run(claim, error.exit_code, error.message)
         except Exception as error:
             # A mistake of ours must not leave the job running for ever.
             log.exception("supervision_failed", attempt=claim.attempt)
-            outcome = Outcome(State.FAILED, f"The daemon failed: {error!r}. See logs/daemon.jsonl.")
+            reason = f"The daemon failed: {error!r}. See logs/daemon.jsonl."
+            outcome = self._not_run(claim, ExitCode.FAILED, reason)
         self._record(claim, mirror, outcome)
+
+    def _not_run(self, claim: Claim, code: ExitCode, reason: str) -> Outcome:
+        state = state_of(self.workspace, claim.job_id) or JobState(State.RUNNING, claim.attempt)
+        return outcome_of_error(code, reason, state, self.settings.max_attempts)
 
     def _mirror(self, claim: Claim) -> Mirror:
         reader = LogReader(self.workspace.job_log(claim.job_id), claim.log_offset)
@@ -146,7 +183,9 @@ class Worker:
         with Child.start(self.workspace, self.settings, claim.job_id, claim.attempt) as child:
             log.info("child_started", attempt=claim.attempt, pid=child.pid)
             mirror.note(pid=child.pid)
-            returncode = self._look_after(child, mirror)
+            keep_awake(child.pid)
+            watchdog = self._watchdog(claim, config)
+            returncode, verdict = self._look_after(child, mirror, watchdog)
         ending = Ending(
             returncode=returncode,
             attempt=claim.attempt,
@@ -155,26 +194,48 @@ class Worker:
             failure=self._failure(claim, said_before),
             stop_requested=self.stop.is_set(),
             cancel_requested=mirror.cancel_requested,
+            pause_requested=mirror.pause_requested,
+            held_because=self.gate.closed_because,
+            verdict=verdict,
             killed=child.killed,
-            out_of_memory=memory_ran_out(
-                returncode, text_at_end(stderr, said_before), child.killed_for_memory
+            said=text_at_end(stderr, said_before),
+            killed_for_memory=child.killed_for_memory,
+            progressed=made_progress(
+                events_at_end(self.workspace.job_log(claim.job_id), LOG_BYTES), claim.attempt
             ),
+            disk_free=disk_usage(self.workspace.root).free,
             config=config,
             splits=state.splits,
         )
         log.info("child_ended", attempt=claim.attempt, pid=child.pid, code=returncode)
-        return outcome_of(ending, state.lost_attempts, self.settings.max_attempts)
+        outcome = outcome_of(ending, state, self.settings.max_attempts)
+        if outcome.hold:
+            self.gate.disk_is_full()
+        return outcome
 
-    def _look_after(self, child: Child, mirror: Mirror) -> int:
+    def _watchdog(self, claim: Claim, config: Mapping[str, Any]) -> Watchdog:
+        before = trained_before(events_at_end(self.workspace.job_log(claim.job_id), LOG_BYTES))
+        limits = config.get("stall_minutes"), config.get("max_hours")
+        return Watchdog(*limits, before, time.monotonic())
+
+    def _look_after(
+        self, child: Child, mirror: Mirror, watchdog: Watchdog
+    ) -> tuple[int, Verdict | None]:
+        """Return the exit code, and why the watchdog had the child stopped, if it had."""
+        verdict: Verdict | None = None
         while (returncode := child.wait(self.settings.poll_seconds)) is None:
+            verdict = verdict or watchdog.look(time.monotonic(), mirror.log_size)
+            if verdict is not None:
+                child.stop()
             mirror.sync()
             self.mend()
-            if self.kill.is_set():
+            if self.kill.is_set() or mirror.kill_requested:
                 child.kill()
-            if self.stop.is_set() or mirror.cancel_requested or mirror.superseded:
+            wanted = mirror.cancel_requested or mirror.pause_requested or mirror.superseded
+            if wanted or self.stop.is_set() or self.closed():
                 child.stop()
         mirror.sync()
-        return returncode
+        return returncode, verdict
 
     def _record(self, claim: Claim, mirror: Mirror, outcome: Outcome) -> None:
         """Write the end into ``state.json``, then into Redis, which may be away for now."""

@@ -115,6 +115,25 @@ def test_the_details_say_why_a_job_failed() -> None:
     assert "1.3000 (best 1.2500)" in text
 
 
+def test_the_details_tell_how_attempts_failed() -> None:
+    killed = {"attempt": 1, "class": "killed", "how": "SIGKILL", "at": "2025-11-22T22:10:00+00:00"}
+    memory = {"attempt": 2, "class": "out_of_memory", "at": "2025-11-22T23:10:00+00:00"}
+    once = "\n".join(job_details(record(attempt=1, failure="killed", history=[killed])))
+    assert "Failure        killed (SIGKILL)\n" in once
+    assert "History" not in once
+    again = "\n".join(job_details(record(attempt=2, failure="killed", history=[killed])))
+    assert "Failure        killed (SIGKILL) (attempt 1)\n" in again
+    twice = record(State.FAILED, attempt=2, failure="out_of_memory", history=[killed, memory])
+    text = "\n".join(job_details(twice))
+    assert "Failure        out of memory\n" in text
+    assert (
+        "History        attempt 1: killed (SIGKILL), 2025-11-22T22:10:00+00:00\n"
+        "               attempt 2: out of memory, 2025-11-22T23:10:00+00:00\n"
+    ) in text
+    # Of a daemon that had no history yet.
+    assert "Failure        hang" in "\n".join(job_details(record(failure="hang")))
+
+
 def test_cells_are_padded_to_the_widest_of_their_column() -> None:
     rows = [["a", "1"], ["bbb", "22"]]
     assert [aligned(row, column_widths(rows), [False, True]) for row in rows] == [

@@ -86,6 +86,27 @@ def test_it_is_given_up_after_the_last_lost_attempt() -> None:
     assert not decision.push
 
 
+def test_a_job_under_which_the_machine_went_down_twice_is_not_started_again() -> None:
+    state = replace(RUNNING, boot="a")
+    for number, expected in ((1, State.QUEUED), (2, State.PAUSED)):
+        state = replace(state, state=State.RUNNING, attempt=number)
+        decision = decide(replace(facts(state, state), boot="b"), 9)
+        assert decision.state is not None
+        state = decision.state
+        assert (state.state, state.failure) == (expected, "rebooted")
+        assert decision.push == (expected is State.QUEUED)
+        assert decision.publish
+    assert decide(replace(facts(state, state), boot="b"), 9) == Decision()
+
+
+def test_a_job_that_ended_as_the_machine_went_down_has_ended() -> None:
+    state = replace(RUNNING, boot="a", failure="killed")
+    found = replace(facts(state, state), boot="b", summary="completed")
+    decision = decide(found, 3)
+    assert decision.state is not None
+    assert (decision.state.state, decision.state.failure) == (State.COMPLETED, None)
+
+
 def test_a_running_job_with_a_process_is_waited_for() -> None:
     assert decide(facts(RUNNING, RUNNING, alive=True), 3) == Decision(wait=True)
 

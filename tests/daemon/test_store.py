@@ -84,8 +84,9 @@ def test_a_record_is_created_once(store: JobStore) -> None:
 
 def test_a_record_comes_back_as_it_was() -> None:
     full = record(
-        State.RUNNING, name="à noite", loss=math.inf, val_loss=2.5, cancel_requested=True, step=7
-    )
+        State.RUNNING, name="à noite", loss=math.inf, val_loss=2.5, cancel_requested=True, step=7,
+        failure="killed", history=[{"attempt": 1, "class": "killed", "how": None}],
+    )  # fmt: skip
     stored = {name.encode(): value for name, value in to_hash(full.as_dict()).items() if value}
     assert from_hash(stored) == full
     lost = from_hash({**stored, b"loss": b'"NaN"'})
@@ -96,6 +97,7 @@ def test_a_record_comes_back_as_it_was() -> None:
     # What a newer farense wrote beside it does no harm; what is damaged is no record.
     assert from_hash({**stored, b"new_field": b"1"}) == full
     assert from_hash({**stored, b"state": b'"exploded"'}) is None
+    assert from_hash({**stored, b"history": b'["killed"]'}) is None
     assert from_hash({}) is None
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from daemon.control import run_daemon
 from daemon.settings import Settings
+from daemon.times import Window
 from jobs.errors import FarenseError
 from jobs.paths import Workspace
 
@@ -19,6 +20,8 @@ from jobs.paths import Workspace
 def main() -> int:
     values = json.loads(sys.argv[2])
     values["child"] = tuple(values["child"])
+    if "window" in values:
+        values["window"] = Window.parse(values["window"])
     try:
         run_daemon(Workspace(Path(sys.argv[1])), Settings(**values))
     except FarenseError as error:

@@ -69,6 +69,8 @@ def test_v2_gives_a_reason_for_every_change() -> None:
         ("batch_size=2.5", "batch_size: input should be a valid integer"),
         ("batch_size='2'", "batch_size: input should be a valid integer (given: '2')"),
         ("mask_prompt=1", "mask_prompt: input should be a valid boolean (given: 1)"),
+        ("stall_minutes=0", "stall_minutes: input should be greater than 0 (given: 0)"),
+        ("max_hours=-1", "max_hours: input should be greater than 0 (given: -1)"),
         ("optimizer=sgd", "optimizer: input should be 'adamw' (given: 'sgd')"),
         ("lora.rang=4", "lora.rang: unknown key (given: 4)"),
         ("lora.keys=[]", "lora.keys: "),

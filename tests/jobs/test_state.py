@@ -35,8 +35,29 @@ def test_state_survives_the_disk(tmp_path: Path) -> None:
     assert read_state(run) == state
 
 
+def test_a_state_of_an_older_farense_still_loads(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.state.write_text('{"version": 1, "state": "queued", "attempt": 2, "lost_attempts": 1}')
+    state = read_state(run)
+    assert (state.attempt, state.failure, state.history, state.boot) == (2, None, [], None)
+
+
+def test_a_job_that_ended_well_did_not_fail() -> None:
+    running = JobState(State.RUNNING, attempt=2, failure="killed", history=[{"class": "killed"}])
+    assert running.to(State.COMPLETED).failure is None
+    assert running.to(State.COMPLETED).history == running.history
+    assert running.to(State.QUEUED).failure == "killed"
+
+
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"state": "asleep"}', '{"state": "queued", "x": 1}']
+    "content",
+    [
+        *("", "[]", "{}", '{"state": "asleep"}', '{"state": "queued", "x": 1}'),
+        '{"state": "queued", "history": null}',
+        '{"state": "queued", "history": ["killed"]}',
+        '{"state": "queued", "failure": 3}',
+        '{"state": "queued", "boot": []}',
+    ],
 )
 def test_a_damaged_state_file_is_named(tmp_path: Path, content: str) -> None:
     run = RunDirectory(tmp_path)

@@ -1,0 +1,86 @@
+"""From a job that has ended to a new one that does the same, anew or from its last checkpoint."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+from daemon.changing import freezing
+from daemon.new_run import new_run_directory, point_latest_to, versions
+from daemon.ordering import FIRST
+from daemon.run_files import state_of
+from jobs.errors import DataError, InvalidInput
+from jobs.files import explain
+from jobs.order import Order, read_order, write_order
+from jobs.paths import RunDirectory, Workspace
+from jobs.state import FINISHED, JobState, now, write_state
+
+
+def place_again(
+    job_id: str, workspace: Workspace, *, from_checkpoint: bool = False
+) -> tuple[Order, JobState]:
+    """Make the run directory of a new job that does what another, which has ended, was to do.
+
+    Args:
+        from_checkpoint: it goes on from the last checkpoint, with the metrics and the best adapter
+            of that moment, as if it had never ended.
+
+    Raises:
+        InvalidInput: it has not ended, its files, model or data are not here, or it has no
+            checkpoint to go on from.
+        WorkspaceError: the workspace cannot be written.
+    """
+    from jobs.config import config_from  # noqa: PLC0415 - `status` needs neither
+    from jobs.models import check_model, fingerprint  # noqa: PLC0415
+
+    old = _ended(job_id, workspace)
+    order = read_order(old)
+    model = workspace.inside(config_from(order.config, str(old.job)).model)
+    check_model(model)
+    checkpoints = [path.name for path in old.path.glob("checkpoint_*")] if from_checkpoint else []
+    if from_checkpoint and not checkpoints:
+        raise InvalidInput(f"{job_id} has no checkpoint.", "Leave out --from-checkpoint.")
+    if not from_checkpoint:
+        order = replace(order, model_fingerprint=fingerprint(model))
+    # Until the new order names the data, a prune of the old job would take them with it.
+    with freezing(workspace):
+        for file in filter(None, (order.train, order.valid)):
+            if not workspace.inside(file.path).exists():
+                raise DataError(f"The data of {job_id} are gone: {file.path}.", "Enqueue anew.")
+        run = new_run_directory(order.preset, workspace)
+        _copy_progress(old, run, checkpoints)
+        order = replace(order, id=run.job_id, created_at=now(), versions=versions())
+        state = replace(FIRST, updated_at=order.created_at)
+        write_order(run, order)
+        write_state(run, state)
+    point_latest_to(run)
+    return order, state
+
+
+def _ended(job_id: str, workspace: Workspace) -> RunDirectory:
+    """Return the run directory of a job that has ended."""
+    state = state_of(workspace, job_id)
+    if state is None:
+        raise InvalidInput(f"The files of {job_id} are not in this workspace.")
+    if state.state not in FINISHED:
+        raise InvalidInput(
+            f"{job_id} is {state.state}: only a job that has ended can be retried.",
+            f"A paused job goes on with: farense resume {job_id}",
+        )
+    return workspace.run(job_id)
+
+
+def _copy_progress(old: RunDirectory, run: RunDirectory, checkpoints: list[str]) -> None:
+    """Copy checkpoints and what belongs to them; nothing where there are none."""
+    if not checkpoints:
+        return
+    try:
+        for name in (*checkpoints, old.adapters.name):
+            if (old.path / name).exists():
+                shutil.copytree(old.path / name, run.path / name)
+        for file in (old.metrics, old.training_state):
+            if file.exists():
+                shutil.copy2(file, run.path / file.name)
+    except OSError as error:
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise explain(error, run.path) from error

@@ -1,0 +1,99 @@
+"""Which daemons work on this queue: each says so as often as it renews a lease."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import cast
+
+import orjson
+from redis import Redis
+
+from daemon import keys
+
+# A daemon that has not been heard of for a day is forgotten.
+FORGOTTEN_SECONDS = 86_400
+
+
+@dataclass(frozen=True)
+class WorkerCard:
+    """A daemon, as it told of itself.
+
+    Attributes:
+        name: ``host:pid``.
+        workspace: its path on that host.
+        job: the id of the job it runs.
+        held_because: why it starts no job now.
+        seconds_ago: since it was last heard of.
+        alive: it was heard of within its lease.
+    """
+
+    name: str
+    workspace: str
+    job: str | None
+    held_because: str | None
+    lease_seconds: float
+    seconds_ago: float = 0.0
+    alive: bool = True
+
+
+class Announcer:
+    """Tells the queue of one daemon."""
+
+    def __init__(self, redis: Redis, name: str, workspace: str, lease_seconds: float) -> None:
+        self._redis, self._name, self._workspace = redis, name, workspace
+        self._lease_seconds = lease_seconds
+        self._said: tuple[str | None, str | None] | None = None
+        self._again_at = 0.0
+
+    def tell(self, job: str | None, held_because: str | None) -> None:
+        """Say what the daemon does, where that is new or was said long ago.
+
+        Raises:
+            RedisError: the server is away.
+        """
+        if (job, held_because) == self._said and time.monotonic() < self._again_at:
+            return
+        card = asdict(
+            WorkerCard(self._name, self._workspace, job, held_because, self._lease_seconds)
+        )
+        self._redis.hset(keys.WORKERS, self._name, orjson.dumps({**card, "at": _now(self._redis)}))
+        self._said = job, held_because
+        self._again_at = time.monotonic() + self._lease_seconds / 3
+
+    def leave(self) -> None:
+        """Say that the daemon ends.
+
+        Raises:
+            RedisError: the server is away.
+        """
+        self._redis.hdel(keys.WORKERS, self._name)
+
+
+def workers(redis: Redis) -> list[WorkerCard]:
+    """Return the daemons of a queue by name; those long gone are forgotten.
+
+    Raises:
+        RedisError: the server is away.
+    """
+    now = _now(redis)
+    found = []
+    for name, text in cast(dict[bytes, bytes], redis.hgetall(keys.WORKERS)).items():
+        try:
+            values = orjson.loads(text)
+            ago = max(0.0, now - float(values.pop("at")))
+            card = WorkerCard(**{**values, "seconds_ago": ago})
+            alive = ago <= float(card.lease_seconds)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            redis.hdel(keys.WORKERS, name)
+            continue
+        if ago > FORGOTTEN_SECONDS:
+            redis.hdel(keys.WORKERS, name)
+            continue
+        found.append(WorkerCard(**{**asdict(card), "alive": alive}))
+    return sorted(found, key=lambda card: str(card.name))
+
+
+def _now(redis: Redis) -> float:
+    seconds, microseconds = redis.time()
+    return seconds + microseconds / 1e6

@@ -1,0 +1,52 @@
+"""When a job that is scheduled, or waits for another, begins."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from daemon.pending import begin
+from jobs.state import JobState, State
+
+NOW = datetime(2026, 11, 24, 22, 0, tzinfo=UTC)
+LATER, EARLIER = (NOW + timedelta(hours=1)).isoformat(), (NOW - timedelta(hours=1)).isoformat()
+OTHER = "20261124-210000-v2-abcd"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "other", "after_any", "expected"),
+    [
+        (None, None, False, State.QUEUED),
+        (LATER, None, False, State.SCHEDULED),
+        (EARLIER, None, False, State.QUEUED),
+        (None, State.QUEUED, False, State.WAITING),
+        (None, State.RUNNING, True, State.WAITING),
+        (None, State.PAUSED, False, State.WAITING),
+        (None, State.COMPLETED, False, State.QUEUED),
+        (None, State.EARLY_STOPPED, False, State.QUEUED),
+        (None, State.FAILED, False, State.FAILED),
+        (None, State.CANCELLED, False, State.FAILED),
+        (None, State.FAILED, True, State.QUEUED),
+        (LATER, State.RUNNING, False, State.WAITING),
+        (LATER, State.COMPLETED, False, State.SCHEDULED),
+        (EARLIER, State.COMPLETED, False, State.QUEUED),
+    ],
+)
+def test_a_job_begins_at_its_time_and_after_its_job(
+    schedule: str | None, other: State | None, after_any: bool, expected: State
+) -> None:
+    after = OTHER if other else None
+    state = JobState(State.PAUSED, schedule=schedule, after=after, after_any=after_any)
+    begun = begin(state, NOW, other)
+    assert begun.state is expected
+    assert (begun.reason is None) == (expected is State.QUEUED)
+    # Every one of these is a step that the transition table knows.
+    if expected is not State.FAILED:
+        state.to(begun.state)
+
+
+def test_a_job_whose_other_job_is_gone_says_so() -> None:
+    begun = begin(JobState(State.WAITING, after=OTHER), NOW, None)
+    assert begun.state is State.FAILED
+    assert OTHER in (begun.reason or "")
