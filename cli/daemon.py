@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import click
 
-from cli.options import json_option
+from cli.options import json_option, queue_option
 from cli.output import note, print_json
 
 
 @click.group(invoke_without_command=True, short_help="Run the daemon that works through the queue.")
 @click.option("--window", help="Run jobs in this part of the day only, as 22:00-07:00.")
 @click.option("--on-mains-only", is_flag=True, help="Run jobs only on mains power.")
+@queue_option
 @click.pass_context
-def daemon(ctx: click.Context, window: str | None, on_mains_only: bool) -> None:
+def daemon(
+    ctx: click.Context, window: str | None, on_mains_only: bool, queue_name: str | None
+) -> None:
     """Run the daemon that works through the queue, in the foreground.
 
     Ctrl-C, or `farense daemon stop` elsewhere, ends it: a running job writes a checkpoint and goes
@@ -22,15 +25,15 @@ def daemon(ctx: click.Context, window: str | None, on_mains_only: bool) -> None:
     Example: farense daemon --window 22:00-07:00
     """
     if ctx.invoked_subcommand is not None:
-        if window or on_mains_only:
+        if window or on_mains_only or queue_name:
             raise click.UsageError(
-                f"--window and --on-mains-only do not go with {ctx.invoked_subcommand}."
+                f"--window, --on-mains-only and --queue do not go before {ctx.invoked_subcommand}."
             )
         return
     from dataclasses import replace
 
     from daemon.control import run_daemon
-    from daemon.settings import Settings
+    from daemon.settings import Settings, check_queue_name
     from daemon.times import Window
     from jobs.paths import Workspace
 
@@ -38,6 +41,8 @@ def daemon(ctx: click.Context, window: str | None, on_mains_only: bool) -> None:
     settings = Settings.from_environment()
     if window:
         settings = replace(settings, window=Window.parse(window))
+    if queue_name:
+        settings = replace(settings, queue=check_queue_name(queue_name))
     settings = replace(settings, on_mains_only=on_mains_only or settings.on_mains_only)
     note(f"Starting the daemon of {workspace.root}. Log: {workspace.daemon_log}. Ctrl-C stops it.")
     run_daemon(workspace, settings)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
-from cli.options import json_option, preset_from, set_option
+from cli.options import json_option, preset_from, queue_option, set_option
 from cli.output import print_json, warn
 
 
@@ -19,6 +19,7 @@ from cli.output import print_json, warn
 @click.option("--in", "delay", metavar="TIME", help="Not before so long from now: 2h, 90m.")
 @click.option("--after", metavar="JOB", help="Not before this job has ended well.")
 @click.option("--after-any", is_flag=True, help="With --after: or has ended in any other way.")
+@queue_option
 @click.option("--watch", "watching", is_flag=True, help="Watch the job until it ends.")
 @json_option
 @click.pass_context
@@ -32,6 +33,7 @@ def enqueue(
     delay: str | None,
     after: str | None,
     after_any: bool,
+    queue_name: str | None,
     watching: bool,
     as_json: bool,
 ) -> None:
@@ -60,7 +62,7 @@ def enqueue(
     schedule = check(loaded, workspace)
     patience = loaded.config.early_stopping_patience
     warning = schedule.warning(patience)
-    with FarenseClient.connect(workspace) as client:
+    with FarenseClient.connect(workspace, queue=queue_name) as client:
         record = client.enqueue(
             loaded,
             name=name,

@@ -19,6 +19,10 @@ set_option = click.option(
     help="Change a setting of the preset; may be repeated. Keys are dotted: lora.rank=4",
 )
 
+queue_option = click.option(
+    "--queue", "queue_name", metavar="NAME", help="Which queue (default: FARENSE_QUEUE, else one)."
+)
+
 job_argument = click.argument("job", metavar="JOB")
 optional_job_argument = click.argument("job", metavar="[JOB]", required=False)
 

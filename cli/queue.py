@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.options import job_argument, json_option
+from cli.options import job_argument, json_option, queue_option
 from cli.output import note, print_json, terminal_width, warn
 from jobs.text import printable
 
@@ -22,9 +22,10 @@ LOWEST, HIGHEST = -1_000_000, 1_000_000
 
 
 @click.group(short_help="Show what waits, and change its order.", invoke_without_command=True)
+@queue_option
 @json_option
 @click.pass_context
-def queue(ctx: click.Context, as_json: bool) -> None:
+def queue(ctx: click.Context, queue_name: str | None, as_json: bool) -> None:
     """Show the jobs that wait, in the order in which they will run.
 
     Higher priorities go first, then jobs that were under way before, then the one queued first. A
@@ -36,7 +37,9 @@ def queue(ctx: click.Context, as_json: bool) -> None:
       farense queue top latest
     """
     if ctx.invoked_subcommand is None:
-        _show(as_json)
+        _show(queue_name, as_json)
+    elif queue_name:
+        raise click.UsageError(f"--queue does not go with {ctx.invoked_subcommand}.")
 
 
 @queue.command(short_help="Give a waiting job another priority.")
@@ -71,15 +74,15 @@ def top(job: str, as_json: bool) -> None:
     _move(job, None, as_json)
 
 
-def _show(as_json: bool) -> None:
-    from daemon.client import FarenseClient, open_reader
+def _show(queue_name: str | None, as_json: bool) -> None:
+    from daemon.reader import QueueReader, open_reader
     from daemon.reorder import places
 
-    reader, warning = open_reader()
+    reader, warning = open_reader(queue=queue_name)
     with reader:
         if warning:
             warn(warning)
-        found = reader.queue() if isinstance(reader, FarenseClient) else places(reader.jobs())
+        found = reader.queue() if isinstance(reader, QueueReader) else places(reader.jobs())
     if as_json:
         print_json([place.as_dict() for place in found])
     elif found:

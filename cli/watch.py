@@ -42,7 +42,7 @@ def watch(ctx: click.Context, job: str | None, as_json: bool) -> None:
     \b
     Example: farense watch latest
     """
-    from daemon.client import open_reader
+    from daemon.reader import open_reader
 
     reader, warning = open_reader()
     with reader:

@@ -21,6 +21,7 @@ from daemon.store import JobStore
 from daemon.unix_socket import LongPathConnection, socket_pool
 from jobs.errors import ConfigError, QueueUnreachable
 from jobs.paths import Workspace
+from jobs.state import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
     from daemon.job_queue import JobQueue
@@ -47,7 +48,7 @@ class Broker:
         self.pool = _pool_of(url) if url else socket_pool(Path(self.address), SOCKET_TIMEOUT)
         self.redis = Redis(connection_pool=self.pool)
         self.store = JobStore(self.redis)
-        self._queue: JobQueue | None = None
+        self._queues: dict[str, JobQueue] = {}
 
     def check(self) -> None:
         """Return where the server answers.
@@ -91,15 +92,25 @@ class Broker:
             "without FARENSE_REDIS_URL the workspace's own server is used.",
         )
 
-    def queue(self, run: Callable[[str], None] | None = None) -> JobQueue:
-        """Return the queue; a daemon says what ``run`` does with a job id."""
+    def queue(
+        self, name: str = DEFAULT_QUEUE, run: Callable[[str], None] | None = None
+    ) -> JobQueue:
+        """Return the queue of a name; a daemon says what ``run`` does with a job id."""
         from daemon.job_queue import JobQueue  # noqa: PLC0415 - readers need no Huey
 
         if run is not None:
-            self._queue = JobQueue(self.pool, run, self.store.set_aside)
-        elif self._queue is None:
-            self._queue = JobQueue(self.pool)
-        return self._queue
+            self._queues[name] = JobQueue(self.pool, name, run, self.store.set_aside)
+        elif name not in self._queues:
+            self._queues[name] = JobQueue(self.pool, name)
+        return self._queues[name]
+
+    def pointed_to(self, name: str) -> set[str]:
+        """Return the jobs that a message on the queue points to, or that were left for others.
+
+        Raises:
+            RedisError: the server is away.
+        """
+        return self.queue(name).job_ids() | self.store.left(name)
 
     def close(self) -> None:
         """Close all connections."""

@@ -52,12 +52,15 @@ class QueueWorker(HueyWorker):  # type: ignore[misc]  # huey publishes no types
     link: Link
     mend: Callable[[], None]
     closed: Callable[[], bool]
+    run_left: Callable[[], bool]
 
     def loop(self, now: Any = None) -> None:
         """Take one message and run its job; called again and again until the daemon stops."""
         self.mend()
         if self.closed():
             self.stop_flag.wait(CLOSED_SECONDS)
+            return
+        if self.link.call(self.run_left):
             return
         task = self._next()
         if task is not None:
@@ -88,6 +91,7 @@ class DaemonConsumer(Consumer):  # type: ignore[misc]  # huey publishes no types
         self.kill = threading.Event()
         self.mend: Callable[[], None] = lambda: None
         self.closed: Callable[[], bool] = lambda: False
+        self.run_left: Callable[[], bool] = lambda: False
         super().__init__(
             workers=1,
             periodic=False,
@@ -105,6 +109,7 @@ class DaemonConsumer(Consumer):  # type: ignore[misc]  # huey publishes no types
         worker.link = self.link
         worker.mend = lambda: self.mend()
         worker.closed = lambda: self.closed()
+        worker.run_left = lambda: self.run_left()
         return worker
 
     def _handle_signal(self, signum: int, frame: FrameType | None) -> None:
@@ -157,10 +162,11 @@ def run(workspace: Workspace, settings: Settings) -> None:
 
 def _serve(workspace: Workspace, settings: Settings, broker: Broker) -> None:
     link = Link(broker)
-    queue = broker.queue(run=lambda job_id: worker.run(job_id))
+    queue = broker.queue(settings.queue, lambda job_id: worker.run(job_id))
     consumer = DaemonConsumer(link, settings.grace_seconds + STOP_MARGIN, huey=queue)
     worker = Worker(workspace, settings, broker, link, consumer.stop_flag, consumer.kill)
     consumer.mend, consumer.closed = worker.mend, worker.closed
+    consumer.run_left = worker.run_left
     with consumer.signals():
         broker.ensure()
         log.info("daemon_started", pid=os.getpid(), queue=broker.address)

@@ -66,6 +66,7 @@ class Ending:
         stop_requested: the daemon is stopping, and has asked the child to stop.
         cancel_requested: the user wants the job to end.
         pause_requested: the user wants the job to rest.
+        queue_away: Redis did not answer at the end.
         held_because: why the daemon itself has asked the child to stop, to go on later.
         killed: it did not stop in time and was killed.
         killed_for_memory: the kernel killed it, and says that it killed something for this.
@@ -86,6 +87,7 @@ class Ending:
     cancel_requested: bool = False
     pause_requested: bool = False
     held_because: str | None = None
+    queue_away: bool = False
     killed: bool = False
     killed_for_memory: bool = False
     verdict: Verdict | None = None

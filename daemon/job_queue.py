@@ -20,6 +20,7 @@ from redis import ConnectionPool
 
 from daemon import keys
 from daemon.serializer import JsonSerializer
+from jobs.state import DEFAULT_QUEUE
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class JobQueue(PriorityRedisHuey):  # type: ignore[misc]  # huey publishes no ty
 
     Args:
         pool: connections to the server.
+        name: of the queue.
         run: what a worker does with a job id; clients leave it out.
         set_aside: what is done with a message that cannot be read.
     """
@@ -48,15 +50,17 @@ class JobQueue(PriorityRedisHuey):  # type: ignore[misc]  # huey publishes no ty
     def __init__(
         self,
         pool: ConnectionPool,
+        name: str = DEFAULT_QUEUE,
         run: Callable[[str], None] = _no_worker,
         set_aside: Callable[[bytes], None] | None = None,
     ) -> None:
         super().__init__(
-            keys.QUEUE,
+            keys.queue(name),
             results=False,
             serializer=JsonSerializer(),
             connection_pool=pool,
             read_timeout=WAIT_SECONDS,
+            clean_name=False,
         )
         self._set_aside = set_aside
 

@@ -25,6 +25,7 @@ class Mirror:
         restore: makes the record say again what ``state.json`` says, and returns it.
 
     Attributes:
+        renewed: called after each renewal of the lease.
         cancel_requested: the user wants the job to end.
         pause_requested: the user wants it to rest.
         kill_requested: the user does not want to wait for its last checkpoint.
@@ -47,6 +48,7 @@ class Mirror:
         self._lease_seconds = lease_seconds
         self._restore = restore
         self._renew_at = 0.0
+        self.renewed: Callable[[], None] = lambda: None
         self._unsent: LogLines | None = None
         self.cancel_requested = False
         self.pause_requested = False
@@ -104,6 +106,7 @@ class Mirror:
             self._link.call(lambda: self._store.renew_lease(job_id, attempt, seconds))
         ):
             self._renew_at = time.monotonic() + seconds / 3
+            self.renewed()
 
     def _look(self) -> None:
         record = self._link.call(lambda: self._store.get(self._claim.job_id))

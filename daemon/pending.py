@@ -15,7 +15,7 @@ import structlog
 
 from daemon.broker import Broker
 from daemon.lifecycle import Lifecycle
-from daemon.run_files import state_of
+from daemon.run_files import own_state, state_of
 from jobs.errors import FarenseError
 from jobs.paths import Workspace
 from jobs.state import FINISHED, FINISHED_BADLY, PENDING, JobState, State
@@ -80,7 +80,7 @@ class Pending:
                 log.error("pending_job_not_moved", job=job_id, reason=error.message)
 
     def _look(self, job_id: str) -> None:
-        state = state_of(self.workspace, job_id)
+        state = own_state(self.workspace, job_id)
         if state is None or state.state not in PENDING:
             self._ids.discard(job_id)
             return
@@ -90,15 +90,14 @@ class Pending:
         if self.lifecycle.adopt(job_id, state, state.to(new.state, reason=new.reason)):
             log.info("job_due", job=job_id, state=new.state, reason=new.reason)
             if new.state is State.QUEUED:
-                self.broker.queue().push(job_id, new.priority, resumed=new.attempt > 0)
+                queue = self.broker.queue(new.queue)
+                queue.push(job_id, new.priority, resumed=new.attempt > 0)
 
 
 def state_elsewhere(workspace: Workspace, broker: Broker, state: JobState) -> State | None:
     """Return the state of the job that ``state`` says to follow, here or on another machine."""
     if state.after is None:
         return None
-    other = state_of(workspace, state.after)
-    if other is not None:
-        return other.state
     record = broker.store.get(state.after)
-    return record.state if record else None
+    other = own_state(workspace, state.after, record) or record or state_of(workspace, state.after)
+    return other.state if other else None

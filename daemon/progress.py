@@ -9,6 +9,7 @@ from typing import Any
 from daemon.records import JobRecord
 from jobs.events import (
     BestModel,
+    CheckpointSaved,
     Envelope,
     Event,
     Finished,
@@ -56,6 +57,8 @@ def _changes(event: Event) -> dict[str, Any]:
                 "overfitting_gap": event.overfitting_gap,
                 "gap_status": event.gap_status,
             }
+        case CheckpointSaved():
+            return {"checkpoint_step": event.step}
         case BestModel():
             return _best(event.val_loss)
         case Finished():

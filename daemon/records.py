@@ -15,7 +15,7 @@ import orjson
 from jobs.files import plain
 from jobs.order import Order
 from jobs.shape import well_typed
-from jobs.state import FINISHED, JobState, State, is_history
+from jobs.state import DEFAULT_QUEUE, FINISHED, JobState, State, is_history, now
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,13 @@ class JobRecord:
         worker: ``host:pid`` of the daemon that holds the claim.
         pid: of the training child.
         home: ``host:workspace`` where the job's files are.
+        queue: the name of the queue it stands on.
+        checkpoint_step: of the newest checkpoint at its home; None where it has none there.
+        lease_until: of the running attempt, in seconds of the server's clock.
+        lease_seconds: how long that lease holds.
         schedule: not to be started before this moment.
-        after: the job that is to end first.
+        after: the job that is to end first, and ``after_any`` in which way.
+        lost_attempts, splits: as in ``state.json``.
         pause_requested, kill_requested: what the user wants beside ``cancel_requested``.
         reason: why the job is where it is, for a person.
         failure: the class of the last ending; None where it was not a failure.
@@ -65,8 +70,15 @@ class JobRecord:
     worker: str | None = None
     pid: int | None = None
     home: str | None = None
+    queue: str = DEFAULT_QUEUE
+    checkpoint_step: int | None = None
+    lease_until: float | None = None
+    lease_seconds: float | None = None
     schedule: str | None = None
     after: str | None = None
+    after_any: bool = False
+    lost_attempts: int = 0
+    splits: int = 0
     cancel_requested: bool = False
     pause_requested: bool = False
     kill_requested: bool = False
@@ -114,14 +126,44 @@ def life(state: JobState) -> dict[str, Any]:
         "state": state.state,
         "attempt": state.attempt,
         "priority": state.priority,
+        "queue": state.queue,
         "schedule": state.schedule,
         "after": state.after,
+        "after_any": state.after_any,
+        "lost_attempts": state.lost_attempts,
+        "splits": state.splits,
         "reason": state.reason,
         "failure": state.failure,
         "history": state.history,
         "updated_at": state.updated_at or None,
         "finished_at": state.updated_at if state.state in FINISHED else None,
     }
+
+
+# What a state and a record both have, under the same names.
+SHARED = (
+    "attempt",
+    "lost_attempts",
+    "priority",
+    "schedule",
+    "after",
+    "after_any",
+    "reason",
+    "splits",
+    "failure",
+    "history",
+    "queue",
+)
+
+
+def state_from(record: JobRecord, home: str | None = None) -> JobState:
+    """Return what ``state.json`` is to say of a job that only its record is known of.
+
+    Args:
+        home: the workspace that has the job, where it is not the one of the file.
+    """
+    values = {name: getattr(record, name) for name in SHARED}
+    return JobState(state=record.state, updated_at=now(), home=home, **values)
 
 
 def to_hash(values: Mapping[str, Any]) -> dict[str, bytes]:

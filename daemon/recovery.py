@@ -11,18 +11,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 
 import structlog
 
 from daemon.boot import boot_id
 from daemon.broker import Broker
+from daemon.foreign import ForeignJobs
+from daemon.leases import LeaseWatch
 from daemon.lifecycle import CANCELLED, Lifecycle, agreement
 from daemon.outcome import PAUSED, outcome_of_lost
-from daemon.records import JobRecord
-from daemon.run_files import job_ids, state_of, summary_state
+from daemon.records import JobRecord, state_from
+from daemon.run_files import is_elsewhere, job_ids, state_of, summary_state
 from jobs.errors import FarenseError
 from jobs.lock import is_held
-from jobs.paths import Workspace
+from jobs.paths import JOB_ID, Workspace
 from jobs.state import FINISHED, FINISHED_WELL, PENDING, JobState, State
 
 log = structlog.get_logger(__name__)
@@ -41,6 +44,7 @@ class Facts:
         message: a message on the queue points to the job.
         summary: the state in ``training_summary.json``, where there is one.
         boot: the time since the machine was started (:func:`daemon.boot.boot_id`).
+        elsewhere: another workspace has taken the job over.
     """
 
     state: JobState
@@ -49,6 +53,7 @@ class Facts:
     message: bool
     summary: str | None = None
     boot: str | None = None
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,8 @@ class Decision:
 def decide(facts: Facts, max_attempts: int) -> Decision:
     """Return what to do with a job."""
     state, record = facts.state, facts.record
+    if facts.elsewhere:
+        return _decide_elsewhere(facts)
     if state.state is State.RUNNING:
         if facts.alive:
             return Decision(wait=True)
@@ -82,6 +89,17 @@ def decide(facts: Facts, max_attempts: int) -> Decision:
         publish=record is None or not record.follows(state),
         push=state.state is State.QUEUED and not facts.message,
     )
+
+
+def _decide_elsewhere(facts: Facts) -> Decision:
+    """Let the file here say what the record says of a job that another workspace has."""
+    state, record = facts.state, facts.record
+    if record is None or facts.alive:
+        # A child of ours that still runs has been told to stop.
+        return Decision(publish=record is None, wait=facts.alive)
+    copy = state_from(record, home=record.home)
+    same = (copy.state, copy.attempt, copy.home) == (state.state, state.attempt, state.home)
+    return Decision(state=None if same else copy)
 
 
 def _without_worker(facts: Facts, max_attempts: int) -> JobState:
@@ -104,12 +122,19 @@ class Recovery:
         pending: the scheduled and waiting jobs that the last run has met.
     """
 
-    def __init__(self, workspace: Workspace, broker: Broker, max_attempts: int) -> None:
+    def __init__(
+        self, workspace: Workspace, broker: Broker, max_attempts: int, lease_seconds: float
+    ) -> None:
         self.workspace = workspace
         self.broker = broker
         self.max_attempts = max_attempts
         self.lifecycle = Lifecycle(workspace, broker.store)
+        self.watch = LeaseWatch(lease_seconds)
+        self.foreign = ForeignJobs(workspace, broker, self.watch, max_attempts)
         self.pending: set[str] = set()
+        # Unfinished jobs of other workspaces, and those of them that have files here too.
+        self._foreign: set[str] = set()
+        self._copies: set[str] = set()
 
     def run(self, busy_with: str | None = None, *, thorough: bool = True) -> bool:
         """Mend what differs; False where a job has to be looked at again shortly.
@@ -122,6 +147,8 @@ class Recovery:
         Raises:
             RedisError: the server is away.
         """
+        if thorough:
+            self.watch.forget()
         settled = True
         self.pending = set()
         for job_id, facts in self._facts(busy_with, thorough=thorough):
@@ -133,6 +160,7 @@ class Recovery:
                 self._carry_out(job_id, facts, decision)
             except FarenseError as error:
                 log.error("job_not_recovered", job=job_id, reason=error.message)
+        self.foreign.look(self._foreign)
         return settled
 
     def _facts(self, busy_with: str | None, *, thorough: bool) -> Iterator[tuple[str, Facts]]:
@@ -141,21 +169,35 @@ class Recovery:
         Not even the lock of the job under way is looked at: its child may be about to take it.
         """
         known, unfinished = set(self.broker.store.ids()), self.broker.store.unfinished()
-        messages = self.broker.queue().job_ids()
+        self._foreign = {job_id for job_id in unfinished - {busy_with} if JOB_ID.fullmatch(job_id)}
+        messages = cache(self.broker.pointed_to)
         for job_id in reversed(job_ids(self.workspace)):
-            if not thorough and job_id in known and job_id not in unfinished:
+            ended = job_id in known and job_id not in unfinished
+            if ended and not thorough and job_id not in self._copies:
                 continue
             state = state_of(self.workspace, job_id)
             if state is None or job_id == busy_with:
                 continue
-            if state.state in FINISHED and job_id in known and job_id not in unfinished:
+            if ended and state.state in FINISHED:
+                self._copies.discard(job_id)
                 continue
             record = self.broker.store.get(job_id) if job_id in known else None
+            elsewhere = is_elsewhere(self.workspace, state, record)
+            (self._copies.add if elsewhere else self._foreign.discard)(job_id)
             if record is None and not thorough and _is_fresh(state):
                 continue
-            alive = is_held(self.workspace.run(job_id).lock)
-            summary = summary_state(self.workspace, job_id)
-            yield job_id, Facts(state, record, alive, job_id in messages, summary, boot_id())
+            yield (
+                job_id,
+                Facts(
+                    state,
+                    record,
+                    alive=is_held(self.workspace.run(job_id).lock),
+                    message=job_id in messages(state.queue),
+                    summary=summary_state(self.workspace, job_id),
+                    boot=boot_id(),
+                    elsewhere=elsewhere,
+                ),
+            )
 
     def _carry_out(self, job_id: str, facts: Facts, decision: Decision) -> None:
         state = facts.state
@@ -168,7 +210,8 @@ class Recovery:
             self.lifecycle.publish(job_id)
             log.info("record_recovered", job=job_id, state=state.state)
         if decision.push:
-            self.broker.queue().push(job_id, state.priority, resumed=state.attempt > 0)
+            queue = self.broker.queue(state.queue)
+            queue.push(job_id, state.priority, resumed=state.attempt > 0)
             log.info("message_recovered", job=job_id)
 
 

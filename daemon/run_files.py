@@ -53,12 +53,44 @@ def record_from_files(workspace: Workspace, job_id: str) -> JobRecord | None:
     for envelope in events_at_end(log):
         record = advanced(record, envelope)
     # The events bring their own times; when the job's state last changed is in state.json.
-    return replace(record, started_at=_started_at(LogReader(log)), home=home_of(workspace))
+    return replace(
+        record,
+        started_at=_started_at(LogReader(log)),
+        home=state.home or home_of(workspace),
+        checkpoint_step=workspace.run(job_id).newest_checkpoint_step(),
+    )
+
+
+def is_elsewhere(workspace: Workspace, state: JobState, record: JobRecord | None) -> bool:
+    """Tell whether another workspace has taken a job over from this one.
+
+    ``state.json`` here says so, or is older than what that workspace has told Redis. (A workspace
+    may get another name, with its machine: a name alone says nothing.)
+    """
+    if state.home is not None:
+        return True
+    newer = record is not None and record.attempt > state.attempt
+    return newer and record is not None and record.home not in (None, home_of(workspace))
+
+
+def own_state(
+    workspace: Workspace, job_id: str, record: JobRecord | None = None
+) -> JobState | None:
+    """Return what ``state.json`` says of a job of this workspace; None of one that is elsewhere."""
+    state = state_of(workspace, job_id)
+    if state is None or is_elsewhere(workspace, state, record):
+        return None
+    return state
 
 
 def home_of(workspace: Workspace) -> str:
     """Return what stands on a record for the workspace that has the job's files."""
     return f"{socket.gethostname()}:{workspace.root}"
+
+
+def host_of(home: str | None) -> str:
+    """Return the machine in a ``home``."""
+    return (home or "an unknown machine").partition(":")[0]
 
 
 def _started_at(reader: LogReader) -> str | None:

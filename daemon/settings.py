@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,8 +12,13 @@ from urllib.parse import urlsplit
 
 from daemon.times import Window
 from jobs.errors import ConfigError
+from jobs.state import DEFAULT_QUEUE
+from jobs.text import printable
 
 URL_SCHEMES = ("redis", "rediss", "unix")
+QUEUE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+# Machines that share a Redis over a network see it go away for minutes.
+SHARED_LEASE_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,9 @@ class Settings:
 
     Attributes:
         redis_url: a shared Redis (``FARENSE_REDIS_URL``); None means the workspace's own server.
-        lease_seconds: how long a claim holds without renewal (``FARENSE_LEASE_SECONDS``).
+        queue: the queue whose jobs the daemon runs, and to which clients add (``FARENSE_QUEUE``).
+        lease_seconds: how long a claim holds without renewal (``FARENSE_LEASE_SECONDS``). With a
+            shared Redis, a job whose lease was not renewed for two thirds of it stops.
         grace_seconds: from SIGTERM to SIGKILL: the time a child has for its checkpoint
             (``FARENSE_GRACE_SECONDS``).
         max_attempts: attempts that may be lost (killed, crashed) before a job is given up.
@@ -34,6 +42,7 @@ class Settings:
     """
 
     redis_url: str | None = None
+    queue: str = DEFAULT_QUEUE
     lease_seconds: float = 30.0
     grace_seconds: float = 60.0
     max_attempts: int = 3
@@ -51,13 +60,30 @@ class Settings:
             ConfigError: a variable has a value that is not allowed.
         """
         window = environment.get("FARENSE_WINDOW", "").strip()
+        url = _url(environment.get("FARENSE_REDIS_URL", "").strip())
+        lease = SHARED_LEASE_SECONDS if url else cls.lease_seconds
         return cls(
-            redis_url=_url(environment.get("FARENSE_REDIS_URL", "").strip()),
-            lease_seconds=_seconds(environment, "FARENSE_LEASE_SECONDS", cls.lease_seconds),
+            redis_url=url,
+            queue=check_queue_name(environment.get("FARENSE_QUEUE", "").strip() or DEFAULT_QUEUE),
+            lease_seconds=_seconds(environment, "FARENSE_LEASE_SECONDS", lease),
             grace_seconds=_seconds(environment, "FARENSE_GRACE_SECONDS", cls.grace_seconds),
             window=Window.parse(window) if window else None,
             on_mains_only=_flag(environment, "FARENSE_ON_MAINS_ONLY"),
         )
+
+
+def check_queue_name(name: str) -> str:
+    """Return ``name``, if a queue may be called so.
+
+    Raises:
+        ConfigError: it may not.
+    """
+    if not QUEUE_NAME.fullmatch(name):
+        raise ConfigError(
+            f"{printable(name[:60])!r} cannot be the name of a queue.",
+            "Use up to 40 small letters (a-z), digits, dashes and underscores.",
+        )
+    return name
 
 
 def redacted(url: str) -> str:

@@ -19,6 +19,7 @@ from redis.exceptions import ResponseError
 from daemon import keys
 from daemon.joblog import LogLines
 from daemon.records import JobRecord, from_hash, life, to_hash
+from daemon.scripts import CREATE, EVENTS, LEASE, WRITE
 from jobs.errors import JobFailed
 from jobs.state import FINISHED, TRANSITIONS, JobState, State
 
@@ -27,70 +28,6 @@ STREAM_SECONDS = 7 * 86_400
 DEAD_LETTERS_KEPT = 100
 DEAD_LETTER_BYTES = 4_096
 NEWEST = 20
-
-# KEYS: record, unfinished, index. ARGV: id, score, "1" where finished, then fields and values.
-CREATE = """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-local fields = {}
-for i = 4, #ARGV do fields[#fields + 1] = ARGV[i] end
-redis.call('HSET', KEYS[1], unpack(fields))
-redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
-if ARGV[3] ~= '1' then redis.call('SADD', KEYS[2], ARGV[1]) end
-return 1
-"""
-
-# KEYS: record, unfinished. ARGV: expected state, expected attempt, id, "1" where finished after it,
-# then fields and values; an empty value removes the field.
-WRITE = """
-local found = redis.call('HMGET', KEYS[1], 'state', 'attempt')
-if not found[1] then return -1 end
-if found[1] ~= ARGV[1] or found[2] ~= ARGV[2] then return 0 end
-for i = 5, #ARGV, 2 do
-  if ARGV[i + 1] == '' then
-    redis.call('HDEL', KEYS[1], ARGV[i])
-  else
-    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
-  end
-end
-if ARGV[4] == '1' then
-  redis.call('SREM', KEYS[2], ARGV[3])
-else
-  redis.call('SADD', KEYS[2], ARGV[3])
-end
-return 1
-"""
-
-# KEYS: record, stream. ARGV: attempt, offset at which the lines start, offset at which they end,
-# longest stream, number of lines, the lines, then fields and values of the record.
-EVENTS = """
-local found = redis.call('HMGET', KEYS[1], 'attempt', 'log_offset')
-if not found[1] then return -1 end
-if found[1] ~= ARGV[1] then return 0 end
-if (found[2] or '0') ~= ARGV[2] then return 2 end
-local first = 6 + ARGV[5]
-for i = 6, first - 1 do
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'event', ARGV[i])
-end
-for i = first, #ARGV, 2 do
-  if ARGV[i + 1] == '' then
-    redis.call('HDEL', KEYS[1], ARGV[i])
-  else
-    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
-  end
-end
-redis.call('HSET', KEYS[1], 'log_offset', ARGV[3])
-return 1
-"""
-
-# KEYS: record. ARGV: expected attempt, lease in seconds. By the server's clock, which all share.
-LEASE = """
-local found = redis.call('HMGET', KEYS[1], 'state', 'attempt')
-if not found[1] then return -1 end
-if found[1] ~= '"running"' or found[2] ~= ARGV[1] then return 0 end
-local now = redis.call('TIME')
-redis.call('HSET', KEYS[1], 'lease_until', now[1] + ARGV[2])
-return 1
-"""
 
 
 class Written(IntEnum):
@@ -133,6 +70,27 @@ class JobStore:
                 client=pipeline,
             )
         return sum(pipeline.execute())
+
+    def put_orders(self, orders: Mapping[str, bytes]) -> None:
+        """Keep the orders of jobs, by their ids, for machines that have no files of them."""
+        if orders:
+            self.redis.mset({keys.order(job_id): text for job_id, text in orders.items()})
+
+    def order(self, job_id: str) -> bytes | None:
+        """Return what was kept of a job's order."""
+        return _bytes(self.redis.get(keys.order(job_id)))
+
+    def leave(self, queue: str, job_id: str) -> None:
+        """Note a job that a daemon of a queue leaves for another."""
+        self.redis.sadd(keys.left(queue), job_id)
+
+    def left(self, queue: str) -> set[str]:
+        """Return the jobs that were left for others."""
+        return set(_texts(cast(Iterable[bytes], self.redis.smembers(keys.left(queue)))))
+
+    def take_left(self, queue: str, job_id: str) -> bool:
+        """Take a job that was left; of several that do so at once, one gets it."""
+        return self.redis.srem(keys.left(queue), job_id) == 1
 
     def restore(self, record: JobRecord) -> None:
         """Store a record in place of one that is lost or cannot be read; its stream begins anew."""
@@ -221,6 +179,7 @@ class JobStore:
     def expire_events(self, job_id: str) -> None:
         """Let the stream of a finished job go after a week; its log stays on disk."""
         self.redis.expire(keys.events(job_id), STREAM_SECONDS)
+        self.redis.expire(keys.order(job_id), STREAM_SECONDS)
 
     def renew_lease(self, job_id: str, attempt: int, seconds: float) -> Written:
         """Extend the claim on a job that is running in ``attempt``."""
@@ -242,7 +201,7 @@ class JobStore:
     def forget(self, job_id: str) -> None:
         """Remove all there is of a job whose files are gone: record, events, place in the index."""
         pipeline = self.redis.pipeline(transaction=True)
-        pipeline.delete(keys.job(job_id), keys.events(job_id))
+        pipeline.delete(keys.job(job_id), keys.events(job_id), keys.order(job_id))
         pipeline.zrem(keys.JOBS, job_id)
         pipeline.srem(keys.UNFINISHED, job_id)
         pipeline.execute()

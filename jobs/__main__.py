@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     stop = StopRequest()
     stop.listen_to_signals()
     if options.pipe is not None:
-        stop.listen_to_pipe(options.pipe)
+        stop.listen_to_pipe(options.pipe, options.silence)
     try:
         order = read_order(run)
         with hold(run.lock):
@@ -47,6 +47,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("run_directory", type=Path, help="checkpoints_qlora/<job id>")
     parser.add_argument("--attempt", type=int, help="set by the worker: the attempt to run")
     parser.add_argument("--pipe", type=int, help="set by the worker: its end means stop")
+    parser.add_argument(
+        "--silence", type=float, help="set by the worker: seconds without a word that mean stop"
+    )
     return parser.parse_args(arguments)
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import orjson
+
 from jobs.errors import InvalidInput
-from jobs.files import read_json, write_json
+from jobs.files import from_plain, plain, read_json, write_json
 from jobs.paths import RunDirectory
+from jobs.shape import well_typed
 
 VERSION = 1
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,11 @@ def write_order(run: RunDirectory, order: Order) -> None:
     write_json(run.job, asdict(order))
 
 
+def order_text(order: Order) -> bytes:
+    """Return an order as :func:`parse_order` reads it."""
+    return orjson.dumps(plain(asdict(order)), option=orjson.OPT_NON_STR_KEYS)
+
+
 def read_order(run: RunDirectory) -> Order:
     """Return the order in a run directory.
 
@@ -66,14 +76,35 @@ def read_order(run: RunDirectory) -> Order:
         InvalidInput: there is none, it is damaged, or a newer farense wrote it.
     """
     try:
-        values = read_json(run.job)
-        if values["version"] > VERSION:
-            raise InvalidInput(f"{run.job} was written by a newer farense.", "Update farense.")
-        train = DataFile(**values.pop("train"))
-        valid = values.pop("valid")
-        order = Order(train=train, valid=DataFile(**valid) if valid else None, **values)
+        order = _order(read_json(run.job))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidInput(f"{run.job} is missing or damaged: {error}") from error
+    if order.version > VERSION:
+        raise InvalidInput(f"{run.job} was written by a newer farense.", "Update farense.")
     if order.id != run.job_id:
         raise InvalidInput(f"{run.job} is the order of another job ({order.id!r}).")
     return order
+
+
+def parse_order(text: bytes | None, job_id: str) -> Order | None:
+    """Return the order of a job that another machine wrote down; None where it is none.
+
+    Whatever it says, its data are files below ``data/imported``, named by their content.
+    """
+    try:
+        order = _order(from_plain(orjson.loads(text or b"")))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    files = [file for file in (order.train, order.valid) if file is not None]
+    fits = order.id == job_id and order.version <= VERSION and well_typed(order)
+    return order if fits and all(map(_is_frozen, files)) else None
+
+
+def _order(values: Any) -> Order:
+    train, valid = values.pop("train"), values.pop("valid")
+    return Order(train=DataFile(**train), valid=DataFile(**valid) if valid else None, **values)
+
+
+def _is_frozen(file: DataFile) -> bool:
+    named = well_typed(file) and SHA256.fullmatch(file.sha256)
+    return bool(named) and file.path == f"data/imported/{file.sha256}.jsonl"

@@ -14,6 +14,7 @@ from jobs.errors import InvalidInput
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+CHECKPOINT = re.compile(r"checkpoint_epoch(\d+)_step(\d+)", re.ASCII)
 # The id of a job names files and Redis keys: nothing in it may mean something to either.
 JOB_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9_]{1,40}-[a-z]{4}")
 
@@ -175,6 +176,11 @@ class RunDirectory:
     def adapters(self) -> Path:
         """The best adapter so far, as mlx-lm loads it."""
         return self.path / "adapters"
+
+    def newest_checkpoint_step(self) -> int | None:
+        """Return the step of the newest checkpoint, whole or not; None where there is none."""
+        found = (CHECKPOINT.fullmatch(path.name) for path in self.path.glob("checkpoint_*"))
+        return max((int(match[2]) for match in found if match), default=None)
 
     def checkpoint(self, epoch: int, step: int) -> Path:
         """Return the folder of the checkpoint at ``step`` (counted within the run, from 1)."""

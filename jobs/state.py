@@ -33,6 +33,8 @@ PENDING = frozenset({State.SCHEDULED, State.WAITING})
 FINISHED_BADLY = frozenset({State.FAILED, State.CANCELLED})
 FINISHED_WELL = FINISHED - FINISHED_BADLY
 
+DEFAULT_QUEUE = "default"
+
 # Endings that ``state.json`` keeps.
 HISTORY_LENGTH = 20
 
@@ -65,6 +67,9 @@ class JobState:
         history: the attempts that failed, newest last: ``attempt``, ``class``, ``how`` (a signal,
             say), ``reason`` and ``at``.
         boot: names the time since the machine was started in which the last attempt began.
+        queue: the name of the queue it stands on.
+        home: the workspace (``host:path``) that has taken the job over; None where it is this one.
+            What stands here is then a copy of what was last heard of it.
     """
 
     state: State
@@ -80,6 +85,8 @@ class JobState:
     failure: str | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     boot: str | None = None
+    queue: str = DEFAULT_QUEUE
+    home: str | None = None
 
     @property
     def finished(self) -> bool:
@@ -135,8 +142,10 @@ def _checked(state: JobState) -> JobState:
     """
     if not is_history(state.history):
         raise TypeError("history is not a list of objects")
-    if not all(isinstance(text, str | None) for text in (state.failure, state.boot)):
-        raise TypeError("failure and boot are texts or null")
+    if not all(isinstance(text, str | None) for text in (state.failure, state.boot, state.home)):
+        raise TypeError("failure, boot and home are texts or null")
+    if not isinstance(state.queue, str):
+        raise TypeError("queue is a text")
     return state
 
 
