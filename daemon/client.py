@@ -11,6 +11,7 @@ from daemon.broker import Broker
 from daemon.lifecycle import Lifecycle
 from daemon.reader import QueueReader
 from daemon.records import JobRecord
+from daemon.run_files import home_of
 from jobs.errors import InvalidInput
 from jobs.paths import Workspace
 from jobs.state import DEFAULT_QUEUE, JobState, State
@@ -186,7 +187,13 @@ class FarenseClient(QueueReader):
         """
         from daemon.removal import carry_out  # noqa: PLC0415 - for the same reason
 
-        return carry_out(self.workspace, plan, self._store.forget)
+        return carry_out(self.workspace, plan, self._forget)
+
+    def _forget(self, job_id: str) -> None:
+        """Remove the record of a job whose files are gone, unless another machine has the job."""
+        record = self._store.get(job_id)
+        if record is None or record.home in (None, home_of(self.workspace)):
+            self._store.forget(job_id)
 
     def _change(
         self,

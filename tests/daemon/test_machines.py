@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from daemon.client import FarenseClient
+from daemon.prune import Selection, plan_prune
 from daemon.records import JobRecord
 from daemon.run_files import home_of, state_of
 from daemon.server import EmbeddedServer
@@ -113,6 +114,10 @@ def test_a_job_runs_where_a_daemon_is_and_its_client_sees_it(
         return state is not None and state.state is State.COMPLETED
 
     wait_until(copy, "the end of the job, where it was enqueued")
+    # Pruned there, it still is where it ran.
+    plan = plan_prune(north.workspace, Selection())
+    assert north.client.prune(plan).jobs == [job_id]
+    assert north.client.job(job_id) == record
     again = north.client.enqueue(north.preset).id
     assert ended(north.client, again).state is State.COMPLETED
     assert north.client.job(job_id).attempt == 1
