@@ -80,7 +80,7 @@ def enqueue(
             click.echo(f"  {plan_text(schedule, patience)}")
         if warning:
             warn(warning)
-        warn_without_daemon(record)
+        warn_without_daemon(client, record)
         if watching:
             ctx.exit(watch_job(client, record.id))
 

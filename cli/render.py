@@ -11,7 +11,7 @@ from click import style
 
 from daemon.failures import label
 from jobs.console import duration
-from jobs.state import FINISHED, State
+from jobs.state import DEFAULT_QUEUE, FINISHED, State
 from jobs.text import printable
 
 if TYPE_CHECKING:
@@ -101,11 +101,12 @@ def job_details(record: JobRecord) -> list[str]:
         "Job": record.id,
         "Name": record.name,
         "Preset": record.preset,
-        "State": str(record.state) + (", cancel requested" if _cancelling(record) else ""),
+        "State": str(record.state) + _wish(record),
         "Reason": record.reason,
         "Failure": _failure(record),
         "History": _history(record),
         "Attempt": str(record.attempt) if record.attempt else None,
+        "Queue": record.queue if record.queue != DEFAULT_QUEUE else None,
         "Priority": str(record.priority) if record.priority else None,
         "Step": _steps(record) + epoch,
         "Loss": number(record.loss),
@@ -118,6 +119,7 @@ def job_details(record: JobRecord) -> list[str]:
         "Finished": record.finished_at,
         "Worker": record.worker if record.state is State.RUNNING else None,
         "Run directory": record.run_dir,
+        "Workspace": record.home,
     }
     return [
         f"{name:<15}{printable(value, keep=NEWLINE)}".replace(NEWLINE, NEWLINE + " " * 15)
@@ -222,5 +224,10 @@ def _history(record: JobRecord) -> str | None:
     )
 
 
-def _cancelling(record: JobRecord) -> bool:
-    return record.cancel_requested and record.state not in FINISHED
+def _wish(record: JobRecord) -> str:
+    """Return what was asked of a job that has not come to it yet."""
+    if record.state in FINISHED or record.state is State.PAUSED:
+        return ""
+    if record.cancel_requested:
+        return ", cancel requested"
+    return ", pause requested" if record.pause_requested else ""

@@ -49,7 +49,7 @@ def watch(ctx: click.Context, job: str | None, as_json: bool) -> None:
         if warning:
             warn(warning)
         record = reader.job(job) if job else default_job(reader.jobs()) or reader.job("latest")
-        warn_without_daemon(record)
+        warn_without_daemon(reader, record)
         ctx.exit(watch_job(reader, record.id, as_json=as_json))
 
 
@@ -109,18 +109,21 @@ def default_job(records: Sequence[JobRecord]) -> JobRecord | None:
     return next(iter([*running, *unfinished, *records]), None)
 
 
-def warn_without_daemon(record: JobRecord) -> None:
-    """Warn where a job waits and no daemon of this workspace is there to run it.
-
-    With a shared Redis the daemon may be on another machine: nothing is said then.
-    """
+def warn_without_daemon(reader: Reader, record: JobRecord) -> None:
+    """Warn where a job waits and no daemon works on its queue, here or on another machine."""
     from daemon.control import daemon_status
+    from daemon.reader import QueueReader
     from daemon.settings import Settings
     from jobs.paths import Workspace
-    from jobs.state import FINISHED, State
+    from jobs.state import DEFAULT_QUEUE, FINISHED, State
 
     if record.state in FINISHED or record.state is State.RUNNING:
         return
-    if Settings.from_environment().redis_url or daemon_status(Workspace.current()).running:
-        return
-    warn("no daemon is running to do the work; start one: farense daemon")
+    shared = Settings.from_environment().redis_url is not None
+    if not shared and not daemon_status(Workspace.current()).running:
+        warn("no daemon is running to do the work; start one: farense daemon")
+    elif isinstance(reader, QueueReader):
+        cards = reader.workers()
+        if not any(card.alive and card.queue == record.queue for card in cards):
+            option = "" if record.queue == DEFAULT_QUEUE else f" --queue {record.queue}"
+            warn(f"no daemon works on the queue {record.queue}; start one: farense daemon{option}")

@@ -37,8 +37,7 @@ def accept(
 
 def _orders(broker: Broker, placed: Sequence[tuple[Order, JobState]]) -> dict[str, bytes]:
     """Return the orders by their jobs, where other machines may want to take them."""
-    shared = broker.server is None
-    return {order.id: order_text(order) for order, _ in placed} if shared else {}
+    return {o.id: order_text(o) for o, _ in placed} if broker.store.shared else {}
 
 
 def _tell(broker: Broker, records: Sequence[JobRecord], orders: Mapping[str, bytes]) -> None:

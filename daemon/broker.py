@@ -47,7 +47,7 @@ class Broker:
         self.address = redacted(url) if url else str(EmbeddedServer(workspace).socket)
         self.pool = _pool_of(url) if url else socket_pool(Path(self.address), SOCKET_TIMEOUT)
         self.redis = Redis(connection_pool=self.pool)
-        self.store = JobStore(self.redis)
+        self.store = JobStore(self.redis, shared=url is not None)
         self._queues: dict[str, JobQueue] = {}
 
     def check(self) -> None:

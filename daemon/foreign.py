@@ -14,8 +14,8 @@ import structlog
 from daemon.broker import Broker
 from daemon.failures import Failure, FailureClass
 from daemon.leases import LeaseWatch
-from daemon.lifecycle import NO_WORKER
-from daemon.outcome import Outcome, given_up_or_queued
+from daemon.lifecycle import CANCELLED, NO_WORKER
+from daemon.outcome import PAUSED, Outcome, given_up_or_queued
 from daemon.pending import begin, state_elsewhere
 from daemon.records import JobRecord, state_from
 from daemon.run_files import host_of
@@ -84,6 +84,10 @@ class ForeignJobs:
 
 def after_expiry(record: JobRecord, max_attempts: int) -> Outcome:
     """Return what becomes of a job whose machine has not renewed its lease."""
+    if record.cancel_requested:
+        return Outcome(State.CANCELLED, CANCELLED)
+    if record.pause_requested:
+        return Outcome(State.PAUSED, PAUSED)
     host = host_of(record.home)
     if record.checkpoint_step is not None:
         # It belongs to its home, which counts the attempt itself when it is back.

@@ -19,7 +19,7 @@ from daemon.boot import boot_id
 from daemon.changing import changing
 from daemon.outcome import PAUSED, Outcome
 from daemon.records import JobRecord, state_from
-from daemon.run_files import home_of, own_state, record_from_files, state_of
+from daemon.run_files import home_of, own_state, restore, state_of
 from daemon.store import JobStore, Written
 from daemon.taking import Taking
 from jobs.errors import JobFailed
@@ -244,10 +244,7 @@ class Lifecycle:
 
     def _record(self, job_id: str) -> JobRecord | None:
         """Return the record, made again from the files where Redis has lost it."""
-        record = self.store.get(job_id)
-        if record is None and (record := record_from_files(self.workspace, job_id)):
-            self.store.restore(record)
-        return record
+        return self.store.get(job_id) or restore(self.workspace, self.store, job_id)
 
     def _publish(self, job_id: str, state: JobState, record: JobRecord | None) -> None:
         if record is not None and not record.follows(state) and record.attempt <= state.attempt:

@@ -26,7 +26,7 @@ from daemon.run_files import is_elsewhere, job_ids, state_of, summary_state
 from jobs.errors import FarenseError
 from jobs.lock import is_held
 from jobs.paths import JOB_ID, Workspace
-from jobs.state import FINISHED, FINISHED_WELL, PENDING, JobState, State
+from jobs.state import FINISHED, FINISHED_BADLY, FINISHED_WELL, PENDING, JobState, State
 
 log = structlog.get_logger(__name__)
 
@@ -107,12 +107,20 @@ def _without_worker(facts: Facts, max_attempts: int) -> JobState:
     if facts.summary in FINISHED_WELL:
         # The child came to its end; only nobody was there to write it down.
         return state.to(State(facts.summary))
+    if record is not None and _ended_by_others(state, record):
+        return state.to(record.state, reason=record.reason, failure=record.failure)
     if record is not None and record.cancel_requested:
         return state.to(State.CANCELLED, reason=CANCELLED)
     if record is not None and record.pause_requested:
         return state.to(State.PAUSED, reason=PAUSED)
     outcome = outcome_of_lost(state, facts.boot, max_attempts)
     return state.to(outcome.state, **outcome.changes(state))
+
+
+def _ended_by_others(state: JobState, record: JobRecord) -> bool:
+    """Tell whether other machines, which took this one for lost, ended or paused its job."""
+    stopped = record.state in FINISHED_BADLY or record.state is State.PAUSED
+    return stopped and record.attempt == state.attempt
 
 
 class Recovery:

@@ -14,7 +14,7 @@ from typing import Any, cast
 from daemon.broker import Broker
 from daemon.changing import changing
 from daemon.records import JobRecord
-from daemon.run_files import own_state, record_from_files
+from daemon.run_files import own_state, restore
 from daemon.store import Written
 from jobs.errors import InvalidInput, JobFailed, UnknownJob
 from jobs.paths import Workspace
@@ -122,10 +122,8 @@ class Reorder:
         store = self.broker.store
         record = store.get(job_id)
         if record is None:
-            lost = record_from_files(self.workspace, job_id)
-            if lost is None:
+            if restore(self.workspace, store, job_id) is None:
                 raise UnknownJob(f"The run directory of {job_id} is damaged: it was never queued.")
-            store.restore(lost)
         elif store.annotate(job_id, record, {"priority": priority}) is not Written.DONE:
             raise JobFailed(f"{job_id} is changing at this moment.", "Try again.")
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import socket
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from daemon.joblog import LogReader, events_at_end
 from daemon.progress import advanced
 from daemon.records import JobRecord, record_of
 from jobs.errors import FarenseError
 from jobs.files import read_json
-from jobs.order import read_order
+from jobs.order import order_text, read_order
 from jobs.paths import JOB_ID, Workspace
 from jobs.state import JobState, read_state
+
+if TYPE_CHECKING:
+    from daemon.store import JobStore
 
 
 def job_ids(workspace: Workspace) -> list[str]:
@@ -59,6 +63,16 @@ def record_from_files(workspace: Workspace, job_id: str) -> JobRecord | None:
         home=state.home or home_of(workspace),
         checkpoint_step=workspace.run(job_id).newest_checkpoint_step(),
     )
+
+
+def restore(workspace: Workspace, store: JobStore, job_id: str) -> JobRecord | None:
+    """Make a record that Redis has lost again from the files of its job; None without any."""
+    record = record_from_files(workspace, job_id)
+    if record is not None:
+        store.restore(record)
+        if store.shared:
+            store.put_orders({job_id: order_text(read_order(workspace.run(job_id)))})
+    return record
 
 
 def is_elsewhere(workspace: Workspace, state: JobState, record: JobRecord | None) -> bool:

@@ -43,11 +43,15 @@ class Written(IntEnum):
 class JobStore:
     """The records and events of all jobs.
 
+    Attributes:
+        shared: machines that have no files of a job may run it: its order is kept, too.
+
     Every method raises :class:`redis.exceptions.RedisError` where the server is away.
     """
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, *, shared: bool = False) -> None:
         self.redis = redis
+        self.shared = shared
         self._create = redis.register_script(CREATE)
         self._write = redis.register_script(WRITE)
         self._events = redis.register_script(EVENTS)

@@ -142,7 +142,8 @@ class Worker:
         claim = self.lifecycle.claim(job_id, self.name)
         if claim is None:
             self.pending.add(job_id)
-            log.info("message_dropped", reason="the job is not queued here")
+            # Not worth a line: what another machine has to run is looked at again and again.
+            log.debug("message_dropped", reason="the job is not queued here")
         return claim
 
     def _child_of_before_is_gone(self, job_id: str) -> bool:

@@ -74,6 +74,12 @@ def test_without_a_checkpoint_the_job_is_queued_again_and_in_the_end_given_up() 
     assert "Given up after 3 lost attempts" in (last.reason or "")
 
 
+def test_what_the_user_asked_of_it_is_done() -> None:
+    cancelled = after_expiry(replace(JOB, cancel_requested=True, checkpoint_step=200), 3)
+    assert (cancelled.state, cancelled.lost) == (State.CANCELLED, False)
+    assert after_expiry(replace(JOB, pause_requested=True), 3).state is State.PAUSED
+
+
 def test_with_a_checkpoint_it_waits_for_its_machine_which_counts_the_attempt_itself() -> None:
     outcome = after_expiry(replace(JOB, checkpoint_step=200, lost_attempts=2), 3)
     assert (outcome.state, outcome.lost, outcome.failure) == (State.QUEUED, False, None)

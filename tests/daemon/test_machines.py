@@ -283,6 +283,23 @@ def test_while_the_shared_redis_is_away_a_job_pauses_and_goes_on_afterwards(
     assert ended(north.client, job_id).state is State.CANCELLED
 
 
+def test_after_a_wipe_the_machines_share_what_is_queued_again(
+    machines: tuple[Machine, Machine], redis: EmbeddedServer
+) -> None:
+    north, south = machines
+    first = north.client.enqueue(north.preset).id
+    second = north.client.enqueue(north.preset).id
+    with redis.client() as server:
+        server.flushall()
+    north.start("endless")
+    running(north.client, first)
+    south.start("good")
+    record = ended(south.client, second)
+    assert (record.state, record.home) == (State.COMPLETED, home_of(south.workspace))
+    south.client.cancel(first)
+    assert ended(south.client, first).state is State.CANCELLED
+
+
 def test_queues_of_other_names_are_left_alone(
     machines: tuple[Machine, Machine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
