@@ -29,7 +29,7 @@ from daemon.settings import Settings
 from daemon.supervisor import Child
 from daemon.watchdog import Watchdog, trained_before
 from daemon.workers import Announcer
-from jobs.errors import ExitCode, FarenseError, WorkspaceError
+from jobs.errors import DiskFull, ExitCode, FarenseError, WorkspaceError
 from jobs.events import Failed
 from jobs.files import end_torn_line
 from jobs.lock import is_held
@@ -115,6 +115,8 @@ class Worker:
                 return
             except FarenseError as error:
                 log.error("job_not_taken", reason=error.message)
+                if isinstance(error, DiskFull):
+                    self.gate.disk_is_full()
                 return
             if claim is not None:
                 self._job = job_id
@@ -157,6 +159,8 @@ class Worker:
             log.exception("supervision_failed", attempt=claim.attempt)
             reason = f"The daemon failed: {error!r}. See logs/daemon.jsonl."
             outcome = self._not_run(claim, ExitCode.FAILED, reason)
+        if outcome.hold:
+            self.gate.disk_is_full()
         self._record(claim, mirror, outcome)
 
     def _not_run(self, claim: Claim, code: ExitCode, reason: str) -> Outcome:
@@ -208,10 +212,7 @@ class Worker:
             splits=state.splits,
         )
         log.info("child_ended", attempt=claim.attempt, pid=child.pid, code=returncode)
-        outcome = outcome_of(ending, state, self.settings.max_attempts)
-        if outcome.hold:
-            self.gate.disk_is_full()
-        return outcome
+        return outcome_of(ending, state, self.settings.max_attempts)
 
     def _watchdog(self, claim: Claim, config: Mapping[str, Any]) -> Watchdog:
         before = trained_before(events_at_end(self.workspace.job_log(claim.job_id), LOG_BYTES))
