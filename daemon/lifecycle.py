@@ -254,7 +254,7 @@ class Lifecycle:
         return record
 
     def _publish(self, job_id: str, state: JobState, record: JobRecord | None) -> None:
-        if record is not None and not record.follows(state) and record.attempt <= state.attempt:
+        if record is not None and not record.follows(state) and self._may_correct(record, state):
             fields: dict[str, Any] = (
                 {} if state.state is State.RUNNING else {"worker": None, "pid": None}
             )
@@ -263,6 +263,14 @@ class Lifecycle:
             self.store.correct(record, state, **fields)
         if state.state in FINISHED:
             self.store.expire_events(job_id)
+
+    def _may_correct(self, record: JobRecord, state: JobState) -> bool:
+        """Tell whether the files here know better than a record, whose attempt may be later.
+
+        A later one is of the machine that took the job over; where the job is at home here there is
+        none, and the number is damage.
+        """
+        return record.attempt <= state.attempt or record.home == home_of(self.workspace)
 
     def _write(self, job_id: str, state: JobState) -> JobState:
         write_state(self.workspace.run(job_id), state)

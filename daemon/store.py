@@ -12,11 +12,10 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Any, cast
 
-import orjson
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from daemon import keys
+from daemon import dead_letters, keys, streams
 from daemon.joblog import LogLines
 from daemon.records import JobRecord, from_hash, life, to_hash
 from jobs.errors import JobFailed
@@ -24,8 +23,6 @@ from jobs.state import FINISHED, TRANSITIONS, JobState, State
 
 STREAM_LENGTH = 5_000
 STREAM_SECONDS = 7 * 86_400
-DEAD_LETTERS_KEPT = 100
-DEAD_LETTER_BYTES = 4_096
 NEWEST = 20
 
 # KEYS: record, unfinished, index. ARGV: id, score, "1" where finished, then fields and values.
@@ -42,8 +39,8 @@ return 1
 # KEYS: record, unfinished. ARGV: expected state, expected attempt, id, "1" where finished after it,
 # then fields and values; an empty value removes the field.
 WRITE = """
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return -1 end
 local found = redis.call('HMGET', KEYS[1], 'state', 'attempt')
-if not found[1] then return -1 end
 if found[1] ~= ARGV[1] or found[2] ~= ARGV[2] then return 0 end
 for i = 5, #ARGV, 2 do
   if ARGV[i + 1] == '' then
@@ -63,9 +60,15 @@ return 1
 # KEYS: record, stream. ARGV: attempt, offset at which the lines start, offset at which they end,
 # longest stream, number of lines, the lines, then fields and values of the record.
 EVENTS = """
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return -1 end
 local found = redis.call('HMGET', KEYS[1], 'attempt', 'log_offset')
-if not found[1] then return -1 end
 if found[1] ~= ARGV[1] then return 0 end
+local kind = redis.call('TYPE', KEYS[2]).ok
+if kind ~= 'stream' and kind ~= 'none' then
+  redis.call('DEL', KEYS[2])
+  redis.call('HDEL', KEYS[1], 'log_offset')
+  return 2
+end
 if (found[2] or '0') ~= ARGV[2] then return 2 end
 local first = 6 + ARGV[5]
 for i = 6, first - 1 do
@@ -84,13 +87,16 @@ return 1
 
 # KEYS: record. ARGV: expected attempt, lease in seconds. By the server's clock, which all share.
 LEASE = """
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return -1 end
 local found = redis.call('HMGET', KEYS[1], 'state', 'attempt')
-if not found[1] then return -1 end
 if found[1] ~= '"running"' or found[2] ~= ARGV[1] then return 0 end
 local now = redis.call('TIME')
 redis.call('HSET', KEYS[1], 'lease_until', now[1] + ARGV[2])
 return 1
 """
+
+
+# None of them trusts that a key holds what farense put there: a record that is no hash is missing.
 
 
 class Written(IntEnum):
@@ -136,6 +142,7 @@ class JobStore:
 
     def restore(self, record: JobRecord) -> None:
         """Store a record in place of one that is lost or cannot be read; its stream begins anew."""
+        dead_letters.set_aside_record(self.redis, record.id)
         self.redis.delete(keys.job(record.id), keys.events(record.id))
         self.create(record)
 
@@ -207,7 +214,11 @@ class JobStore:
 
     def log_offset(self, job_id: str) -> int:
         """Return how much of the job's log is in its stream, in bytes."""
-        return int(orjson.loads(_bytes(self.redis.hget(keys.job(job_id), "log_offset")) or b"0"))
+        return streams.log_offset(self.redis, job_id)
+
+    def begin_stream(self, job_id: str) -> None:
+        """Let the stream of a job begin anew, with the first line of its log."""
+        streams.begin(self.redis, job_id)
 
     def events_after(self, job_id: str, last: str, block_ms: int | None) -> list[tuple[str, bytes]]:
         """Return (position, log line) pairs of the stream after position ``last`` ("0": all)."""
@@ -232,12 +243,9 @@ class JobStore:
         """Set fields of a record that still is in the state and attempt it was read in."""
         return self._put(job_id, record, values)
 
-    def set_aside(self, message: bytes) -> None:
-        """Keep a message that cannot be read, for a person; the oldest give way."""
-        pipeline = self.redis.pipeline(transaction=False)
-        pipeline.lpush(keys.DEAD_LETTERS, message[:DEAD_LETTER_BYTES])
-        pipeline.ltrim(keys.DEAD_LETTERS, 0, DEAD_LETTERS_KEPT - 1)
-        pipeline.execute()
+    def set_aside(self, *letters: bytes) -> None:
+        """Keep messages or events that cannot be read, for a person; the oldest give way."""
+        dead_letters.set_aside(self.redis, *letters)
 
     def forget(self, job_id: str) -> None:
         """Remove all there is of a job whose files are gone: record, events, place in the index."""
@@ -286,7 +294,3 @@ def _hash(reply: Any) -> dict[bytes, bytes]:
     if isinstance(reply, Exception):
         raise reply
     return cast(dict[bytes, bytes], reply)
-
-
-def _bytes(value: Any) -> bytes | None:
-    return value if isinstance(value, bytes) else None
