@@ -158,8 +158,8 @@ SIGNS = {
     FailureClass.RESOURCE_LIMIT: RESOURCE_SIGNS,
     FailureClass.DISK_FULL: DISK_SIGNS,
 }
-# What the check before training says. A job that never ran is told so and fails; one that goes on
-# waits for space like one that met the end of the disk itself.
+# What the check before training says. A job too large for the disk is told so and fails; one that
+# goes on, or finds the disk full, waits for space like one that met the end of the disk itself.
 TOO_LITTLE_SPACE = "Not enough disk space"
 # With less room than this a child could not write down why it failed.
 FULL_BYTES = 16 << 20
@@ -221,9 +221,9 @@ def _evident(ending: Ending) -> FailureClass:
     """Return the class that the child itself shows, whatever the daemon wanted of it."""
     code = ending.returncode
     if code == ExitCode.FAILED:
-        if ending.attempt > 1 and TOO_LITTLE_SPACE in ending.failure:
-            return FailureClass.DISK_FULL
         full = ending.disk_free is not None and ending.disk_free < FULL_BYTES
+        if TOO_LITTLE_SPACE in ending.failure and (full or ending.attempt > 1):
+            return FailureClass.DISK_FULL
         unsaid = FailureClass.DISK_FULL if full and not ending.failure else FailureClass.ERROR
         return _of_words(ending.failure, unsaid)
     if code >= 0:

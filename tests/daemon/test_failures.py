@@ -100,11 +100,13 @@ def test_a_child_that_says_nothing_where_nothing_can_be_written() -> None:
     assert classify(replace(unsaid, disk_free=0, failure="No permission.")) == "error"
 
 
-def test_a_run_that_goes_on_waits_for_space_and_a_new_one_is_told_that_it_does_not_fit() -> None:
+def test_a_job_waits_for_space_unless_it_is_new_and_too_large() -> None:
     short = replace(
         END, returncode=ExitCode.FAILED, failure="Not enough disk space: it needs 9 GB."
     )
     assert classify(short) == "error"
+    assert classify(replace(short, disk_free=FULL_BYTES)) == "error"
+    assert classify(replace(short, disk_free=0)) == "disk_full"
     assert classify(replace(short, attempt=2)) == "disk_full"
 
 

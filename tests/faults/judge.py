@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import orjson
+from redis.exceptions import RedisError
 
 from daemon import keys
 from daemon.dead_letters import BYTES_EACH
@@ -14,7 +15,7 @@ from jobs.errors import FarenseError
 from jobs.events import CheckpointSaved, Envelope, Started, parse_event
 from jobs.files import read_json, whole_lines
 from jobs.safetensors_header import read_header
-from jobs.state import State, read_state
+from jobs.state import FINISHED_BADLY, State, read_state
 from tests.faults.garbage import trace_of
 from tests.faults.plan import Fault
 from tests.faults.stage import Stage
@@ -28,6 +29,8 @@ ENDS: dict[str, tuple[State, str | None, str]] = {
     "victim": (State.COMPLETED, None, ""),
     "quick": (State.COMPLETED, None, ""),
     "late": (State.COMPLETED, None, ""),
+    "follower": (State.COMPLETED, None, ""),
+    "cancelled": (State.CANCELLED, None, "cancelled by the user"),
     "real": (State.COMPLETED, None, ""),
     "early": (State.EARLY_STOPPED, None, ""),
     "diverging": (State.FAILED, "diverged", BECAME_NAN),
@@ -61,7 +64,13 @@ def judged(stage: Stage, struck: Struck) -> list[str]:
         garbage_set_aside,
         daemon_log_clean,
     )
-    return [f"{check.__name__}: {problem}" for check in checks for problem in check(stage, struck)]
+    found = []
+    for check in checks:
+        try:
+            found += [f"{check.__name__}: {problem}" for problem in check(stage, struck)]
+        except (FarenseError, RedisError, OSError, ValueError) as error:
+            found.append(f"{check.__name__}: {error!r}")
+    return found
 
 
 def daemon_lived(stage: Stage, _: Struck) -> Iterator[str]:
@@ -97,8 +106,8 @@ def ends_explained(stage: Stage, _: Struck) -> Iterator[str]:
             yield f"{name}: {state.state} ({state.failure}), not {expected}: {state}"
         # A child that failed on a full disk could not say why; the class is known all the same.
         said = words if stage.plan.fault not in DISKS else ""
-        if expected is State.FAILED and (not state.reason or said not in state.reason):
-            yield f"{name}: failed for no good reason: {state.reason!r}"
+        if expected in FINISHED_BADLY and (not state.reason or said not in state.reason):
+            yield f"{name}: {expected} for no good reason: {state.reason!r}"
         fewest, most = ATTEMPTS.get(stage.plan.fault, UNDISTURBED)
         if name == stage.plan.victim and not fewest <= state.attempt <= most:
             yield f"{name}: {state.attempt} attempts, not {fewest} to {most}: {state.history}"
@@ -118,7 +127,7 @@ def none_beside_another(stage: Stage, _: Struck) -> Iterator[str]:
         yield from (f"{name}: {found}" for found in overlaps(log))
         attempts = runs(log)
         state = read_state(stage.workspace.run(job_id))
-        if not attempts or attempts[-1] > state.attempt:
+        if bool(attempts) is (name == "cancelled") or max(attempts, default=0) > state.attempt:
             yield f"{name}: attempts {attempts} ran, the files know {state.attempt}"
 
 
@@ -132,7 +141,7 @@ def files_whole(stage: Stage, struck: Struck) -> Iterator[str]:
             yield f"{path.relative_to(stage.workspace.root)}: {problem}"
     for job_id, name in stage.accepted.items():
         run = stage.workspace.run(job_id)
-        if name in ("victim", "quick", "late"):
+        if name in ("victim", "quick", "late", "follower"):
             steps = [orjson.loads(line)["step"] for line in whole_lines(run.metrics)]
             if steps != list(range(1, STEPS + 1)):
                 yield f"{name}: the metrics have the steps {steps}"
@@ -174,7 +183,7 @@ def stream_is_the_log(stage: Stage, _: Struck) -> Iterator[str]:
         return  # a record that is made anew has a stream that begins anew
     for job_id, name in stage.accepted.items():
         stream = [line for _, line in stage.broker.store.events_after(job_id, "0", None)]
-        log = list(whole_lines(stage.workspace.job_log(job_id)))
+        log = _log(stage, job_id)
         if stream != log:
             yield f"{name}: {len(stream)} events in the stream, {len(log)} lines in the log"
 
@@ -198,5 +207,9 @@ def daemon_log_clean(stage: Stage, _: Struck) -> Iterator[str]:
 
 
 def _events(stage: Stage, job_id: str) -> list[Envelope]:
-    lines = whole_lines(stage.workspace.job_log(job_id))
-    return [found for line in lines if (found := parse_event(line)) is not None]
+    return [found for line in _log(stage, job_id) if (found := parse_event(line)) is not None]
+
+
+def _log(stage: Stage, job_id: str) -> list[bytes]:
+    path = stage.workspace.job_log(job_id)
+    return list(whole_lines(path)) if path.exists() else []

@@ -47,7 +47,9 @@ FAULTS = [
 CUTS = (Fault.CUT_OFF, Fault.SILENCE)
 # The rounds whose victim is a real training; the others' is made up.
 REAL_EVERY, REAL_FIRST = 9, 5
-OTHERS = ("quick", "early", "diverging", "refused")
+OTHERS = ("quick", "early", "diverging", "refused", "cancelled")
+# It starts when the victim has ended well.
+FOLLOWER = "follower"
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def plan(seed: int) -> Plan:
     victim = "real" if seed % REAL_EVERY == REAL_FIRST else "victim"
     jobs = list(dice.sample(OTHERS, len(OTHERS)))
     jobs.insert(dice.randint(0, 2), victim)
+    jobs.append(FOLLOWER)
     often = phase in (Phase.STEPS, Phase.VALIDATION, Phase.CHECKPOINT)
     beginning = dice.randint(1, 2) if often else 1
     return Plan(seed, fault, phase, beginning, dice.uniform(0.05, 0.6), tuple(jobs))

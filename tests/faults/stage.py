@@ -17,10 +17,11 @@ from daemon.lifecycle import daemon_lock
 from daemon.locks import held_by
 from daemon.server import EmbeddedServer
 from daemon.settings import Settings
+from jobs.config import load_preset
 from jobs.errors import FarenseError
 from jobs.paths import REPOSITORY, Workspace
 from tests.daemon.conftest import fill
-from tests.faults.plan import CUTS, Plan
+from tests.faults.plan import CUTS, FOLLOWER, Plan
 from tests.helpers import failing_writes
 from tests.helpers.phase_notes import Span, read_lines, spans
 from tests.helpers.proxy import FlakyProxy
@@ -35,6 +36,9 @@ SETTINGS: dict[str, Any] = {
     "grace_seconds": 10.0,
     "reconcile_seconds": 0.5,
 }
+
+# For a real training: every phase comes more than once.
+REAL_SETTINGS = ("num_epochs=4", "save_steps=5", "eval_steps=7", "log_steps=2")
 
 
 class Stage:
@@ -53,7 +57,8 @@ class Stage:
         self.control = folder / "control"
         self.control.mkdir()
         self.switch = self.control / "disk_is_full"
-        self.preset = fill(self.workspace, model)
+        fill(self.workspace, model)
+        self.preset = load_preset("tiny", (self.workspace.configs,), REAL_SETTINGS)
         self.server = EmbeddedServer(self.workspace)
         self.server.ensure()
         self.broker = Broker(self.workspace, Settings())
@@ -67,9 +72,13 @@ class Stage:
         self.daemon: subprocess.Popen[bytes] | None = None
 
     def enqueue(self, name: str) -> None:
-        """Enqueue a job, which may be refused."""
+        """Enqueue a job, which may be refused; one named ``cancelled`` is cancelled at once."""
+        after = self.victim if name == FOLLOWER else None
         try:
-            self.accepted[self.client.enqueue(self.preset, name=name).id] = name
+            job_id = self.client.enqueue(self.preset, name=name, after=after).id
+            self.accepted[job_id] = name
+            if name == "cancelled":
+                self.client.cancel(job_id)
         except FarenseError as error:
             self.refused.append(f"{name}: {error.message}")
 

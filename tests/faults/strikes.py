@@ -19,8 +19,9 @@ from tests.helpers.waiting import wait_until
 # Longer than a lease, and now and then longer than the daemon waits for an answer of Redis.
 STILL_SECONDS = LEASE_SECONDS + 0.5
 LONG_STILL_SECONDS = 5.6
-# A disk is full until the daemon holds the queue for it, or for so long.
+# A disk is full until the daemon has met it, or for so long.
 FULL_SECONDS = 4.0
+NOTICED = {"queue_held", "state_not_written", "job_not_taken"}
 
 
 @dataclass
@@ -128,13 +129,11 @@ def _fill(stage: Stage, struck: Struck, fill: Callable[[], Any], empty: Callable
     struck.last = time.monotonic()
     deadline = struck.last + FULL_SECONDS
 
-    def held() -> bool:
-        return (
-            any(line["event"] == "queue_held" for line in stage.daemon_log())
-            or time.monotonic() > deadline
-        )
+    def noticed() -> bool:
+        said = {line["event"] for line in stage.daemon_log()}
+        return bool(said & NOTICED) or time.monotonic() > deadline
 
-    wait_until(held, "the end of the wait")
+    wait_until(noticed, "the daemon to notice")
     empty()
 
 
