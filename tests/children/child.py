@@ -71,7 +71,7 @@ class Child:
         self.emit(self.started(step))
         self.misbehave()
         while step < STEPS or self.behaviour in ("endless", "stubborn"):
-            if self.stop.wait(PACE_SECONDS):
+            if self.stop.wait(0 if self.behaviour == "hasty" else PACE_SECONDS):
                 return self.stopped(step)
             step += 1
             self.progress(step)

@@ -71,7 +71,7 @@ def test_queued_jobs_run_whatever_became_of_their_records(
     for name, job_id in damaged.items():
         RECORDS[name](broker.redis, keys.job(job_id))
     replace_by_text(broker.redis, keys.events(damaged["text"]))
-    daemons.start("good", reconcile_seconds=0.2)
+    daemons.start("hasty", reconcile_seconds=0.2)
     for name, job_id in damaged.items():
         state_file = workspace.run(job_id)
         wait_until(lambda run=state_file: read_state(run).finished, f"the end of the one of {name}")

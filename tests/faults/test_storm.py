@@ -19,7 +19,7 @@ from tests.faults.report import Report
 from tests.faults.rounds import play
 from tests.helpers.phase_notes import Phase
 
-ROUNDS = int(os.environ.get("FARENSE_FAULT_ROUNDS", "6"))
+ROUNDS = int(os.environ.get("FARENSE_FAULT_ROUNDS", "5"))
 FIRST = int(os.environ.get("FARENSE_FAULT_SEED", "1"))
 REPORT = os.environ.get("FARENSE_FAULT_REPORT")
 REPEAT = (
