@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from jobs.errors import ExitCode, FarenseError
+from jobs.errors import ExitCode, FarenseError, command_code
 from jobs.text import printable
 
 INTERRUPTED = 130
@@ -92,7 +92,7 @@ class FarenseGroup(click.Group):
 def report(error: Exception) -> int:
     """Say on stderr what went wrong and what to do about it; return the exit code."""
     if isinstance(error, FarenseError):
-        message, hint, code = error.message, error.hint, int(error.exit_code)
+        message, hint, code = error.message, error.hint, int(command_code(error))
     elif isinstance(error, OSError) and error.filename:
         message, hint, code = f"{error.filename}: {error.strerror}.", None, ExitCode.FAILED
     else:

@@ -128,6 +128,7 @@ BY_CODE: dict[int, FailureClass] = {
     ExitCode.LOCKED: FailureClass.LOCKED,
     ExitCode.SUPERSEDED: FailureClass.SUPERSEDED,
     ExitCode.OUT_OF_MEMORY: FailureClass.OUT_OF_MEMORY,
+    ExitCode.DISK_FULL: FailureClass.DISK_FULL,
 }
 # What is so whatever else was wanted of the job.
 FINAL = (FailureClass.BAD_INPUT, FailureClass.DIVERGED, FailureClass.ERROR)
@@ -159,6 +160,9 @@ SIGNS = {
     FailureClass.RESOURCE_LIMIT: RESOURCE_SIGNS,
     FailureClass.DISK_FULL: DISK_SIGNS,
 }
+# What the check before training says. A job too large for the disk is told so and fails; one that
+# goes on, or finds the disk full, waits for space like one that met the end of the disk itself.
+TOO_LITTLE_SPACE = "Not enough disk space"
 # With less room than this a child could not write down why it failed.
 FULL_BYTES = 16 << 20
 
@@ -220,6 +224,8 @@ def _evident(ending: Ending) -> FailureClass:
     code = ending.returncode
     if code == ExitCode.FAILED:
         full = ending.disk_free is not None and ending.disk_free < FULL_BYTES
+        if TOO_LITTLE_SPACE in ending.failure and (full or ending.attempt > 1):
+            return FailureClass.DISK_FULL
         unsaid = FailureClass.DISK_FULL if full and not ending.failure else FailureClass.ERROR
         return _of_words(ending.failure, unsaid)
     if code >= 0:

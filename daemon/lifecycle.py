@@ -247,7 +247,7 @@ class Lifecycle:
         return self.store.get(job_id) or restore(self.workspace, self.store, job_id)
 
     def _publish(self, job_id: str, state: JobState, record: JobRecord | None) -> None:
-        if record is not None and not record.follows(state) and record.attempt <= state.attempt:
+        if record is not None and not record.follows(state) and self._may_correct(record, state):
             fields: dict[str, Any] = {"home": state.home or home_of(self.workspace)}
             if state.state is not State.RUNNING:
                 step = self.workspace.run(job_id).newest_checkpoint_step()
@@ -273,6 +273,14 @@ class Lifecycle:
         """Return the bytes in the log of a job, which other machines know nothing of."""
         path = self.workspace.job_log(job_id)
         return path.stat().st_size if path.exists() else 0
+
+    def _may_correct(self, record: JobRecord, state: JobState) -> bool:
+        """Tell whether the files here know better than a record, whose attempt may be later.
+
+        A later one is of the machine that took the job over; where the job is at home here there is
+        none, and the number is damage.
+        """
+        return record.attempt <= state.attempt or record.home == home_of(self.workspace)
 
     def _write(self, job_id: str, state: JobState) -> JobState:
         write_state(self.workspace.run(job_id), state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,8 @@ from daemon.link import Link
 from daemon.progress import changes
 from daemon.records import JobRecord
 from daemon.store import JobStore, Written
+
+log = logging.getLogger(__name__)
 
 
 class Mirror:
@@ -74,6 +77,8 @@ class Mirror:
 
     def carry(self) -> bool:
         """Send new log lines; True where all of them have arrived."""
+        if self.log_size < self._reader.offset:
+            self._begin_anew()
         while lines := self._unsent or self._reader.read():
             self._unsent = lines
             if not self._send(lines):
@@ -86,7 +91,11 @@ class Mirror:
         for envelope in lines.events:
             values |= changes(envelope)
         job_id, attempt = self._claim.job_id, self._claim.attempt
-        written = self._link.call(lambda: self._store.record_events(job_id, attempt, lines, values))
+        good, bad = lines.readable, lines.unreadable
+        written = self._link.call(lambda: self._store.record_events(job_id, attempt, good, values))
+        if written is Written.DONE and bad:
+            log.warning("%d lines in the log of %s were no events: set aside", len(bad), job_id)
+            self._link.call(lambda: self._store.set_aside(*bad))
         if written is Written.MOVED:
             self._reposition()
         return self._arrived(written)
@@ -96,6 +105,13 @@ class Mirror:
         offset = self._link.call(lambda: self._store.log_offset(self._claim.job_id))
         if offset is not None:
             self._reader.offset = offset
+            self._unsent = None
+
+    def _begin_anew(self) -> None:
+        """Carry the log over from its beginning: it was removed, or never was as long as noted."""
+        begun = self._link.call(lambda: self._store.begin_stream(self._claim.job_id) is None)
+        if begun:
+            self._reader.offset = 0
             self._unsent = None
 
     def _renew(self) -> None:

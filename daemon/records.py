@@ -101,6 +101,7 @@ class JobRecord:
 
 
 NAMES = frozenset(field.name for field in fields(JobRecord))
+COMPARED = ("state", "attempt")
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 
 
@@ -182,6 +183,9 @@ def from_hash(values: Mapping[bytes, bytes]) -> JobRecord | None:
             if (name := key.decode()) in NAMES
         }
         if not is_history(known.get("history", [])):
+            return None
+        # The scripts of the store compare these two as they stand there.
+        if any(values[name.encode()] != orjson.dumps(known[name]) for name in COMPARED):
             return None
         record = JobRecord(**{**known, "state": State(known["state"])})
     except (ValueError, KeyError, TypeError):

@@ -1,4 +1,7 @@
-"""The scripts that the server runs, each as one step: compare, and only then set."""
+"""The scripts that the server runs, each as one step: compare, and only then set.
+
+None of them trusts that a key holds what farense put there: a record that is no hash is missing.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ return 1
 # KEYS: record, unfinished. ARGV: expected state, expected attempt, id, "1" where finished after it,
 # then fields and values; an empty value removes the field.
 WRITE = """
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return -1 end
 local found = redis.call('HMGET', KEYS[1], 'state', 'attempt')
-if not found[1] then return -1 end
 if found[1] ~= ARGV[1] or found[2] ~= ARGV[2] then return 0 end
 for i = 5, #ARGV, 2 do
   if ARGV[i + 1] == '' then
@@ -37,9 +40,15 @@ return 1
 # KEYS: record, stream. ARGV: attempt, offset at which the lines start, offset at which they end,
 # longest stream, number of lines, the lines, then fields and values of the record.
 EVENTS = """
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return -1 end
 local found = redis.call('HMGET', KEYS[1], 'attempt', 'log_offset')
-if not found[1] then return -1 end
 if found[1] ~= ARGV[1] then return 0 end
+local kind = redis.call('TYPE', KEYS[2]).ok
+if kind ~= 'stream' and kind ~= 'none' then
+  redis.call('DEL', KEYS[2])
+  redis.call('HDEL', KEYS[1], 'log_offset')
+  return 2
+end
 if (found[2] or '0') ~= ARGV[2] then return 2 end
 local first = 6 + ARGV[5]
 for i = 6, first - 1 do
@@ -58,8 +67,8 @@ return 1
 
 # KEYS: record. ARGV: expected attempt, lease in seconds. By the server's clock, which all share.
 LEASE = """
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return -1 end
 local found = redis.call('HMGET', KEYS[1], 'state', 'attempt')
-if not found[1] then return -1 end
 if found[1] ~= '"running"' or found[2] ~= ARGV[1] then return 0 end
 local now = redis.call('TIME')
 redis.call('HSET', KEYS[1], 'lease_until', now[1] + ARGV[2], 'lease_seconds', ARGV[2])

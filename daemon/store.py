@@ -12,11 +12,10 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Any, cast
 
-import orjson
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from daemon import keys
+from daemon import dead_letters, keys, streams
 from daemon.joblog import LogLines
 from daemon.records import JobRecord, from_hash, life, to_hash
 from daemon.scripts import CREATE, EVENTS, LEASE, WRITE
@@ -25,8 +24,6 @@ from jobs.state import FINISHED, TRANSITIONS, JobState, State
 
 STREAM_LENGTH = 5_000
 STREAM_SECONDS = 7 * 86_400
-DEAD_LETTERS_KEPT = 100
-DEAD_LETTER_BYTES = 4_096
 NEWEST = 20
 
 
@@ -82,7 +79,8 @@ class JobStore:
 
     def order(self, job_id: str) -> bytes | None:
         """Return what was kept of a job's order."""
-        return _bytes(self.redis.get(keys.order(job_id)))
+        found = self.redis.get(keys.order(job_id))
+        return found if isinstance(found, bytes) else None
 
     def leave(self, queue: str, job_id: str) -> None:
         """Note a job that a daemon of a queue leaves for another."""
@@ -98,6 +96,7 @@ class JobStore:
 
     def restore(self, record: JobRecord) -> None:
         """Store a record in place of one that is lost or cannot be read; its stream begins anew."""
+        dead_letters.set_aside_record(self.redis, record.id)
         self.redis.delete(keys.job(record.id), keys.events(record.id))
         self.create(record)
 
@@ -169,7 +168,11 @@ class JobStore:
 
     def log_offset(self, job_id: str) -> int:
         """Return how much of the job's log is in its stream, in bytes."""
-        return int(orjson.loads(_bytes(self.redis.hget(keys.job(job_id), "log_offset")) or b"0"))
+        return streams.log_offset(self.redis, job_id)
+
+    def begin_stream(self, job_id: str) -> None:
+        """Let the stream of a job begin anew, with the first line of its log."""
+        streams.begin(self.redis, job_id)
 
     def events_after(self, job_id: str, last: str, block_ms: int | None) -> list[tuple[str, bytes]]:
         """Return (position, log line) pairs of the stream after position ``last`` ("0": all)."""
@@ -195,12 +198,9 @@ class JobStore:
         """Set fields of a record that still is in the state and attempt it was read in."""
         return self._put(job_id, record, values)
 
-    def set_aside(self, message: bytes) -> None:
-        """Keep a message that cannot be read, for a person; the oldest give way."""
-        pipeline = self.redis.pipeline(transaction=False)
-        pipeline.lpush(keys.DEAD_LETTERS, message[:DEAD_LETTER_BYTES])
-        pipeline.ltrim(keys.DEAD_LETTERS, 0, DEAD_LETTERS_KEPT - 1)
-        pipeline.execute()
+    def set_aside(self, *letters: bytes) -> None:
+        """Keep messages or events that cannot be read, for a person; the oldest give way."""
+        dead_letters.set_aside(self.redis, *letters)
 
     def forget(self, job_id: str) -> None:
         """Remove all there is of a job whose files are gone: record, events, place in the index."""
@@ -249,7 +249,3 @@ def _hash(reply: Any) -> dict[bytes, bytes]:
     if isinstance(reply, Exception):
         raise reply
     return cast(dict[bytes, bytes], reply)
-
-
-def _bytes(value: Any) -> bytes | None:
-    return value if isinstance(value, bytes) else None

@@ -28,7 +28,7 @@ from daemon.supervisor import Child
 from daemon.taking import LeftJobs
 from daemon.watchdog import Watchdog, watchdog_of
 from daemon.workers import Announcer
-from jobs.errors import ExitCode, FarenseError, WorkspaceError
+from jobs.errors import DiskFull, ExitCode, FarenseError, WorkspaceError
 from jobs.events import Failed
 from jobs.files import end_torn_line
 from jobs.lock import is_held
@@ -125,6 +125,8 @@ class Worker:
                 return
             except FarenseError as error:
                 log.error("job_not_taken", reason=error.message)
+                if isinstance(error, DiskFull):
+                    self.gate.disk_is_full()
                 return
             if claim is not None:
                 self._job = job_id
@@ -169,6 +171,8 @@ class Worker:
             log.exception("supervision_failed", attempt=claim.attempt)
             reason = f"The daemon failed: {error!r}. See logs/daemon.jsonl."
             outcome = self._not_run(claim, ExitCode.FAILED, reason)
+        if outcome.hold:
+            self.gate.disk_is_full()
         self._record(claim, mirror, outcome)
 
     def _not_run(self, claim: Claim, code: ExitCode, reason: str) -> Outcome:
@@ -223,10 +227,7 @@ class Worker:
             splits=state.splits,
         )
         log.info("child_ended", attempt=claim.attempt, pid=child.pid, code=returncode)
-        outcome = outcome_of(ending, state, self.settings.max_attempts)
-        if outcome.hold:
-            self.gate.disk_is_full()
-        return outcome
+        return outcome_of(ending, state, self.settings.max_attempts)
 
     def _look_after(
         self, child: Child, mirror: Mirror, watchdog: Watchdog

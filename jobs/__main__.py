@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from jobs.errors import ExitCode, FarenseError, InvalidInput, OutOfMemory, Superseded
+from jobs.files import as_disk_full
 from jobs.lock import hold
 from jobs.memory import as_out_of_memory, next_splits, what_next
 from jobs.order import Order, read_order
@@ -91,7 +92,7 @@ def _run(
     try:
         outcome = train(workspace, order, emit, stop.reason, state.splits)
     except Exception as error:
-        failure = _failure(error, order, state.splits)
+        failure = _failure(error, run, order, state.splits)
         write_failure(run, order, emit, failure)
         code = failure.exit_code if isinstance(failure, FarenseError) else ExitCode.FAILED
         return code, State.FAILED, str(failure)
@@ -100,11 +101,11 @@ def _run(
     return ExitCode.OK, State(outcome.state), None
 
 
-def _failure(error: Exception, order: Order, splits: int) -> Exception:
+def _failure(error: Exception, run: RunDirectory, order: Order, splits: int) -> Exception:
     """Return what to tell of ``error``; of one that is not ours the log gets the traceback."""
     if not isinstance(error, FarenseError):
         traceback.print_exc()
-        error = as_out_of_memory(error) or error
+        error = as_out_of_memory(error) or as_disk_full(error, run.path) or error
     if isinstance(error, OutOfMemory):
         error.hint = what_next(order.config, splits)
     return error

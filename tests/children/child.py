@@ -65,7 +65,8 @@ class Child:
 
     def asked_to_stop(self) -> bool:
         """Wait a little; tell whether a signal, or the worker's silence, asks to stop."""
-        return self.stop.wait(PACE_SECONDS) or self.worker.reason() is not None
+        pace = 0 if self.behaviour == "hasty" else PACE_SECONDS
+        return self.stop.wait(pace) or self.worker.reason() is not None
 
     def hang(self) -> None:
         while not self.asked_to_stop():

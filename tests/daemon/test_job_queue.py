@@ -14,10 +14,10 @@ import pytest
 from daemon import keys
 from daemon.broker import Broker
 from daemon.client import FarenseClient
+from daemon.dead_letters import KEPT
 from daemon.job_queue import JobQueue
 from daemon.server import EmbeddedServer
 from daemon.settings import Settings
-from daemon.store import DEAD_LETTERS_KEPT
 from jobs.config import Preset
 from jobs.files import whole_lines
 from jobs.paths import Workspace
@@ -80,9 +80,9 @@ def test_unreadable_messages_are_set_aside_at_once_and_never_executed(
 
 
 def test_the_list_of_dead_letters_is_capped(broker: Broker) -> None:
-    for number in range(DEAD_LETTERS_KEPT + 20):
+    for number in range(KEPT + 20):
         broker.store.set_aside(f"{number} ".encode() * 10_000)
-    assert broker.redis.llen(keys.DEAD_LETTERS) == DEAD_LETTERS_KEPT
+    assert broker.redis.llen(keys.DEAD_LETTERS) == KEPT
     newest = broker.redis.lindex(keys.DEAD_LETTERS, 0)
     assert isinstance(newest, bytes)
     assert len(newest) < 5_000

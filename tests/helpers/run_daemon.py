@@ -10,14 +10,17 @@ import json
 import sys
 from pathlib import Path
 
-from daemon.control import run_daemon
 from daemon.settings import Settings
 from daemon.times import Window
 from jobs.errors import FarenseError
 from jobs.paths import Workspace
+from tests.helpers import failing_writes
 
 
 def main() -> int:
+    failing_writes.install()
+    from daemon.control import run_daemon  # loads the modules that write
+
     values = json.loads(sys.argv[2])
     values["child"] = tuple(values["child"])
     if "window" in values:
