@@ -23,7 +23,6 @@ from typing import Any
 
 import orjson
 
-from benchmarks.processes import cpu_seconds, require_proc
 from benchmarks.queue_room import (
     REAL,
     Room,
@@ -31,12 +30,13 @@ from benchmarks.queue_room import (
     daemon_events,
     fresh_room,
     presets,
-    quick_child,
     real_room,
     store_jobs,
 )
 from benchmarks.results import results_folder, say, spread, write_results
 from jobs.files import whole_lines
+from tests.helpers.load import quick_child
+from tests.helpers.processes import cpu_seconds, require_proc
 
 BULK_RUNS = 5
 PACE_SECONDS = 1.0

@@ -20,18 +20,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import Footprint, footprint, require_proc
 from benchmarks.queue_room import (
     REAL,
     Room,
     await_end,
     fresh_room,
     presets,
-    quick_child,
     two_rooms,
-    verdict,
 )
 from benchmarks.results import results_folder, say, table, write_results
+from tests.helpers.load import quick_child, verdict
+from tests.helpers.processes import Footprint, footprint, require_proc
 
 STEPS = 3
 LOOK_SECONDS = 0.1
