@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -28,6 +29,8 @@ from benchmarks.queue_room import (
     Room,
     await_end,
     daemon_events,
+    enqueue_by_command,
+    enqueue_one,
     fresh_room,
     presets,
     real_room,
@@ -46,35 +49,47 @@ SETTLING_SECONDS = 5.0
 
 def launch(times: int) -> dict[str, Any]:
     """Enqueue jobs one after another, of the quick child and of the real one."""
+    results = {}
     with fresh_room() as queue:
         queue.start(quick_child(1, 0))
-        quick = _launched(queue, times, tiny=True)
+        results["quick child"] = _launched(queue, times, tiny=True)
+        results["quick child, by the command"] = _launched(queue, times, tiny=True, command=True)
     with real_room() as queue:
         queue.start(REAL)
-        real = _launched(queue, times, tiny=False)
-    for child, found in (("quick", quick), ("real", real)):
+        results["real child"] = _launched(queue, times, tiny=False)
+    for child, found in results.items():
         for name, values in found.items():
-            print(f"{child} child, {name}: {spread(values, 3)} s, {len(values)} jobs")
-    return {"quick": quick, "real": real}
+            print(f"{child}, {name}: {spread(values, 3)} s, {len(values)} jobs")
+    return results
 
 
-def _launched(queue: Room, times: int, *, tiny: bool) -> dict[str, list[float]]:
-    """Return the seconds of each leg of the way; the first job, which warms up, is left out."""
+def _launched(
+    queue: Room, times: int, *, tiny: bool, command: bool = False
+) -> dict[str, list[float]]:
+    """Return the seconds of each leg of the way; the first job, which warms up, is left out.
+
+    Args:
+        command: `farense enqueue` rather than a client that is at work already.
+    """
     found: dict[str, list[float]] = {
-        "from the record to the exec": [],
+        "from the order's time to the exec": [],
         "from the exec to `started`": [],
         "from its last word to the end of the job": [],
     }
+    enqueue = enqueue_by_command if command else enqueue_one
     short = {"max_steps": 1, "num_epochs": 1, "gap_examples": 1}
     for preset in presets(times + 1, tiny=tiny, **short):
-        record = queue.client.enqueue_many([preset])[0]
+        job_id = enqueue(queue, preset)
         await_end(queue.client, 1, 120, lambda ended: None)
-        ended = _moment(str(queue.client.job(record.id).finished_at))
-        log = queue.workspace.job_log(record.id)
+        record = queue.client.job(job_id)
+        log = queue.workspace.job_log(job_id)
         said = {line["event"]: line["time"] for line in map(orjson.loads, whole_lines(log))}
+        if "finished" not in said:
+            sys.exit(f"{job_id} is {record.state}: {record.reason}")
         started, last = _moment(said["started"]), _moment(said["finished"])
-        exec_at = _moment(daemon_events(queue.workspace, "child_started")[record.id]["time"])
-        legs = (exec_at - _moment(record.created_at), started - exec_at, ended - last)
+        exec_at = _moment(daemon_events(queue.workspace, "child_started")[job_id]["time"])
+        end = _moment(str(record.finished_at))
+        legs = (exec_at - _moment(record.created_at), started - exec_at, end - last)
         for values, seconds in zip(found.values(), legs, strict=True):
             values.append(seconds)
     return {name: values[1:] for name, values in found.items()}

@@ -6,7 +6,9 @@ nothing, or the real one on a tiny model.
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -107,6 +109,23 @@ def presets(count: int, *, tiny: bool = True, **settings: Any) -> list[Preset]:
     rates = [(number + 1) * 1e-6 for number in range(count)]
     varied = [config.model_copy(update={"learning_rate": rate}) for rate in rates]
     return [Preset(name="bench", config=one) for one in varied]
+
+
+def enqueue_one(queue: Room, preset: Preset) -> str:
+    """Enqueue a job through a client that is at work already; return its id."""
+    return queue.client.enqueue_many([preset])[0].id
+
+
+def enqueue_by_command(queue: Room, preset: Preset) -> str:
+    """Enqueue a job with `farense enqueue`; return its id."""
+    queue.workspace.configs.mkdir(exist_ok=True)
+    file = queue.workspace.configs / "bench.yaml"
+    file.write_bytes(orjson.dumps(preset.config.model_dump(mode="json")))  # JSON is YAML
+    farense = Path(sys.executable).with_name("farense")
+    environment = os.environ | {"FARENSE_HOME": str(queue.workspace.root)}
+    command = [str(farense), "enqueue", str(file), "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, check=True)
+    return str(orjson.loads(done.stdout)["id"])
 
 
 def store_jobs(queue: Room, count: int, *, waiting: bool) -> None:

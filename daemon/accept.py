@@ -43,10 +43,12 @@ def _tell(broker: Broker, records: Sequence[JobRecord]) -> None:
     """
     # A daemon looks after those whose time has not come: it is told of them all the same.
     due = [(record.id, record.priority) for record in records if not record.finished]
+    # Before the records: what this loads, the first time, would keep them from the daemon so long.
+    queue = broker.queue()
     for last_try in (False, True):
         try:
             broker.store.create_many(records)
-            broker.queue().push_many(due)
+            queue.push_many(due)
         except (RedisError, OSError) as error:
             if last_try:
                 raise broker.unreachable(error) from error
