@@ -51,12 +51,14 @@ def _tell(broker: Broker, records: Sequence[JobRecord], orders: Mapping[str, byt
     for record in records:
         if not record.finished:
             due.setdefault(record.queue, []).append((record.id, record.priority))
+    # Before the records: what this loads, the first time, would keep them from the daemon so long.
+    queues = {name: broker.queue(name) for name in due}
     for last_try in (False, True):
         try:
             broker.store.put_orders(orders)
             broker.store.create_many(records)
-            for queue, jobs in due.items():
-                broker.queue(queue).push_many(jobs)
+            for name, jobs in due.items():
+                queues[name].push_many(jobs)
         except (RedisError, OSError) as error:
             if last_try:
                 raise broker.unreachable(error) from error

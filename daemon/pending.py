@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import structlog
 
@@ -52,17 +53,23 @@ def local(moment: str) -> str:
 
 
 class Pending:
-    """The scheduled and waiting jobs of a workspace that a daemon knows of."""
+    """The scheduled and waiting jobs of a workspace that a daemon knows of.
+
+    There may be thousands, and they are asked about twice a second. So what their files said is
+    kept, and of a job that others wait for no more than the file's times are looked at.
+    """
 
     def __init__(self, workspace: Workspace, broker: Broker) -> None:
         self.workspace, self.broker = workspace, broker
         self.lifecycle = Lifecycle(workspace, broker.store)
-        self._ids: set[str] = set()
+        # As last read; None where it has to be read.
+        self._states: dict[str, JobState | None] = {}
+        self._others = Others(workspace, broker)
         self._look_at = 0.0
 
     def add(self, job_id: str) -> None:
-        """Look after a job."""
-        self._ids.add(job_id)
+        """Look after a job, which may have changed since the last look."""
+        self._states[job_id] = None
 
     def tick(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Queue the jobs whose time has come.
@@ -70,28 +77,82 @@ class Pending:
         Raises:
             RedisError: the server is away.
         """
-        if not self._ids or clock() < self._look_at:
+        if not self._states or clock() < self._look_at:
             return
         self._look_at = clock() + LOOK_SECONDS
-        for job_id in sorted(self._ids):
+        self._others.look_again()
+        now = datetime.now(UTC)
+        for job_id, state in sorted(self._states.items(), key=lambda item: item[0]):
+            if state is not None and not self._may_begin(state, now):
+                continue
             try:
                 self._look(job_id)
             except FarenseError as error:
                 log.error("pending_job_not_moved", job=job_id, reason=error.message)
 
+    def _may_begin(self, state: JobState, now: datetime) -> bool:
+        """Tell whether a job's time may have come, without a look at its own file."""
+        if state.state is State.WAITING:
+            other = self._others.state(state)
+            return other is None or other in FINISHED
+        return state.schedule is None or datetime.fromisoformat(state.schedule) <= now
+
     def _look(self, job_id: str) -> None:
         state = own_state(self.workspace, job_id)
         if state is None or state.state not in PENDING:
-            self._ids.discard(job_id)
+            del self._states[job_id]
             return
+        self._states[job_id] = state
         new = begin(state, datetime.now(UTC), state_elsewhere(self.workspace, self.broker, state))
         if new.state is state.state:
             return
+        self._states[job_id] = None
         if self.lifecycle.adopt(job_id, state, state.to(new.state, reason=new.reason)):
             log.info("job_due", job=job_id, state=new.state, reason=new.reason)
             if new.state is State.QUEUED:
                 queue = self.broker.queue(new.queue)
                 queue.push(job_id, new.priority, resumed=new.attempt > 0)
+
+
+class Others:
+    """The states of the jobs that others wait for; a file is read again only when it is another."""
+
+    def __init__(self, workspace: Workspace, broker: Broker) -> None:
+        self.workspace, self.broker = workspace, broker
+        # By the job: its file, the file's times when it was read, and what it said.
+        self._read: dict[str, tuple[Path, tuple[int, int], State | None]] = {}
+        self._seen: dict[str, State | None] = {}
+
+    def look_again(self) -> None:
+        """Let the next question after each job be answered anew, and forget those not asked for."""
+        self._read = {name: found for name, found in self._read.items() if name in self._seen}
+        self._seen = {}
+
+    def state(self, waits: JobState) -> State | None:
+        """Return the state of the job that ``waits`` is to follow; None where there is none.
+
+        Raises:
+            RedisError: the server is away.
+        """
+        after = waits.after
+        if after is None:
+            return None
+        if after not in self._seen:
+            self._seen[after] = self._state(after, waits)
+        return self._seen[after]
+
+    def _state(self, after: str, waits: JobState) -> State | None:
+        known = self._read.get(after)
+        try:
+            path = known[0] if known else self.workspace.run(after).state
+            found = path.stat()
+        except (OSError, FarenseError):
+            return state_elsewhere(self.workspace, self.broker, waits)
+        mark = found.st_mtime_ns, found.st_ino
+        if known is None or known[1] != mark:
+            known = path, mark, state_elsewhere(self.workspace, self.broker, waits)
+            self._read[after] = known
+        return known[2]
 
 
 def state_elsewhere(workspace: Workspace, broker: Broker, state: JobState) -> State | None:

@@ -8,10 +8,12 @@ its ``run.lock`` has lost its worker.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from itertools import islice
 
 import structlog
 
@@ -31,6 +33,11 @@ from jobs.state import FINISHED, FINISHED_BADLY, FINISHED_WELL, PENDING, JobStat
 log = structlog.get_logger(__name__)
 
 FRESH_SECONDS = 60.0
+# Looked at in one go where nothing was lost: with many thousands waiting, a daemon would do little
+# else. A look costs some 0.2 ms.
+LOOKS = 1_000
+# Records asked for in one exchange.
+BATCH = 100
 
 
 @dataclass(frozen=True)
@@ -143,6 +150,8 @@ class Recovery:
         # Unfinished jobs of other workspaces, and those of them that have files here too.
         self._foreign: set[str] = set()
         self._copies: set[str] = set()
+        self._last_look = ""
+        self._unsettled: set[str] = set()
 
     def run(self, busy_with: str | None = None, *, thorough: bool = True) -> bool:
         """Mend what differs; False where a job has to be looked at again shortly.
@@ -150,26 +159,27 @@ class Recovery:
         Args:
             busy_with: the job that this daemon is running, which needs nothing.
             thorough: take nothing for granted; else jobs that Redis says have ended are passed
-                over, and those that are just being enqueued.
+                over, and those that are just being enqueued, and of very many a part is looked at.
 
         Raises:
             RedisError: the server is away.
         """
         if thorough:
             self.watch.forget()
-        settled = True
-        self.pending = set()
+        self.pending, unsettled = set(), set[str]()
         for job_id, facts in self._facts(busy_with, thorough=thorough):
             if facts.state.state in PENDING:
                 self.pending.add(job_id)
             decision = decide(facts, self.max_attempts)
-            settled &= not decision.wait
+            if decision.wait:
+                unsettled.add(job_id)
             try:
                 self._carry_out(job_id, facts, decision)
             except FarenseError as error:
                 log.error("job_not_recovered", job=job_id, reason=error.message)
         self.foreign.look(self._foreign)
-        return settled
+        self._unsettled = unsettled
+        return not unsettled
 
     def _facts(self, busy_with: str | None, *, thorough: bool) -> Iterator[tuple[str, Facts]]:
         """Yield the jobs that may need something: not those that ended on disk and in Redis.
@@ -177,35 +187,61 @@ class Recovery:
         Not even the lock of the job under way is looked at: its child may be about to take it.
         """
         known, unfinished = set(self.broker.store.ids()), self.broker.store.unfinished()
-        self._foreign = {job_id for job_id in unfinished - {busy_with} if JOB_ID.fullmatch(job_id)}
+        here = list(reversed(job_ids(self.workspace)))
+        self._copies &= set(here)
+        foreign = (unfinished - set(here)) | (unfinished & self._copies)
+        self._foreign = {job_id for job_id in foreign - {busy_with} if JOB_ID.fullmatch(job_id)}
         messages = cache(self.broker.pointed_to)
-        for job_id in reversed(job_ids(self.workspace)):
-            ended = job_id in known and job_id not in unfinished
-            if ended and not thorough and job_id not in self._copies:
-                continue
+        wanted = here
+        if not thorough:
+            may_differ = unfinished | self._copies
+            wanted = self._next([i for i in here if i not in known or i in may_differ])
+        states = self._states(wanted, known - unfinished, busy_with)
+        while batch := dict(islice(states, BATCH)):
+            records = {r.id: r for r in self.broker.store.get_many(i for i in batch if i in known)}
+            for job_id, state in batch.items():
+                record = records.get(job_id)
+                elsewhere = is_elsewhere(self.workspace, state, record)
+                (self._copies.add if elsewhere else self._copies.discard)(job_id)
+                if record is None and not thorough and _is_fresh(state):
+                    continue
+                yield (
+                    job_id,
+                    Facts(
+                        state,
+                        record,
+                        alive=is_held(self.workspace.run(job_id).lock),
+                        message=job_id in messages(state.queue),
+                        summary=summary_state(self.workspace, job_id),
+                        boot=boot_id(),
+                        elsewhere=elsewhere,
+                    ),
+                )
+
+    def _states(
+        self, wanted: Iterable[str], ended: set[str], busy_with: str | None
+    ) -> Iterator[tuple[str, JobState]]:
+        for job_id in wanted:
             state = state_of(self.workspace, job_id)
             if state is None or job_id == busy_with:
                 continue
-            if ended and state.state in FINISHED:
+            if state.state in FINISHED and job_id in ended:
                 self._copies.discard(job_id)
-                continue
-            record = self.broker.store.get(job_id) if job_id in known else None
-            elsewhere = is_elsewhere(self.workspace, state, record)
-            (self._copies.add if elsewhere else self._foreign.discard)(job_id)
-            if record is None and not thorough and _is_fresh(state):
-                continue
-            yield (
-                job_id,
-                Facts(
-                    state,
-                    record,
-                    alive=is_held(self.workspace.run(job_id).lock),
-                    message=job_id in messages(state.queue),
-                    summary=summary_state(self.workspace, job_id),
-                    boot=boot_id(),
-                    elsewhere=elsewhere,
-                ),
-            )
+            else:
+                yield job_id, state
+
+    def _next(self, wanted: list[str]) -> list[str]:
+        """Return the jobs whose turn it is: all, or where they are very many the next of them.
+
+        Args:
+            wanted: in the order of their ids.
+        """
+        if len(wanted) <= LOOKS:
+            return wanted
+        first = bisect_right(wanted, self._last_look)
+        chosen = (wanted[first:] + wanted[:first])[:LOOKS]
+        self._last_look = chosen[-1]
+        return sorted(self._unsettled.union(chosen))
 
     def _carry_out(self, job_id: str, facts: Facts, decision: Decision) -> None:
         state = facts.state

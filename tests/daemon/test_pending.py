@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 
 import pytest
 
-from daemon.pending import begin
-from jobs.state import JobState, State
+from daemon.broker import Broker
+from daemon.client import FarenseClient
+from daemon.pending import Pending, begin
+from daemon.settings import Settings
+from jobs.config import Preset
+from jobs.paths import Workspace
+from jobs.state import JobState, State, read_state, write_state
 
 NOW = datetime(2026, 11, 24, 22, 0, tzinfo=UTC)
 LATER, EARLIER = (NOW + timedelta(hours=1)).isoformat(), (NOW - timedelta(hours=1)).isoformat()
@@ -50,3 +57,28 @@ def test_a_job_whose_other_job_is_gone_says_so() -> None:
     begun = begin(JobState(State.WAITING, after=OTHER), NOW, None)
     assert begun.state is State.FAILED
     assert OTHER in (begun.reason or "")
+
+
+def test_a_job_is_moved_whatever_its_files_said_before(
+    workspace: Workspace, preset: Preset, client: FarenseClient
+) -> None:
+    first, second, third = client.enqueue_many([preset] * 3)
+    for job, after in ((second, first.id), (third, "../../elsewhere")):
+        waits = replace(read_state(workspace.run(job.id)), state=State.WAITING, after=after)
+        write_state(workspace.run(job.id), waits)
+    broker = Broker(workspace, Settings())
+    pending = Pending(workspace, broker)
+    for job in (first, second, third):
+        pending.add(job.id)
+
+    def states_after_a_look() -> list[State]:
+        pending.tick(clock=lambda: 1e9 + next(ticks))
+        return [read_state(workspace.run(job.id)).state for job in (second, third)]
+
+    ticks = count()
+    assert states_after_a_look() == [State.WAITING, State.FAILED]
+    assert states_after_a_look() == [State.WAITING, State.FAILED]
+    client.cancel(first.id)
+    assert states_after_a_look() == [State.FAILED, State.FAILED]
+    assert "is cancelled" in (read_state(workspace.run(second.id)).reason or "")
+    broker.close()
