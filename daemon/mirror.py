@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from daemon.joblog import LogLines, LogReader
@@ -12,6 +14,7 @@ from daemon.link import Link
 from daemon.progress import changes
 from daemon.records import JobRecord
 from daemon.store import JobStore, Written
+from jobs.events import parse_event
 
 
 class Mirror:
@@ -80,14 +83,26 @@ class Mirror:
         return True
 
     def _send(self, lines: LogLines) -> bool:
+        """Send the events in ``lines``; what is none is set aside."""
+        found = [(line, parse_event(line)) for line in lines.lines]
         values: dict[str, Any] = {}
-        for envelope in lines.events:
-            values |= changes(envelope)
+        for _, envelope in found:
+            values |= changes(envelope) if envelope else {}
+        events = replace(lines, lines=[line for line, envelope in found if envelope])
         job_id, attempt = self._claim.job_id, self._claim.attempt
-        written = self._link.call(lambda: self._store.record_events(job_id, attempt, lines, values))
+        written = self._link.call(
+            lambda: self._store.record_events(job_id, attempt, events, values)
+        )
         if written is Written.MOVED:
             self._reposition()
+        if written is Written.DONE:
+            self._set_aside([line for line, envelope in found if not envelope])
         return self._arrived(written)
+
+    def _set_aside(self, lines: list[bytes]) -> None:
+        reason = f"no event of {self._claim.job_id}"
+        for line in lines:
+            self._link.call(partial(self._store.set_aside, "event", line, reason))
 
     def _reposition(self) -> None:
         """Go to where the stream ends: an answer was lost on the way, or Redis was wiped."""

@@ -17,6 +17,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from daemon import keys
+from daemon.dead_letters import set_aside, set_record_aside
 from daemon.joblog import LogLines
 from daemon.records import JobRecord, from_hash, life, to_hash
 from jobs.errors import JobFailed
@@ -24,8 +25,6 @@ from jobs.state import FINISHED, TRANSITIONS, JobState, State
 
 STREAM_LENGTH = 5_000
 STREAM_SECONDS = 7 * 86_400
-DEAD_LETTERS_KEPT = 100
-DEAD_LETTER_BYTES = 4_096
 NEWEST = 20
 
 # KEYS: record, unfinished, index. ARGV: id, score, "1" where finished, then fields and values.
@@ -136,6 +135,7 @@ class JobStore:
 
     def restore(self, record: JobRecord) -> None:
         """Store a record in place of one that is lost or cannot be read; its stream begins anew."""
+        set_record_aside(self.redis, record.id)
         self.redis.delete(keys.job(record.id), keys.events(record.id))
         self.create(record)
 
@@ -232,12 +232,9 @@ class JobStore:
         """Set fields of a record that still is in the state and attempt it was read in."""
         return self._put(job_id, record, values)
 
-    def set_aside(self, message: bytes) -> None:
-        """Keep a message that cannot be read, for a person; the oldest give way."""
-        pipeline = self.redis.pipeline(transaction=False)
-        pipeline.lpush(keys.DEAD_LETTERS, message[:DEAD_LETTER_BYTES])
-        pipeline.ltrim(keys.DEAD_LETTERS, 0, DEAD_LETTERS_KEPT - 1)
-        pipeline.execute()
+    def set_aside(self, what: str, data: bytes, reason: str) -> None:
+        """Keep a message or an event that cannot be read, for a person."""
+        set_aside(self.redis, what, data, reason)
 
     def forget(self, job_id: str) -> None:
         """Remove all there is of a job whose files are gone: record, events, place in the index."""
