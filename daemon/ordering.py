@@ -16,8 +16,9 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from daemon.changing import freezing
 from daemon.new_run import new_run_directory, point_latest_to, versions
+from daemon.private_folder import PRIVATE
 from jobs.errors import DataError
-from jobs.files import sha256_of, sync_folder, write_many_json, write_with
+from jobs.files import explain, sha256_of, sync_folder, write_many_json, write_with
 from jobs.order import DataFile, Order
 from jobs.paths import RunDirectory, Workspace
 from jobs.state import JobState, State, state_values
@@ -236,6 +237,7 @@ def _freeze(source: Path, examples: int, workspace: Workspace) -> DataFile:
         raise DataError(f"{source} cannot be read: {error.strerror or error}.") from error
     target = workspace.imported / f"{digest}.jsonl"
     if not target.exists():
+        _make_private(workspace.imported)
         write_with(target, partial(_copy, source))
         if sha256_of(target) != digest:
             target.unlink()
@@ -243,6 +245,14 @@ def _freeze(source: Path, examples: int, workspace: Workspace) -> DataFile:
         target.chmod(0o444)
     relative = target.relative_to(workspace.root).as_posix()
     return DataFile(relative, digest, examples, source.name)
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder for the user alone, where there is none."""
+    try:
+        folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+    except OSError as error:
+        raise explain(error, folder) from error
 
 
 def _copy(source: Path, target: IO[bytes]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from jobs.errors import InvalidInput
 from jobs.files import read_json, write_json
 from jobs.paths import RunDirectory
+from jobs.shape import well_typed
 
 VERSION = 1
 
@@ -72,6 +73,8 @@ def read_order(run: RunDirectory) -> Order:
         train = DataFile(**values.pop("train"))
         valid = values.pop("valid")
         order = Order(train=train, valid=DataFile(**valid) if valid else None, **values)
+        if not all(map(well_typed, filter(None, (order, order.train, order.valid)))):
+            raise TypeError("a value has another type than it should have")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidInput(f"{run.job} is missing or damaged: {error}") from error
     if order.id != run.job_id:
