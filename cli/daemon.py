@@ -124,7 +124,8 @@ def install(window: str | None, only_print: bool) -> None:
     service = service_of(workspace)
     environment = dict(os.environ) if window is None else {**os.environ, "FARENSE_WINDOW": window}
     if only_print:
-        click.echo(service.content(environment), nl=False)
+        service.content(environment)  # complains of what an installation would complain of
+        click.echo(service.content(_for_a_screen(environment)), nl=False)
         return
     other = None if service.path.exists() else held_by(daemon_lock(workspace))
     outcome = service.install(environment)
@@ -139,6 +140,17 @@ def install(window: str | None, only_print: bool) -> None:
         note(f"A daemon runs already (pid {other}); the service takes over once that one ends.")
     if service.advice:
         note(service.advice)
+
+
+def _for_a_screen(environment: dict[str, str]) -> dict[str, str]:
+    """Return the environment without the password that the URL of a shared Redis may hold."""
+    from daemon.settings import redacted
+
+    url = environment.get("FARENSE_REDIS_URL", "").strip()
+    if not url or redacted(url) == url:
+        return environment
+    note("Not shown: user, password and options of FARENSE_REDIS_URL. The installed file has them.")
+    return {**environment, "FARENSE_REDIS_URL": redacted(url)}
 
 
 @daemon.command()

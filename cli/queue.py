@@ -74,6 +74,37 @@ def top(job: str, as_json: bool) -> None:
     _move(job, None, as_json)
 
 
+@queue.command(short_help="Show what could not be read, and was set aside.")
+@click.option("--clear", is_flag=True, help="Forget it all after showing it.")
+@json_option
+def dead(clear: bool, as_json: bool) -> None:
+    """Show messages, records and events that could not be read: the newest 100.
+
+    They were set aside; nothing in them was executed. A killed process may leave half an event;
+    anything else means that another program writes to this Redis.
+
+    \b
+    Example: farense queue dead --clear
+    """
+    from dataclasses import asdict
+
+    from daemon.client import FarenseClient
+
+    with FarenseClient.connect(start_server=False) as client:
+        found = client.dead_letters(clear=clear)
+    if as_json:
+        print_json([asdict(letter) for letter in found])
+        return
+    for letter in found:
+        what = f"{letter.what}, {letter.size} bytes: {letter.reason}"
+        click.echo(printable(f"{letter.at[:19]}  {what}"))
+        click.echo(printable(f"  {letter.beginning}"))
+    if not found:
+        note("Nothing was set aside.")
+    elif clear:
+        note(f"Forgotten: {len(found)}.")
+
+
 def _show(queue_name: str | None, as_json: bool) -> None:
     from daemon.reader import QueueReader, open_reader
     from daemon.reorder import places

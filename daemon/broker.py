@@ -16,7 +16,7 @@ from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 
 from daemon.server import START_SECONDS, EmbeddedServer
-from daemon.settings import Settings, redacted
+from daemon.settings import Settings, not_a_url, redacted
 from daemon.store import JobStore
 from daemon.unix_socket import LongPathConnection, socket_pool
 from jobs.errors import ConfigError, QueueUnreachable
@@ -86,11 +86,7 @@ class Broker:
                 f"The queue of this workspace does not answer on {self.address}: {error}",
                 start,
             )
-        return QueueUnreachable(
-            f"Redis at {self.address} does not answer: {error}",
-            "Check FARENSE_REDIS_URL and that the server runs; "
-            "without FARENSE_REDIS_URL the workspace's own server is used.",
-        )
+        return QueueUnreachable(f"Redis at {self.address} does not answer: {error}", _advice(error))
 
     def queue(
         self, name: str = DEFAULT_QUEUE, run: Callable[[str], None] | None = None
@@ -123,15 +119,30 @@ def _pool_of(url: str) -> ConnectionPool:
     if url.startswith("unix:"):
         options["connection_class"] = LongPathConnection
     try:
-        return ConnectionPool.from_url(
+        pool = ConnectionPool.from_url(
             url,
             socket_timeout=SOCKET_TIMEOUT,
             socket_connect_timeout=SOCKET_TIMEOUT,
             **options,
         )
-    except (ValueError, KeyError, TypeError) as error:
+        pool.make_connection()  # which only now looks at the options in the URL, and opens nothing
+    except (ValueError, KeyError, TypeError, RedisError) as error:
         # Neither the URL nor the library's message is shown: both may hold the password.
-        raise ConfigError(
-            f"FARENSE_REDIS_URL ({redacted(url)}) is not the URL of a Redis server.",
-            "Expected redis://[user:password@]host:port/0, rediss://... or unix:///path/to/socket.",
-        ) from error
+        raise not_a_url(f"FARENSE_REDIS_URL ({redacted(url)})") from error
+    ca = pool.connection_kwargs.get("ssl_ca_certs")
+    if ca is not None and not Path(ca).is_file():
+        raise ConfigError(f"FARENSE_REDIS_URL names a CA (ssl_ca_certs) that is not there: {ca}")
+    return pool
+
+
+def _advice(error: Exception) -> str:
+    """Return what to do about a shared Redis that does not answer."""
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return (
+            "The certificate must name the host in FARENSE_REDIS_URL. Where a CA of your own "
+            "signed it, end the URL in ?ssl_ca_certs=/path/to/ca.pem"
+        )
+    return (
+        "Check FARENSE_REDIS_URL and that the server runs; "
+        "without FARENSE_REDIS_URL the workspace's own server is used."
+    )

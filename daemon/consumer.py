@@ -42,6 +42,8 @@ SCHEDULER_SECONDS = 60
 STOP_MARGIN = 30.0
 # A wait for a message that takes longer than this was no answer: the server hangs.
 HUNG_SECONDS = 3.0
+# Bits that no file of a daemon or its children has: logs, metrics, adapters are for the user alone.
+OTHERS = 0o077
 # How often the daemon looks whether jobs may run again.
 CLOSED_SECONDS = 0.5
 
@@ -138,6 +140,7 @@ def run(workspace: Workspace, settings: Settings) -> None:
         QueueUnreachable: the queue cannot be reached or started.
         ConfigError: ``FARENSE_REDIS_URL`` is not a URL of Redis.
     """
+    os.umask(OTHERS)
     private_folder(workspace)
     path = daemon_lock(workspace)
     lock = FileLock.acquire(path)

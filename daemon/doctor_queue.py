@@ -13,6 +13,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from daemon import keys
 from daemon.broker import Broker
 from daemon.findings import Finding, ok, problem, warning
 from daemon.lifecycle import daemon_lock
@@ -99,6 +100,7 @@ def queue_finding(workspace: Workspace, settings: Settings) -> Finding:
                 "Let this user run CONFIG GET, or make sure of appendonly yes yourself.",
             )
         facts |= broker.redis.info("persistence")
+        facts["dead"] = broker.redis.llen(keys.DEAD_LETTERS)
     finally:
         broker.close()
     return durability_finding(facts, broker.address)
@@ -130,6 +132,13 @@ def durability_finding(facts: Mapping[str, Any], address: str) -> Finding:
             f"{address} syncs its append-only file now and then (appendfsync "
             f"{facts.get('appendfsync')}): a power failure loses what it has just accepted.",
             "Set in its configuration: appendfsync always",
+        )
+    if facts.get("dead"):
+        return warning(
+            "queue",
+            f"{address} answers; {facts['dead']} message(s), record(s) or event(s) could not be "
+            "read and were set aside.",
+            "See what they are: farense queue dead; forget them: farense queue dead --clear",
         )
     return ok("queue", f"{address} answers; every accepted job is on disk (appendfsync always)")
 

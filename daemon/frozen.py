@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
+from daemon.private_folder import PRIVATE
 from jobs.errors import DataError
-from jobs.files import sha256_of, write_with
+from jobs.files import explain, sha256_of, write_with
 from jobs.paths import Workspace
 
 
@@ -25,12 +26,21 @@ def freeze(source: Path, digest: str, workspace: Workspace) -> Path:
     """
     target = frozen_path(digest, workspace)
     if not target.exists():
+        _make_private(target.parent)
         write_with(target, partial(_copy, source))
         if sha256_of(target) != digest:
             target.unlink()
             raise DataError(f"{source} changed while it was being copied.", "Enqueue again.")
         target.chmod(0o444)
     return target
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder for the user alone, where there is none."""
+    try:
+        folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+    except OSError as error:
+        raise explain(error, folder) from error
 
 
 def _copy(source: Path, target: IO[bytes]) -> None:

@@ -6,7 +6,6 @@ message may be lost, doubled or stale, and nothing breaks.
 
 from __future__ import annotations
 
-import logging
 import struct
 import time
 from collections.abc import Callable, Sequence
@@ -21,8 +20,6 @@ from redis import ConnectionPool
 from daemon import keys
 from daemon.serializer import JsonSerializer
 from jobs.state import DEFAULT_QUEUE
-
-log = logging.getLogger(__name__)
 
 # A job that was under way goes before fresh ones of its priority.
 RESUMED = 0.5
@@ -52,7 +49,7 @@ class JobQueue(PriorityRedisHuey):  # type: ignore[misc]  # huey publishes no ty
         pool: ConnectionPool,
         name: str = DEFAULT_QUEUE,
         run: Callable[[str], None] = _no_worker,
-        set_aside: Callable[[bytes], None] | None = None,
+        set_aside: Callable[[str, bytes, str], None] | None = None,
     ) -> None:
         super().__init__(
             keys.queue(name),
@@ -112,8 +109,6 @@ class JobQueue(PriorityRedisHuey):  # type: ignore[misc]  # huey publishes no ty
         try:
             return self.deserialize_task(data)
         except (ValueError, HueyException, orjson.JSONDecodeError) as error:
-            if keep:
-                log.warning("a message that cannot be read was set aside: %s", error)
-                if self._set_aside is not None:
-                    self._set_aside(data)
+            if keep and self._set_aside is not None:
+                self._set_aside("message", data, str(error))
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from daemon.joblog import LogLines, LogReader
@@ -87,18 +88,23 @@ class Mirror:
         return True
 
     def _send(self, lines: LogLines) -> bool:
+        """Send the events in ``lines``; what is none is set aside."""
         values: dict[str, Any] = {}
         for envelope in lines.events:
             values |= changes(envelope)
         job_id, attempt = self._claim.job_id, self._claim.attempt
         good, bad = lines.readable, lines.unreadable
         written = self._link.call(lambda: self._store.record_events(job_id, attempt, good, values))
-        if written is Written.DONE and bad:
-            log.warning("%d lines in the log of %s were no events: set aside", len(bad), job_id)
-            self._link.call(lambda: self._store.set_aside(*bad))
         if written is Written.MOVED:
             self._reposition()
+        if written is Written.DONE:
+            self._set_aside(bad)
         return self._arrived(written)
+
+    def _set_aside(self, lines: list[bytes]) -> None:
+        reason = f"no event of {self._claim.job_id}"
+        for line in lines:
+            self._link.call(partial(self._store.set_aside, "event", line, reason))
 
     def _reposition(self) -> None:
         """Go to where the stream ends: an answer was lost on the way, or Redis was wiped."""
@@ -109,8 +115,7 @@ class Mirror:
 
     def _begin_anew(self) -> None:
         """Carry the log over from its beginning: it was removed, or never was as long as noted."""
-        begun = self._link.call(lambda: self._store.begin_stream(self._claim.job_id) is None)
-        if begun:
+        if self._link.call(lambda: self._store.begin_stream(self._claim.job_id)):
             self._reader.offset = 0
             self._unsent = None
 

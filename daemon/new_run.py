@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
+from daemon.private_folder import PRIVATE
 from jobs.errors import WorkspaceError
 from jobs.files import explain
 from jobs.paths import RunDirectory, Workspace
@@ -28,7 +29,7 @@ def new_run_directory(preset: str, workspace: Workspace) -> RunDirectory:
     for job_id in _ids(preset):
         run = workspace.run(job_id)
         try:
-            run.path.mkdir()
+            run.path.mkdir(mode=PRIVATE)
         except FileExistsError:
             continue
         except OSError as error:

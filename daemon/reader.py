@@ -18,6 +18,7 @@ from jobs.paths import Workspace
 from jobs.state import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
+    from daemon.dead_letters import DeadLetter
     from daemon.reorder import Place
     from daemon.workers import WorkerCard
 
@@ -105,6 +106,12 @@ class QueueReader:
         from daemon.workers import workers  # noqa: PLC0415 - only this needs it
 
         return self._ask(lambda: workers(self._broker.redis))
+
+    def dead_letters(self, *, clear: bool = False) -> list[DeadLetter]:
+        """Return what was set aside because it could not be read; ``clear`` forgets it."""
+        from daemon.dead_letters import dead_letters  # noqa: PLC0415 - only this needs it
+
+        return self._ask(lambda: dead_letters(self._broker.redis, clear=clear))
 
     def queue(self) -> list[Place]:
         """Return the jobs of the queue that wait, in the order in which they will run."""

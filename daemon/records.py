@@ -14,6 +14,7 @@ import orjson
 
 from jobs.files import plain
 from jobs.order import Order
+from jobs.paths import JOB_ID
 from jobs.shape import well_typed
 from jobs.state import DEFAULT_QUEUE, FINISHED, JobState, State, is_history, now
 
@@ -111,7 +112,7 @@ def record_of(order: Order, state: JobState) -> JobRecord:
         id=order.id,
         preset=order.preset,
         state=state.state,
-        run_dir=f"checkpoints_qlora/{order.id}",
+        run_dir=run_dir_of(order.id),
         kind=order.kind,
         name=order.name,
         created_at=order.created_at,
@@ -119,6 +120,11 @@ def record_of(order: Order, state: JobState) -> JobRecord:
         total_steps=order.total_steps,
     )
     return replace(blank, **life(state))
+
+
+def run_dir_of(job_id: str) -> str:
+    """Return what a record calls the run directory of a job."""
+    return f"checkpoints_qlora/{job_id}"
 
 
 def life(state: JobState) -> dict[str, Any]:
@@ -190,7 +196,12 @@ def from_hash(values: Mapping[bytes, bytes]) -> JobRecord | None:
         record = JobRecord(**{**known, "state": State(known["state"])})
     except (ValueError, KeyError, TypeError):
         return None
-    return record if well_typed(record) else None
+    return record if well_typed(record) and _names_a_run(record) else None
+
+
+def _names_a_run(record: JobRecord) -> bool:
+    """Tell whether a record names a job and its folder: others would lead anywhere."""
+    return bool(JOB_ID.fullmatch(record.id)) and record.run_dir == run_dir_of(record.id)
 
 
 def _number(value: Any) -> Any:

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from daemon.times import Window
 from jobs.errors import ConfigError
@@ -92,21 +92,41 @@ def redacted(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
+def not_a_url(name: str = "FARENSE_REDIS_URL") -> ConfigError:
+    """Return the error of a URL that cannot be used.
+
+    The value itself is not shown: a mistyped one may still hold a password.
+    """
+    return ConfigError(
+        f"{name} is not the URL of a Redis server.",
+        "Expected redis://[user:password@]host:port/0, rediss://... or unix:///path/to/socket; "
+        "in a password, / ? # @ are written %2F %3F %23 %40.",
+    )
+
+
 def _url(url: str) -> str | None:
     if not url:
         return None
     try:
-        parts = urlsplit(url)
-        fits = parts.scheme in URL_SCHEMES and parts.port != 0
+        fits = _is_url(urlsplit(url))
     except ValueError:
         fits = False
     if not fits:
-        # The value itself is not shown: a mistyped URL may still hold a password.
-        raise ConfigError(
-            "FARENSE_REDIS_URL is not the URL of a Redis server.",
-            "Expected redis://[user:password@]host:port/0, rediss://... or unix:///path/to/socket.",
-        )
+        raise not_a_url()
     return url
+
+
+def _is_url(parts: SplitResult) -> bool:
+    """Tell whether what looks like a URL of Redis is one.
+
+    A password with a bare ``/``, ``?`` or ``#`` would end up in the path, the query or the
+    fragment, and a path is shown.
+    """
+    if parts.scheme == "unix":
+        return parts.netloc in ("", parts.netloc.rpartition("@")[0] + "@")
+    strayed = "@" in parts.query and "@" not in parts.netloc
+    path_fits = re.fullmatch(r"/?\d*", parts.path) and not parts.fragment and not strayed
+    return parts.scheme in URL_SCHEMES and parts.port != 0 and bool(path_fits)
 
 
 def _seconds(environment: Mapping[str, str], name: str, default: float) -> float:

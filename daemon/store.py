@@ -15,7 +15,8 @@ from typing import Any, cast
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from daemon import dead_letters, keys, streams
+from daemon import keys, streams
+from daemon.dead_letters import set_aside, set_record_aside
 from daemon.joblog import LogLines
 from daemon.records import JobRecord, from_hash, life, to_hash
 from daemon.scripts import CREATE, EVENTS, LEASE, WRITE
@@ -96,7 +97,7 @@ class JobStore:
 
     def restore(self, record: JobRecord) -> None:
         """Store a record in place of one that is lost or cannot be read; its stream begins anew."""
-        dead_letters.set_aside_record(self.redis, record.id)
+        set_record_aside(self.redis, record.id)
         self.redis.delete(keys.job(record.id), keys.events(record.id))
         self.create(record)
 
@@ -170,9 +171,10 @@ class JobStore:
         """Return how much of the job's log is in its stream, in bytes."""
         return streams.log_offset(self.redis, job_id)
 
-    def begin_stream(self, job_id: str) -> None:
-        """Let the stream of a job begin anew, with the first line of its log."""
+    def begin_stream(self, job_id: str) -> bool:
+        """Let the stream of a job begin anew, with the first line of its log; True once it does."""
         streams.begin(self.redis, job_id)
+        return True
 
     def events_after(self, job_id: str, last: str, block_ms: int | None) -> list[tuple[str, bytes]]:
         """Return (position, log line) pairs of the stream after position ``last`` ("0": all)."""
@@ -198,9 +200,9 @@ class JobStore:
         """Set fields of a record that still is in the state and attempt it was read in."""
         return self._put(job_id, record, values)
 
-    def set_aside(self, *letters: bytes) -> None:
-        """Keep messages or events that cannot be read, for a person; the oldest give way."""
-        dead_letters.set_aside(self.redis, *letters)
+    def set_aside(self, what: str, data: bytes, reason: str) -> None:
+        """Keep a message or an event that cannot be read, for a person."""
+        set_aside(self.redis, what, data, reason)
 
     def forget(self, job_id: str) -> None:
         """Remove all there is of a job whose files are gone: record, events, place in the index."""

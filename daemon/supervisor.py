@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from daemon.private_folder import temporary_folder
+from daemon.private_folder import PRIVATE, temporary_folder
 from daemon.settings import Settings
 from jobs.errors import WorkspaceError
 from jobs.paths import Workspace
@@ -58,7 +58,7 @@ class Child:
             WorkspaceError: the process cannot be started.
         """
         stderr = workspace.job_stderr(job_id)
-        stderr.parent.mkdir(parents=True, exist_ok=True)
+        stderr.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         ours, theirs = _pipe()
         arguments = [str(workspace.run(job_id).path), "--attempt", str(attempt)]
         if settings.redis_url is not None:

@@ -96,15 +96,23 @@ def parse_order(text: bytes | None, job_id: str) -> Order | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     files = [file for file in (order.train, order.valid) if file is not None]
-    fits = order.id == job_id and order.version <= VERSION and well_typed(order)
+    fits = order.id == job_id and order.version <= VERSION
     return order if fits and all(map(_is_frozen, files)) else None
 
 
 def _order(values: Any) -> Order:
+    """Return an order from what JSON holds of it.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is none.
+    """
     train, valid = values.pop("train"), values.pop("valid")
-    return Order(train=DataFile(**train), valid=DataFile(**valid) if valid else None, **values)
+    order = Order(train=DataFile(**train), valid=DataFile(**valid) if valid else None, **values)
+    if not all(map(well_typed, filter(None, (order, order.train, order.valid)))):
+        raise TypeError("a value has another type than it should have")
+    return order
 
 
 def _is_frozen(file: DataFile) -> bool:
-    named = well_typed(file) and SHA256.fullmatch(file.sha256)
-    return bool(named) and file.path == f"data/imported/{file.sha256}.jsonl"
+    named = SHA256.fullmatch(file.sha256) is not None
+    return named and file.path == f"data/imported/{file.sha256}.jsonl"

@@ -87,12 +87,12 @@ class Workspace:
         return self.logs / "daemon.jsonl"
 
     def job_log(self, job_id: str) -> Path:
-        """Return the file of a job's events, one JSON object a line."""
-        return self.logs / "jobs" / f"{job_id}.jsonl"
+        """Return the file of a job's events, one JSON object a line; raises as :meth:`run`."""
+        return self.logs / "jobs" / f"{self.run(job_id).job_id}.jsonl"
 
     def job_stderr(self, job_id: str) -> Path:
-        """Return the file of the child's raw standard output and error."""
-        return self.logs / "jobs" / f"{job_id}.stderr"
+        """Return the file of the child's raw standard output and error; raises as :meth:`run`."""
+        return self.logs / "jobs" / f"{self.run(job_id).job_id}.stderr"
 
     def run(self, job_id: str) -> RunDirectory:
         """Return the run directory of a job.

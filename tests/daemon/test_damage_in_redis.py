@@ -13,6 +13,7 @@ from redis import Redis
 from daemon import keys
 from daemon.broker import Broker
 from daemon.client import FarenseClient
+from daemon.dead_letters import dead_letters
 from daemon.joblog import LogReader
 from daemon.lifecycle import Claim
 from daemon.link import Link
@@ -82,9 +83,9 @@ def test_queued_jobs_run_whatever_became_of_their_records(
         log = workspace.job_log(job_id).read_bytes().splitlines()
         stream = [line for _, line in broker.store.events_after(job_id, "0", None)]
         assert stream == log, name
-    letters = broker.redis.lrange(keys.DEAD_LETTERS, 0, -1)
+    letters = dead_letters(broker.redis)
     for name in ("text", "list", "state"):
-        assert any(letter.startswith(keys.job(damaged[name]).encode()) for letter in letters)
+        assert any(damaged[name] in letter.reason for letter in letters if letter.what == "record")
 
 
 def finished(broker: Broker, job_id: str) -> JobRecord | None:

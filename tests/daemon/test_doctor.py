@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon import keys
 from daemon.doctor import examine
 from daemon.doctor_machine import (
     device_finding,
@@ -223,6 +224,8 @@ def test_the_queue_before_and_after_it_is_started(workspace: Workspace) -> None:
         found = queue_finding(workspace, shared)
         assert (found.status, "no append-only file" in found.found) == (WARNING, True)
         with server.client() as redis:
+            redis.lpush(keys.DEAD_LETTERS, "x")
+            assert "farense queue dead" in (queue_finding(workspace, shared).action or "")
             redis.execute_command("ACL", "SETUSER", "default", "-config")
         assert "does not tell" in queue_finding(workspace, shared).found
     finally:
@@ -240,9 +243,10 @@ def test_the_queue_before_and_after_it_is_started(workspace: Workspace) -> None:
         ({"maxmemory": "100", "maxmemory-policy": "allkeys-lru"}, WARNING, "allkeys-lru"),
         ({"maxmemory": "100"}, OK, "always"),
         ({"aof_last_write_status": "err"}, PROBLEM, "cannot write"),
+        ({"dead": 3}, WARNING, "3 message(s)"),
     ],
 )
-def test_how_durable_a_server_is(facts: dict[str, str], status: Status, word: str) -> None:
+def test_how_durable_a_server_is(facts: dict[str, object], status: Status, word: str) -> None:
     found = durability_finding(DURABLE | facts, "redis://host:6379/0")
     assert found.status is status
     assert word in found.found

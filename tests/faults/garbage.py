@@ -57,13 +57,13 @@ def plant_records(stage: Stage) -> list[bytes]:
     """Damage the records of the victim and of another job, and make some of no job.
 
     Returns:
-        How the dead letters begin that must come of it.
+        How the reasons of the dead letters begin that must come of it.
     """
     unreadable = []
     dice, redis = stage.plan.dice("records"), stage.broker.redis
     mutator = Mutator(f"{stage.plan.seed} records")
     for job_id in {stage.victim, dice.choice(list(stage.accepted))}:
-        place = f"{keys.job(job_id)}: ".encode()
+        place = f"the record of {job_id}".encode()
         match dice.randrange(4):
             case 0:
                 redis.delete(keys.job(job_id))

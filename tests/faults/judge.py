@@ -8,8 +8,7 @@ from pathlib import Path
 import orjson
 from redis.exceptions import RedisError
 
-from daemon import keys
-from daemon.dead_letters import BYTES_EACH
+from daemon.dead_letters import BEGINNING, DeadLetter, dead_letters
 from daemon.run_files import job_ids
 from jobs.errors import FarenseError
 from jobs.events import CheckpointSaved, Envelope, Started, parse_event
@@ -192,11 +191,18 @@ def garbage_set_aside(stage: Stage, struck: Struck) -> Iterator[str]:
     """No pickle was loaded; bad messages, records and events are kept for a person."""
     if trace_of(stage).exists():
         yield "a pickle was loaded"
-    kept = stage.broker.redis.lrange(keys.DEAD_LETTERS, 0, -1)
+    kept = dead_letters(stage.broker.redis)
     # What was written into the log of a child that had ended is nobody's to read.
     for data in struck.planted if struck.hit else ():
-        if not any(letter.startswith(data[:BYTES_EACH]) for letter in kept):
+        if not any(_tells_of(letter, data) for letter in kept):
             yield f"not among the dead letters: {data[:60]!r}"
+
+
+def _tells_of(letter: DeadLetter, data: bytes) -> bool:
+    """Tell whether a letter is ``data``, or is of a record whose reason begins with it."""
+    if letter.what == "record":
+        return letter.reason.encode().startswith(data)
+    return letter.beginning == repr(data[:BEGINNING])[2:-1]
 
 
 def daemon_log_clean(stage: Stage, _: Struck) -> Iterator[str]:

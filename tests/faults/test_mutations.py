@@ -189,7 +189,8 @@ def test_records(broker: Broker) -> None:
         steps_per_second=2.5, eta_seconds=70.0, reason="why", failure="crashed",
         history=[{"attempt": 1, "class": "crashed"}, {"attempt": 2, "class": "crashed"}],
     )  # fmt: skip
-    good = replace(record, id=JOB.replace("abcd", "good"))
+    other = JOB.replace("abcd", "good")
+    good = replace(record, id=other, run_dir=f"checkpoints_qlora/{other}")
 
     def attempt(mutator: Mutator) -> bool:
         redis.flushall()

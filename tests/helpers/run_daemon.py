@@ -1,12 +1,14 @@
 """A daemon in a process of its own, with settings that a test gives.
 
 ``python -P run_daemon.py WORKSPACE SETTINGS``, where SETTINGS are the fields of
-:class:`daemon.settings.Settings` as JSON.
+:class:`daemon.settings.Settings` as JSON. The URL of a shared Redis comes by the environment, as a
+user gives it: in an argument, its password would be for all to see.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -23,6 +25,7 @@ def main() -> int:
 
     values = json.loads(sys.argv[2])
     values["child"] = tuple(values["child"])
+    values.setdefault("redis_url", os.environ.get("FARENSE_REDIS_URL"))
     if "window" in values:
         values["window"] = Window.parse(values["window"])
     try:
