@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from click import style
 
 from daemon.failures import label
+from daemon.home import shown
 from jobs.console import duration
 from jobs.state import DEFAULT_QUEUE, FINISHED, State
 from jobs.text import printable
@@ -119,7 +120,7 @@ def job_details(record: JobRecord) -> list[str]:
         "Finished": record.finished_at,
         "Worker": record.worker if record.state is State.RUNNING else None,
         "Run directory": record.run_dir,
-        "Workspace": record.home,
+        "Workspace": shown(record.home),
     }
     return [
         f"{name:<15}{printable(value, keep=NEWLINE)}".replace(NEWLINE, NEWLINE + " " * 15)

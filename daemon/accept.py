@@ -8,8 +8,8 @@ from dataclasses import replace
 from redis.exceptions import RedisError
 
 from daemon.broker import Broker
+from daemon.home import home_of
 from daemon.records import JobRecord, record_of
-from daemon.run_files import home_of
 from jobs.errors import FarenseError
 from jobs.order import Order, order_text
 from jobs.paths import Workspace

@@ -8,10 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from daemon.broker import Broker
+from daemon.home import is_home
 from daemon.lifecycle import Lifecycle
 from daemon.reader import QueueReader
 from daemon.records import JobRecord
-from daemon.run_files import home_of
 from jobs.errors import InvalidInput
 from jobs.paths import Workspace
 from jobs.state import DEFAULT_QUEUE, JobState, State
@@ -192,7 +192,7 @@ class FarenseClient(QueueReader):
     def _forget(self, job_id: str) -> None:
         """Remove the record of a job whose files are gone, unless another machine has the job."""
         record = self._store.get(job_id)
-        if record is None or record.home in (None, home_of(self.workspace)):
+        if record is None or is_home(record.home, self.workspace):
             self._store.forget(job_id)
 
     def _change(

@@ -13,12 +13,12 @@ import structlog
 
 from daemon.broker import Broker
 from daemon.failures import Failure, FailureClass
+from daemon.home import host_of
 from daemon.leases import LeaseWatch
 from daemon.lifecycle import CANCELLED, NO_WORKER
 from daemon.outcome import PAUSED, Outcome, given_up_or_queued
 from daemon.pending import begin, state_elsewhere
 from daemon.records import JobRecord, state_from
-from daemon.run_files import host_of
 from daemon.store import Written
 from jobs.paths import Workspace
 from jobs.state import PENDING, JobState, State

@@ -17,9 +17,10 @@ from redis.exceptions import RedisError
 
 from daemon.boot import boot_id
 from daemon.changing import changing
+from daemon.home import home_of, is_home, shown
 from daemon.outcome import PAUSED, Outcome
 from daemon.records import JobRecord, state_from
-from daemon.run_files import home_of, own_state, restore, state_of
+from daemon.run_files import own_state, restore, state_of
 from daemon.store import JobStore, Written
 from daemon.taking import Taking
 from jobs.errors import JobFailed
@@ -169,7 +170,7 @@ class Lifecycle:
             if old is None:
                 raise JobFailed(
                     f"The files of {record.id} are not in this workspace.",
-                    f"Resume it where they are: {record.home or 'unknown'}.",
+                    f"Resume it where they are: {shown(record.home) or 'unknown'}.",
                 )
             if old.state is State.RUNNING:
                 self.store.update(record.id, old.attempt, {"pause_requested": False})
@@ -260,7 +261,7 @@ class Lifecycle:
 
     def _taken(self, record: JobRecord) -> JobState | None:
         """Take over a job of another workspace; one of this workspace has lost its files."""
-        here = record.home in (None, home_of(self.workspace))
+        here = is_home(record.home, self.workspace)
         if not here or state_of(self.workspace, record.id) is not None:
             return self.taking.take(record)
         if record.state is State.QUEUED:
@@ -280,7 +281,7 @@ class Lifecycle:
         A later one is of the machine that took the job over; where the job is at home here there is
         none, and the number is damage.
         """
-        return record.attempt <= state.attempt or record.home == home_of(self.workspace)
+        return record.attempt <= state.attempt or is_home(record.home, self.workspace)
 
     def _write(self, job_id: str, state: JobState) -> JobState:
         write_state(self.workspace.run(job_id), state)

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from daemon.broker import Broker
 from daemon.changing import changing
+from daemon.home import shown
 from daemon.records import JobRecord
 from daemon.run_files import own_state, restore
 from daemon.store import Written
@@ -95,7 +96,7 @@ class Reorder:
             if state is None:
                 raise JobFailed(
                     f"The files of {record.id} are not in this workspace.",
-                    f"Move it where they are: {record.home or 'unknown'}.",
+                    f"Move it where they are: {shown(record.home) or 'unknown'}.",
                 )
             if state.state not in WAITING:
                 word = "has ended" if state.state in FINISHED else "is under way"

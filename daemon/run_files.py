@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from daemon.home import home_of, is_home
 from daemon.joblog import LogReader, events_at_end
 from daemon.progress import advanced
 from daemon.records import JobRecord, record_of
@@ -82,13 +82,12 @@ def restore(workspace: Workspace, store: JobStore, job_id: str) -> JobRecord | N
 def is_elsewhere(workspace: Workspace, state: JobState, record: JobRecord | None) -> bool:
     """Tell whether another workspace has taken a job over from this one.
 
-    ``state.json`` here says so, or is older than what that workspace has told Redis. (A workspace
-    may get another name, with its machine: a name alone says nothing.)
+    ``state.json`` here says so, or is older than what that workspace has told Redis.
     """
     if state.home is not None:
         return True
     newer = record is not None and record.attempt > state.attempt
-    return newer and record is not None and record.home not in (None, home_of(workspace))
+    return newer and record is not None and not is_home(record.home, workspace)
 
 
 def own_state(
@@ -99,16 +98,6 @@ def own_state(
     if state is None or is_elsewhere(workspace, state, record):
         return None
     return state
-
-
-def home_of(workspace: Workspace) -> str:
-    """Return what stands on a record for the workspace that has the job's files."""
-    return f"{socket.gethostname()}:{workspace.root}"
-
-
-def host_of(home: str | None) -> str:
-    """Return the machine in a ``home``."""
-    return (home or "an unknown machine").partition(":")[0]
 
 
 def _started_at(reader: LogReader) -> str | None:

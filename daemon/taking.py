@@ -13,8 +13,8 @@ import socket
 from pathlib import Path
 
 from daemon.frozen import freeze, frozen_path
+from daemon.home import host_of, shown
 from daemon.records import JobRecord, state_from
-from daemon.run_files import host_of
 from daemon.store import JobStore
 from jobs.errors import FarenseError, InvalidInput
 from jobs.files import sha256_of
@@ -54,7 +54,7 @@ class Taking:
         run.path.mkdir(parents=True, exist_ok=True)
         write_order(run, order)
         write_state(run, state)
-        log.info("job %s of %s was taken over", record.id, record.home)
+        log.info("job %s of %s was taken over", record.id, shown(record.home))
         return state
 
     def _why_not(self, record: JobRecord, order: Order | None) -> str | None:

@@ -68,8 +68,8 @@ class JobState:
             say), ``reason`` and ``at``.
         boot: names the time since the machine was started in which the last attempt began.
         queue: the name of the queue it stands on.
-        home: the workspace (``host:path``) that has taken the job over; None where it is this one.
-            What stands here is then a copy of what was last heard of it.
+        home: the workspace (``host:path#id``) that has taken the job over; what stands here is then
+            a copy of what was last heard of it. None where it is this one.
     """
 
     state: State

@@ -18,6 +18,7 @@ from daemon.server import server_binary
 from jobs.config import Preset
 from jobs.errors import QueueUnreachable
 from jobs.paths import REPOSITORY, Workspace
+from jobs.state import DEFAULT_QUEUE
 from tests.helpers.compose import FILE, ComposeServer, Unset, service, substituted
 from tests.helpers.processes import command_lines
 from tests.helpers.required import REQUIRE, required

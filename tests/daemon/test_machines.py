@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from daemon.client import FarenseClient
+from daemon.home import home_of
 from daemon.prune import Selection, plan_prune
 from daemon.records import JobRecord
-from daemon.run_files import home_of, state_of
+from daemon.run_files import state_of
 from daemon.server import EmbeddedServer
 from jobs.config import Preset
 from jobs.errors import InvalidInput
