@@ -261,11 +261,14 @@ class Lifecycle:
 
     def _taken(self, record: JobRecord) -> JobState | None:
         """Take over a job of another workspace; one of this workspace has lost its files."""
-        here = is_home(record.home, self.workspace)
-        if not here or state_of(self.workspace, record.id) is not None:
+        if (
+            not is_home(record.home, self.workspace)
+            or state_of(self.workspace, record.id) is not None
+        ):
             return self.taking.take(record)
         if record.state is State.QUEUED:
-            reason = f"Its run directory {record.run_dir} is gone from {self.workspace.root}"
+            run, here = record.run_dir, self.workspace.root
+            reason = f"Its run directory {run} is not in this workspace: {here}"
             old = state_from(record)
             self.store.transition(record.id, old, old.to(State.FAILED, reason=reason))
         return None

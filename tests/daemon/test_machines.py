@@ -293,6 +293,7 @@ def test_after_a_wipe_the_machines_share_what_is_queued_again(
     with redis.client() as server:
         server.flushall()
     north.start("endless")
+    wait_until(lambda: len(north.client.jobs()) == 2, "the records")
     running(north.client, first)
     south.start("good")
     record = ended(south.client, second)
