@@ -22,7 +22,7 @@ def daemon(ctx: click.Context, window: str | None, on_mains_only: bool) -> None:
     Example: farense daemon --window 22:00-07:00
     """
     if ctx.invoked_subcommand is not None:
-        if window or on_mains_only:
+        if window is not None or on_mains_only:
             raise click.UsageError(
                 f"--window and --on-mains-only do not go with {ctx.invoked_subcommand}."
             )
@@ -36,7 +36,7 @@ def daemon(ctx: click.Context, window: str | None, on_mains_only: bool) -> None:
 
     workspace = Workspace.current()
     settings = Settings.from_environment()
-    if window:
+    if window is not None:
         settings = replace(settings, window=Window.parse(window))
     settings = replace(settings, on_mains_only=on_mains_only or settings.on_mains_only)
     note(f"Starting the daemon of {workspace.root}. Log: {workspace.daemon_log}. Ctrl-C stops it.")
@@ -112,12 +112,15 @@ def install(window: str | None, only_print: bool) -> None:
     from daemon.lifecycle import daemon_lock
     from daemon.locks import held_by
     from daemon.service import service_of
+    from daemon.times import Window
     from jobs.errors import WorkspaceError
     from jobs.paths import Workspace
 
     workspace = Workspace.current()
     service = service_of(workspace)
-    environment = dict(os.environ) if window is None else {**os.environ, "FARENSE_WINDOW": window}
+    environment = dict(os.environ)
+    if window is not None:
+        environment["FARENSE_WINDOW"] = str(Window.parse(window))
     if only_print:
         service.content(environment)  # complains of what an installation would complain of
         click.echo(service.content(_for_a_screen(environment)), nl=False)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.options import job_argument, json_option
+from cli.options import PRIORITY, job_argument, json_option
 from cli.output import note, print_json, terminal_width, warn
 from jobs.text import printable
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 HEADINGS = ("#", "JOB", "STATE", "PRIORITY", "STARTS", "REASON")
 RIGHT = (True, False, False, True, False, False)
-LOWEST, HIGHEST = -1_000_000, 1_000_000
 
 
 @click.group(short_help="Show what waits, and change its order.", invoke_without_command=True)
@@ -41,9 +40,7 @@ def queue(ctx: click.Context, as_json: bool) -> None:
 
 @queue.command(short_help="Give a waiting job another priority.")
 @job_argument
-@click.option(
-    "--priority", type=click.IntRange(LOWEST, HIGHEST), required=True, help="Higher goes first."
-)
+@click.option("--priority", type=PRIORITY, required=True, help="Higher goes first.")
 @json_option
 def move(job: str, priority: int, as_json: bool) -> None:
     """Give a job that waits another priority.
