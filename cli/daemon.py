@@ -80,9 +80,12 @@ def status(as_json: bool) -> None:
     if as_json:
         print_json(asdict(now))
         return
+    # Of a Redis elsewhere nothing is known but that.
+    silent = "does not answer" if "://" in now.server else "not running"
+    answer = "running" if now.server_running else silent
     rows = {
         "Daemon": f"running (pid {now.pid})" if now.running else "not running",
-        "Queue server": f"{now.server} ({'running' if now.server_running else 'not running'})",
+        "Queue server": f"{now.server} ({answer})",
         "Queued": "unknown" if now.queued is None else str(now.queued),
         "Running job": now.running_job or "none",
     }

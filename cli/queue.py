@@ -36,6 +36,8 @@ def queue(ctx: click.Context, as_json: bool) -> None:
     """
     if ctx.invoked_subcommand is None:
         _show(as_json)
+    elif as_json:
+        raise click.UsageError(f"--json goes after {ctx.invoked_subcommand}.")
 
 
 @queue.command(short_help="Give a waiting job another priority.")

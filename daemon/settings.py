@@ -67,18 +67,6 @@ def redacted(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def not_a_url(name: str = "FARENSE_REDIS_URL") -> ConfigError:
-    """Return the error of a URL that cannot be used.
-
-    The value itself is not shown: a mistyped one may still hold a password.
-    """
-    return ConfigError(
-        f"{name} is not the URL of a Redis server.",
-        "Expected redis://[user:password@]host:port/0, rediss://... or unix:///path/to/socket; "
-        "in a password, / ? # @ are written %2F %3F %23 %40.",
-    )
-
-
 def _url(url: str) -> str | None:
     if not url:
         return None
@@ -87,7 +75,12 @@ def _url(url: str) -> str | None:
     except ValueError:
         fits = False
     if not fits:
-        raise not_a_url()
+        # The value itself is not shown: a mistyped URL may still hold a password.
+        raise ConfigError(
+            "FARENSE_REDIS_URL is not the URL of a Redis server.",
+            "Expected redis://[user:password@]host:port/0, rediss://... or unix:///path/to/socket; "
+            "in a password, / ? # @ are written %2F %3F %23 %40.",
+        )
     return url
 
 

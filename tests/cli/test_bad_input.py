@@ -192,6 +192,15 @@ def test_reading_goes_on_where_redis_does_not_answer(invoke: Run, tiny: FarenseC
         assert "geheim" not in done.err
 
 
+def test_options_of_a_redis_url(invoke: Run, tiny: FarenseClient) -> None:
+    for option in ("foo=geheim", "socket_timeout=geheim", "db=geheim"):
+        done = invoke(
+            "daemon", "status", FARENSE_REDIS_URL=f"redis://:geheim@127.0.0.1:1/?{option}"
+        )
+        refused(done, 2, "FARENSE_REDIS_URL (redis://127.0.0.1:1/)", "option")
+        assert "geheim" not in done.err
+
+
 def test_what_is_no_redis_url(invoke: Run, tiny: FarenseClient) -> None:
     for command in (["status"], ["enqueue", "tiny"], ["daemon", "status"]):
         done = invoke(*command, FARENSE_REDIS_URL="http://user:geheim@x")
