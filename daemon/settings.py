@@ -56,7 +56,7 @@ class Settings:
             redis_url=_url(environment.get("FARENSE_REDIS_URL", "").strip()),
             lease_seconds=_seconds(environment, "FARENSE_LEASE_SECONDS", cls.lease_seconds),
             grace_seconds=_seconds(environment, "FARENSE_GRACE_SECONDS", cls.grace_seconds),
-            window=Window.parse(window) if window else None,
+            window=_window(window) if window else None,
             on_mains_only=_flag(environment, "FARENSE_ON_MAINS_ONLY"),
         )
 
@@ -95,6 +95,13 @@ def _is_url(parts: SplitResult) -> bool:
     strayed = "@" in parts.query and "@" not in parts.netloc
     path_fits = re.fullmatch(r"/?\d*", parts.path) and not parts.fragment and not strayed
     return parts.scheme in URL_SCHEMES and parts.port != 0 and bool(path_fits)
+
+
+def _window(text: str) -> Window:
+    try:
+        return Window.parse(text)
+    except ConfigError as error:
+        raise ConfigError(f"FARENSE_WINDOW={text}: {error.message}", error.hint) from error
 
 
 def _seconds(environment: Mapping[str, str], name: str, default: float) -> float:
