@@ -40,8 +40,8 @@ format: setup ## format the code and mend what the linter can
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-faults: setup ## kill a training run fifty times and compare the bits (some minutes)
-	@FARENSE_FAULT_KILLS=50 $(BIN)/python -m pytest tests/faults
+faults: setup ## kill a training run fifty times and compare the bits; 10,000 mutations (some minutes)
+	@FARENSE_FAULT_KILLS=50 FARENSE_MUTATIONS=10000 $(BIN)/python -m pytest tests/faults
 
 bench: setup ## measure beside mlx_lm lora, and where a step goes (hours; results in benchmarks/results)
 	@$(SYNC) --group bench
