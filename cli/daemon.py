@@ -25,7 +25,7 @@ def daemon(
     Example: farense daemon --window 22:00-07:00
     """
     if ctx.invoked_subcommand is not None:
-        if window or on_mains_only or queue_name:
+        if window is not None or on_mains_only or queue_name is not None:
             raise click.UsageError(
                 f"--window, --on-mains-only and --queue do not go before {ctx.invoked_subcommand}."
             )
@@ -39,9 +39,9 @@ def daemon(
 
     workspace = Workspace.current()
     settings = Settings.from_environment()
-    if window:
+    if window is not None:
         settings = replace(settings, window=Window.parse(window))
-    if queue_name:
+    if queue_name is not None:
         settings = replace(settings, queue=check_queue_name(queue_name))
     settings = replace(settings, on_mains_only=on_mains_only or settings.on_mains_only)
     note(f"Starting the daemon of {workspace.root}. Log: {workspace.daemon_log}. Ctrl-C stops it.")
@@ -85,9 +85,12 @@ def status(as_json: bool) -> None:
     if as_json:
         print_json(asdict(now))
         return
+    # Of a Redis elsewhere nothing is known but that.
+    silent = "does not answer" if "://" in now.server else "not running"
+    answer = "running" if now.server_running else silent
     rows = {
         "Daemon": f"running (pid {now.pid})" if now.running else "not running",
-        "Queue server": f"{now.server} ({'running' if now.server_running else 'not running'})",
+        "Queue server": f"{now.server} ({answer})",
         "Queued": "unknown" if now.queued is None else str(now.queued),
         "Running job": now.running_job or "none",
     }
@@ -117,12 +120,15 @@ def install(window: str | None, only_print: bool) -> None:
     from daemon.lifecycle import daemon_lock
     from daemon.locks import held_by
     from daemon.service import service_of
+    from daemon.times import Window
     from jobs.errors import WorkspaceError
     from jobs.paths import Workspace
 
     workspace = Workspace.current()
     service = service_of(workspace)
-    environment = dict(os.environ) if window is None else {**os.environ, "FARENSE_WINDOW": window}
+    environment = dict(os.environ)
+    if window is not None:
+        environment["FARENSE_WINDOW"] = str(Window.parse(window))
     if only_print:
         service.content(environment)  # complains of what an installation would complain of
         click.echo(service.content(_for_a_screen(environment)), nl=False)

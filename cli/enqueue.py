@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
-from cli.options import json_option, preset_from, queue_option, set_option
+from cli.options import PRIORITY, json_option, preset_from, queue_option, set_option
 from cli.output import print_json, warn
 
 
@@ -14,7 +14,7 @@ from cli.output import print_json, warn
 @click.argument("preset")
 @set_option
 @click.option("--name", help="What you want to call the job.")
-@click.option("--priority", type=int, default=0, help="Higher goes first; 0 where not given.")
+@click.option("--priority", type=PRIORITY, default=0, help="Higher goes first; 0 where not given.")
 @click.option("--at", "at", metavar="TIME", help="Not before: 23:00, or '2026-11-25 23:00'.")
 @click.option("--in", "delay", metavar="TIME", help="Not before so long from now: 2h, 90m.")
 @click.option("--after", metavar="JOB", help="Not before this job has ended well.")

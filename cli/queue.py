@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.options import job_argument, json_option, queue_option
+from cli.options import PRIORITY, job_argument, json_option, queue_option
 from cli.output import note, print_json, terminal_width, warn
 from jobs.text import printable
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 HEADINGS = ("#", "JOB", "STATE", "PRIORITY", "STARTS", "REASON")
 RIGHT = (True, False, False, True, False, False)
-LOWEST, HIGHEST = -1_000_000, 1_000_000
 
 
 @click.group(short_help="Show what waits, and change its order.", invoke_without_command=True)
@@ -38,15 +37,15 @@ def queue(ctx: click.Context, queue_name: str | None, as_json: bool) -> None:
     """
     if ctx.invoked_subcommand is None:
         _show(queue_name, as_json)
-    elif queue_name:
+    elif as_json:
+        raise click.UsageError(f"--json goes after {ctx.invoked_subcommand}.")
+    elif queue_name is not None:
         raise click.UsageError(f"--queue does not go with {ctx.invoked_subcommand}.")
 
 
 @queue.command(short_help="Give a waiting job another priority.")
 @job_argument
-@click.option(
-    "--priority", type=click.IntRange(LOWEST, HIGHEST), required=True, help="Higher goes first."
-)
+@click.option("--priority", type=PRIORITY, required=True, help="Higher goes first.")
 @json_option
 def move(job: str, priority: int, as_json: bool) -> None:
     """Give a job that waits another priority.

@@ -16,7 +16,7 @@ from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 
 from daemon.server import START_SECONDS, EmbeddedServer
-from daemon.settings import Settings, not_a_url, redacted
+from daemon.settings import Settings, redacted
 from daemon.store import JobStore
 from daemon.unix_socket import LongPathConnection, socket_pool
 from jobs.errors import ConfigError, QueueUnreachable
@@ -127,8 +127,11 @@ def _pool_of(url: str) -> ConnectionPool:
         )
         pool.make_connection()  # which only now looks at the options in the URL, and opens nothing
     except (ValueError, KeyError, TypeError, RedisError) as error:
-        # Neither the URL nor the library's message is shown: both may hold the password.
-        raise not_a_url(f"FARENSE_REDIS_URL ({redacted(url)})") from error
+        # Neither the options nor the library's message is shown: both may hold the password.
+        raise ConfigError(
+            f"FARENSE_REDIS_URL ({redacted(url)}) has an option after its ? that cannot be used.",
+            "They are those of redis-py's Redis.from_url; ?ssl_ca_certs=/path/to/ca.pem, say.",
+        ) from error
     ca = pool.connection_kwargs.get("ssl_ca_certs")
     if ca is not None and not Path(ca).is_file():
         raise ConfigError(f"FARENSE_REDIS_URL names a CA (ssl_ca_certs) that is not there: {ca}")

@@ -77,7 +77,8 @@ class FarenseClient(QueueReader):
             )
         )
         if state.finished:
-            raise InvalidInput(f"The job would never start: {state.reason}.")
+            hint = "To start it all the same: --after-any"
+            raise InvalidInput(f"The job would never start: {state.reason}.", hint)
         return self.enqueue_many([Request(preset, name, state)])[0]
 
     def enqueue_many(self, wanted: Sequence[Preset | Request]) -> list[JobRecord]:

@@ -19,7 +19,6 @@ from daemon.findings import Finding, ok, problem, warning
 from daemon.lifecycle import daemon_lock
 from daemon.locks import held_by
 from daemon.private_folder import PRIVATE
-from daemon.server import server_binary
 from daemon.settings import Settings
 from jobs.errors import WorkspaceError
 from jobs.files import explain
@@ -81,13 +80,13 @@ def queue_finding(workspace: Workspace, settings: Settings) -> Finding:
     """Tell whether the queue answers and keeps what it accepts.
 
     Raises:
-        QueueUnreachable: it does not answer, or cannot be started.
+        QueueUnreachable: it does not answer, or could not be started.
         ConfigError: the URL of the shared Redis is not one.
     """
     broker = Broker(workspace, settings)
     try:
         if broker.server is not None and broker.server.pid() is None:
-            server_binary()
+            broker.server.check_files()
             return ok("queue", "does not run yet: the first `farense enqueue` starts it")
         broker.check()
         try:
@@ -157,5 +156,7 @@ def daemon_finding(workspace: Workspace) -> Finding:
     if running:
         return ok("daemon", f"runs (pid {pid})")
     return warning(
-        "daemon", "No daemon runs in this workspace: jobs wait until one does.", "farense daemon"
+        "daemon",
+        "No daemon runs in this workspace: jobs wait until one does.",
+        "Start it: farense daemon",
     )

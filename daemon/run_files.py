@@ -28,13 +28,9 @@ def job_ids(workspace: Workspace) -> list[str]:
 
 
 def state_of(workspace: Workspace, job_id: str) -> JobState | None:
-    """Return what ``state.json`` says; None where there is none that can be read.
-
-    A link in the place of a run directory may lead out of the workspace: it is none.
-    """
+    """Return what ``state.json`` says; None where there is none that can be read."""
     try:
-        run = workspace.run(job_id)
-        return None if run.path.is_symlink() else read_state(run)
+        return read_state(workspace.run(job_id))
     except FarenseError:
         return None
 

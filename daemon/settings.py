@@ -67,7 +67,7 @@ class Settings:
             queue=check_queue_name(environment.get("FARENSE_QUEUE", "").strip() or DEFAULT_QUEUE),
             lease_seconds=_seconds(environment, "FARENSE_LEASE_SECONDS", lease),
             grace_seconds=_seconds(environment, "FARENSE_GRACE_SECONDS", cls.grace_seconds),
-            window=Window.parse(window) if window else None,
+            window=_window(window) if window else None,
             on_mains_only=_flag(environment, "FARENSE_ON_MAINS_ONLY"),
         )
 
@@ -92,18 +92,6 @@ def redacted(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def not_a_url(name: str = "FARENSE_REDIS_URL") -> ConfigError:
-    """Return the error of a URL that cannot be used.
-
-    The value itself is not shown: a mistyped one may still hold a password.
-    """
-    return ConfigError(
-        f"{name} is not the URL of a Redis server.",
-        "Expected redis://[user:password@]host:port/0, rediss://... or unix:///path/to/socket; "
-        "in a password, / ? # @ are written %2F %3F %23 %40.",
-    )
-
-
 def _url(url: str) -> str | None:
     if not url:
         return None
@@ -112,7 +100,12 @@ def _url(url: str) -> str | None:
     except ValueError:
         fits = False
     if not fits:
-        raise not_a_url()
+        # The value itself is not shown: a mistyped URL may still hold a password.
+        raise ConfigError(
+            "FARENSE_REDIS_URL is not the URL of a Redis server.",
+            "Expected redis://[user:password@]host:port/0, rediss://... or unix:///path/to/socket; "
+            "in a password, / ? # @ are written %2F %3F %23 %40.",
+        )
     return url
 
 
@@ -127,6 +120,13 @@ def _is_url(parts: SplitResult) -> bool:
     strayed = "@" in parts.query and "@" not in parts.netloc
     path_fits = re.fullmatch(r"/?\d*", parts.path) and not parts.fragment and not strayed
     return parts.scheme in URL_SCHEMES and parts.port != 0 and bool(path_fits)
+
+
+def _window(text: str) -> Window:
+    try:
+        return Window.parse(text)
+    except ConfigError as error:
+        raise ConfigError(f"FARENSE_WINDOW={text}: {error.message}", error.hint) from error
 
 
 def _seconds(environment: Mapping[str, str], name: str, default: float) -> float:

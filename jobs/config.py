@@ -201,18 +201,25 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _find(name: str, folders: tuple[Path, ...]) -> Path:
     if name.endswith((".yaml", ".yml")):
         path = Path(name).expanduser()
-        if path.is_file():
+        if _is_file(path):
             return path
         raise ConfigError(f"There is no config file {path}.", "Check the path.")
     for folder in folders:
         path = folder / f"{name}.yaml"
-        if Path(name).name == name and path.is_file():
+        if Path(name).name == name and _is_file(path):
             return path
     raise ConfigError(
         f"There is no preset {name!r}.",
         f"Presets: {', '.join(preset_names(folders)) or 'none'}. "
         "A config file is given by its path, ending in .yaml.",
     )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than any file's, or a folder that is closed to us
+        return False
 
 
 def _apply(settings: dict[str, Any], override: str) -> None:

@@ -117,7 +117,10 @@ class Workspace:
             raise InvalidInput(f"{relative!r} is not a path: {error}.") from error
         root = self.root.resolve()
         if Path(relative).is_absolute() or (path != root and root not in path.parents):
-            raise InvalidInput(f"{relative!r} leads out of the workspace {self.root}.")
+            raise InvalidInput(
+                f"{relative!r} leads out of the workspace {self.root}.",
+                "Put the file or folder itself there; links that lead out are not followed.",
+            )
         return path
 
 

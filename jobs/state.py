@@ -10,6 +10,7 @@ from typing import Any
 from jobs.errors import JobFailed
 from jobs.files import read_json, write_json
 from jobs.paths import RunDirectory
+from jobs.shape import well_typed
 
 
 class State(StrEnum):
@@ -135,17 +136,17 @@ def is_history(value: Any) -> bool:
 
 
 def _checked(state: JobState) -> JobState:
-    """Return ``state``, whose history decides what becomes of the job.
+    """Return ``state``, which decides what becomes of the job.
 
     Raises:
-        TypeError: a value is not what it should be.
+        TypeError, ValueError: a value is not what it should be.
     """
+    if not well_typed(state):
+        raise TypeError("a value has another type than it should have")
     if not is_history(state.history):
         raise TypeError("history is not a list of objects")
-    if not all(isinstance(text, str | None) for text in (state.failure, state.boot, state.home)):
-        raise TypeError("failure, boot and home are texts or null")
-    if not isinstance(state.queue, str):
-        raise TypeError("queue is a text")
+    if state.schedule is not None and datetime.fromisoformat(state.schedule).tzinfo is None:
+        raise ValueError("schedule has no zone")
     return state
 
 
