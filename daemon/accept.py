@@ -8,7 +8,7 @@ from dataclasses import replace
 from redis.exceptions import RedisError
 
 from daemon.broker import Broker
-from daemon.home import home_of
+from daemon.home import make_home
 from daemon.records import JobRecord, record_of
 from jobs.errors import FarenseError
 from jobs.order import Order, order_text
@@ -24,7 +24,7 @@ def accept(
     Raises:
         QueueUnreachable: the server is away; the jobs are cancelled.
     """
-    home = home_of(workspace)
+    home = make_home(workspace)
     records = [replace(record_of(order, state), home=home) for order, state in placed]
     try:
         _tell(broker, records, _orders(broker, placed))

@@ -23,6 +23,7 @@ from huey.consumer import Worker as HueyWorker
 from redis.exceptions import RedisError
 
 from daemon.broker import Broker
+from daemon.home import make_home
 from daemon.lifecycle import daemon_lock
 from daemon.link import Link
 from daemon.locks import FileLock, held_by
@@ -153,6 +154,7 @@ def run(workspace: Workspace, settings: Settings) -> None:
         lock.write(f"{os.getpid()}\n")
         configure_logging(workspace)
         temporary_folder(workspace)
+        make_home(workspace)
         broker = Broker(workspace, settings)
         try:
             _serve(workspace, settings, broker)

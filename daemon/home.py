@@ -14,20 +14,39 @@ from contextlib import suppress
 from pathlib import Path
 
 from daemon.private_folder import private_folder
-from jobs.errors import WorkspaceError
+from jobs.files import explain
 from jobs.paths import Workspace
 
 ID = re.compile(r"[0-9a-f]{12}")
 
 
+def make_home(workspace: Workspace) -> str:
+    """Return what stands on a record for the workspace that has the job's files.
+
+    Raises:
+        WorkspaceError: it has no id yet, and cannot be written.
+    """
+    if _id(workspace) is None:
+        path = private_folder(workspace) / "id"
+        try:
+            _draw(path)
+        except OSError as error:
+            raise explain(error, path) from error
+    return home_of(workspace)
+
+
 def home_of(workspace: Workspace) -> str:
-    """Return what stands on a record for the workspace that has the job's files."""
-    return f"{socket.gethostname()}:{workspace.root}#{_id(workspace)}"
+    """Return the same, and write nothing: a workspace without jobs has no id yet."""
+    place, own = f"{socket.gethostname()}:{workspace.root}", _id(workspace)
+    return place if own is None else f"{place}#{own}"
 
 
 def is_home(home: str | None, workspace: Workspace) -> bool:
     """Tell whether ``home`` is this workspace; where it says nothing, it is."""
-    return home is None or home.rpartition("#")[2] == _id(workspace)
+    if home is None:
+        return True
+    own = _id(workspace)
+    return home == home_of(workspace) if own is None else home.rpartition("#")[2] == own
 
 
 def host_of(home: str | None) -> str:
@@ -40,17 +59,12 @@ def shown(home: str | None) -> str | None:
     return home.rpartition("#")[0] or home if home else None
 
 
-def _id(workspace: Workspace) -> str:
-    path = workspace.private / "id"
-    for _ in range(2):
-        with suppress(OSError, UnicodeDecodeError):
-            found = path.read_text().strip()
-            if ID.fullmatch(found):
-                return found
-        # Where nothing can be written nothing is enqueued or run: no job calls it home.
-        with suppress(OSError, WorkspaceError):
-            _draw(private_folder(workspace) / "id")
-    return "unknown"
+def _id(workspace: Workspace) -> str | None:
+    try:
+        found = (workspace.private / "id").read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return found if ID.fullmatch(found) else None
 
 
 def _draw(path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.home import home_of, host_of, is_home, shown
+from daemon.home import home_of, host_of, is_home, make_home, shown
 from jobs.paths import Workspace
 
 
@@ -15,8 +15,8 @@ def test_a_workspace_stays_the_same_when_its_machine_gets_another_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = Workspace(tmp_path)
-    before = home_of(workspace)
-    assert home_of(workspace) == before
+    before = make_home(workspace)
+    assert make_home(workspace) == home_of(workspace) == before
     monkeypatch.setattr(socket, "gethostname", lambda: "another")
     assert is_home(before, workspace)
     assert host_of(home_of(workspace)) == "another"
@@ -27,7 +27,8 @@ def test_two_workspaces_of_one_name_and_path_are_two(
 ) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "macbook")
     first, second = Workspace(tmp_path / "first"), Workspace(tmp_path / "second")
-    theirs = home_of(second).replace("second", "first")
+    make_home(first)
+    theirs = make_home(second).replace("second", "first")
     assert shown(theirs) == shown(home_of(first)) == f"macbook:{first.root}"
     assert not is_home(theirs, first)
 
@@ -35,10 +36,10 @@ def test_two_workspaces_of_one_name_and_path_are_two(
 @pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"../../../etc/passwd\n"])
 def test_a_damaged_id_is_drawn_anew(tmp_path: Path, damage: bytes) -> None:
     workspace = Workspace(tmp_path)
-    before = home_of(workspace)
+    before = make_home(workspace)
     (workspace.private / "id").write_bytes(damage)
     assert not is_home(before, workspace)
-    assert is_home(home_of(workspace), workspace)
+    assert is_home(make_home(workspace), workspace)
 
 
 def test_where_nothing_is_said_it_is_here(tmp_path: Path) -> None:
@@ -46,3 +47,9 @@ def test_where_nothing_is_said_it_is_here(tmp_path: Path) -> None:
     assert not is_home("macbook:/farense", Workspace(tmp_path))
     assert shown(None) is None
     assert host_of(None) == "an unknown machine"
+
+
+def test_who_only_looks_writes_nothing(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    assert is_home(home_of(workspace), workspace)
+    assert not workspace.root.exists()

@@ -288,13 +288,17 @@ def test_after_a_wipe_the_machines_share_what_is_queued_again(
     machines: tuple[Machine, Machine], redis: EmbeddedServer
 ) -> None:
     north, south = machines
-    first = north.client.enqueue(north.preset).id
-    second = north.client.enqueue(north.preset).id
+    ids = {north.client.enqueue(north.preset).id for _ in range(2)}
     with redis.client() as server:
         server.flushall()
     north.start("endless")
-    wait_until(lambda: len(north.client.jobs()) == 2, "the records")
-    running(north.client, first)
+
+    def under_way() -> str | None:
+        found = north.client.jobs()
+        return next((record.id for record in found if record.state is State.RUNNING), None)
+
+    first = wait_until(under_way, "one of the jobs, again")
+    (second,) = ids - {first}
     south.start("good")
     record = ended(south.client, second)
     assert (record.state, record.home) == (State.COMPLETED, home_of(south.workspace))
