@@ -20,6 +20,7 @@ from jobs.paths import Workspace
 from jobs.state import JobState, State
 
 if TYPE_CHECKING:
+    from daemon.glance import Glance
     from daemon.ordering import Request
     from daemon.prune import Plan
     from daemon.removal import Removed
@@ -120,6 +121,12 @@ class FarenseClient:
     def jobs(self, *, all: bool = False) -> list[JobRecord]:
         """Return the 20 newest jobs and all unfinished ones, newest first; or all of them."""
         return self._ask(lambda: self._all() if all else self._store.current())
+
+    def glance(self) -> Glance:
+        """Return the newest jobs, those under way, and the first of very many that wait."""
+        from daemon.glance import glance  # noqa: PLC0415 - only `status` needs it
+
+        return self._ask(lambda: glance(self._store))
 
     def job(self, argument: str) -> JobRecord:
         """Return the job that an id, a unique part of one, or ``latest`` names.
