@@ -2,7 +2,7 @@
 
 Run it with `python -m benchmarks.startup` on a quiet machine: it stores 10,000 jobs in a server of
 its own, of which all, some or none have ended, times whole processes in pairs, and prints medians
-with the least and the greatest.
+with the least and the greatest. So it does for the imports of a training child.
 """
 
 from __future__ import annotations
@@ -28,6 +28,14 @@ JOBS = 10_000
 WAITING = (0, 100, 1_000, 10_000)
 FARENSE = str(Path(sys.executable).with_name("farense"))
 IMPORTS = [sys.executable, "-c", "import click, redis"]
+# Of a training child: what its own imports take, and what they would with all of mlx-lm.
+PYTHON = {
+    "python -P -c pass": "pass",
+    "what a training child imports": "import jobs.session",
+    "the same after `import mlx_lm`": (
+        "from jobs.blas import load_fast_blas; load_fast_blas(); import mlx_lm, jobs.session"
+    ),
+}
 
 
 def main() -> None:
@@ -45,6 +53,9 @@ def main() -> None:
             results["farense --help"] = [
                 seconds(workspace, [FARENSE, "--help"]) for _ in range(options.runs)
             ]
+            for name, program in PYTHON.items():
+                command = [sys.executable, "-P", "-c", program]
+                results[name] = [seconds(workspace, command) for _ in range(options.runs)]
             for waiting in WAITING:
                 fill(broker, waiting)
                 name = f"farense status, {JOBS:,} jobs of which {waiting:,} wait, above the imports"

@@ -15,6 +15,8 @@ from cli.output import note, print_json, terminal_width, wants_colour, warn
 def status(job: str | None, show_all: bool, as_json: bool) -> None:
     """Show the 20 newest jobs and all unfinished ones, or everything about one.
 
+    Of more than a hundred that wait the oldest hundred are shown; --all and --json leave none out.
+
     JOB is an id, a unique part of one, or `latest`. Starts nothing: without Redis the answer comes
     from the files of the workspace.
 
@@ -35,10 +37,16 @@ def status(job: str | None, show_all: bool, as_json: bool) -> None:
             else:
                 click.echo("\n".join(job_details(record)))
             return
-        records = reader.jobs(all=show_all)
+        if as_json or show_all:
+            records, more = reader.jobs(all=show_all), 0
+        else:
+            seen = reader.glance()
+            records, more = seen.records, seen.more_waiting
     if as_json:
         print_json([record.as_dict() for record in records])
     elif records:
         click.echo("\n".join(status_table(records, terminal_width(), wants_colour())))
+        if more:
+            note(f"{more:,} more wait: farense queue")
     else:
         note("There are no jobs yet. Queue one: farense enqueue v2")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from daemon.glance import Glance, glance_at
 from daemon.joblog import LogReader
 from daemon.records import JobRecord
 from daemon.run_files import job_ids, record_from_files, state_of
@@ -28,6 +29,10 @@ class FileClient:
         ids = job_ids(self.workspace)
         shown = ids if all else [*ids[:NEWEST], *filter(self._unfinished, ids[NEWEST:])]
         return [record for job_id in shown if (record := self._record(job_id))]
+
+    def glance(self) -> Glance:
+        """Return the newest jobs, those under way, and the first of very many that wait."""
+        return glance_at(self.jobs())
 
     def job(self, argument: str) -> JobRecord:
         """Return the job that an id, a unique part of one, or ``latest`` names.

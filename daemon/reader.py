@@ -19,6 +19,7 @@ from jobs.state import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
     from daemon.dead_letters import DeadLetter
+    from daemon.glance import Glance
     from daemon.reorder import Place
     from daemon.workers import WorkerCard
 
@@ -75,6 +76,12 @@ class QueueReader:
     def jobs(self, *, all: bool = False) -> list[JobRecord]:
         """Return the 20 newest jobs and all unfinished ones, newest first; or all of them."""
         return self._ask(lambda: self._all() if all else self._store.current())
+
+    def glance(self) -> Glance:
+        """Return the newest jobs, those under way, and the first of very many that wait."""
+        from daemon.glance import glance  # noqa: PLC0415 - only `status` needs it
+
+        return self._ask(lambda: glance(self._store))
 
     def job(self, argument: str) -> JobRecord:
         """Return the job that an id, a unique part of one, or ``latest`` names.

@@ -109,6 +109,8 @@ class StatesCache:
     @property
     def missing_bytes(self) -> int:
         """What filling will take on disk, beyond what it may evict or has already there."""
+        if self.is_whole:
+            return 0  # listing waits for the lock of each entry in use, these among them
         held = sum(entry.bytes for entry in self._cache.listing())
         return max(0, sum(file.layout.bytes for file in self._missing) - held)
 

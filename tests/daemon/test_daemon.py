@@ -44,6 +44,20 @@ def test_a_job_runs_to_its_end_and_everything_agrees(
     assert record.pid != daemon.pid
 
 
+def test_a_child_need_not_compile_what_the_one_before_it_has(
+    workspace: Workspace,
+    preset: Preset,
+    client: FarenseClient,
+    daemons: Daemons,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    daemons.start()
+    assert ended(client, client.enqueue(preset).id).state is State.COMPLETED
+    kept = (workspace.private / "bytecode").rglob("*.pyc")
+    assert {"events", "state"} <= {path.name.partition(".")[0] for path in kept}
+
+
 def test_a_stopped_daemon_puts_its_job_back_and_the_next_one_finishes_it(
     workspace: Workspace, preset: Preset, client: FarenseClient, daemons: Daemons
 ) -> None:
