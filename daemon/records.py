@@ -90,6 +90,8 @@ class JobRecord:
 
 
 NAMES = frozenset(field.name for field in fields(JobRecord))
+# Stands beside a record: how much of the job's log is in its stream, in bytes.
+LOG_OFFSET = b"log_offset"
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 
 
@@ -139,6 +141,8 @@ def to_hash(values: Mapping[str, Any]) -> dict[str, bytes]:
 
 def from_hash(values: Mapping[bytes, bytes]) -> JobRecord | None:
     """Return the record in a Redis hash, or None where it holds none that can be read."""
+    if not values.get(LOG_OFFSET, b"0").isdigit():
+        return None
     try:
         known = {
             name: _number(orjson.loads(value))
