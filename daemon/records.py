@@ -6,6 +6,7 @@ it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -92,6 +93,7 @@ class JobRecord:
 NAMES = frozenset(field.name for field in fields(JobRecord))
 # Stands beside a record: how much of the job's log is in its stream, in bytes.
 LOG_OFFSET = b"log_offset"
+OFFSET = re.compile(rb"0|[1-9][0-9]{0,15}")
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 
 
@@ -141,7 +143,7 @@ def to_hash(values: Mapping[str, Any]) -> dict[str, bytes]:
 
 def from_hash(values: Mapping[bytes, bytes]) -> JobRecord | None:
     """Return the record in a Redis hash, or None where it holds none that can be read."""
-    if not values.get(LOG_OFFSET, b"0").isdigit():
+    if not OFFSET.fullmatch(values.get(LOG_OFFSET, b"0")):
         return None
     try:
         known = {

@@ -98,7 +98,7 @@ def test_a_record_comes_back_as_it_was() -> None:
     assert from_hash({**stored, b"new_field": b"1"}) == full
     assert from_hash({**stored, b"state": b'"exploded"'}) is None
     assert from_hash({**stored, b"history": b'["killed"]'}) is None
-    for offset in (b"", b"-1", b"1.5", b"null", b"\x80"):
+    for offset in (b"", b"-1", b"01", b"1.5", b"9" * 30, b"null", b"\x80"):
         assert from_hash({**stored, b"log_offset": offset}) is None
     assert from_hash({}) is None
 
