@@ -105,6 +105,14 @@ class JobQueue(PriorityRedisHuey):  # type: ignore[misc]  # huey publishes no ty
         due = self.storage.read_schedule(timestamp or self._get_timestamp())
         return [task for data in due if (task := self._task(data)) is not None]
 
+    def is_revoked(self, task: Any, timestamp: datetime | None = None, peek: bool = True) -> bool:
+        """Return False: jobs are cancelled by their records.
+
+        Huey would read what stands under a name that anybody can tell, and a worker would die of
+        it, or never run a job again.
+        """
+        return False
+
     def _task(self, data: bytes, *, keep: bool = True) -> Any:
         try:
             return self.deserialize_task(data)

@@ -18,6 +18,7 @@ from tests.helpers.jobs import ended
 from tests.helpers.processes import PROC, command_lines
 from tests.helpers.required import required
 from tests.helpers.servers import Daemons
+from tests.helpers.waiting import wait_until
 
 PASSWORD = "correcthorsebatterystaple"  # noqa: S105 - of servers that end with their test
 pytestmark = pytest.mark.usefixtures("preset")
@@ -33,14 +34,19 @@ def documented(scheme: str, **values: object) -> str:
 
 
 @pytest.fixture
-def plain(tmp_path: Path) -> Iterator[str]:
-    """The URL of a server that docker-compose.yml starts."""
+def server(tmp_path: Path) -> Iterator[ComposeServer]:
+    """A server that docker-compose.yml starts."""
     server = ComposeServer(tmp_path / "plain", required("redis-server"), PASSWORD)
     server.start()
-    yield documented("redis", PASSWORD=PASSWORD, HOST="127.0.0.1").replace(
-        ":6379", f":{server.port}"
-    )
+    yield server
     server.kill()
+
+
+@pytest.fixture
+def plain(server: ComposeServer) -> str:
+    """Its URL."""
+    url = documented("redis", PASSWORD=PASSWORD, HOST="127.0.0.1")
+    return url.replace(":6379", f":{server.port}")
 
 
 @pytest.fixture
@@ -112,6 +118,7 @@ def test_the_password_shows_nowhere(
     workspace: Workspace,
     daemons: Daemons,
     monkeypatch: pytest.MonkeyPatch,
+    server: ComposeServer,
     plain: str,
 ) -> None:
     monkeypatch.setenv("FARENSE_REDIS_URL", plain)
@@ -141,6 +148,9 @@ def test_the_password_shows_nowhere(
             say("cancel", "latest"),
         ]
         ended(client, job.id)
+    server.kill()
+    wait_until(lambda: b"is away" in workspace.daemon_log.read_bytes(), "a line about it")
+    said.append(say("cancel", "latest"))
     assert all(outcome.out + outcome.err for outcome in said)
     assert [outcome for outcome in said if PASSWORD in outcome.out + outcome.err] == []
     files = [path for path in workspace.root.rglob("*") if path.is_file()]

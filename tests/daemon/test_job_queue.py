@@ -119,6 +119,20 @@ def test_a_daemon_passes_over_them_with_a_line_each(
     broker.close()
 
 
+@pytest.mark.parametrize("planted", [pickle.dumps({}), b"[null, false]"])
+def test_what_huey_keeps_beside_the_queue_stops_no_job(
+    workspace: Workspace, preset: Preset, client: FarenseClient, daemons: Daemons, planted: bytes
+) -> None:
+    broker = Broker(workspace, Settings())
+    for name in ("rt:daemon.job_queue.run_job", "rt:run_job"):
+        broker.queue().storage.put_data(name, planted)
+    broker.close()
+    job = client.enqueue(preset)
+    daemons.start()
+    assert ended(client, job.id).state is State.COMPLETED
+    assert b"Traceback" not in workspace.daemon_log.read_bytes()
+
+
 def test_records_and_events_that_cannot_be_read_are_set_aside(
     workspace: Workspace, preset: Preset, client: FarenseClient, daemons: Daemons
 ) -> None:
