@@ -102,6 +102,8 @@ def job_details(record: JobRecord) -> list[str]:
         "Job": record.id,
         "Name": record.name,
         "Preset": record.preset,
+        "Kind": record.kind if record.evaluates else None,
+        "Evaluates": record.evaluates,
         "State": str(record.state) + _wish(record),
         "Reason": record.reason,
         "Failure": _failure(record),
@@ -109,10 +111,12 @@ def job_details(record: JobRecord) -> list[str]:
         "Attempt": str(record.attempt) if record.attempt else None,
         "Queue": record.queue if record.queue != DEFAULT_QUEUE else None,
         "Priority": str(record.priority) if record.priority else None,
-        "Step": _steps(record) + epoch,
+        "Answers" if record.evaluates else "Step": _steps(record) + epoch,
         "Loss": number(record.loss),
         "Val loss": number(record.val_loss) + best,
         "Gap": _gap(record),
+        "Token F1": number(record.token_f1),
+        "Exact match": number(record.exact_match),
         "Speed": _speed(record),
         "Time left": _left(record),
         "Queued": record.created_at,
@@ -179,7 +183,8 @@ def number(value: float | None) -> str:
 
 
 def _preset(record: JobRecord) -> str:
-    name = f"{record.preset} ({record.name})" if record.name else record.preset
+    preset = f"evaluate {record.preset}" if record.evaluates else record.preset
+    name = f"{preset} ({record.name})" if record.name else preset
     return shortened(printable(name), NAME_WIDTH)
 
 

@@ -96,8 +96,8 @@ def show(events: Iterable[Envelope], *, as_json: bool = False) -> None:
 
 
 def default_job(records: Sequence[JobRecord]) -> JobRecord | None:
-    """Return the job meant where none is named: a running one, else the newest unfinished, else the
-    newest; None where there are none.
+    """Return the job meant where none is named: a running one, else the newest unfinished (one that
+    waits for no other, if there is one), else the newest; None where there are none.
 
     Args:
         records: newest first.
@@ -106,7 +106,8 @@ def default_job(records: Sequence[JobRecord]) -> JobRecord | None:
 
     running = [record for record in records if record.state is State.RUNNING]
     unfinished = [record for record in records if record.state not in FINISHED]
-    return next(iter([*running, *unfinished, *records]), None)
+    first = [record for record in unfinished if record.state is not State.WAITING]
+    return next(iter([*running, *first, *unfinished, *records]), None)
 
 
 def warn_without_daemon(reader: Reader, record: JobRecord) -> None:

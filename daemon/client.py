@@ -114,6 +114,41 @@ class FarenseClient(QueueReader):
         placed = place_again(job_id, self.workspace, from_checkpoint=from_checkpoint)
         return accept(self.workspace, self._broker, [placed])[0]
 
+    def evaluate(
+        self,
+        job_id: str,
+        *,
+        max_new_tokens: int | None = None,
+        batch_size: int | None = None,
+        ignore_accents: bool = False,
+        priority: int = 0,
+    ) -> JobRecord:
+        """Enqueue an evaluation of a training job; of one that has not ended, after it ends well.
+
+        Args:
+            max_new_tokens: of an answer; twice as many as the longest reference has where left out.
+            batch_size: questions that are answered together.
+            ignore_accents: whether accents make no difference to the scores.
+            priority: higher goes first.
+
+        Raises:
+            InvalidInput: the job cannot be evaluated; nothing was left behind.
+            WorkspaceError: the workspace cannot be written.
+        """
+        from daemon.accept import accept  # noqa: PLC0415 - loads what only this needs
+        from daemon.evaluating import evaluation_of, place_evaluation  # noqa: PLC0415
+
+        record = self.job(job_id)
+        wanted = evaluation_of(record.id, max_new_tokens, batch_size, ignore_accents=ignore_accents)
+
+        def begin(after: str | None) -> JobState:
+            # On the queue of the training: a daemon of this workspace works on it.
+            state = JobState(State.QUEUED, priority=priority, queue=record.queue, after=after)
+            return self._begin(state)
+
+        placed = place_evaluation(record, wanted, self.workspace, begin)
+        return accept(self.workspace, self._broker, [placed])[0]
+
     def release(self, job_id: str) -> JobRecord:
         """Let any machine run a job that waits for the one with its checkpoint; return the record.
 

@@ -97,6 +97,8 @@ class Lifecycle:
             old = self._taken(record) if old is None else self._agreed(old, record)
             if old is None or old.state is not State.QUEUED:
                 return None
+            if not taken and self.taking.leave_to_adapter(record):
+                return None
             offset = self._log_size(job_id) if taken else self.store.log_offset(job_id)
             new = old.to(State.RUNNING, attempt=old.attempt + 1, reason=None, boot=boot_id())
             step = self.workspace.run(job_id).newest_checkpoint_step()

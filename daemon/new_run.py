@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from daemon.private_folder import PRIVATE
 from jobs.errors import WorkspaceError
 from jobs.files import explain
+from jobs.order import TRAIN
 from jobs.paths import RunDirectory, Workspace
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
@@ -36,6 +37,11 @@ def new_run_directory(preset: str, workspace: Workspace) -> RunDirectory:
             raise explain(error, run.path) from error
         return run
     raise WorkspaceError(f"No free job id in {workspace.runs}.")
+
+
+def id_stem(preset: str, kind: str) -> str:
+    """Return what stands in the middle of a job's id: of an evaluation, ``eval_v2``."""
+    return preset if kind == TRAIN else f"eval_{preset}"
 
 
 def _ids(preset: str) -> Iterator[str]:

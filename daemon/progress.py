@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from daemon.records import JobRecord
+from jobs.evaluation_events import Evaluated, EvaluationStarted
 from jobs.events import (
     BestModel,
     CheckpointSaved,
@@ -33,6 +34,15 @@ def advanced(record: JobRecord, envelope: Envelope) -> JobRecord:
 
 def _changes(event: Event) -> dict[str, Any]:
     match event:
+        case EvaluationStarted():
+            return {"pid": event.pid, "total_steps": event.answers, "step": event.answered}
+        case Evaluated():
+            return {
+                "eta_seconds": None,
+                "val_loss": event.val_loss,
+                "token_f1": event.token_f1,
+                "exact_match": event.exact_match,
+            }
         case Started():
             return {
                 "pid": event.pid,

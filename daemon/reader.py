@@ -14,6 +14,7 @@ from daemon.records import JobRecord
 from daemon.settings import Settings, check_queue_name
 from jobs.errors import QueueUnreachable, UnknownJob
 from jobs.events import Envelope
+from jobs.order import TRAIN
 from jobs.paths import Workspace
 from jobs.state import DEFAULT_QUEUE
 
@@ -86,10 +87,15 @@ class QueueReader:
     def job(self, argument: str) -> JobRecord:
         """Return the job that an id, a unique part of one, or ``latest`` names.
 
+        That is the newest training: an evaluation follows one, and has no adapter.
+
         Raises:
             UnknownJob: it names none, or several.
         """
-        record = self._ask(lambda: self._store.get(argument))
+        if argument == "latest":
+            record = next((r for r in self.jobs() if r.kind == TRAIN), None)
+        else:
+            record = self._ask(lambda: self._store.get(argument))
         if record is None:
             job_id = matching(argument, self._ask(self._store.ids))
             record = self._ask(lambda: self._store.get(job_id))

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from jobs.files import plain
-from jobs.order import Order
+from jobs.order import TRAIN, Order
 from jobs.paths import JOB_ID
 from jobs.shape import well_typed
 from jobs.state import DEFAULT_QUEUE, FINISHED, JobState, State, is_history, now
@@ -25,6 +25,9 @@ class JobRecord:
 
     Attributes:
         run_dir: relative to the workspace.
+        kind: ``train`` or ``evaluate``; an evaluation counts its answers as steps.
+        evaluates: of an evaluation, the training job.
+        token_f1, exact_match: of an evaluation, the adapter's means, from 0 to 1.
         attempt: executions so far; 0 before the first.
         epoch: from 1.
         loss: of the last logged training row.
@@ -49,7 +52,8 @@ class JobRecord:
     preset: str
     state: State
     run_dir: str
-    kind: str = "train"
+    kind: str = TRAIN
+    evaluates: str | None = None
     name: str | None = None
     attempt: int = 0
     priority: int = 0
@@ -65,6 +69,8 @@ class JobRecord:
     val_loss: float | None = None
     best_val_loss: float | None = None
     overfitting_gap: float | None = None
+    token_f1: float | None = None
+    exact_match: float | None = None
     gap_status: str | None = None
     steps_per_second: float | None = None
     eta_seconds: float | None = None
@@ -114,10 +120,11 @@ def record_of(order: Order, state: JobState) -> JobRecord:
         state=state.state,
         run_dir=run_dir_of(order.id),
         kind=order.kind,
+        evaluates=order.evaluation.job if order.evaluation else None,
         name=order.name,
         created_at=order.created_at,
-        num_epochs=order.config.get("num_epochs"),
-        total_steps=order.total_steps,
+        num_epochs=order.config.get("num_epochs") if order.kind == TRAIN else None,
+        total_steps=order.total_steps if order.kind == TRAIN else None,
     )
     return replace(blank, **life(state))
 

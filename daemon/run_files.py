@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from daemon.progress import advanced
 from daemon.records import JobRecord, record_of
 from jobs.errors import FarenseError
 from jobs.files import read_json
-from jobs.order import order_text, read_order
+from jobs.order import TRAIN, order_text, read_order
 from jobs.paths import JOB_ID, Workspace
 from jobs.state import JobState, read_state
 
@@ -25,6 +26,16 @@ def job_ids(workspace: Workspace) -> list[str]:
         return []
     names = (path.name for path in workspace.runs.iterdir())
     return sorted((name for name in names if JOB_ID.fullmatch(name)), reverse=True)
+
+
+def newest_training(workspace: Workspace) -> str | None:
+    """Return the newest job that is no evaluation and was wholly enqueued; None without one."""
+    for job_id in job_ids(workspace):
+        run = workspace.run(job_id)
+        with suppress(FarenseError):
+            if run.state.exists() and read_order(run).kind == TRAIN:
+                return job_id
+    return None
 
 
 def state_of(workspace: Workspace, job_id: str) -> JobState | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from daemon.frozen import freeze, frozen_path
 from daemon.home import host_of, shown
 from daemon.records import JobRecord, state_from
+from daemon.run_files import own_state
 from daemon.store import JobStore
 from jobs.errors import FarenseError, InvalidInput
 from jobs.files import sha256_of
@@ -57,6 +58,24 @@ class Taking:
         log.info("job %s of %s was taken over", record.id, shown(record.home))
         return state
 
+    def leave_to_adapter(self, record: JobRecord) -> bool:
+        """Leave an evaluation of this workspace whose training job has run in another.
+
+        Returns:
+            Whether it was left.
+
+        Raises:
+            RedisError: the server is away.
+        """
+        if record.evaluates is None or not self.store.shared:
+            return False
+        trained = self.store.get(record.evaluates)
+        if own_state(self.workspace, record.evaluates, trained) is not None:
+            return False
+        where = host_of(trained.home if trained else None)
+        self._leave(record, f"waiting for {where}: the adapter of {record.evaluates} is there")
+        return True
+
     def _why_not(self, record: JobRecord, order: Order | None) -> str | None:
         """Return for a person why the job cannot be run here; freezes the data where it can."""
         home = host_of(record.home)
@@ -85,6 +104,10 @@ class Taking:
             same = False
         if not same:
             return f"{config.model} as it was when the job was enqueued"
+        if order.evaluation is not None:
+            trained = self.workspace.run(order.evaluation.job)
+            if not trained.adapter_weights.is_file():
+                return f"the adapter of {trained.job_id}"
         for file in filter(None, (order.train, order.valid)):
             if not self._has(file):
                 return f"the data of {file.source}"

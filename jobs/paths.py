@@ -180,6 +180,21 @@ class RunDirectory:
         """The best adapter so far, as mlx-lm loads it."""
         return self.path / "adapters"
 
+    @property
+    def adapter_weights(self) -> Path:
+        """The best adapter's arrays; there once a validation has been passed."""
+        return self.adapters / "adapters.safetensors"
+
+    @property
+    def evaluation(self) -> Path:
+        """What the best adapter answered, and how good that was."""
+        return self.path / "evaluation"
+
+    @property
+    def answers(self) -> Path:
+        """Of an evaluation: the answers so far, appended one by one."""
+        return self.path / "answers.jsonl"
+
     def newest_checkpoint_step(self) -> int | None:
         """Return the step of the newest checkpoint, whole or not; None where there is none."""
         found = (CHECKPOINT.fullmatch(path.name) for path in self.path.glob("checkpoint_*"))

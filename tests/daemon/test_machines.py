@@ -20,6 +20,7 @@ from daemon.server import EmbeddedServer
 from jobs.config import Preset
 from jobs.errors import InvalidInput
 from jobs.events import Envelope
+from jobs.files import write_json
 from jobs.lock import is_held
 from jobs.paths import Workspace
 from jobs.state import State
@@ -122,6 +123,21 @@ def test_a_job_runs_where_a_daemon_is_and_its_client_sees_it(
     again = north.client.enqueue(north.preset).id
     assert ended(north.client, again).state is State.COMPLETED
     assert north.client.job(job_id).attempt == 1
+
+
+def test_an_evaluation_goes_where_the_adapter_is(machines: tuple[Machine, Machine]) -> None:
+    north, south = machines
+    training = north.client.enqueue(north.preset).id
+    evaluation = north.client.evaluate(training).id
+    south.start()
+    assert ended(north.client, training).home == home_of(south.workspace)
+    # This child leaves no adapter: nobody can evaluate yet, and least of all who enqueued it.
+    north.start()
+    because(north.client, evaluation, f"the adapter of {training} is there")
+    write_json(south.workspace.run(training).adapter_weights, {})
+    record = ended(north.client, evaluation)
+    assert (record.state, record.attempt) == (State.COMPLETED, 1)
+    assert record.home == home_of(south.workspace)
 
 
 @pytest.mark.parametrize("lacking", ["model", "another model", "data"])
