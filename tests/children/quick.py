@@ -137,11 +137,12 @@ def now() -> str:
 
 def main(arguments: list[str]) -> int:
     try:
-        steps, pace, run, attempt_name, attempt, pipe_name, pipe = arguments
-        if (attempt_name, pipe_name) != ("--attempt", "--pipe"):
-            return INVALID
-        child = Child(int(steps), float(pace), Path(run), int(attempt), int(pipe))
-    except ValueError:
+        steps, pace, run, *pairs = arguments
+        # --silence, beside a shared Redis, is longer than this child lives.
+        options = dict(zip(pairs[::2], pairs[1::2], strict=True))
+        attempt, pipe = int(options["--attempt"]), int(options["--pipe"])
+        child = Child(int(steps), float(pace), Path(run), attempt, pipe)
+    except (ValueError, KeyError):
         return INVALID
 
     def stop(*_: object) -> None:
