@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from jobs.errors import ConfigError
 from jobs.schedule import Schedule
+from jobs.yaml12 import YAMLError, parse_yaml, yaml_problem
 
 SHORT = Repr()
 SHORT.maxstring = SHORT.maxother = 200
@@ -153,8 +154,6 @@ def load_preset(name: str, folders: tuple[Path, ...], overrides: tuple[str, ...]
     Raises:
         ConfigError: unknown preset, unreadable file, or a value that is not allowed.
     """
-    from jobs.yaml12 import YAMLError, parse_yaml, yaml_problem  # noqa: PLC0415 - no child needs it
-
     path = _find(name, folders)
     try:
         loaded = parse_yaml(path.read_text(encoding="utf-8"))
@@ -223,8 +222,6 @@ def _is_file(path: Path) -> bool:
 
 
 def _apply(settings: dict[str, Any], override: str) -> None:
-    from jobs.yaml12 import YAMLError, parse_yaml  # noqa: PLC0415 - as above
-
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
         raise ConfigError(

@@ -12,7 +12,6 @@ from typing import Any
 
 from jobs.allocator import keep_freed_memory
 from jobs.blas import load_fast_blas
-from jobs.lean_mlx_lm import load_parts
 
 load_fast_blas()
 keep_freed_memory()
@@ -21,7 +20,6 @@ keep_freed_memory()
 # this takes is limited by the engine.
 if sys.platform == "linux":
     os.environ.setdefault("MLX_BFS_MAX_WIDTH", "1000000")
-load_parts()
 
 import mlx.core as mx  # noqa: E402
 import mlx.nn as nn  # noqa: E402
