@@ -88,12 +88,13 @@ def real_room() -> Iterator[Room]:
 
 @contextmanager
 def two_rooms() -> Iterator[tuple[Room, Room]]:
-    """Yield two workspaces with the same model that share one Redis, which is in neither."""
+    """Yield two workspaces with the same model and data that share a Redis, which is in neither."""
     with ExitStack() as stack:
         first = stack.enter_context(benchmark_workspace(tiny=True))
         second = Workspace(first.root / "second")
         hub = EmbeddedServer(Workspace(first.root / "hub"))
         shutil.copytree(first.models, second.models)
+        shutil.copytree(REPOSITORY / "data" / "sample", second.data / "sample")
         hub.ensure()
         stack.callback(hub.shut_down)
         url = f"unix://{hub.socket}"
