@@ -26,6 +26,7 @@ import orjson
 
 from benchmarks.queue_room import (
     REAL,
+    SAMPLE,
     Room,
     await_end,
     daemon_events,
@@ -77,8 +78,8 @@ def _launched(
         "from its last word to the end of the job": [],
     }
     enqueue = enqueue_by_command if command else enqueue_one
-    short = {"max_steps": 1, "num_epochs": 1, "gap_examples": 1}
-    for preset in presets(times + 1, tiny=tiny, **short):
+    data = {"train": str(SAMPLE / "train.jsonl"), "valid": None}
+    for preset in presets(times + 1, tiny=tiny, max_steps=1, num_epochs=1, data=data):
         job_id = enqueue(queue, preset)
         await_end(queue.client, 1, 120, lambda ended: None)
         record = queue.client.job(job_id)

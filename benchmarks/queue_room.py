@@ -29,6 +29,7 @@ from jobs.files import whole_lines
 from jobs.paths import REPOSITORY, Workspace
 from tests.helpers.servers import Daemons
 
+SAMPLE = REPOSITORY / "data" / "sample"
 REAL = (sys.executable, "-P", "-m", "jobs")
 POLL_SECONDS = 0.02
 
@@ -88,7 +89,7 @@ def real_room() -> Iterator[Room]:
 
 @contextmanager
 def two_rooms() -> Iterator[tuple[Room, Room]]:
-    """Yield two workspaces with the same model and data that share one Redis, in neither."""
+    """Yield two workspaces with the same model and data that share a Redis, which is in neither."""
     with ExitStack() as stack:
         first = stack.enter_context(benchmark_workspace(tiny=True))
         second = Workspace(first.root / "second")
@@ -103,8 +104,7 @@ def two_rooms() -> Iterator[tuple[Room, Room]]:
 
 def presets(count: int, *, tiny: bool = True, **settings: Any) -> list[Preset]:
     """Return what a sweep over the sample data enqueues: ``count`` learning rates of one preset."""
-    sample = REPOSITORY / "data" / "sample"
-    data = {name: str(sample / f"{name}.jsonl") for name in ("train", "valid")}
+    data = {name: str(SAMPLE / f"{name}.jsonl") for name in ("train", "valid")}
     lora = TINY_LORA if tiny else SETTINGS["lora"]
     config = config_from({**SETTINGS, "lora": lora, "data": data, **settings}, "benchmark")
     rates = [(number + 1) * 1e-6 for number in range(count)]

@@ -1,10 +1,11 @@
 """A training child that speaks the worker's protocol and costs next to nothing.
 
-``python -S -P quick.py STEPS PACE RUN_DIRECTORY --attempt N --pipe FD``: it takes STEPS steps, PACE
-seconds apart. It imports the standard library alone, so that a thousand of them measure the daemon
-and not themselves: a bare interpreter starts in some 10 ms, and farense's own modules would take
-six times as long. The protocol: ``run.lock`` for its whole life, a stop at SIGTERM or the end of
-the pipe, no work for an attempt that ``state.json`` has left behind, events, a summary, exit codes.
+``python -S -P quick.py STEPS PACE RUN_DIRECTORY --attempt N [--silence SECONDS] --pipe FD``: it
+takes STEPS steps, PACE seconds apart. It imports the standard library alone, so that a thousand of
+them measure the daemon and not themselves: a bare interpreter starts in some 10 ms, and farense's
+own modules would take six times as long. The protocol: ``run.lock`` for its whole life, a stop at
+SIGTERM, at the end of the pipe or when nothing comes from it for SECONDS, no work for an attempt
+that ``state.json`` has left behind, events, a summary, exit codes.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ CHUNK = 4096
 class Child:
     """One attempt of a made-up training run."""
 
-    def __init__(self, steps: int, pace: float, run: Path, attempt: int, pipe: int) -> None:
+    def __init__(self, steps: int, pace: float, run: Path, options: dict[str, str]) -> None:
         self.steps, self.pace = steps, pace
-        self.run, self.attempt = run, attempt
+        self.run, self.attempt = run, int(options["--attempt"])
+        self.silence = float(options.get("--silence", "inf"))
+        self.pipe_end = int(options["--pipe"])
         self.pipe = select.poll()
-        self.pipe_end = pipe
-        self.pipe.register(pipe, select.POLLIN)
+        self.pipe.register(self.pipe_end, select.POLLIN)
+        self.heard = time.monotonic()
         self.stopped = False
         self.job = run.name
         log = run.parent.parent / "logs" / "jobs" / f"{self.job}.jsonl"
@@ -69,14 +72,15 @@ class Child:
         return self.finished()
 
     def asked_to_stop(self) -> bool:
-        """Wait for the next step; tell whether the pipe has ended (heartbeats may come)."""
+        """Wait for the next step; tell whether the pipe has ended, or is silent for too long."""
         deadline = time.monotonic() + self.pace
         while not self.stopped:
             left = max(0.0, deadline - time.monotonic())
             if not self.pipe.poll(left * 1000):
-                return False
+                return time.monotonic() - self.heard > self.silence
             if not os.read(self.pipe_end, CHUNK):
                 return True
+            self.heard = time.monotonic()
         return True
 
     def report(self, step: int) -> None:
@@ -137,11 +141,9 @@ def now() -> str:
 
 def main(arguments: list[str]) -> int:
     try:
-        steps, pace, run, *pairs = arguments
-        # --silence, beside a shared Redis, is longer than this child lives.
-        options = dict(zip(pairs[::2], pairs[1::2], strict=True))
-        attempt, pipe = int(options["--attempt"]), int(options["--pipe"])
-        child = Child(int(steps), float(pace), Path(run), attempt, pipe)
+        steps, pace, run, *options = arguments
+        named = dict(zip(options[::2], options[1::2], strict=True))
+        child = Child(int(steps), float(pace), Path(run), named)
     except (ValueError, KeyError):
         return INVALID
 

@@ -30,7 +30,8 @@ def verdict(workspaces: Sequence[Workspace], client: FarenseClient, ids: Sequenc
         if record is None:
             complaints["lost"] += 1
         elif (record.state, record.attempt) != (State.COMPLETED, 1):
-            complaints[f"{record.state} in attempt {record.attempt}: {record.reason}"] += 1
+            reason = str(record.reason).replace(job_id, "JOB")
+            complaints[f"{record.state} in attempt {record.attempt}: {reason}"] += 1
         homes = [workspace for workspace in workspaces if workspace.run(job_id).state.exists()]
         if State.COMPLETED not in [read_state(home.run(job_id)).state for home in homes]:
             complaints["not completed on disk"] += 1
