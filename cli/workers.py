@@ -6,6 +6,7 @@ import click
 
 from cli.options import json_option
 from cli.output import note, print_json
+from jobs.text import printable
 
 
 @click.command(short_help="Show the daemons that share the queue.")
@@ -34,7 +35,8 @@ def workers(as_json: bool) -> None:
         does = card.job or card.held_because or "waits for jobs"
         if not card.alive:
             does = "silent: stopped, asleep or cut off"
-        rows.append((card.name, f"{card.seconds_ago:.0f} s ago", does, card.workspace))
+        row = (card.name, f"{card.seconds_ago:.0f} s ago", does, card.workspace)
+        rows.append(tuple(map(printable, row)))  # as another machine tells it
     widths = column_widths(rows)
     for row in rows:
         click.echo(aligned(row, widths))
