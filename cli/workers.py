@@ -35,8 +35,9 @@ def workers(as_json: bool) -> None:
         does = card.job or card.held_because or "waits for jobs"
         if not card.alive:
             does = "silent: stopped, asleep or cut off"
-        row = (card.name, f"{card.seconds_ago:.0f} s ago", does, card.workspace)
-        rows.append(tuple(map(printable, row)))  # as another machine tells it
+        # What another machine tells is shown as text that no terminal obeys.
+        name, does, place = map(printable, (card.name, does, card.workspace))
+        rows.append((name, f"{card.seconds_ago:.0f} s ago", does, place))
     widths = column_widths(rows)
     for row in rows:
         click.echo(aligned(row, widths))

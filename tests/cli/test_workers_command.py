@@ -37,7 +37,13 @@ def test_cards_that_are_none_are_left_out(
     invoke: Run, workspace: Workspace, server: EmbeddedServer
 ) -> None:
     broker = Broker(workspace, Settings())
-    odd = [{"name": 1}, {"job": ["x"]}, {"workspace": {}}, {"lease_seconds": "x"}, {"more": 1}]
+    odd: list[dict[str, Any]] = [
+        {"name": 1},
+        {"job": ["x"]},
+        {"workspace": {}},
+        {"lease_seconds": "x"},
+        {"more": 1},
+    ]
     cards = [orjson.dumps({**CARD, "at": time.time(), **values}) for values in odd]
     for number, card in enumerate([*cards, b"", b"[]", b"\x80\x05."]):
         broker.redis.hset(keys.WORKERS, f"odd{number}", card)
