@@ -106,7 +106,7 @@ def test_a_record_comes_back_as_it_was() -> None:
 )
 def test_a_record_that_leads_elsewhere_is_none(name: str) -> None:
     def read(**values: str) -> JobRecord | None:
-        found = to_hash(record(**values).as_dict())
+        found = to_hash({**record().as_dict(), **values})
         return from_hash({key.encode(): value for key, value in found.items() if value})
 
     assert read() is not None
