@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import cast
 
 from redis import Redis
 from redis.exceptions import ResponseError
@@ -27,10 +28,10 @@ def set_aside_record(redis: Redis, job_id: str) -> None:
     """Keep what stands in the place of a job's record, if anything does."""
     key = keys.job(job_id)
     try:
-        fields = redis.hgetall(key)
+        fields = cast(dict[bytes, bytes], redis.hgetall(key))
         content = b", ".join(name + b"=" + value for name, value in fields.items())
     except ResponseError:  # something else than a hash
-        content = redis.dump(key) or b""
+        content = cast(bytes | None, redis.dump(key)) or b""
     if content:
         log.warning("the record of %s cannot be read and was set aside", job_id)
         set_aside(redis, key.encode() + b": " + content)

@@ -85,15 +85,8 @@ class Mirror:
         return True
 
     def _send(self, lines: LogLines) -> bool:
-        values: dict[str, Any] = {}
-        for envelope in lines.events:
-            values |= changes(envelope)
         job_id, attempt = self._claim.job_id, self._claim.attempt
-        good, bad = lines.readable, lines.unreadable
-        written = self._link.call(lambda: self._store.record_events(job_id, attempt, good, values))
-        if written is Written.DONE and bad:
-            log.warning("%d lines in the log of %s were no events: set aside", len(bad), job_id)
-            self._link.call(lambda: self._store.set_aside(*bad))
+        written = self._link.call(lambda: send(self._store, job_id, attempt, lines))
         if written is Written.MOVED:
             self._reposition()
         return self._arrived(written)
@@ -107,8 +100,8 @@ class Mirror:
 
     def _begin_anew(self) -> None:
         """Carry the log over from its beginning: it was removed, or never was as long as noted."""
-        begun = self._link.call(lambda: self._store.begin_stream(self._claim.job_id) is None)
-        if begun:
+        self._link.call(lambda: self._store.begin_stream(self._claim.job_id))
+        if not self._link.away:
             self._reader.offset = 0
             self._unsent = None
 
@@ -135,3 +128,21 @@ class Mirror:
             record = self._link.call(self._restore)
             self.superseded |= record is not None and record.attempt != self._claim.attempt
         return written is Written.DONE
+
+
+def send(store: JobStore, job_id: str, attempt: int, lines: LogLines) -> Written:
+    """Append lines of a job's log to its stream, and what they change to its record.
+
+    Lines that are no events are set aside.
+
+    Raises:
+        RedisError: the server is away.
+    """
+    values: dict[str, Any] = {}
+    for envelope in lines.events:
+        values |= changes(envelope)
+    written = store.record_events(job_id, attempt, lines.readable, values)
+    if written is Written.DONE and (bad := lines.unreadable):
+        log.warning("%d lines in the log of %s were no events: set aside", len(bad), job_id)
+        store.set_aside(*bad)
+    return written

@@ -16,10 +16,13 @@ import structlog
 
 from daemon.boot import boot_id
 from daemon.broker import Broker
+from daemon.joblog import LogReader
 from daemon.lifecycle import CANCELLED, Lifecycle, agreement
+from daemon.mirror import send
 from daemon.outcome import PAUSED, outcome_of_lost
 from daemon.records import JobRecord
 from daemon.run_files import job_ids, state_of, summary_state
+from daemon.store import Written
 from jobs.errors import FarenseError
 from jobs.lock import is_held
 from jobs.paths import Workspace
@@ -28,6 +31,8 @@ from jobs.state import FINISHED, FINISHED_WELL, PENDING, JobState, State
 log = structlog.get_logger(__name__)
 
 FRESH_SECONDS = 60.0
+# Records of jobs that have ended, in a look that takes nothing for lost.
+LOOKED_AT = 100
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,7 @@ class Recovery:
         self.max_attempts = max_attempts
         self.lifecycle = Lifecycle(workspace, broker.store)
         self.pending: set[str] = set()
+        self._looked_at = 0
 
     def run(self, busy_with: str | None = None, *, thorough: bool = True) -> bool:
         """Mend what differs; False where a job has to be looked at again shortly.
@@ -142,25 +148,39 @@ class Recovery:
         """
         known, unfinished = set(self.broker.store.ids()), self.broker.store.unfinished()
         messages = self.broker.queue().job_ids()
-        for job_id in reversed(job_ids(self.workspace)):
-            if not thorough and job_id in known and job_id not in unfinished:
+        here = job_ids(self.workspace)[::-1]
+        ended = [job_id for job_id in here if job_id in known and job_id not in unfinished]
+        done = set(ended) - self._unreadable(ended, thorough=thorough)
+        for job_id in here:
+            if job_id in done and not thorough:
                 continue
             state = state_of(self.workspace, job_id)
             if state is None or job_id == busy_with:
                 continue
-            if state.state in FINISHED and job_id in known and job_id not in unfinished:
+            if job_id in done and state.state in FINISHED:
                 continue
             record = self.broker.store.get(job_id) if job_id in known else None
-            if record is None and not thorough and _is_fresh(state):
+            # A record is stored together with its place in the index.
+            if job_id not in known and not thorough and _is_fresh(state):
                 continue
             alive = is_held(self.workspace.run(job_id).lock)
             summary = summary_state(self.workspace, job_id)
             yield job_id, Facts(state, record, alive, job_id in messages, summary, boot_id())
 
+    def _unreadable(self, ended: list[str], *, thorough: bool) -> set[str]:
+        """Return the jobs whose records cannot be read, of those that have ended: a part a time."""
+        if not thorough:
+            begin = self._looked_at if self._looked_at < len(ended) else 0
+            self._looked_at = begin + LOOKED_AT
+            ended = ended[begin : self._looked_at]
+        return set(ended) - {record.id for record in self.broker.store.get_many(ended)}
+
     def _carry_out(self, job_id: str, facts: Facts, decision: Decision) -> None:
         state = facts.state
         if decision.state is not None:
             state = decision.state
+            if state.state is not State.QUEUED:
+                self._carry_log(job_id, state.attempt)
             if not self.lifecycle.adopt(job_id, facts.state, state):
                 return
             log.info("job_recovered", job=job_id, state=state.state, reason=state.reason)
@@ -170,6 +190,14 @@ class Recovery:
         if decision.push:
             self.broker.queue().push(job_id, state.priority, resumed=state.attempt > 0)
             log.info("message_recovered", job=job_id)
+
+    def _carry_log(self, job_id: str, attempt: int) -> None:
+        """Carry over what a child said after its worker was gone; no attempt follows to do it."""
+        store = self.broker.store
+        reader = LogReader(self.workspace.job_log(job_id), store.log_offset(job_id))
+        while lines := reader.read():
+            if send(store, job_id, attempt, lines) is not Written.DONE:
+                break
 
 
 def _is_fresh(state: JobState) -> bool:
