@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import orjson
 from redis.exceptions import RedisError
@@ -192,7 +193,7 @@ def garbage_set_aside(stage: Stage, struck: Struck) -> Iterator[str]:
     """No pickle was loaded; bad messages, records and events are kept for a person."""
     if trace_of(stage).exists():
         yield "a pickle was loaded"
-    kept = stage.broker.redis.lrange(keys.DEAD_LETTERS, 0, -1)
+    kept = cast(list[bytes], stage.broker.redis.lrange(keys.DEAD_LETTERS, 0, -1))
     # What was written into the log of a child that had ended is nobody's to read.
     for data in struck.planted if struck.hit else ():
         if not any(letter.startswith(data[:BYTES_EACH]) for letter in kept):

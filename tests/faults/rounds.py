@@ -76,7 +76,8 @@ def play(seed: int, folder: Path, model: Path) -> Result:
     if not private_disks():
         missed = "a disk of one's own cannot be mounted here (unshare --user --mount)"
         return Result(seed, found.fault, found.phase, found.victim, missed)
-    command = [sys.executable, "-P", "-m", "tests.faults.rounds", str(seed), folder, model]
+    command = [sys.executable, "-P", "-m", "tests.faults.rounds", str(seed)]
+    command += [str(folder), str(model)]
     done = subprocess.run([*UNSHARE, *command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"seed {seed}: {done.stderr}"
     return Result(**orjson.loads(done.stdout))
@@ -120,15 +121,17 @@ def phase_begun(stage: Stage) -> Span | None:
     """Wait for the moment of the plan; return the phase, None where it did not come about."""
     wanted = stage.plan
 
-    def begun() -> Span | str | None:
+    def begun() -> list[Span]:
         spans = [span for span in stage.phases() if span.phase is wanted.phase]
-        if len(spans) >= wanted.beginning:
-            return spans[wanted.beginning - 1]
-        return "ended" if read_state(stage.workspace.run(stage.victim)).finished else None
+        return spans[wanted.beginning - 1 : wanted.beginning]
 
-    span = wait_until(begun, f"phase {wanted.phase} of {wanted.victim}", interval=LOOK_SECONDS)
-    if isinstance(span, str):
+    def over() -> bool:
+        return read_state(stage.workspace.run(stage.victim)).finished
+
+    wait_until(lambda: begun() or over(), f"phase {wanted.phase}", interval=LOOK_SECONDS)
+    if not begun():
         return None
+    (span,) = begun()
     seconds = REAL_SECONDS if wanted.victim == "real" else SECONDS
     until = span.begin + wanted.delay * seconds.get(wanted.phase, 0.0)
     wait_until(lambda: time.monotonic() >= until, "the moment", interval=LOOK_SECONDS)
