@@ -78,7 +78,7 @@ class MadeUpTraining:
         self.step = 0
 
     def train(self) -> Finished | None:
-        self.pause(3)
+        self.pause(5)
         self.resume()
         self.emit(self.started())
         self.notes.end(Phase.START)
