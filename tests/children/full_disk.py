@@ -12,23 +12,24 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 from tests.helpers.runs import CHILD
 from tests.helpers.waiting import wait_until
 
 SIZE = "64m"
+ROOM = 1 << 20
 
 
 def fill(path: Path) -> None:
     """Write to ``path`` until the disk is full to the last page."""
     with path.open("wb", buffering=0) as file:
-        # At once as far as that goes: writing takes longer than what the disk is to fill up in.
-        free = shutil.disk_usage(path.parent).free
-        with suppress(OSError):
-            os.posix_fallocate(file.fileno(), 0, free)
-            file.seek(free)
+        # Most of it at once: writing takes longer than what the disk is to fill up in. Not all:
+        # where others write meanwhile that fails, and all is free again.
+        most = shutil.disk_usage(path.parent).free - ROOM
+        if most > 0:
+            os.posix_fallocate(file.fileno(), 0, most)
+            file.seek(most)
         try:
             while True:
                 file.write(b"\0" * 4096)
