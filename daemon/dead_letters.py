@@ -31,7 +31,7 @@ def set_aside_record(redis: Redis, job_id: str) -> None:
         fields = cast(dict[bytes, bytes], redis.hgetall(key))
         content = b", ".join(name + b"=" + value for name, value in fields.items())
     except ResponseError:  # something else than a hash
-        content = cast(bytes | None, redis.dump(key)) or b""
+        content = redis.dump(key) or b""
     if content:
         log.warning("the record of %s cannot be read and was set aside", job_id)
         set_aside(redis, key.encode() + b": " + content)
