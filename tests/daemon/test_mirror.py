@@ -11,6 +11,7 @@ import pytest
 
 from daemon import keys
 from daemon.broker import Broker
+from daemon.dead_letters import dead_letters
 from daemon.joblog import LogReader
 from daemon.lifecycle import Claim
 from daemon.link import Link
@@ -75,8 +76,8 @@ def test_lines_that_are_no_events_are_set_aside(
     assert mirror.carry()
     stream = [line for _, line in broker.store.events_after(JOB, "0", None)]
     assert stream == [line(1)[:-1], line(2)[:-1]]
-    letters = broker.redis.lrange(keys.DEAD_LETTERS, 0, -1)
-    assert set(letters) == {b'{"event": "owned"}', b"\x80\x04K\x01."}
+    letters = {(letter.what, letter.beginning) for letter in dead_letters(broker.redis)}
+    assert letters == {("event", '{"event": "owned"}'), ("event", "\\x80\\x04K\\x01.")}
 
 
 def test_what_a_child_said_after_its_daemon_had_died_is_carried_over(
