@@ -19,7 +19,8 @@ from tests.helpers.trials import harmless
 from tests.helpers.waiting import wait_until
 
 CARD: dict[str, Any] = {
-    "name": "mac:1", "workspace": "/w", "job": None, "held_because": None, "lease_seconds": 30.0,
+    "name": "mac:1", "workspace": "/w", "queue": "default", "job": None, "held_because": None,
+    "silence_seconds": 30.0,
 }  # fmt: skip
 
 
@@ -41,7 +42,7 @@ def test_cards_that_are_none_are_left_out(
         {"name": 1},
         {"job": ["x"]},
         {"workspace": {}},
-        {"lease_seconds": "x"},
+        {"silence_seconds": "x"},
         {"more": 1},
     ]
     cards = [orjson.dumps({**CARD, "at": time.time(), **values}) for values in odd]
