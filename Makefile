@@ -40,8 +40,11 @@ format: setup ## format the code and mend what the linter can
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-faults: setup ## kill a training run fifty times and compare the bits (some minutes)
-	@FARENSE_FAULT_KILLS=50 $(BIN)/python -m pytest tests/faults
+faults: setup ## two hundred rounds of kills, stops, full disks and garbage, and more (half an hour)
+	@FARENSE_FAULT_KILLS=50 FARENSE_MUTATIONS=10000 \
+	  FARENSE_FAULT_ROUNDS=$${FARENSE_FAULT_ROUNDS:-200} \
+	  FARENSE_FAULT_REPORT=$${FARENSE_FAULT_REPORT:-logs/faults.jsonl} \
+	  $(BIN)/python -m pytest $(if $(FARENSE_FAULT_SEED),tests/faults/test_storm.py,tests/faults)
 
 bench: setup ## measure beside mlx_lm lora, and where a step goes (hours; results in benchmarks/results)
 	@$(SYNC) --group bench

@@ -102,21 +102,35 @@ def resume(job: str, as_json: bool) -> None:
 @click.option(
     "--from-checkpoint", is_flag=True, help="Go on from its last checkpoint, not from step 1."
 )
+@click.option(
+    "--anywhere",
+    is_flag=True,
+    help="Of a job that waits for the machine with its checkpoint: run it on any, from step 1.",
+)
 @json_option
-def retry(job: str, from_checkpoint: bool, as_json: bool) -> None:
+def retry(job: str, from_checkpoint: bool, anywhere: bool, as_json: bool) -> None:
     """Queue a new job with the configuration and the data of one that has ended.
 
-    JOB is an id, a unique part of one, or `latest`; it stays as it is.
+    JOB is an id, a unique part of one, or `latest`; it stays as it is. With --anywhere no new job
+    is made: the one that waits may then start anew on another machine.
 
     \b
     Example: farense retry latest --from-checkpoint
     """
     from daemon.client import FarenseClient
 
+    if anywhere and from_checkpoint:
+        raise click.UsageError("--anywhere and --from-checkpoint do not go together.")
     with FarenseClient.connect() as client:
-        record = client.retry(client.job(job).id, from_checkpoint=from_checkpoint)
+        found = client.job(job).id
+        if anywhere:
+            record = client.release(found)
+        else:
+            record = client.retry(found, from_checkpoint=from_checkpoint)
     if as_json:
         print_json(record.as_dict())
+    elif anywhere:
+        click.echo(f"{record.id} may run on any machine now.")
     else:
         click.echo(f"Queued {record.id}")
 

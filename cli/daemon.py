@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import click
 
-from cli.options import json_option
+from cli.options import json_option, queue_option
 from cli.output import note, print_json
 
 
 @click.group(invoke_without_command=True, short_help="Run the daemon that works through the queue.")
 @click.option("--window", help="Run jobs in this part of the day only, as 22:00-07:00.")
 @click.option("--on-mains-only", is_flag=True, help="Run jobs only on mains power.")
+@queue_option
 @click.pass_context
-def daemon(ctx: click.Context, window: str | None, on_mains_only: bool) -> None:
+def daemon(
+    ctx: click.Context, window: str | None, on_mains_only: bool, queue_name: str | None
+) -> None:
     """Run the daemon that works through the queue, in the foreground.
 
     Ctrl-C, or `farense daemon stop` elsewhere, ends it: a running job writes a checkpoint and goes
@@ -22,22 +25,24 @@ def daemon(ctx: click.Context, window: str | None, on_mains_only: bool) -> None:
     Example: farense daemon --window 22:00-07:00
     """
     if ctx.invoked_subcommand is not None:
-        if window or on_mains_only:
+        if window is not None or on_mains_only or queue_name is not None:
             raise click.UsageError(
-                f"--window and --on-mains-only do not go with {ctx.invoked_subcommand}."
+                f"--window, --on-mains-only and --queue do not go before {ctx.invoked_subcommand}."
             )
         return
     from dataclasses import replace
 
     from daemon.control import run_daemon
-    from daemon.settings import Settings
+    from daemon.settings import Settings, check_queue_name
     from daemon.times import Window
     from jobs.paths import Workspace
 
     workspace = Workspace.current()
     settings = Settings.from_environment()
-    if window:
+    if window is not None:
         settings = replace(settings, window=Window.parse(window))
+    if queue_name is not None:
+        settings = replace(settings, queue=check_queue_name(queue_name))
     settings = replace(settings, on_mains_only=on_mains_only or settings.on_mains_only)
     note(f"Starting the daemon of {workspace.root}. Log: {workspace.daemon_log}. Ctrl-C stops it.")
     run_daemon(workspace, settings)
@@ -80,9 +85,12 @@ def status(as_json: bool) -> None:
     if as_json:
         print_json(asdict(now))
         return
+    # Of a Redis elsewhere nothing is known but that.
+    silent = "does not answer" if "://" in now.server else "not running"
+    answer = "running" if now.server_running else silent
     rows = {
         "Daemon": f"running (pid {now.pid})" if now.running else "not running",
-        "Queue server": f"{now.server} ({'running' if now.server_running else 'not running'})",
+        "Queue server": f"{now.server} ({answer})",
         "Queued": "unknown" if now.queued is None else str(now.queued),
         "Running job": now.running_job or "none",
     }
@@ -112,14 +120,18 @@ def install(window: str | None, only_print: bool) -> None:
     from daemon.lifecycle import daemon_lock
     from daemon.locks import held_by
     from daemon.service import service_of
+    from daemon.times import Window
     from jobs.errors import WorkspaceError
     from jobs.paths import Workspace
 
     workspace = Workspace.current()
     service = service_of(workspace)
-    environment = dict(os.environ) if window is None else {**os.environ, "FARENSE_WINDOW": window}
+    environment = dict(os.environ)
+    if window is not None:
+        environment["FARENSE_WINDOW"] = str(Window.parse(window))
     if only_print:
-        click.echo(service.content(environment), nl=False)
+        service.content(environment)  # complains of what an installation would complain of
+        click.echo(service.content(_for_a_screen(environment)), nl=False)
         return
     other = None if service.path.exists() else held_by(daemon_lock(workspace))
     outcome = service.install(environment)
@@ -134,6 +146,17 @@ def install(window: str | None, only_print: bool) -> None:
         note(f"A daemon runs already (pid {other}); the service takes over once that one ends.")
     if service.advice:
         note(service.advice)
+
+
+def _for_a_screen(environment: dict[str, str]) -> dict[str, str]:
+    """Return the environment without the password that the URL of a shared Redis may hold."""
+    from daemon.settings import redacted
+
+    url = environment.get("FARENSE_REDIS_URL", "").strip()
+    if not url or redacted(url) == url:
+        return environment
+    note("Not shown: user, password and options of FARENSE_REDIS_URL. The installed file has them.")
+    return {**environment, "FARENSE_REDIS_URL": redacted(url)}
 
 
 @daemon.command()

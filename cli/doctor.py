@@ -37,11 +37,15 @@ def doctor(ctx: click.Context, preset: str, overrides: tuple[str, ...], as_json:
     \b
     Example: farense doctor v2 --set batch_size=1
     """
+    from cli.quickstart import PRESET as QUICKSTART
+    from cli.quickstart import sample_data
     from daemon.doctor import examine
     from jobs.errors import ExitCode
     from jobs.paths import Workspace
 
-    loaded = preset_from(preset, overrides)
+    # As the command of that name does it.
+    extra = sample_data(Workspace.current()) if preset == QUICKSTART else ()
+    loaded = preset_from(preset, (*extra, *overrides))
     findings = examine(loaded, Workspace.current())
     counts = Counter(str(finding.status) for finding in findings)
     ready = not counts["problem"]

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import click
 
-from cli.options import json_option, preset_from, set_option
+from cli.options import PRIORITY, json_option, preset_from, queue_option, set_option
 from cli.output import print_json, warn
+
+if TYPE_CHECKING:
+    from jobs.config import Preset
+    from jobs.paths import Workspace
 
 
 @click.command(short_help="Queue a training job.", context_settings={"allow_extra_args": True})
 @click.argument("preset")
 @set_option
 @click.option("--name", help="What you want to call the job.")
-@click.option("--priority", type=int, default=0, help="Higher goes first; 0 where not given.")
+@click.option("--priority", type=PRIORITY, default=0, help="Higher goes first; 0 where not given.")
 @click.option("--at", "at", metavar="TIME", help="Not before: 23:00, or '2026-11-25 23:00'.")
 @click.option("--in", "delay", metavar="TIME", help="Not before so long from now: 2h, 90m.")
 @click.option("--after", metavar="JOB", help="Not before this job has ended well.")
 @click.option("--after-any", is_flag=True, help="With --after: or has ended in any other way.")
+@click.option("--evaluate", "evaluated", is_flag=True, help="Evaluate it once it has ended well.")
+@queue_option
 @click.option("--watch", "watching", is_flag=True, help="Watch the job until it ends.")
 @json_option
 @click.pass_context
@@ -32,6 +39,8 @@ def enqueue(
     delay: str | None,
     after: str | None,
     after_any: bool,
+    evaluated: bool,
+    queue_name: str | None,
     watching: bool,
     as_json: bool,
 ) -> None:
@@ -44,14 +53,14 @@ def enqueue(
     Example: farense enqueue v2 --set learning_rate=1e-4 --at 23:00
     """
     from cli.config import plan_text
+    from cli.evaluate import queued, refuse_both
     from cli.watch import warn_without_daemon, watch_job
     from daemon.client import FarenseClient
     from daemon.ordering import check
     from jobs.paths import Workspace
 
     refuse_extra(ctx)
-    if watching and as_json:
-        raise click.UsageError("--watch and --json do not go together: use farense watch --json.")
+    refuse_both(watching, as_json)
     if after_any and not after:
         raise click.UsageError("--after-any needs a job: --after JOB --after-any.")
     schedule_at = start_time(at, delay)
@@ -60,7 +69,9 @@ def enqueue(
     schedule = check(loaded, workspace)
     patience = loaded.config.early_stopping_patience
     warning = schedule.warning(patience)
-    with FarenseClient.connect(workspace) as client:
+    if evaluated:
+        check_evaluable(loaded, workspace)
+    with FarenseClient.connect(workspace, queue=queue_name) as client:
         record = client.enqueue(
             loaded,
             name=name,
@@ -69,18 +80,39 @@ def enqueue(
             after=client.job(after).id if after else None,
             after_any=after_any,
         )
+        jobs = [record, *([client.evaluate(record.id, priority=priority)] if evaluated else [])]
         if as_json:
-            validations = len(schedule.validation_steps)
-            print_json({**record.as_dict(), "validations": validations, "warning": warning})
+            plan = {"validations": len(schedule.validation_steps), "warning": warning}
+            evaluation = jobs[1].id if evaluated else None
+            print_json({**record.as_dict(), **plan, "evaluation": evaluation})
         else:
-            when = f": {record.reason}" if record.reason else ""
-            click.echo(f"{record.state.capitalize()} {record.id}{when}")
+            click.echo(queued(record))
             click.echo(f"  {plan_text(schedule, patience)}")
+            for job in jobs[1:]:
+                click.echo(queued(job))
         if warning:
             warn(warning)
-        warn_without_daemon(record)
+        warn_without_daemon(client, record)
         if watching:
-            ctx.exit(watch_job(client, record.id))
+            ctx.exit(next(filter(None, (watch_job(client, job.id) for job in jobs)), 0))
+
+
+def check_evaluable(loaded: Preset, workspace: Workspace) -> None:
+    """Check that a job will have questions to be evaluated on.
+
+    Raises:
+        InvalidInput: it will not.
+    """
+    from daemon.evaluating import check_questions
+    from jobs.errors import ConfigError
+
+    valid = loaded.config.data.valid
+    if valid is None:
+        raise ConfigError(
+            "--evaluate needs validation data, and the config names none.",
+            "Add it: --set data.valid=FILE",
+        )
+    check_questions(workspace.root / valid, loaded.config.prompt_format)
 
 
 def start_time(at: str | None, delay: str | None) -> datetime | None:

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from jobs.console import Console, duration
+from jobs.evaluation_events import EvaluationStarted
 from jobs.events import Envelope, Started, TrainMetrics, Validation
 from jobs.events import Progress as ProgressEvent
 
@@ -23,6 +24,7 @@ class LiveView:
     def __init__(self, terminal: Terminal | None = None) -> None:
         self._lines = Console()
         self._total: int | None = None
+        self._unit = "step"
         self._loss = self._val_loss = self._speed = self._left = ""
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -53,9 +55,12 @@ class LiveView:
         match envelope.event:
             case Started() as event:
                 self._move(event.resumed_step, event.total_steps)
+            case EvaluationStarted() as event:
+                self._unit = "answer"
+                self._move(event.answered, event.answers)
             case ProgressEvent() as event:
                 speed, left = event.steps_per_second, event.eta_seconds
-                self._speed = f"{speed:.3g} steps/s" if speed else ""
+                self._speed = f"{speed:.3g} {self._unit}s/s" if speed else ""
                 self._left = f"{duration(left)} left" if left is not None else ""
                 self._move(event.step, event.total_steps)
             case TrainMetrics() as event:
@@ -71,7 +76,7 @@ class LiveView:
         known = [part for part in (self._loss, self._val_loss, self._speed, self._left) if part]
         self._progress.update(
             self._task,
-            description=f"step {step}" + (f"/{self._total}" if self._total else ""),
+            description=f"{self._unit} {step}" + (f"/{self._total}" if self._total else ""),
             completed=step,
             total=self._total,
             detail=" · ".join(known),

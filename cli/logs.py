@@ -24,7 +24,7 @@ def logs(job: str | None, follow: bool, raw: bool, as_json: bool) -> None:
     \b
     Example: farense logs latest -f
     """
-    from daemon.client import open_reader
+    from daemon.reader import open_reader
     from jobs.console import Console
 
     if raw and (follow or as_json):

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from jobs.errors import ExitCode, FarenseError
+from jobs.errors import ExitCode, FarenseError, command_code
 from jobs.text import printable
 
 INTERRUPTED = 130
@@ -23,6 +23,7 @@ NEWLINE = "\n"
 COMMANDS = {
     "quickstart": ("cli.quickstart:quickstart", "Train a small model now, from nothing."),
     "enqueue": ("cli.enqueue:enqueue", "Queue a training job."),
+    "evaluate": ("cli.evaluate:evaluate", "Score the answers of a job's best adapter."),
     "status": ("cli.status:status", "Show the jobs, or one of them."),
     "queue": ("cli.queue:queue", "Show what waits, and change its order."),
     "watch": ("cli.watch:watch", "Watch a job live until it ends."),
@@ -92,7 +93,7 @@ class FarenseGroup(click.Group):
 def report(error: Exception) -> int:
     """Say on stderr what went wrong and what to do about it; return the exit code."""
     if isinstance(error, FarenseError):
-        message, hint, code = error.message, error.hint, int(error.exit_code)
+        message, hint, code = error.message, error.hint, int(command_code(error))
     elif isinstance(error, OSError) and error.filename:
         message, hint, code = f"{error.filename}: {error.strerror}.", None, ExitCode.FAILED
     else:

@@ -9,6 +9,10 @@ import click
 if TYPE_CHECKING:
     from jobs.config import Preset
 
+# As Huey keeps it, a float, which must stay exact; and more than anybody needs.
+LOWEST, HIGHEST = -1_000_000, 1_000_000
+PRIORITY = click.IntRange(LOWEST, HIGHEST)
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 set_option = click.option(
@@ -17,6 +21,10 @@ set_option = click.option(
     multiple=True,
     metavar="KEY=VALUE",
     help="Change a setting of the preset; may be repeated. Keys are dotted: lora.rank=4",
+)
+
+queue_option = click.option(
+    "--queue", "queue_name", metavar="NAME", help="Which queue (default: FARENSE_QUEUE, else one)."
 )
 
 job_argument = click.argument("job", metavar="JOB")

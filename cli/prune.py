@@ -52,8 +52,8 @@ def prune(
       farense prune --state failed --state cancelled
       farense prune --keep 10 --checkpoints-only --yes
     """
-    from daemon.client import open_reader
     from daemon.prune import plan_prune
+    from daemon.reader import open_reader
     from jobs.paths import Workspace
 
     selection = _selection(older_than, keep, states, checkpoints_only)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.options import job_argument, json_option
+from cli.options import PRIORITY, job_argument, json_option, queue_option
 from cli.output import note, print_json, terminal_width, warn
 from jobs.text import printable
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 HEADINGS = ("#", "JOB", "STATE", "PRIORITY", "STARTS", "REASON")
 RIGHT = (True, False, False, True, False, False)
-LOWEST, HIGHEST = -1_000_000, 1_000_000
 
 
 @click.group(short_help="Show what waits, and change its order.", invoke_without_command=True)
+@queue_option
 @json_option
 @click.pass_context
-def queue(ctx: click.Context, as_json: bool) -> None:
+def queue(ctx: click.Context, queue_name: str | None, as_json: bool) -> None:
     """Show the jobs that wait, in the order in which they will run.
 
     Higher priorities go first, then jobs that were under way before, then the one queued first. A
@@ -36,14 +36,16 @@ def queue(ctx: click.Context, as_json: bool) -> None:
       farense queue top latest
     """
     if ctx.invoked_subcommand is None:
-        _show(as_json)
+        _show(queue_name, as_json)
+    elif as_json:
+        raise click.UsageError(f"--json goes after {ctx.invoked_subcommand}.")
+    elif queue_name is not None:
+        raise click.UsageError(f"--queue does not go with {ctx.invoked_subcommand}.")
 
 
 @queue.command(short_help="Give a waiting job another priority.")
 @job_argument
-@click.option(
-    "--priority", type=click.IntRange(LOWEST, HIGHEST), required=True, help="Higher goes first."
-)
+@click.option("--priority", type=PRIORITY, required=True, help="Higher goes first.")
 @json_option
 def move(job: str, priority: int, as_json: bool) -> None:
     """Give a job that waits another priority.
@@ -71,15 +73,46 @@ def top(job: str, as_json: bool) -> None:
     _move(job, None, as_json)
 
 
-def _show(as_json: bool) -> None:
-    from daemon.client import FarenseClient, open_reader
+@queue.command(short_help="Show what could not be read, and was set aside.")
+@click.option("--clear", is_flag=True, help="Forget it all after showing it.")
+@json_option
+def dead(clear: bool, as_json: bool) -> None:
+    """Show messages, records and events that could not be read: the newest 100.
+
+    They were set aside; nothing in them was executed. A killed process may leave half an event;
+    anything else means that another program writes to this Redis.
+
+    \b
+    Example: farense queue dead --clear
+    """
+    from dataclasses import asdict
+
+    from daemon.client import FarenseClient
+
+    with FarenseClient.connect(start_server=False) as client:
+        found = client.dead_letters(clear=clear)
+    if as_json:
+        print_json([asdict(letter) for letter in found])
+        return
+    for letter in found:
+        what = f"{letter.what}, {letter.size} bytes: {letter.reason}"
+        click.echo(printable(f"{letter.at[:19]}  {what}"))
+        click.echo(printable(f"  {letter.beginning}"))
+    if not found:
+        note("Nothing was set aside.")
+    elif clear:
+        note(f"Forgotten: {len(found)}.")
+
+
+def _show(queue_name: str | None, as_json: bool) -> None:
+    from daemon.reader import QueueReader, open_reader
     from daemon.reorder import places
 
-    reader, warning = open_reader()
+    reader, warning = open_reader(queue=queue_name)
     with reader:
         if warning:
             warn(warning)
-        found = reader.queue() if isinstance(reader, FarenseClient) else places(reader.jobs())
+        found = reader.queue() if isinstance(reader, QueueReader) else places(reader.jobs())
     if as_json:
         print_json([place.as_dict() for place in found])
     elif found:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from click import style
 
 from daemon.failures import label
+from daemon.home import shown
 from jobs.console import duration
-from jobs.state import FINISHED, State
+from jobs.state import DEFAULT_QUEUE, FINISHED, State
 from jobs.text import printable
 
 if TYPE_CHECKING:
@@ -101,16 +102,21 @@ def job_details(record: JobRecord) -> list[str]:
         "Job": record.id,
         "Name": record.name,
         "Preset": record.preset,
-        "State": str(record.state) + (", cancel requested" if _cancelling(record) else ""),
+        "Kind": record.kind if record.evaluates else None,
+        "Evaluates": record.evaluates,
+        "State": str(record.state) + _wish(record),
         "Reason": record.reason,
         "Failure": _failure(record),
         "History": _history(record),
         "Attempt": str(record.attempt) if record.attempt else None,
+        "Queue": record.queue if record.queue != DEFAULT_QUEUE else None,
         "Priority": str(record.priority) if record.priority else None,
-        "Step": _steps(record) + epoch,
+        "Answers" if record.evaluates else "Step": _steps(record) + epoch,
         "Loss": number(record.loss),
         "Val loss": number(record.val_loss) + best,
         "Gap": _gap(record),
+        "Token F1": number(record.token_f1),
+        "Exact match": number(record.exact_match),
         "Speed": _speed(record),
         "Time left": _left(record),
         "Queued": record.created_at,
@@ -118,6 +124,7 @@ def job_details(record: JobRecord) -> list[str]:
         "Finished": record.finished_at,
         "Worker": record.worker if record.state is State.RUNNING else None,
         "Run directory": record.run_dir,
+        "Workspace": shown(record.home),
     }
     return [
         f"{name:<15}{printable(value, keep=NEWLINE)}".replace(NEWLINE, NEWLINE + " " * 15)
@@ -176,7 +183,8 @@ def number(value: float | None) -> str:
 
 
 def _preset(record: JobRecord) -> str:
-    name = f"{record.preset} ({record.name})" if record.name else record.preset
+    preset = f"evaluate {record.preset}" if record.evaluates else record.preset
+    name = f"{preset} ({record.name})" if record.name else preset
     return shortened(printable(name), NAME_WIDTH)
 
 
@@ -222,5 +230,10 @@ def _history(record: JobRecord) -> str | None:
     )
 
 
-def _cancelling(record: JobRecord) -> bool:
-    return record.cancel_requested and record.state not in FINISHED
+def _wish(record: JobRecord) -> str:
+    """Return what was asked of a job that has not come to it yet."""
+    if record.state in FINISHED or record.state is State.PAUSED:
+        return ""
+    if record.cancel_requested:
+        return ", cancel requested"
+    return ", pause requested" if record.pause_requested else ""

@@ -24,7 +24,7 @@ def status(job: str | None, show_all: bool, as_json: bool) -> None:
     Example: farense status latest
     """
     from cli.render import job_details, status_table
-    from daemon.client import open_reader
+    from daemon.reader import open_reader
 
     reader, warning = open_reader()
     with reader:

@@ -42,14 +42,14 @@ def watch(ctx: click.Context, job: str | None, as_json: bool) -> None:
     \b
     Example: farense watch latest
     """
-    from daemon.client import open_reader
+    from daemon.reader import open_reader
 
     reader, warning = open_reader()
     with reader:
         if warning:
             warn(warning)
         record = reader.job(job) if job else default_job(reader.jobs()) or reader.job("latest")
-        warn_without_daemon(record)
+        warn_without_daemon(reader, record)
         ctx.exit(watch_job(reader, record.id, as_json=as_json))
 
 
@@ -96,8 +96,8 @@ def show(events: Iterable[Envelope], *, as_json: bool = False) -> None:
 
 
 def default_job(records: Sequence[JobRecord]) -> JobRecord | None:
-    """Return the job meant where none is named: a running one, else the newest unfinished, else the
-    newest; None where there are none.
+    """Return the job meant where none is named: a running one, else the newest unfinished (one that
+    waits for no other, if there is one), else the newest; None where there are none.
 
     Args:
         records: newest first.
@@ -106,21 +106,25 @@ def default_job(records: Sequence[JobRecord]) -> JobRecord | None:
 
     running = [record for record in records if record.state is State.RUNNING]
     unfinished = [record for record in records if record.state not in FINISHED]
-    return next(iter([*running, *unfinished, *records]), None)
+    first = [record for record in unfinished if record.state is not State.WAITING]
+    return next(iter([*running, *first, *unfinished, *records]), None)
 
 
-def warn_without_daemon(record: JobRecord) -> None:
-    """Warn where a job waits and no daemon of this workspace is there to run it.
-
-    With a shared Redis the daemon may be on another machine: nothing is said then.
-    """
+def warn_without_daemon(reader: Reader, record: JobRecord) -> None:
+    """Warn where a job waits and no daemon works on its queue, here or on another machine."""
     from daemon.control import daemon_status
+    from daemon.reader import QueueReader
     from daemon.settings import Settings
     from jobs.paths import Workspace
-    from jobs.state import FINISHED, State
+    from jobs.state import DEFAULT_QUEUE, FINISHED, State
 
     if record.state in FINISHED or record.state is State.RUNNING:
         return
-    if Settings.from_environment().redis_url or daemon_status(Workspace.current()).running:
-        return
-    warn("no daemon is running to do the work; start one: farense daemon")
+    shared = Settings.from_environment().redis_url is not None
+    if not shared and not daemon_status(Workspace.current()).running:
+        warn("no daemon is running to do the work; start one: farense daemon")
+    elif isinstance(reader, QueueReader):
+        cards = reader.workers()
+        if not any(card.alive and card.queue == record.queue for card in cards):
+            option = "" if record.queue == DEFAULT_QUEUE else f" --queue {record.queue}"
+            warn(f"no daemon works on the queue {record.queue}; start one: farense daemon{option}")

@@ -29,12 +29,13 @@ def workers(as_json: bool) -> None:
     if not found:
         note("No daemon has worked on this queue lately. Start one: farense daemon")
         return
-    rows = [("WORKER", "SEEN", "DOES", "WORKSPACE")]
+    rows = [("WORKER", "QUEUE", "SEEN", "DOES", "WORKSPACE")]
     for card in found:
         does = card.job or card.held_because or "waits for jobs"
         if not card.alive:
             does = "silent: stopped, asleep or cut off"
-        rows.append((card.name, f"{card.seconds_ago:.0f} s ago", does, card.workspace))
+        seen = f"{card.seconds_ago:.0f} s ago"
+        rows.append((card.name, card.queue, seen, does, card.workspace))
     widths = column_widths(rows)
     for row in rows:
         click.echo(aligned(row, widths))

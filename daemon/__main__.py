@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from daemon.control import run_daemon
-from jobs.errors import FarenseError
+from jobs.errors import FarenseError, command_code
 from jobs.paths import Workspace
 
 
@@ -18,7 +18,7 @@ def main() -> int:
         run_daemon(Workspace.current())
     except FarenseError as error:
         sys.stderr.write(f"{error.message}\n{error.hint or ''}\n")
-        return int(error.exit_code)
+        return int(command_code(error))
     return 0
 
 

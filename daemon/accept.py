@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from redis.exceptions import RedisError
 
 from daemon.broker import Broker
+from daemon.home import make_home
 from daemon.records import JobRecord, record_of
-from daemon.run_files import home_of
 from jobs.errors import FarenseError
-from jobs.order import Order
+from jobs.order import Order, order_text
 from jobs.paths import Workspace
 from jobs.state import FINISHED, JobState, State, read_state, write_state
 
@@ -24,10 +24,10 @@ def accept(
     Raises:
         QueueUnreachable: the server is away; the jobs are cancelled.
     """
-    home = home_of(workspace)
+    home = make_home(workspace)
     records = [replace(record_of(order, state), home=home) for order, state in placed]
     try:
-        _tell(broker, records)
+        _tell(broker, records, _orders(broker, placed))
     except FarenseError:
         for record in records:
             withdraw(workspace, record.id)
@@ -35,20 +35,30 @@ def accept(
     return records
 
 
-def _tell(broker: Broker, records: Sequence[JobRecord]) -> None:
-    """Store the records, then the messages.
+def _orders(broker: Broker, placed: Sequence[tuple[Order, JobState]]) -> dict[str, bytes]:
+    """Return the orders by their jobs, where other machines may want to take them."""
+    return {o.id: order_text(o) for o, _ in placed} if broker.store.shared else {}
+
+
+def _tell(broker: Broker, records: Sequence[JobRecord], orders: Mapping[str, bytes]) -> None:
+    """Store the orders and records, then the messages.
 
     A write may be stored although its answer was lost, and a daemon that stops takes the server
     with it: so it is tried twice. The ids are ours, and a second message does no harm.
     """
     # A daemon looks after those whose time has not come: it is told of them all the same.
-    due = [(record.id, record.priority) for record in records if not record.finished]
+    due: dict[str, list[tuple[str, int]]] = {}
+    for record in records:
+        if not record.finished:
+            due.setdefault(record.queue, []).append((record.id, record.priority))
     # Before the records: what this loads, the first time, would keep them from the daemon so long.
-    queue = broker.queue()
+    queues = {name: broker.queue(name) for name in due}
     for last_try in (False, True):
         try:
+            broker.store.put_orders(orders)
             broker.store.create_many(records)
-            queue.push_many(due)
+            for name, jobs in due.items():
+                queues[name].push_many(jobs)
         except (RedisError, OSError) as error:
             if last_try:
                 raise broker.unreachable(error) from error

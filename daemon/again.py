@@ -6,12 +6,12 @@ import shutil
 from dataclasses import replace
 
 from daemon.changing import freezing
-from daemon.new_run import new_run_directory, point_latest_to, versions
+from daemon.new_run import id_stem, new_run_directory, point_latest_to, versions
 from daemon.ordering import FIRST
 from daemon.run_files import state_of
 from jobs.errors import DataError, InvalidInput
 from jobs.files import explain
-from jobs.order import Order, read_order, write_order
+from jobs.order import TRAIN, Order, read_order, write_order
 from jobs.paths import RunDirectory, Workspace
 from jobs.state import FINISHED, JobState, now, write_state
 
@@ -47,13 +47,14 @@ def place_again(
         for file in filter(None, (order.train, order.valid)):
             if not workspace.inside(file.path).exists():
                 raise DataError(f"The data of {job_id} are gone: {file.path}.", "Enqueue anew.")
-        run = new_run_directory(order.preset, workspace)
+        run = new_run_directory(id_stem(order.preset, order.kind), workspace)
         _copy_progress(old, run, checkpoints)
         order = replace(order, id=run.job_id, created_at=now(), versions=versions())
         state = replace(FIRST, updated_at=order.created_at)
         write_order(run, order)
         write_state(run, state)
-    point_latest_to(run)
+    if order.kind == TRAIN:
+        point_latest_to(run)
     return order, state
 
 

@@ -21,6 +21,7 @@ from daemon.store import JobStore
 from daemon.unix_socket import LongPathConnection, socket_pool
 from jobs.errors import ConfigError, QueueUnreachable
 from jobs.paths import Workspace
+from jobs.state import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
     from daemon.job_queue import JobQueue
@@ -46,8 +47,8 @@ class Broker:
         self.address = redacted(url) if url else str(EmbeddedServer(workspace).socket)
         self.pool = _pool_of(url) if url else socket_pool(Path(self.address), SOCKET_TIMEOUT)
         self.redis = Redis(connection_pool=self.pool)
-        self.store = JobStore(self.redis)
-        self._queue: JobQueue | None = None
+        self.store = JobStore(self.redis, shared=url is not None)
+        self._queues: dict[str, JobQueue] = {}
 
     def check(self) -> None:
         """Return where the server answers.
@@ -85,21 +86,27 @@ class Broker:
                 f"The queue of this workspace does not answer on {self.address}: {error}",
                 start,
             )
-        return QueueUnreachable(
-            f"Redis at {self.address} does not answer: {error}",
-            "Check FARENSE_REDIS_URL and that the server runs; "
-            "without FARENSE_REDIS_URL the workspace's own server is used.",
-        )
+        return QueueUnreachable(f"Redis at {self.address} does not answer: {error}", _advice(error))
 
-    def queue(self, run: Callable[[str], None] | None = None) -> JobQueue:
-        """Return the queue; a daemon says what ``run`` does with a job id."""
+    def queue(
+        self, name: str = DEFAULT_QUEUE, run: Callable[[str], None] | None = None
+    ) -> JobQueue:
+        """Return the queue of a name; a daemon says what ``run`` does with a job id."""
         from daemon.job_queue import JobQueue  # noqa: PLC0415 - readers need no Huey
 
         if run is not None:
-            self._queue = JobQueue(self.pool, run, self.store.set_aside)
-        elif self._queue is None:
-            self._queue = JobQueue(self.pool)
-        return self._queue
+            self._queues[name] = JobQueue(self.pool, name, run, self.store.set_aside)
+        elif name not in self._queues:
+            self._queues[name] = JobQueue(self.pool, name)
+        return self._queues[name]
+
+    def pointed_to(self, name: str) -> set[str]:
+        """Return the jobs that a message on the queue points to, or that were left for others.
+
+        Raises:
+            RedisError: the server is away.
+        """
+        return self.queue(name).job_ids() | self.store.left(name)
 
     def close(self) -> None:
         """Close all connections."""
@@ -112,15 +119,33 @@ def _pool_of(url: str) -> ConnectionPool:
     if url.startswith("unix:"):
         options["connection_class"] = LongPathConnection
     try:
-        return ConnectionPool.from_url(
+        pool = ConnectionPool.from_url(
             url,
             socket_timeout=SOCKET_TIMEOUT,
             socket_connect_timeout=SOCKET_TIMEOUT,
             **options,
         )
-    except (ValueError, KeyError, TypeError) as error:
-        # Neither the URL nor the library's message is shown: both may hold the password.
+        pool.make_connection()  # which only now looks at the options in the URL, and opens nothing
+    except (ValueError, KeyError, TypeError, RedisError) as error:
+        # Neither the options nor the library's message is shown: both may hold the password.
         raise ConfigError(
-            f"FARENSE_REDIS_URL ({redacted(url)}) is not the URL of a Redis server.",
-            "Expected redis://[user:password@]host:port/0, rediss://... or unix:///path/to/socket.",
+            f"FARENSE_REDIS_URL ({redacted(url)}) has an option after its ? that cannot be used.",
+            "They are those of redis-py's Redis.from_url; ?ssl_ca_certs=/path/to/ca.pem, say.",
         ) from error
+    ca = pool.connection_kwargs.get("ssl_ca_certs")
+    if ca is not None and not Path(ca).is_file():
+        raise ConfigError(f"FARENSE_REDIS_URL names a CA (ssl_ca_certs) that is not there: {ca}")
+    return pool
+
+
+def _advice(error: Exception) -> str:
+    """Return what to do about a shared Redis that does not answer."""
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return (
+            "The certificate must name the host in FARENSE_REDIS_URL. Where a CA of your own "
+            "signed it, end the URL in ?ssl_ca_certs=/path/to/ca.pem"
+        )
+    return (
+        "Check FARENSE_REDIS_URL and that the server runs; "
+        "without FARENSE_REDIS_URL the workspace's own server is used."
+    )

@@ -2,72 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from redis.exceptions import RedisError
-
 from daemon.broker import Broker
-from daemon.file_client import FileClient, matching
+from daemon.home import is_home
 from daemon.lifecycle import Lifecycle
+from daemon.reader import QueueReader
 from daemon.records import JobRecord
-from daemon.settings import Settings
-from jobs.errors import InvalidInput, QueueUnreachable, UnknownJob
-from jobs.events import Envelope
+from jobs.errors import InvalidInput
 from jobs.paths import Workspace
-from jobs.state import JobState, State
+from jobs.state import DEFAULT_QUEUE, JobState, State
 
 if TYPE_CHECKING:
-    from daemon.glance import Glance
     from daemon.ordering import Request
     from daemon.prune import Plan
     from daemon.removal import Removed
-    from daemon.reorder import Place
-    from daemon.workers import WorkerCard
     from jobs.config import Preset
 
-__all__ = ["FarenseClient", "FileClient", "open_reader"]
+__all__ = ["FarenseClient"]
 
 Result = TypeVar("Result")
 
 CHANGE_TRIES = 3
 
 
-class FarenseClient:
-    """The queue of a workspace. Safe to use from several threads.
+class FarenseClient(QueueReader):
+    """The queue of a workspace, to look at and to change. Safe to use from several threads.
 
     Every method raises :class:`jobs.errors.QueueUnreachable` where Redis goes away.
     """
 
-    def __init__(self, workspace: Workspace, broker: Broker) -> None:
-        self.workspace = workspace
-        self._broker = broker
-        self._store = broker.store
+    def __init__(
+        self, workspace: Workspace, broker: Broker, queue_name: str = DEFAULT_QUEUE
+    ) -> None:
+        super().__init__(workspace, broker, queue_name)
         self._lifecycle = Lifecycle(workspace, broker.store)
-
-    @classmethod
-    def connect(
-        cls, workspace: Workspace | None = None, *, start_server: bool = True
-    ) -> FarenseClient:
-        """Connect to the queue.
-
-        Args:
-            workspace: the current one where it is left out.
-            start_server: start the workspace's own server where it does not run.
-
-        Raises:
-            QueueUnreachable: the server does not answer or cannot be started.
-            ConfigError: ``FARENSE_REDIS_URL`` is not the URL of a Redis server.
-        """
-        workspace = workspace or Workspace.current()
-        broker = Broker(workspace, Settings.from_environment())
-        if start_server:
-            broker.ensure()
-        else:
-            broker.check()
-        return cls(workspace, broker)
 
     def enqueue(
         self,
@@ -96,11 +68,17 @@ class FarenseClient:
         when = schedule.astimezone(UTC).isoformat() if schedule else None
         state = self._begin(
             JobState(
-                State.QUEUED, priority=priority, schedule=when, after=after, after_any=after_any
+                State.QUEUED,
+                priority=priority,
+                schedule=when,
+                after=after,
+                after_any=after_any,
+                queue=self.queue_name,
             )
         )
         if state.finished:
-            raise InvalidInput(f"The job would never start: {state.reason}.")
+            hint = "To start it all the same: --after-any"
+            raise InvalidInput(f"The job would never start: {state.reason}.", hint)
         return self.enqueue_many([Request(preset, name, state)])[0]
 
     def enqueue_many(self, wanted: Sequence[Preset | Request]) -> list[JobRecord]:
@@ -115,43 +93,11 @@ class FarenseClient:
         from daemon.accept import accept  # noqa: PLC0415 - for the same reason
         from daemon.ordering import Request, place_orders  # noqa: PLC0415
 
-        requests = [found if isinstance(found, Request) else Request(found) for found in wanted]
+        state = JobState(State.QUEUED, queue=self.queue_name)
+        requests = [
+            found if isinstance(found, Request) else Request(found, state=state) for found in wanted
+        ]
         return accept(self.workspace, self._broker, place_orders(requests, self.workspace))
-
-    def jobs(self, *, all: bool = False) -> list[JobRecord]:
-        """Return the 20 newest jobs and all unfinished ones, newest first; or all of them."""
-        return self._ask(lambda: self._all() if all else self._store.current())
-
-    def glance(self) -> Glance:
-        """Return the newest jobs, those under way, and the first of very many that wait."""
-        from daemon.glance import glance  # noqa: PLC0415 - only `status` needs it
-
-        return self._ask(lambda: glance(self._store))
-
-    def job(self, argument: str) -> JobRecord:
-        """Return the job that an id, a unique part of one, or ``latest`` names.
-
-        Raises:
-            UnknownJob: it names none, or several.
-        """
-        record = self._ask(lambda: self._store.get(argument))
-        if record is None:
-            job_id = matching(argument, self._ask(self._store.ids))
-            record = self._ask(lambda: self._store.get(job_id))
-        if record is None:
-            raise UnknownJob(f"The record of {argument!r} cannot be read.")
-        return record
-
-    def follow(self, job_id: str, *, follow: bool = True) -> Iterator[Envelope]:
-        """Yield the events of a job so far; with ``follow``, go on until the job has ended.
-
-        Where the job's log is on this machine it is read: it is whole, and it is there when Redis
-        is not. Otherwise the events come from the job's stream, which keeps the newest few
-        thousand.
-        """
-        from daemon.follow import follow_job  # noqa: PLC0415 - `status` needs none of it
-
-        yield from follow_job(self.workspace, self._store, self._ask, job_id, follow=follow)
 
     def retry(self, job_id: str, *, from_checkpoint: bool = False) -> JobRecord:
         """Enqueue a new job that does what another, which has ended, was to do.
@@ -167,6 +113,55 @@ class FarenseClient:
 
         placed = place_again(job_id, self.workspace, from_checkpoint=from_checkpoint)
         return accept(self.workspace, self._broker, [placed])[0]
+
+    def evaluate(
+        self,
+        job_id: str,
+        *,
+        max_new_tokens: int | None = None,
+        batch_size: int | None = None,
+        ignore_accents: bool = False,
+        priority: int = 0,
+    ) -> JobRecord:
+        """Enqueue an evaluation of a training job; of one that has not ended, after it ends well.
+
+        Args:
+            max_new_tokens: of an answer; twice as many as the longest reference has where left out.
+            batch_size: questions that are answered together.
+            ignore_accents: whether accents make no difference to the scores.
+            priority: higher goes first.
+
+        Raises:
+            InvalidInput: the job cannot be evaluated; nothing was left behind.
+            WorkspaceError: the workspace cannot be written.
+        """
+        from daemon.accept import accept  # noqa: PLC0415 - loads what only this needs
+        from daemon.evaluating import evaluation_of, place_evaluation  # noqa: PLC0415
+
+        record = self.job(job_id)
+        wanted = evaluation_of(record.id, max_new_tokens, batch_size, ignore_accents=ignore_accents)
+
+        def begin(after: str | None) -> JobState:
+            # On the queue of the training: a daemon of this workspace works on it.
+            state = JobState(State.QUEUED, priority=priority, queue=record.queue, after=after)
+            return self._begin(state)
+
+        placed = place_evaluation(record, wanted, self.workspace, begin)
+        return accept(self.workspace, self._broker, [placed])[0]
+
+    def release(self, job_id: str) -> JobRecord:
+        """Let any machine run a job that waits for the one with its checkpoint; return the record.
+
+        Raises:
+            InvalidInput: it does not wait, or no other machine could run it.
+        """
+        from daemon.taking import release  # noqa: PLC0415 - `status` needs none of it
+
+        record = self.job(job_id)
+        self._ask(lambda: release(self._store, record))
+        queue = self._broker.queue(record.queue)
+        self._ask(lambda: queue.push(job_id, record.priority))
+        return self.job(job_id)
 
     def cancel(self, job_id: str, *, force: bool = False) -> JobRecord:
         """Cancel a job that waits, at once; ask the worker of one that runs. Returns the record.
@@ -201,21 +196,9 @@ class FarenseClient:
         """
         record = self.job(job_id)
         if self._ask(lambda: self._lifecycle.resume(record, self._begin)):
-            self._ask(lambda: self._broker.queue().push(job_id, record.priority, resumed=True))
+            queue = self._broker.queue(record.queue)
+            self._ask(lambda: queue.push(job_id, record.priority, resumed=True))
         return self.job(job_id)
-
-    def workers(self) -> list[WorkerCard]:
-        """Return the daemons that work on this queue."""
-        from daemon.workers import workers  # noqa: PLC0415 - only this needs it
-
-        return self._ask(lambda: workers(self._broker.redis))
-
-    def queue(self) -> list[Place]:
-        """Return the jobs that wait, in the order in which they will run."""
-        from daemon.reorder import Reorder, places  # noqa: PLC0415 - `status` needs none of it
-
-        messages = self._ask(Reorder(self.workspace, self._broker).messages)
-        return places(self.jobs(), messages)
 
     def move(self, job_id: str, priority: int | None = None) -> JobRecord:
         """Give a job that waits another priority, or one above all queued jobs; return the record.
@@ -240,7 +223,13 @@ class FarenseClient:
         """
         from daemon.removal import carry_out  # noqa: PLC0415 - for the same reason
 
-        return carry_out(self.workspace, plan, self._store.forget)
+        return carry_out(self.workspace, plan, self._forget)
+
+    def _forget(self, job_id: str) -> None:
+        """Remove the record of a job whose files are gone, unless another machine has the job."""
+        record = self._store.get(job_id)
+        if record is None or is_home(record.home, self.workspace):
+            self._store.forget(job_id)
 
     def _change(
         self,
@@ -262,37 +251,3 @@ class FarenseClient:
 
         other = self._ask(lambda: state_elsewhere(self.workspace, self._broker, state))
         return begin(state, datetime.now(UTC), other)
-
-    def close(self) -> None:
-        """Close the connections; the server goes on."""
-        self._broker.close()
-
-    def __enter__(self) -> FarenseClient:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def _all(self) -> list[JobRecord]:
-        return self._store.get_many(self._store.ids())
-
-    def _ask(self, operation: Callable[[], Result]) -> Result:
-        try:
-            return operation()
-        except (RedisError, OSError) as error:
-            raise self._broker.unreachable(error) from error
-
-
-def open_reader(
-    workspace: Workspace | None = None,
-) -> tuple[FarenseClient | FileClient, str | None]:
-    """Return a client that only reads, and a warning where it had to take the files.
-
-    Never starts a server.
-    """
-    workspace = workspace or Workspace.current()
-    try:
-        return FarenseClient.connect(workspace, start_server=False), None
-    except QueueUnreachable as error:
-        warning = f"{error.message} Read from the run directories instead."
-        return FileClient(workspace), warning

@@ -23,6 +23,7 @@ from huey.consumer import Worker as HueyWorker
 from redis.exceptions import RedisError
 
 from daemon.broker import Broker
+from daemon.home import make_home
 from daemon.lifecycle import daemon_lock
 from daemon.link import Link
 from daemon.locks import FileLock, held_by
@@ -42,6 +43,8 @@ SCHEDULER_SECONDS = 60
 STOP_MARGIN = 30.0
 # A wait for a message that takes longer than this was no answer: the server hangs.
 HUNG_SECONDS = 3.0
+# Bits that no file of a daemon or its children has: logs, metrics, adapters are for the user alone.
+OTHERS = 0o077
 # How often the daemon looks whether jobs may run again.
 CLOSED_SECONDS = 0.5
 
@@ -52,12 +55,15 @@ class QueueWorker(HueyWorker):  # type: ignore[misc]  # huey publishes no types
     link: Link
     mend: Callable[[], None]
     closed: Callable[[], bool]
+    run_left: Callable[[], bool]
 
     def loop(self, now: Any = None) -> None:
         """Take one message and run its job; called again and again until the daemon stops."""
         self.mend()
         if self.closed():
             self.stop_flag.wait(CLOSED_SECONDS)
+            return
+        if self.link.call(self.run_left):
             return
         task = self._next()
         if task is not None:
@@ -88,6 +94,7 @@ class DaemonConsumer(Consumer):  # type: ignore[misc]  # huey publishes no types
         self.kill = threading.Event()
         self.mend: Callable[[], None] = lambda: None
         self.closed: Callable[[], bool] = lambda: False
+        self.run_left: Callable[[], bool] = lambda: False
         super().__init__(
             workers=1,
             periodic=False,
@@ -105,6 +112,7 @@ class DaemonConsumer(Consumer):  # type: ignore[misc]  # huey publishes no types
         worker.link = self.link
         worker.mend = lambda: self.mend()
         worker.closed = lambda: self.closed()
+        worker.run_left = lambda: self.run_left()
         return worker
 
     def _handle_signal(self, signum: int, frame: FrameType | None) -> None:
@@ -133,6 +141,7 @@ def run(workspace: Workspace, settings: Settings) -> None:
         QueueUnreachable: the queue cannot be reached or started.
         ConfigError: ``FARENSE_REDIS_URL`` is not a URL of Redis.
     """
+    os.umask(OTHERS)
     private_folder(workspace)
     path = daemon_lock(workspace)
     lock = FileLock.acquire(path)
@@ -145,6 +154,7 @@ def run(workspace: Workspace, settings: Settings) -> None:
         lock.write(f"{os.getpid()}\n")
         configure_logging(workspace)
         temporary_folder(workspace)
+        make_home(workspace)
         broker = Broker(workspace, settings)
         try:
             _serve(workspace, settings, broker)
@@ -157,10 +167,11 @@ def run(workspace: Workspace, settings: Settings) -> None:
 
 def _serve(workspace: Workspace, settings: Settings, broker: Broker) -> None:
     link = Link(broker)
-    queue = broker.queue(run=lambda job_id: worker.run(job_id))
+    queue = broker.queue(settings.queue, lambda job_id: worker.run(job_id))
     consumer = DaemonConsumer(link, settings.grace_seconds + STOP_MARGIN, huey=queue)
     worker = Worker(workspace, settings, broker, link, consumer.stop_flag, consumer.kill)
     consumer.mend, consumer.closed = worker.mend, worker.closed
+    consumer.run_left = worker.run_left
     with consumer.signals():
         broker.ensure()
         log.info("daemon_started", pid=os.getpid(), queue=broker.address)

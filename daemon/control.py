@@ -168,6 +168,7 @@ def _spawn(workspace: Workspace) -> subprocess.Popen[bytes]:
     path = workspace.logs / "daemon.stderr"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
         with path.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "daemon"],

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 from daemon import doctor_machine, doctor_preset, doctor_queue, doctor_room
 from daemon.findings import Checkup, Finding
 from daemon.settings import Settings
-from jobs.config import Preset
+from jobs.config import Preset, TrainConfig
+from jobs.dataset import Tokenizer
 from jobs.device import Device, ask_device
 from jobs.needs import Needs, estimate
 from jobs.paths import Workspace
@@ -41,7 +43,7 @@ def _machine(checkup: Checkup, preset: Preset) -> Device | None:
 def _queue(checkup: Checkup, workspace: Workspace) -> None:
     checkup.add("workspace", partial(doctor_queue.workspace_finding, workspace))
     checkup.add("private", partial(doctor_queue.private_finding, workspace))
-    if settings := checkup.ask("queue", Settings.from_environment):
+    if settings := checkup.ask("settings", Settings.from_environment):
         checkup.add("queue", partial(doctor_queue.queue_finding, workspace, settings))
     checkup.add("daemon", partial(doctor_queue.daemon_finding, workspace))
 
@@ -49,12 +51,7 @@ def _queue(checkup: Checkup, workspace: Workspace) -> None:
 def _preset(checkup: Checkup, preset: Preset, workspace: Workspace, device: Device | None) -> None:
     config = preset.config
     folder = checkup.ask("model", partial(workspace.inside, config.model))
-    whole = folder is not None and checkup.add(
-        "model", partial(doctor_preset.model_finding, folder, config)
-    )
-    tokenizer = None
-    if folder and whole and device:  # without, MLX may take this process down
-        tokenizer = checkup.ask("model", partial(doctor_preset.load_tokenizer, folder))
+    tokenizer = _model(checkup, folder, config, device) if folder else None
     report = checkup.ask("data", partial(doctor_preset.data_report, config, workspace, tokenizer))
     if report:
         checkup.add("data", partial(doctor_preset.data_finding, report))
@@ -62,14 +59,24 @@ def _preset(checkup: Checkup, preset: Preset, workspace: Workspace, device: Devi
         if report.usable:
             examples = report.train.examples
             checkup.add("plan", partial(doctor_preset.plan_finding, config, examples))
-    if folder and not whole:
+    if folder and not folder.exists():
         free = partial(doctor_room.free_bytes, workspace.models)
         checkup.add("disk", lambda: doctor_room.download_finding(folder.name, free()))
-    elif folder and device and report and report.usable:
+    elif folder and tokenizer and device and report and report.usable:
         size = doctor_preset.data_size(report, config)
         look = partial(estimate, folder, config, size, metal=device.metal, lanes=device.lanes)
         if needs := checkup.ask("memory", look):
             _room(checkup, preset, workspace, device, needs, report.train.examples)
+
+
+def _model(
+    checkup: Checkup, folder: Path, config: TrainConfig, device: Device | None
+) -> Tokenizer | None:
+    """Look at the model; return its tokenizer where both load."""
+    whole = checkup.add("model", partial(doctor_preset.model_finding, folder, config))
+    if not whole or not device:  # without a device, MLX may take this process down
+        return None
+    return checkup.ask("model", partial(doctor_preset.load_lazily, folder))
 
 
 def _room(

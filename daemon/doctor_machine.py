@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,15 @@ from jobs.device import Device
 # Those whose versions a person asks for first; the others are checked like them.
 SHOWN = ("mlx", "mlx-lm", "huey", "redis", "click", "structlog", "orjson")
 SET_UP = "Run: make setup"
+# A command that fails or hangs, and an answer that is no JSON, or other JSON than it should be.
+NO_LISTING = (
+    OSError,
+    subprocess.SubprocessError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+)
 ANSWER_SECONDS = 20.0
 SLEEP = re.compile(r"^\s*sleep\s+(\d+)(.*)$", re.MULTILINE)
 AWAKE = "Plug it in and start the daemon with: caffeinate -is farense daemon"
@@ -142,8 +152,15 @@ def notebook_finding() -> Finding:
     jupyter = str(beside) if beside.is_file() else shutil.which("jupyter")
     if jupyter is None:
         return ok("notebook", "Jupyter is not installed; only a notebook would need it")
-    listing = _output([jupyter, "kernelspec", "list", "--json"])
-    return kernels_finding(json.loads(listing)["kernelspecs"], sys.prefix)
+    command = [jupyter, "kernelspec", "list", "--json"]
+    try:
+        return kernels_finding(json.loads(_output(command))["kernelspecs"], sys.prefix)
+    except NO_LISTING:
+        return warning(
+            "notebook",
+            "Jupyter does not tell which kernels it has; only a notebook needs one.",
+            f"See what it says: {shlex.join(command)}",
+        )
 
 
 def kernels_finding(kernels: dict[str, Any], prefix: str) -> Finding:

@@ -32,15 +32,16 @@ def model_finding(folder: Path, config: TrainConfig) -> Finding:
     return ok("model", f"{folder.name} is complete ({size_text(size)})")
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """Return the tokenizer of a model that was checked; imports MLX.
+def load_lazily(folder: Path) -> Tokenizer:
+    """Load a model that was checked, but none of its weights; return its tokenizer. Imports MLX.
 
     Raises:
-        ModelError: it cannot be loaded.
+        ModelError: mlx-lm knows no such architecture, or cannot load the weights or the tokenizer.
     """
-    from jobs.model import load_tokenizer as load  # noqa: PLC0415 - takes two seconds
+    from jobs.model import load_module, load_tokenizer  # noqa: PLC0415 - takes two seconds
 
-    tokenizer: Tokenizer = load(folder)
+    load_module(folder)
+    tokenizer: Tokenizer = load_tokenizer(folder)
     return tokenizer
 
 
@@ -123,10 +124,17 @@ def leakage_finding(report: DataReport) -> Finding:
     shown = ", ".join(lines[:SHOWN]) + (" ..." if len(lines) > SHOWN else "")
     return warning(
         "leakage",
-        f"{len(same)} validation example(s) and the questions of {len(asked)} more stand in the "
-        f"training file ({report.valid.path.name}, line {shown}): validation loss looks too good.",
+        f"{_leaks(len(same), len(asked))} stand in the training file too "
+        f"({report.valid.path.name}, line {shown}): validation loss looks too good.",
         f"Take them out of one of the files. {_details(report)}",
     )
+
+
+def _leaks(same: int, asked: int) -> str:
+    """Return what of the validation data is trained on: whole examples, questions, or both."""
+    examples = f"{same} validation example(s)" if same else ""
+    questions = f"the questions of {asked} {'more' if same else 'validation example(s)'}"
+    return " and ".join(filter(None, (examples, questions if asked else "")))
 
 
 def plan_finding(config: TrainConfig, examples: int) -> Finding:

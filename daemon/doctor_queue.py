@@ -13,12 +13,12 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from daemon import keys
 from daemon.broker import Broker
 from daemon.findings import Finding, ok, problem, warning
 from daemon.lifecycle import daemon_lock
 from daemon.locks import held_by
 from daemon.private_folder import PRIVATE
-from daemon.server import server_binary
 from daemon.settings import Settings
 from jobs.errors import WorkspaceError
 from jobs.files import explain
@@ -80,13 +80,13 @@ def queue_finding(workspace: Workspace, settings: Settings) -> Finding:
     """Tell whether the queue answers and keeps what it accepts.
 
     Raises:
-        QueueUnreachable: it does not answer, or cannot be started.
+        QueueUnreachable: it does not answer, or could not be started.
         ConfigError: the URL of the shared Redis is not one.
     """
     broker = Broker(workspace, settings)
     try:
         if broker.server is not None and broker.server.pid() is None:
-            server_binary()
+            broker.server.check_files()
             return ok("queue", "does not run yet: the first `farense enqueue` starts it")
         broker.check()
         try:
@@ -99,6 +99,7 @@ def queue_finding(workspace: Workspace, settings: Settings) -> Finding:
                 "Let this user run CONFIG GET, or make sure of appendonly yes yourself.",
             )
         facts |= broker.redis.info("persistence")
+        facts["dead"] = broker.redis.llen(keys.DEAD_LETTERS)
     finally:
         broker.close()
     return durability_finding(facts, broker.address)
@@ -131,6 +132,13 @@ def durability_finding(facts: Mapping[str, Any], address: str) -> Finding:
             f"{facts.get('appendfsync')}): a power failure loses what it has just accepted.",
             "Set in its configuration: appendfsync always",
         )
+    if facts.get("dead"):
+        return warning(
+            "queue",
+            f"{address} answers; {facts['dead']} message(s), record(s) or event(s) could not be "
+            "read and were set aside.",
+            "See what they are: farense queue dead; forget them: farense queue dead --clear",
+        )
     return ok("queue", f"{address} answers; every accepted job is on disk (appendfsync always)")
 
 
@@ -148,5 +156,7 @@ def daemon_finding(workspace: Workspace) -> Finding:
     if running:
         return ok("daemon", f"runs (pid {pid})")
     return warning(
-        "daemon", "No daemon runs in this workspace: jobs wait until one does.", "farense daemon"
+        "daemon",
+        "No daemon runs in this workspace: jobs wait until one does.",
+        "Start it: farense daemon",
     )

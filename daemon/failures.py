@@ -66,6 +66,7 @@ class Ending:
         stop_requested: the daemon is stopping, and has asked the child to stop.
         cancel_requested: the user wants the job to end.
         pause_requested: the user wants the job to rest.
+        queue_away: Redis did not answer at the end.
         held_because: why the daemon itself has asked the child to stop, to go on later.
         killed: it did not stop in time and was killed.
         killed_for_memory: the kernel killed it, and says that it killed something for this.
@@ -86,6 +87,7 @@ class Ending:
     cancel_requested: bool = False
     pause_requested: bool = False
     held_because: str | None = None
+    queue_away: bool = False
     killed: bool = False
     killed_for_memory: bool = False
     verdict: Verdict | None = None
@@ -126,6 +128,7 @@ BY_CODE: dict[int, FailureClass] = {
     ExitCode.LOCKED: FailureClass.LOCKED,
     ExitCode.SUPERSEDED: FailureClass.SUPERSEDED,
     ExitCode.OUT_OF_MEMORY: FailureClass.OUT_OF_MEMORY,
+    ExitCode.DISK_FULL: FailureClass.DISK_FULL,
 }
 # What is so whatever else was wanted of the job.
 FINAL = (FailureClass.BAD_INPUT, FailureClass.DIVERGED, FailureClass.ERROR)
@@ -157,6 +160,9 @@ SIGNS = {
     FailureClass.RESOURCE_LIMIT: RESOURCE_SIGNS,
     FailureClass.DISK_FULL: DISK_SIGNS,
 }
+# What the check before training says. A job too large for the disk is told so and fails; one that
+# goes on, or finds the disk full, waits for space like one that met the end of the disk itself.
+TOO_LITTLE_SPACE = "Not enough disk space"
 # With less room than this a child could not write down why it failed.
 FULL_BYTES = 16 << 20
 
@@ -218,6 +224,8 @@ def _evident(ending: Ending) -> FailureClass:
     code = ending.returncode
     if code == ExitCode.FAILED:
         full = ending.disk_free is not None and ending.disk_free < FULL_BYTES
+        if TOO_LITTLE_SPACE in ending.failure and (full or ending.attempt > 1):
+            return FailureClass.DISK_FULL
         unsaid = FailureClass.DISK_FULL if full and not ending.failure else FailureClass.ERROR
         return _of_words(ending.failure, unsaid)
     if code >= 0:

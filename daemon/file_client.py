@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from daemon.glance import Glance, glance_at
 from daemon.joblog import LogReader
 from daemon.records import JobRecord
-from daemon.run_files import job_ids, record_from_files, state_of
+from daemon.run_files import job_ids, newest_training, record_from_files, state_of
 from jobs.errors import UnknownJob
 from jobs.events import Envelope
 from jobs.paths import Workspace
@@ -45,6 +45,8 @@ class FileClient:
         if argument == "latest" and link.is_symlink() and link.readlink().name in ids:
             # Of two jobs of one second, the ids do not tell which came later.
             argument = link.readlink().name
+        elif argument == "latest":
+            argument = newest_training(self.workspace) or argument
         job_id = matching(argument, ids)
         record = self._record(job_id)
         if record is None:

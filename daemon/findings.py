@@ -48,9 +48,18 @@ def warning(check: str, found: str, action: str) -> Finding:
     return Finding(check, Status.WARNING, found, action)
 
 
-def problem(check: str, found: str, action: str | None) -> Finding:
+def problem(check: str, found: str, action: str) -> Finding:
     """Return a finding that has to be mended before training."""
     return Finding(check, Status.PROBLEM, found, action)
+
+
+# What to do about an error that does not say so itself.
+ADVICE = {
+    "model": "Remove the folder and pull the model again: farense model pull",
+    "data": "Put JSON Lines there; `farense data check` tells what a file holds.",
+    "settings": "Set the variable to something else, or unset it.",
+}
+ASK_AGAIN = "Mend that, and ask again: farense doctor"
 
 
 class Checkup:
@@ -64,7 +73,8 @@ class Checkup:
         try:
             return question()
         except FarenseError as error:
-            self.findings.append(problem(check, error.message, error.hint))
+            action = error.hint or ADVICE.get(check, ASK_AGAIN)
+            self.findings.append(problem(check, error.message, action))
         except Exception as error:
             words = " ".join(str(error).split())
             self.findings.append(

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from daemon.file_client import FileClient
+from daemon.run_files import own_state
 from daemon.store import JobStore
 from jobs.errors import InvalidInput, QueueUnreachable
 from jobs.events import Envelope, parse_event
@@ -30,7 +31,7 @@ def follow_job(
     Args:
         ask: carries out a call of the store; raises QueueUnreachable where Redis is away.
     """
-    if _is_here(workspace, job_id):
+    if ask(lambda: _is_here(workspace, store, job_id)):
         yield from FileClient(workspace).follow(job_id, follow=follow)
         if follow:
             _await_record(store, ask, job_id)
@@ -46,9 +47,10 @@ def follow_job(
             return
 
 
-def _is_here(workspace: Workspace, job_id: str) -> bool:
+def _is_here(workspace: Workspace, store: JobStore, job_id: str) -> bool:
+    """Tell whether the log of a job is in this workspace, and goes on here."""
     try:
-        return workspace.run(job_id).state.exists()
+        return own_state(workspace, job_id, store.get(job_id)) is not None
     except InvalidInput:
         return False
 

@@ -18,6 +18,8 @@ log = structlog.get_logger(__name__)
 LOOK_SECONDS = 1.0
 # After a full disk, this much more must be free than was then, before a job is started again.
 SPACE_BYTES = 64_000_000
+# And then one is started all the same: somebody may have made space before it was measured.
+HOLD_SECONDS = 900.0
 
 
 class Gate:
@@ -39,12 +41,14 @@ class Gate:
         self._settings, self._now, self._mains = settings, now, mains
         self._free = free or (lambda: shutil.disk_usage(workspace.root).free)
         self._needed: int | None = None
+        self._held_until = 0.0
         self._look_at = 0.0
         self.closed_because: str | None = None
 
     def disk_is_full(self) -> None:
-        """Let no job run until there is more space."""
+        """Let no job run until there is more space, or a good while has passed."""
         self._needed = self._free() + SPACE_BYTES
+        self._held_until = time.monotonic() + HOLD_SECONDS
         self._look_at = 0.0
 
     def look(self) -> str | None:
@@ -59,7 +63,7 @@ class Gate:
 
     def _reason(self) -> str | None:
         if self._needed is not None:
-            if self._free() < self._needed:
+            if self._free() < self._needed and time.monotonic() < self._held_until:
                 return f"the disk is full: {self._needed / 1e6:.0f} MB must be free"
             self._needed = None
         window = self._settings.window

@@ -6,7 +6,6 @@ message may be lost, doubled or stale, and nothing breaks.
 
 from __future__ import annotations
 
-import logging
 import struct
 import time
 from collections.abc import Callable, Sequence
@@ -20,8 +19,7 @@ from redis import ConnectionPool
 
 from daemon import keys
 from daemon.serializer import JsonSerializer
-
-log = logging.getLogger(__name__)
+from jobs.state import DEFAULT_QUEUE
 
 # A job that was under way goes before fresh ones of its priority.
 RESUMED = 0.5
@@ -41,6 +39,7 @@ class JobQueue(PriorityRedisHuey):  # type: ignore[misc]  # huey publishes no ty
 
     Args:
         pool: connections to the server.
+        name: of the queue.
         run: what a worker does with a job id; clients leave it out.
         set_aside: what is done with a message that cannot be read.
     """
@@ -48,15 +47,17 @@ class JobQueue(PriorityRedisHuey):  # type: ignore[misc]  # huey publishes no ty
     def __init__(
         self,
         pool: ConnectionPool,
+        name: str = DEFAULT_QUEUE,
         run: Callable[[str], None] = _no_worker,
-        set_aside: Callable[[bytes], None] | None = None,
+        set_aside: Callable[[str, bytes, str], None] | None = None,
     ) -> None:
         super().__init__(
-            keys.QUEUE,
+            keys.queue(name),
             results=False,
             serializer=JsonSerializer(),
             connection_pool=pool,
             read_timeout=WAIT_SECONDS,
+            clean_name=False,
         )
         self._set_aside = set_aside
 
@@ -104,12 +105,18 @@ class JobQueue(PriorityRedisHuey):  # type: ignore[misc]  # huey publishes no ty
         due = self.storage.read_schedule(timestamp or self._get_timestamp())
         return [task for data in due if (task := self._task(data)) is not None]
 
+    def is_revoked(self, task: Any, timestamp: datetime | None = None, peek: bool = True) -> bool:
+        """Return False: jobs are cancelled by their records.
+
+        Huey would read what stands under a name that anybody can tell, and a worker would die of
+        it, or never run a job again.
+        """
+        return False
+
     def _task(self, data: bytes, *, keep: bool = True) -> Any:
         try:
             return self.deserialize_task(data)
         except (ValueError, HueyException, orjson.JSONDecodeError) as error:
-            if keep:
-                log.warning("a message that cannot be read was set aside: %s", error)
-                if self._set_aside is not None:
-                    self._set_aside(data)
+            if keep and self._set_aside is not None:
+                self._set_aside("message", data, str(error))
         return None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from jobs.events import Envelope, parse_event
@@ -24,7 +26,25 @@ class LogLines:
     @property
     def events(self) -> list[Envelope]:
         """The events in the lines; a line that holds none is passed over."""
-        return [found for line in self.lines if (found := parse_event(line)) is not None]
+        return [found for found in self._parsed if found is not None]
+
+    @property
+    def unreadable(self) -> list[bytes]:
+        """The lines that hold no event."""
+        return [line for line, found in self._pairs if found is None]
+
+    @property
+    def readable(self) -> LogLines:
+        """The same part of the log without the lines that hold no event."""
+        return replace(self, lines=[line for line, found in self._pairs if found is not None])
+
+    @cached_property
+    def _parsed(self) -> list[Envelope | None]:
+        return [parse_event(line) for line in self.lines]
+
+    @property
+    def _pairs(self) -> Iterable[tuple[bytes, Envelope | None]]:
+        return zip(self.lines, self._parsed, strict=True)
 
 
 class LogReader:

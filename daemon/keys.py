@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-QUEUE = "farense"
-"""Huey's name of the queue; Huey makes its own keys of it."""
+from jobs.state import DEFAULT_QUEUE
 
 JOBS = "farense:jobs"
 """Sorted set: every job id by its time of creation."""
@@ -16,6 +15,21 @@ WORKERS = "farense:workers"
 
 DEAD_LETTERS = "farense:dead"
 """List, capped: messages that could not be read, newest first."""
+
+
+def queue(name: str) -> str:
+    """Return Huey's name of a queue; Huey makes its own keys of it."""
+    return "farense" if name == DEFAULT_QUEUE else f"farense:{name}"
+
+
+def left(name: str) -> str:
+    """Return the key of the jobs of a queue that a daemon left for another, a set of ids."""
+    return f"farense:left:{name}"
+
+
+def order(job_id: str) -> str:
+    """Return the key of a job's order (``job.json``), for machines that have no files of it."""
+    return f"farense:order:{job_id}"
 
 
 def job(job_id: str) -> str:

@@ -17,10 +17,12 @@ from redis.exceptions import RedisError
 
 from daemon.boot import boot_id
 from daemon.changing import changing
+from daemon.home import home_of, is_home, shown
 from daemon.outcome import PAUSED, Outcome
-from daemon.records import JobRecord
-from daemon.run_files import home_of, record_from_files, state_of
+from daemon.records import JobRecord, state_from
+from daemon.run_files import own_state, restore, state_of
 from daemon.store import JobStore, Written
+from daemon.taking import Taking
 from jobs.errors import JobFailed
 from jobs.lock import is_held
 from jobs.paths import Workspace
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 CANCELLED = "cancelled by the user"
 # What the user wants of a running job. A queued one keeps it: its next worker looks for it.
 NO_WISHES = {"cancel_requested": False, "pause_requested": False, "kill_requested": False}
+NO_WORKER = {"worker": None, "pid": None, "lease_until": None}
 UNSTARTED = PENDING | {State.QUEUED}
 
 
@@ -77,6 +80,7 @@ class Lifecycle:
     def __init__(self, workspace: Workspace, store: JobStore) -> None:
         self.workspace = workspace
         self.store = store
+        self.taking = Taking(workspace, store)
 
     def claim(self, job_id: str, worker: str) -> Claim | None:
         """Take a queued job for its next attempt; None where it is not to be run.
@@ -84,19 +88,22 @@ class Lifecycle:
         Stale and doubled messages end here, and those of jobs whose files are on another machine.
         """
         with changing(self.workspace):
-            old = state_of(self.workspace, job_id)
-            if old is None:
-                self._leave(job_id)
-                return None
             record = self._record(job_id)
             if record is None:
+                log.warning("a message about the unknown job %s was dropped", job_id)
                 return None
-            old = self._agreed(old, record)
-            if old.state is not State.QUEUED:
+            old = own_state(self.workspace, job_id, record)
+            taken = old is None
+            old = self._taken(record) if old is None else self._agreed(old, record)
+            if old is None or old.state is not State.QUEUED:
                 return None
-            offset = self.store.log_offset(job_id)
+            if not taken and self.taking.leave_to_adapter(record):
+                return None
+            offset = self._log_size(job_id) if taken else self.store.log_offset(job_id)
             new = old.to(State.RUNNING, attempt=old.attempt + 1, reason=None, boot=boot_id())
-            if not self._claimed(record, old, new, worker):
+            step = self.workspace.run(job_id).newest_checkpoint_step()
+            moved = {"log_offset": offset, "checkpoint_step": step} if taken else {}
+            if not self._claimed(record, old, new, worker, moved):
                 return None
         return Claim(job_id, new.attempt, new.priority, offset)
 
@@ -115,8 +122,8 @@ class Lifecycle:
     def publish(self, job_id: str) -> JobRecord | None:
         """Make the record say what ``state.json`` says, and return it."""
         with changing(self.workspace):
-            state = state_of(self.workspace, job_id)
             record = self._record(job_id)
+            state = own_state(self.workspace, job_id, record)
             if state is not None:
                 self._publish(job_id, state, record)
         return self.store.get(job_id)
@@ -161,11 +168,11 @@ class Lifecycle:
             JobFailed: the files of the job are on another machine.
         """
         with changing(self.workspace):
-            old = state_of(self.workspace, record.id)
+            old = own_state(self.workspace, record.id, record)
             if old is None:
                 raise JobFailed(
                     f"The files of {record.id} are not in this workspace.",
-                    f"Resume it where they are: {record.home or 'unknown'}.",
+                    f"Resume it where they are: {shown(record.home) or 'unknown'}.",
                 )
             if old.state is State.RUNNING:
                 self.store.update(record.id, old.attempt, {"pause_requested": False})
@@ -181,7 +188,7 @@ class Lifecycle:
         self, record: JobRecord, state: State, reason: str, wish: Mapping[str, bool]
     ) -> None:
         with changing(self.workspace):
-            old = state_of(self.workspace, record.id)
+            old = own_state(self.workspace, record.id, record)
             if old is None:
                 self._change_elsewhere(record, state, reason, wish)
             elif old.state is State.RUNNING and self._attended(record.id):
@@ -211,13 +218,23 @@ class Lifecycle:
         self._publish(record.id, agreed, record)
         return agreed
 
-    def _claimed(self, record: JobRecord, old: JobState, new: JobState, worker: str) -> bool:
-        started_at = record.started_at or new.updated_at
+    def _claimed(
+        self,
+        record: JobRecord,
+        old: JobState,
+        new: JobState,
+        worker: str,
+        moved: Mapping[str, Any],
+    ) -> bool:
+        fields = {
+            "worker": worker,
+            "started_at": record.started_at or new.updated_at,
+            "home": home_of(self.workspace),
+            **moved,
+        }
         self._write(record.id, new)
         try:
-            written = self.store.transition(
-                record.id, old, new, worker=worker, started_at=started_at
-            )
+            written = self.store.transition(record.id, old, new, **fields)
         except RedisError:
             # Redis may have stored it all the same: this attempt is spent, the next one waits.
             reason = "the queue went away while the job was being taken"
@@ -228,41 +245,48 @@ class Lifecycle:
             self._write(record.id, agreement(old, changed) if changed else old)
         return written is Written.DONE
 
-    def _leave(self, job_id: str) -> None:
-        """Leave a job without files here to the workspace that has them, and say so."""
-        record = self.store.get(job_id)
-        if record is None or record.state is not State.QUEUED:
-            log.warning("a message about the unknown job %s was dropped", job_id)
-            return
-        if record.home not in (None, home_of(self.workspace)):
-            # The daemon there finds its job without a message, and puts one on the queue again.
-            host = str(record.home).partition(":")[0]
-            reason = f"waiting for {host}: its files are there"
-            self.store.annotate(job_id, record, {"reason": reason})
-            return
-        reason = (
-            f"Its run directory {record.run_dir} is not in this workspace: {self.workspace.root}"
-        )
-        old = JobState(record.state, record.attempt, priority=record.priority)
-        self.store.transition(job_id, old, old.to(State.FAILED, reason=reason))
-
     def _record(self, job_id: str) -> JobRecord | None:
         """Return the record, made again from the files where Redis has lost it."""
-        record = self.store.get(job_id)
-        if record is None and (record := record_from_files(self.workspace, job_id)):
-            self.store.restore(record)
-        return record
+        return self.store.get(job_id) or restore(self.workspace, self.store, job_id)
 
     def _publish(self, job_id: str, state: JobState, record: JobRecord | None) -> None:
-        if record is not None and not record.follows(state) and record.attempt <= state.attempt:
-            fields: dict[str, Any] = (
-                {} if state.state is State.RUNNING else {"worker": None, "pid": None}
-            )
+        if record is not None and not record.follows(state) and self._may_correct(record, state):
+            fields: dict[str, Any] = {"home": state.home or home_of(self.workspace)}
+            if state.state is not State.RUNNING:
+                step = self.workspace.run(job_id).newest_checkpoint_step()
+                fields |= {**NO_WORKER, "checkpoint_step": step}
             if state.state is State.PAUSED:
                 fields |= NO_WISHES
             self.store.correct(record, state, **fields)
         if state.state in FINISHED:
             self.store.expire_events(job_id)
+
+    def _taken(self, record: JobRecord) -> JobState | None:
+        """Take over a job of another workspace; one of this workspace has lost its files."""
+        if (
+            not is_home(record.home, self.workspace)
+            or state_of(self.workspace, record.id) is not None
+        ):
+            return self.taking.take(record)
+        if record.state is State.QUEUED:
+            run, here = record.run_dir, self.workspace.root
+            reason = f"Its run directory {run} is not in this workspace: {here}"
+            old = state_from(record)
+            self.store.transition(record.id, old, old.to(State.FAILED, reason=reason))
+        return None
+
+    def _log_size(self, job_id: str) -> int:
+        """Return the bytes in the log of a job, which other machines know nothing of."""
+        path = self.workspace.job_log(job_id)
+        return path.stat().st_size if path.exists() else 0
+
+    def _may_correct(self, record: JobRecord, state: JobState) -> bool:
+        """Tell whether the files here know better than a record, whose attempt may be later.
+
+        A later one is of the machine that took the job over; where the job is at home here there is
+        none, and the number is damage.
+        """
+        return record.attempt <= state.attempt or is_home(record.home, self.workspace)
 
     def _write(self, job_id: str, state: JobState) -> JobState:
         write_state(self.workspace.run(job_id), state)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from daemon.joblog import LogLines, LogReader
@@ -12,6 +14,8 @@ from daemon.link import Link
 from daemon.progress import changes
 from daemon.records import JobRecord
 from daemon.store import JobStore, Written
+
+log = logging.getLogger(__name__)
 
 
 class Mirror:
@@ -25,6 +29,7 @@ class Mirror:
         restore: makes the record say again what ``state.json`` says, and returns it.
 
     Attributes:
+        renewed: called after each renewal of the lease.
         cancel_requested: the user wants the job to end.
         pause_requested: the user wants it to rest.
         kill_requested: the user does not want to wait for its last checkpoint.
@@ -47,6 +52,7 @@ class Mirror:
         self._lease_seconds = lease_seconds
         self._restore = restore
         self._renew_at = 0.0
+        self.renewed: Callable[[], None] = lambda: None
         self._unsent: LogLines | None = None
         self.cancel_requested = False
         self.pause_requested = False
@@ -72,6 +78,8 @@ class Mirror:
 
     def carry(self) -> bool:
         """Send new log lines; True where all of them have arrived."""
+        if self.log_size < self._reader.offset:
+            self._begin_anew()
         while lines := self._unsent or self._reader.read():
             self._unsent = lines
             if not self._send(lines):
@@ -80,20 +88,35 @@ class Mirror:
         return True
 
     def _send(self, lines: LogLines) -> bool:
+        """Send the events in ``lines``; what is none is set aside."""
         values: dict[str, Any] = {}
         for envelope in lines.events:
             values |= changes(envelope)
         job_id, attempt = self._claim.job_id, self._claim.attempt
-        written = self._link.call(lambda: self._store.record_events(job_id, attempt, lines, values))
+        good, bad = lines.readable, lines.unreadable
+        written = self._link.call(lambda: self._store.record_events(job_id, attempt, good, values))
         if written is Written.MOVED:
             self._reposition()
+        if written is Written.DONE:
+            self._set_aside(bad)
         return self._arrived(written)
+
+    def _set_aside(self, lines: list[bytes]) -> None:
+        reason = f"no event of {self._claim.job_id}"
+        for line in lines:
+            self._link.call(partial(self._store.set_aside, "event", line, reason))
 
     def _reposition(self) -> None:
         """Go to where the stream ends: an answer was lost on the way, or Redis was wiped."""
         offset = self._link.call(lambda: self._store.log_offset(self._claim.job_id))
         if offset is not None:
             self._reader.offset = offset
+            self._unsent = None
+
+    def _begin_anew(self) -> None:
+        """Carry the log over from its beginning: it was removed, or never was as long as noted."""
+        if self._link.call(lambda: self._store.begin_stream(self._claim.job_id)):
+            self._reader.offset = 0
             self._unsent = None
 
     def _renew(self) -> None:
@@ -104,6 +127,7 @@ class Mirror:
             self._link.call(lambda: self._store.renew_lease(job_id, attempt, seconds))
         ):
             self._renew_at = time.monotonic() + seconds / 3
+            self.renewed()
 
     def _look(self) -> None:
         record = self._link.call(lambda: self._store.get(self._claim.job_id))

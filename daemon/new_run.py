@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
+from daemon.private_folder import PRIVATE
 from jobs.errors import WorkspaceError
 from jobs.files import explain
+from jobs.order import TRAIN
 from jobs.paths import RunDirectory, Workspace
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
@@ -28,13 +30,18 @@ def new_run_directory(preset: str, workspace: Workspace) -> RunDirectory:
     for job_id in _ids(preset):
         run = workspace.run(job_id)
         try:
-            run.path.mkdir()
+            run.path.mkdir(mode=PRIVATE)
         except FileExistsError:
             continue
         except OSError as error:
             raise explain(error, run.path) from error
         return run
     raise WorkspaceError(f"No free job id in {workspace.runs}.")
+
+
+def id_stem(preset: str, kind: str) -> str:
+    """Return what stands in the middle of a job's id: of an evaluation, ``eval_v2``."""
+    return preset if kind == TRAIN else f"eval_{preset}"
 
 
 def _ids(preset: str) -> Iterator[str]:

@@ -10,17 +10,18 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from daemon.changing import freezing
+from daemon.frozen import freeze
 from daemon.new_run import new_run_directory, point_latest_to, versions
-from jobs.errors import DataError
-from jobs.files import sha256_of, sync_folder, write_many_json, write_with
+from jobs.errors import DataError, InvalidInput
+from jobs.files import sha256_of, sync_folder, write_many_json
 from jobs.order import DataFile, Order
 from jobs.paths import RunDirectory, Workspace
 from jobs.state import JobState, State, state_values
+from jobs.text import printable
 
 if TYPE_CHECKING:
     from jobs.config import Preset, TrainConfig
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 FIRST = JobState(State.QUEUED)
+LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,24 @@ def place_orders(requests: Sequence[Request], workspace: Workspace) -> list[tupl
     """
     desk = _Desk(workspace)
     for request in requests:
+        _check_name(request.name or "")
         desk.check(request.preset.config)
     # Until the orders name the data, a prune would take them for nobody's.
     with freezing(workspace):
         return _placed(requests, [desk.freeze(r.preset.config) for r in requests], workspace)
+
+
+def _check_name(name: str) -> None:
+    """Refuse a name that could not be shown in one line.
+
+    Raises:
+        InvalidInput: it is too long, or holds what no terminal shows.
+    """
+    if len(name) > LONGEST_NAME or printable(name) != name:
+        raise InvalidInput(
+            f"{name[:LONGEST_NAME]!r} cannot be the name of a job.",
+            f"A name is one line of at most {LONGEST_NAME} characters.",
+        )
 
 
 def _placed(
@@ -234,21 +250,9 @@ def _freeze(source: Path, examples: int, workspace: Workspace) -> DataFile:
         digest = sha256_of(source)
     except OSError as error:
         raise DataError(f"{source} cannot be read: {error.strerror or error}.") from error
-    target = workspace.imported / f"{digest}.jsonl"
-    if not target.exists():
-        write_with(target, partial(_copy, source))
-        if sha256_of(target) != digest:
-            target.unlink()
-            raise DataError(f"{source} changed while it was being copied.", "Enqueue again.")
-        target.chmod(0o444)
+    target = freeze(source, digest, workspace)
     relative = target.relative_to(workspace.root).as_posix()
     return DataFile(relative, digest, examples, source.name)
-
-
-def _copy(source: Path, target: IO[bytes]) -> None:
-    with source.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            target.write(chunk)
 
 
 def _frozen_config(

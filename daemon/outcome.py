@@ -54,6 +54,7 @@ ADVICE = {
     "--from-checkpoint` goes on from the last checkpoint.",
 }
 PAUSED = "paused by the user; `farense resume` lets it go on"
+QUEUE_AWAY = "the queue could not be reached; the job goes on from its last checkpoint"
 WENT_DOWN_TWICE = (
     "The machine went down twice while this job was running, so it may be what brings the machine "
     "down (a kernel panic, say). `farense resume JOB` starts it again."
@@ -152,6 +153,8 @@ def _as_wanted(ending: Ending) -> Outcome:
         return Outcome(State.PAUSED, PAUSED)
     if ending.held_because:
         return Outcome(State.QUEUED, f"{ending.held_because}; goes on from its last checkpoint")
+    if ending.queue_away and not ending.stop_requested:
+        return Outcome(State.QUEUED, QUEUE_AWAY)
     return Outcome(State.QUEUED, _stopped(ending))
 
 

@@ -16,7 +16,7 @@ import structlog
 
 from daemon.broker import Broker
 from daemon.lifecycle import Lifecycle
-from daemon.run_files import state_of
+from daemon.run_files import own_state, state_of
 from jobs.errors import FarenseError
 from jobs.paths import Workspace
 from jobs.state import FINISHED, FINISHED_BADLY, PENDING, JobState, State
@@ -98,7 +98,7 @@ class Pending:
         return state.schedule is None or datetime.fromisoformat(state.schedule) <= now
 
     def _look(self, job_id: str) -> None:
-        state = state_of(self.workspace, job_id)
+        state = own_state(self.workspace, job_id)
         if state is None or state.state not in PENDING:
             del self._states[job_id]
             return
@@ -110,7 +110,8 @@ class Pending:
         if self.lifecycle.adopt(job_id, state, state.to(new.state, reason=new.reason)):
             log.info("job_due", job=job_id, state=new.state, reason=new.reason)
             if new.state is State.QUEUED:
-                self.broker.queue().push(job_id, new.priority, resumed=new.attempt > 0)
+                queue = self.broker.queue(new.queue)
+                queue.push(job_id, new.priority, resumed=new.attempt > 0)
 
 
 class Others:
@@ -158,8 +159,6 @@ def state_elsewhere(workspace: Workspace, broker: Broker, state: JobState) -> St
     """Return the state of the job that ``state`` says to follow, here or on another machine."""
     if state.after is None:
         return None
-    other = state_of(workspace, state.after)
-    if other is not None:
-        return other.state
     record = broker.store.get(state.after)
-    return record.state if record else None
+    other = own_state(workspace, state.after, record) or record or state_of(workspace, state.after)
+    return other.state if other else None

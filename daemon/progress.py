@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from daemon.records import JobRecord
+from jobs.evaluation_events import Evaluated, EvaluationStarted
 from jobs.events import (
     BestModel,
+    CheckpointSaved,
     Envelope,
     Event,
     Finished,
@@ -32,6 +34,15 @@ def advanced(record: JobRecord, envelope: Envelope) -> JobRecord:
 
 def _changes(event: Event) -> dict[str, Any]:
     match event:
+        case EvaluationStarted():
+            return {"pid": event.pid, "total_steps": event.answers, "step": event.answered}
+        case Evaluated():
+            return {
+                "eta_seconds": None,
+                "val_loss": event.val_loss,
+                "token_f1": event.token_f1,
+                "exact_match": event.exact_match,
+            }
         case Started():
             return {
                 "pid": event.pid,
@@ -56,6 +67,8 @@ def _changes(event: Event) -> dict[str, Any]:
                 "overfitting_gap": event.overfitting_gap,
                 "gap_status": event.gap_status,
             }
+        case CheckpointSaved():
+            return {"checkpoint_step": event.step}
         case BestModel():
             return _best(event.val_loss)
         case Finished():

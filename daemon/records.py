@@ -13,9 +13,10 @@ from typing import Any
 import orjson
 
 from jobs.files import plain
-from jobs.order import Order
+from jobs.order import TRAIN, Order
+from jobs.paths import JOB_ID
 from jobs.shape import well_typed
-from jobs.state import FINISHED, JobState, State, is_history
+from jobs.state import DEFAULT_QUEUE, FINISHED, JobState, State, is_history, now
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,23 @@ class JobRecord:
 
     Attributes:
         run_dir: relative to the workspace.
+        kind: ``train`` or ``evaluate``; an evaluation counts its answers as steps.
+        evaluates: of an evaluation, the training job.
+        token_f1, exact_match: of an evaluation, the adapter's means, from 0 to 1.
         attempt: executions so far; 0 before the first.
         epoch: from 1.
         loss: of the last logged training row.
         val_loss: of the last validation, the baseline before training included.
         worker: ``host:pid`` of the daemon that holds the claim.
         pid: of the training child.
-        home: ``host:workspace`` where the job's files are.
+        home: the workspace that has the job's files (:mod:`daemon.home`).
+        queue: the name of the queue it stands on.
+        checkpoint_step: of the newest checkpoint at its home; None where it has none there.
+        lease_until: of the running attempt, in seconds of the server's clock.
+        lease_seconds: how long that lease holds.
         schedule: not to be started before this moment.
-        after: the job that is to end first.
+        after: the job that is to end first, and ``after_any`` in which way.
+        lost_attempts, splits: as in ``state.json``.
         pause_requested, kill_requested: what the user wants beside ``cancel_requested``.
         reason: why the job is where it is, for a person.
         failure: the class of the last ending; None where it was not a failure.
@@ -43,7 +52,8 @@ class JobRecord:
     preset: str
     state: State
     run_dir: str
-    kind: str = "train"
+    kind: str = TRAIN
+    evaluates: str | None = None
     name: str | None = None
     attempt: int = 0
     priority: int = 0
@@ -59,14 +69,23 @@ class JobRecord:
     val_loss: float | None = None
     best_val_loss: float | None = None
     overfitting_gap: float | None = None
+    token_f1: float | None = None
+    exact_match: float | None = None
     gap_status: str | None = None
     steps_per_second: float | None = None
     eta_seconds: float | None = None
     worker: str | None = None
     pid: int | None = None
     home: str | None = None
+    queue: str = DEFAULT_QUEUE
+    checkpoint_step: int | None = None
+    lease_until: float | None = None
+    lease_seconds: float | None = None
     schedule: str | None = None
     after: str | None = None
+    after_any: bool = False
+    lost_attempts: int = 0
+    splits: int = 0
     cancel_requested: bool = False
     pause_requested: bool = False
     kill_requested: bool = False
@@ -89,6 +108,7 @@ class JobRecord:
 
 
 NAMES = frozenset(field.name for field in fields(JobRecord))
+COMPARED = ("state", "attempt")
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 
 
@@ -98,14 +118,20 @@ def record_of(order: Order, state: JobState) -> JobRecord:
         id=order.id,
         preset=order.preset,
         state=state.state,
-        run_dir=f"checkpoints_qlora/{order.id}",
+        run_dir=run_dir_of(order.id),
         kind=order.kind,
+        evaluates=order.evaluation.job if order.evaluation else None,
         name=order.name,
         created_at=order.created_at,
-        num_epochs=order.config.get("num_epochs"),
-        total_steps=order.total_steps,
+        num_epochs=order.config.get("num_epochs") if order.kind == TRAIN else None,
+        total_steps=order.total_steps if order.kind == TRAIN else None,
     )
     return replace(blank, **life(state))
+
+
+def run_dir_of(job_id: str) -> str:
+    """Return what a record calls the run directory of a job."""
+    return f"checkpoints_qlora/{job_id}"
 
 
 def life(state: JobState) -> dict[str, Any]:
@@ -114,14 +140,44 @@ def life(state: JobState) -> dict[str, Any]:
         "state": state.state,
         "attempt": state.attempt,
         "priority": state.priority,
+        "queue": state.queue,
         "schedule": state.schedule,
         "after": state.after,
+        "after_any": state.after_any,
+        "lost_attempts": state.lost_attempts,
+        "splits": state.splits,
         "reason": state.reason,
         "failure": state.failure,
         "history": state.history,
         "updated_at": state.updated_at or None,
         "finished_at": state.updated_at if state.state in FINISHED else None,
     }
+
+
+# What a state and a record both have, under the same names.
+SHARED = (
+    "attempt",
+    "lost_attempts",
+    "priority",
+    "schedule",
+    "after",
+    "after_any",
+    "reason",
+    "splits",
+    "failure",
+    "history",
+    "queue",
+)
+
+
+def state_from(record: JobRecord, home: str | None = None) -> JobState:
+    """Return what ``state.json`` is to say of a job that only its record is known of.
+
+    Args:
+        home: the workspace that has the job, where it is not the one of the file.
+    """
+    values = {name: getattr(record, name) for name in SHARED}
+    return JobState(state=record.state, updated_at=now(), home=home, **values)
 
 
 def to_hash(values: Mapping[str, Any]) -> dict[str, bytes]:
@@ -141,10 +197,18 @@ def from_hash(values: Mapping[bytes, bytes]) -> JobRecord | None:
         }
         if not is_history(known.get("history", [])):
             return None
+        # The scripts of the store compare these two as they stand there.
+        if any(values[name.encode()] != orjson.dumps(known[name]) for name in COMPARED):
+            return None
         record = JobRecord(**{**known, "state": State(known["state"])})
     except (ValueError, KeyError, TypeError):
         return None
-    return record if well_typed(record) else None
+    return record if well_typed(record) and _names_a_run(record) else None
+
+
+def _names_a_run(record: JobRecord) -> bool:
+    """Tell whether a record names a job and its folder: others would lead anywhere."""
+    return bool(JOB_ID.fullmatch(record.id)) and record.run_dir == run_dir_of(record.id)
 
 
 def _number(value: Any) -> Any:

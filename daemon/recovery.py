@@ -12,20 +12,23 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from itertools import islice
 
 import structlog
 
 from daemon.boot import boot_id
 from daemon.broker import Broker
+from daemon.foreign import ForeignJobs
+from daemon.leases import LeaseWatch
 from daemon.lifecycle import CANCELLED, Lifecycle, agreement
 from daemon.outcome import PAUSED, outcome_of_lost
-from daemon.records import JobRecord
-from daemon.run_files import job_ids, state_of, summary_state
+from daemon.records import JobRecord, state_from
+from daemon.run_files import is_elsewhere, job_ids, state_of, summary_state
 from jobs.errors import FarenseError
 from jobs.lock import is_held
-from jobs.paths import Workspace
-from jobs.state import FINISHED, FINISHED_WELL, PENDING, JobState, State
+from jobs.paths import JOB_ID, Workspace
+from jobs.state import FINISHED, FINISHED_BADLY, FINISHED_WELL, PENDING, JobState, State
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +51,7 @@ class Facts:
         message: a message on the queue points to the job.
         summary: the state in ``training_summary.json``, where there is one.
         boot: the time since the machine was started (:func:`daemon.boot.boot_id`).
+        elsewhere: another workspace has taken the job over.
     """
 
     state: JobState
@@ -56,6 +60,7 @@ class Facts:
     message: bool
     summary: str | None = None
     boot: str | None = None
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,8 @@ class Decision:
 def decide(facts: Facts, max_attempts: int) -> Decision:
     """Return what to do with a job."""
     state, record = facts.state, facts.record
+    if facts.elsewhere:
+        return _decide_elsewhere(facts)
     if state.state is State.RUNNING:
         if facts.alive:
             return Decision(wait=True)
@@ -91,17 +98,36 @@ def decide(facts: Facts, max_attempts: int) -> Decision:
     )
 
 
+def _decide_elsewhere(facts: Facts) -> Decision:
+    """Let the file here say what the record says of a job that another workspace has."""
+    state, record = facts.state, facts.record
+    if record is None or facts.alive:
+        # A child of ours that still runs has been told to stop.
+        return Decision(publish=record is None, wait=facts.alive)
+    copy = state_from(record, home=record.home)
+    same = (copy.state, copy.attempt, copy.home) == (state.state, state.attempt, state.home)
+    return Decision(state=None if same else copy)
+
+
 def _without_worker(facts: Facts, max_attempts: int) -> JobState:
     state, record = facts.state, facts.record
     if facts.summary in FINISHED_WELL:
         # The child came to its end; only nobody was there to write it down.
         return state.to(State(facts.summary))
+    if record is not None and _ended_by_others(state, record):
+        return state.to(record.state, reason=record.reason, failure=record.failure)
     if record is not None and record.cancel_requested:
         return state.to(State.CANCELLED, reason=CANCELLED)
     if record is not None and record.pause_requested:
         return state.to(State.PAUSED, reason=PAUSED)
     outcome = outcome_of_lost(state, facts.boot, max_attempts)
     return state.to(outcome.state, **outcome.changes(state))
+
+
+def _ended_by_others(state: JobState, record: JobRecord) -> bool:
+    """Tell whether other machines, which took this one for lost, ended or paused its job."""
+    stopped = record.state in FINISHED_BADLY or record.state is State.PAUSED
+    return stopped and record.attempt == state.attempt
 
 
 class Recovery:
@@ -111,12 +137,19 @@ class Recovery:
         pending: the scheduled and waiting jobs that the last run has met.
     """
 
-    def __init__(self, workspace: Workspace, broker: Broker, max_attempts: int) -> None:
+    def __init__(
+        self, workspace: Workspace, broker: Broker, max_attempts: int, lease_seconds: float
+    ) -> None:
         self.workspace = workspace
         self.broker = broker
         self.max_attempts = max_attempts
         self.lifecycle = Lifecycle(workspace, broker.store)
+        self.watch = LeaseWatch(lease_seconds)
+        self.foreign = ForeignJobs(workspace, broker, self.watch, max_attempts)
         self.pending: set[str] = set()
+        # Unfinished jobs of other workspaces, and those of them that have files here too.
+        self._foreign: set[str] = set()
+        self._copies: set[str] = set()
         self._last_look = ""
         self._unsettled: set[str] = set()
 
@@ -131,6 +164,8 @@ class Recovery:
         Raises:
             RedisError: the server is away.
         """
+        if thorough:
+            self.watch.forget()
         self.pending, unsettled = set(), set[str]()
         for job_id, facts in self._facts(busy_with, thorough=thorough):
             if facts.state.state in PENDING:
@@ -142,6 +177,7 @@ class Recovery:
                 self._carry_out(job_id, facts, decision)
             except FarenseError as error:
                 log.error("job_not_recovered", job=job_id, reason=error.message)
+        self.foreign.look(self._foreign)
         self._unsettled = unsettled
         return not unsettled
 
@@ -151,20 +187,36 @@ class Recovery:
         Not even the lock of the job under way is looked at: its child may be about to take it.
         """
         known, unfinished = set(self.broker.store.ids()), self.broker.store.unfinished()
-        messages = self.broker.queue().job_ids()
-        wanted = list(reversed(job_ids(self.workspace)))
+        here = list(reversed(job_ids(self.workspace)))
+        self._copies &= set(here)
+        foreign = (unfinished - set(here)) | (unfinished & self._copies)
+        self._foreign = {job_id for job_id in foreign - {busy_with} if JOB_ID.fullmatch(job_id)}
+        messages = cache(self.broker.pointed_to)
+        wanted = here
         if not thorough:
-            wanted = self._next([i for i in wanted if i not in known or i in unfinished])
+            may_differ = unfinished | self._copies
+            wanted = self._next([i for i in here if i not in known or i in may_differ])
         states = self._states(wanted, known - unfinished, busy_with)
         while batch := dict(islice(states, BATCH)):
             records = {r.id: r for r in self.broker.store.get_many(i for i in batch if i in known)}
             for job_id, state in batch.items():
                 record = records.get(job_id)
+                elsewhere = is_elsewhere(self.workspace, state, record)
+                (self._copies.add if elsewhere else self._copies.discard)(job_id)
                 if record is None and not thorough and _is_fresh(state):
                     continue
-                alive = is_held(self.workspace.run(job_id).lock)
-                summary = summary_state(self.workspace, job_id)
-                yield job_id, Facts(state, record, alive, job_id in messages, summary, boot_id())
+                yield (
+                    job_id,
+                    Facts(
+                        state,
+                        record,
+                        alive=is_held(self.workspace.run(job_id).lock),
+                        message=job_id in messages(state.queue),
+                        summary=summary_state(self.workspace, job_id),
+                        boot=boot_id(),
+                        elsewhere=elsewhere,
+                    ),
+                )
 
     def _states(
         self, wanted: Iterable[str], ended: set[str], busy_with: str | None
@@ -173,7 +225,9 @@ class Recovery:
             state = state_of(self.workspace, job_id)
             if state is None or job_id == busy_with:
                 continue
-            if not (state.state in FINISHED and job_id in ended):
+            if state.state in FINISHED and job_id in ended:
+                self._copies.discard(job_id)
+            else:
                 yield job_id, state
 
     def _next(self, wanted: list[str]) -> list[str]:
@@ -200,7 +254,8 @@ class Recovery:
             self.lifecycle.publish(job_id)
             log.info("record_recovered", job=job_id, state=state.state)
         if decision.push:
-            self.broker.queue().push(job_id, state.priority, resumed=state.attempt > 0)
+            queue = self.broker.queue(state.queue)
+            queue.push(job_id, state.priority, resumed=state.attempt > 0)
             log.info("message_recovered", job=job_id)
 
 

@@ -29,7 +29,7 @@ from daemon.prune import (
     paths_of,
     unnamed_data,
 )
-from daemon.run_files import job_ids, state_of
+from daemon.run_files import newest_training, state_of
 from jobs.errors import WorkspaceError
 from jobs.files import explain, sync_folder
 from jobs.paths import JOB_ID, RunDirectory, Workspace
@@ -191,7 +191,7 @@ def point_latest_to_newest(workspace: Workspace) -> None:
         return
     pointed = None
     # A job enqueued meanwhile points it to itself: look again after each change.
-    while (newest := _newest(workspace)) != pointed:
+    while (newest := newest_training(workspace)) != pointed:
         temporary.unlink(missing_ok=True)
         if newest is not None:
             temporary.symlink_to(newest)
@@ -199,11 +199,6 @@ def point_latest_to_newest(workspace: Workspace) -> None:
         pointed = newest
     if pointed is None:
         link.unlink(missing_ok=True)
-
-
-def _newest(workspace: Workspace) -> str | None:
-    ids = job_ids(workspace)
-    return next((job_id for job_id in ids if workspace.run(job_id).state.exists()), None)
 
 
 @contextmanager

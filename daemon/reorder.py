@@ -13,8 +13,9 @@ from typing import Any, cast
 
 from daemon.broker import Broker
 from daemon.changing import changing
+from daemon.home import shown
 from daemon.records import JobRecord
-from daemon.run_files import record_from_files, state_of
+from daemon.run_files import own_state, restore
 from daemon.store import Written
 from jobs.errors import InvalidInput, JobFailed, UnknownJob
 from jobs.paths import Workspace
@@ -79,9 +80,9 @@ class Reorder:
         self.workspace = workspace
         self.broker = broker
 
-    def messages(self) -> list[str]:
-        """Return the ids that the messages on the queue point to, in their order."""
-        return [job_id for _, job_id in self._members()]
+    def messages(self, queue: str) -> list[str]:
+        """Return the ids that the messages on a queue point to, in their order."""
+        return [job_id for _, job_id in self._members(queue)]
 
     def move(self, record: JobRecord, priority: int) -> None:
         """Give a job that waits another priority.
@@ -91,11 +92,11 @@ class Reorder:
             JobFailed: its files are on another machine.
         """
         with changing(self.workspace):
-            state = state_of(self.workspace, record.id)
+            state = own_state(self.workspace, record.id, record)
             if state is None:
                 raise JobFailed(
                     f"The files of {record.id} are not in this workspace.",
-                    f"Move it where they are: {record.home or 'unknown'}.",
+                    f"Move it where they are: {shown(record.home) or 'unknown'}.",
                 )
             if state.state not in WAITING:
                 word = "has ended" if state.state in FINISHED else "is under way"
@@ -106,7 +107,7 @@ class Reorder:
             write_state(self.workspace.run(record.id), replace(state, priority=priority))
             self._note(record.id, priority)
             if state.state is State.QUEUED:
-                self._score(record.id, priority, resumed=state.attempt > 0)
+                self._score(record, priority, resumed=state.attempt > 0)
 
     def top(self, record: JobRecord) -> int:
         """Return the priority with which a job goes before all that are queued."""
@@ -114,7 +115,7 @@ class Reorder:
         others = [
             other.priority
             for other in waiting
-            if other.state is State.QUEUED and other.id != record.id
+            if (other.state, other.queue) == (State.QUEUED, record.queue) and other.id != record.id
         ]
         return max([record.priority, *(priority + 1 for priority in others)])
 
@@ -122,29 +123,28 @@ class Reorder:
         store = self.broker.store
         record = store.get(job_id)
         if record is None:
-            lost = record_from_files(self.workspace, job_id)
-            if lost is None:
+            if restore(self.workspace, store, job_id) is None:
                 raise UnknownJob(f"The run directory of {job_id} is damaged: it was never queued.")
-            store.restore(lost)
         elif store.annotate(job_id, record, {"priority": priority}) is not Written.DONE:
             raise JobFailed(f"{job_id} is changing at this moment.", "Try again.")
 
-    def _score(self, job_id: str, priority: int, *, resumed: bool) -> None:
+    def _score(self, record: JobRecord, priority: int, *, resumed: bool) -> None:
         from daemon.job_queue import RESUMED  # noqa: PLC0415 - readers need no Huey
 
         score = -(priority + (RESUMED if resumed else 0))
-        found = {member: score for member, pointed_to in self._members() if pointed_to == job_id}
+        members = self._members(record.queue)
+        found = {member: score for member, pointed_to in members if pointed_to == record.id}
+        queue = self.broker.queue(record.queue)
         if found:
-            storage = self.broker.queue().storage
-            storage.conn.zadd(storage.queue_key, found, xx=True)
+            queue.storage.conn.zadd(queue.storage.queue_key, found, xx=True)
         else:
-            self.broker.queue().push(job_id, priority, resumed=resumed)
+            queue.push(record.id, priority, resumed=resumed)
 
-    def _members(self) -> list[tuple[bytes, str]]:
-        """Return the readable messages as they stand on the queue, each with its job."""
+    def _members(self, queue: str) -> list[tuple[bytes, str]]:
+        """Return the readable messages as they stand on a queue, each with its job."""
         from daemon.serializer import JsonSerializer  # noqa: PLC0415 - for the same reason
 
-        storage, serializer = self.broker.queue().storage, JsonSerializer()
+        storage, serializer = self.broker.queue(queue).storage, JsonSerializer()
         found = []
         for member in cast(list[bytes], storage.conn.zrange(storage.queue_key, 0, -1)):
             try:

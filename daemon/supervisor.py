@@ -18,11 +18,14 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from daemon.private_folder import temporary_folder
+from daemon.private_folder import PRIVATE, temporary_folder
 from daemon.settings import Settings
 from jobs.errors import WorkspaceError
 from jobs.paths import Workspace
 
+# The part of a lease for which a child goes on without a word: the rest is for its checkpoint,
+# before another machine may take the job.
+SILENCE = 2 / 3
 # What the child need not know: it never talks to Redis, and the URL may hold a password.
 WITHHELD = ("FARENSE_REDIS_URL",)
 
@@ -55,9 +58,11 @@ class Child:
             WorkspaceError: the process cannot be started.
         """
         stderr = workspace.job_stderr(job_id)
-        stderr.parent.mkdir(parents=True, exist_ok=True)
+        stderr.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         ours, theirs = _pipe()
         arguments = [str(workspace.run(job_id).path), "--attempt", str(attempt)]
+        if settings.redis_url is not None:
+            arguments += ["--silence", str(settings.lease_seconds * SILENCE)]
         try:
             with stderr.open("ab") as output:
                 process = subprocess.Popen(
@@ -94,6 +99,12 @@ class Child:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
+
+    def beat(self) -> None:
+        """Tell the child that the lease was renewed."""
+        # It may have ended, or be stopped with its pipe full.
+        with suppress(BlockingIOError, BrokenPipeError):
+            os.write(self._pipe, b".")
 
     def stop(self) -> None:
         """Ask the child to write a checkpoint and exit; asking twice is asking once."""
@@ -163,6 +174,7 @@ def _end_of(pid: int) -> int | None:
 def _pipe() -> tuple[int, int]:
     """Return the write end, which stays here, and the read end, for the child."""
     theirs, ours = os.pipe()
+    os.set_blocking(ours, False)
     return ours, theirs
 
 

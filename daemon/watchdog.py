@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from daemon.failures import FailureClass, Verdict
 from jobs.events import Envelope, TrainMetrics
@@ -63,6 +64,18 @@ class Watchdog:
             return None
         reason = f"it gave no sign of life for {self._stall_minutes:g} minutes (stall_minutes)"
         return Verdict(FailureClass.HANG, reason)
+
+
+def watchdog_of(config: Mapping[str, Any], events: Iterable[Envelope], now: float) -> Watchdog:
+    """Return what watches over an attempt.
+
+    Args:
+        config: of the job.
+        events: of the attempts before, at least the last of them.
+        now: of a clock that only goes forward, in seconds.
+    """
+    limits = config.get("stall_minutes"), config.get("max_hours")
+    return Watchdog(*limits, trained_before(events), now)
 
 
 def trained_before(events: Iterable[Envelope]) -> float:

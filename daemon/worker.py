@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping
 from shutil import disk_usage
 from threading import Event
-from typing import Any
 
 import structlog
 from redis.exceptions import RedisError
@@ -27,9 +25,10 @@ from daemon.recovery import Recovery
 from daemon.run_files import state_of, summary_state
 from daemon.settings import Settings
 from daemon.supervisor import Child
-from daemon.watchdog import Watchdog, trained_before
+from daemon.taking import LeftJobs
+from daemon.watchdog import Watchdog, watchdog_of
 from daemon.workers import Announcer
-from jobs.errors import ExitCode, FarenseError, WorkspaceError
+from jobs.errors import DiskFull, ExitCode, FarenseError, WorkspaceError
 from jobs.events import Failed
 from jobs.files import end_torn_line
 from jobs.lock import is_held
@@ -70,15 +69,14 @@ class Worker:
         self.stop = stop
         self.kill = kill
         self.lifecycle = Lifecycle(workspace, broker.store)
-        self.recovery = Recovery(workspace, broker, settings.max_attempts)
+        self.recovery = Recovery(workspace, broker, settings.max_attempts, settings.lease_seconds)
+        self.left = LeftJobs(broker.store, settings.queue)
         self.pending = Pending(workspace, broker)
         self.gate = Gate(workspace, settings)
         self._job: str | None = None
         self._recheck_at = 0.0
         self.name = f"{socket.gethostname()}:{os.getpid()}"
-        self.announcer = Announcer(
-            broker.redis, self.name, str(workspace.root), settings.lease_seconds
-        )
+        self.announcer = Announcer(broker.redis, self.name, workspace, settings)
 
     def mend(self) -> None:
         """Bring files, records and queue together: where something may have been lost, and from
@@ -93,6 +91,7 @@ class Worker:
         if settled is not None:
             self.link.lost_something = False
             again = self.settings.reconcile_seconds if settled else RECHECK_SECONDS
+            self.left.look_again()
             self._recheck_at = time.monotonic() + again
             for job_id in self.recovery.pending:
                 self.pending.add(job_id)
@@ -100,6 +99,17 @@ class Worker:
     def closed(self) -> bool:
         """Tell whether no job may be started now."""
         return self.gate.look() is not None
+
+    def run_left(self) -> bool:
+        """Look at a job that another daemon has left; False where there is none to look at.
+
+        Raises:
+            RedisError: the server is away.
+        """
+        job_id = self.left.next()
+        if job_id is not None:
+            self.run(job_id)
+        return job_id is not None
 
     def leave(self) -> None:
         """Take leave of the queue."""
@@ -115,6 +125,8 @@ class Worker:
                 return
             except FarenseError as error:
                 log.error("job_not_taken", reason=error.message)
+                if isinstance(error, DiskFull):
+                    self.gate.disk_is_full()
                 return
             if claim is not None:
                 self._job = job_id
@@ -126,12 +138,14 @@ class Worker:
     def _claim(self, job_id: str) -> Claim | None:
         if self.stop.is_set() or not self._child_of_before_is_gone(job_id):
             state = state_of(self.workspace, job_id)
-            self.broker.queue().push(job_id, state.priority if state else 0, resumed=True)
+            queue = self.broker.queue(self.settings.queue)
+            queue.push(job_id, state.priority if state else 0, resumed=True)
             return None
         claim = self.lifecycle.claim(job_id, self.name)
         if claim is None:
             self.pending.add(job_id)
-            log.info("message_dropped", reason="the job is not queued here")
+            # Not worth a line: what another machine has to run is looked at again and again.
+            log.debug("message_dropped", reason="the job is not queued here")
         return claim
 
     def _child_of_before_is_gone(self, job_id: str) -> bool:
@@ -157,6 +171,8 @@ class Worker:
             log.exception("supervision_failed", attempt=claim.attempt)
             reason = f"The daemon failed: {error!r}. See logs/daemon.jsonl."
             outcome = self._not_run(claim, ExitCode.FAILED, reason)
+        if outcome.hold:
+            self.gate.disk_is_full()
         self._record(claim, mirror, outcome)
 
     def _not_run(self, claim: Claim, code: ExitCode, reason: str) -> Outcome:
@@ -182,9 +198,11 @@ class Worker:
         end_torn_line(self.workspace.job_log(claim.job_id))
         with Child.start(self.workspace, self.settings, claim.job_id, claim.attempt) as child:
             log.info("child_started", attempt=claim.attempt, pid=child.pid)
+            mirror.renewed = child.beat
             mirror.note(pid=child.pid)
             keep_awake(child.pid)
-            watchdog = self._watchdog(claim, config)
+            before = events_at_end(self.workspace.job_log(claim.job_id), LOG_BYTES)
+            watchdog = watchdog_of(config, before, time.monotonic())
             returncode, verdict = self._look_after(child, mirror, watchdog)
         ending = Ending(
             returncode=returncode,
@@ -196,6 +214,7 @@ class Worker:
             cancel_requested=mirror.cancel_requested,
             pause_requested=mirror.pause_requested,
             held_because=self.gate.closed_because,
+            queue_away=self.link.away,
             verdict=verdict,
             killed=child.killed,
             said=text_at_end(stderr, said_before),
@@ -208,15 +227,7 @@ class Worker:
             splits=state.splits,
         )
         log.info("child_ended", attempt=claim.attempt, pid=child.pid, code=returncode)
-        outcome = outcome_of(ending, state, self.settings.max_attempts)
-        if outcome.hold:
-            self.gate.disk_is_full()
-        return outcome
-
-    def _watchdog(self, claim: Claim, config: Mapping[str, Any]) -> Watchdog:
-        before = trained_before(events_at_end(self.workspace.job_log(claim.job_id), LOG_BYTES))
-        limits = config.get("stall_minutes"), config.get("max_hours")
-        return Watchdog(*limits, before, time.monotonic())
+        return outcome_of(ending, state, self.settings.max_attempts)
 
     def _look_after(
         self, child: Child, mirror: Mirror, watchdog: Watchdog
@@ -274,7 +285,7 @@ class Worker:
         return not self.link.away
 
     def _push_again(self, claim: Claim) -> None:
-        queue = self.broker.queue()
+        queue = self.broker.queue(self.settings.queue)
         self.link.call(lambda: queue.push(claim.job_id, claim.priority, resumed=True))
 
     def _failure(self, claim: Claim, said_before: int) -> str:

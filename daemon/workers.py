@@ -10,9 +10,13 @@ import orjson
 from redis import Redis
 
 from daemon import keys
+from daemon.settings import Settings
+from jobs.paths import Workspace
 
 # A daemon that has not been heard of for a day is forgotten.
 FORGOTTEN_SECONDS = 86_400
+# A daemon says that it lives at least this often, however long its leases are.
+LONGEST_SILENCE = 30.0
 
 
 @dataclass(frozen=True)
@@ -22,17 +26,20 @@ class WorkerCard:
     Attributes:
         name: ``host:pid``.
         workspace: its path on that host.
+        queue: whose jobs it runs.
         job: the id of the job it runs.
         held_because: why it starts no job now.
         seconds_ago: since it was last heard of.
-        alive: it was heard of within its lease.
+        silence_seconds: within which it says something.
+        alive: it has done so.
     """
 
     name: str
     workspace: str
+    queue: str
     job: str | None
     held_because: str | None
-    lease_seconds: float
+    silence_seconds: float
     seconds_ago: float = 0.0
     alive: bool = True
 
@@ -40,9 +47,10 @@ class WorkerCard:
 class Announcer:
     """Tells the queue of one daemon."""
 
-    def __init__(self, redis: Redis, name: str, workspace: str, lease_seconds: float) -> None:
-        self._redis, self._name, self._workspace = redis, name, workspace
-        self._lease_seconds = lease_seconds
+    def __init__(self, redis: Redis, name: str, workspace: Workspace, settings: Settings) -> None:
+        self._redis, self._name = redis, name
+        self._workspace, self._queue = str(workspace.root), settings.queue
+        self._seconds = min(settings.lease_seconds, LONGEST_SILENCE)
         self._said: tuple[str | None, str | None] | None = None
         self._again_at = 0.0
 
@@ -55,11 +63,11 @@ class Announcer:
         if (job, held_because) == self._said and time.monotonic() < self._again_at:
             return
         card = asdict(
-            WorkerCard(self._name, self._workspace, job, held_because, self._lease_seconds)
+            WorkerCard(self._name, self._workspace, self._queue, job, held_because, self._seconds)
         )
         self._redis.hset(keys.WORKERS, self._name, orjson.dumps({**card, "at": _now(self._redis)}))
         self._said = job, held_because
-        self._again_at = time.monotonic() + self._lease_seconds / 3
+        self._again_at = time.monotonic() + self._seconds / 3
 
     def leave(self) -> None:
         """Say that the daemon ends.
@@ -83,7 +91,7 @@ def workers(redis: Redis) -> list[WorkerCard]:
             values = orjson.loads(text)
             ago = max(0.0, now - float(values.pop("at")))
             card = WorkerCard(**{**values, "seconds_ago": ago})
-            alive = ago <= float(card.lease_seconds)
+            alive = ago <= float(card.silence_seconds)
         except (ValueError, TypeError, KeyError, AttributeError):
             redis.hdel(keys.WORKERS, name)
             continue

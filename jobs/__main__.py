@@ -10,16 +10,27 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jobs.errors import ExitCode, FarenseError, InvalidInput, OutOfMemory, Superseded
+from jobs.files import as_disk_full
 from jobs.lock import hold
 from jobs.memory import as_out_of_memory, next_splits, what_next
-from jobs.order import Order, read_order
+from jobs.order import EVALUATE, Order, read_order
 from jobs.paths import RunDirectory, Workspace
 from jobs.state import FINISHED, JobState, State, read_state, write_state
 from jobs.stopping import StopRequest
+
+if TYPE_CHECKING:
+    from jobs.evaluation_events import Evaluated
+    from jobs.events import Finished
+
+
+# What helps an evaluation that ran out of memory.
+FEWER = "Evaluate with fewer questions at a time (--batch-size 4), or close other programs."
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     stop = StopRequest()
     stop.listen_to_signals()
     if options.pipe is not None:
-        stop.listen_to_pipe(options.pipe)
+        stop.listen_to_pipe(options.pipe, options.silence)
     try:
         order = read_order(run)
         with hold(run.lock):
@@ -47,6 +58,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("run_directory", type=Path, help="checkpoints_qlora/<job id>")
     parser.add_argument("--attempt", type=int, help="set by the worker: the attempt to run")
     parser.add_argument("--pipe", type=int, help="set by the worker: its end means stop")
+    parser.add_argument(
+        "--silence", type=float, help="set by the worker: seconds without a word that mean stop"
+    )
     return parser.parse_args(arguments)
 
 
@@ -78,7 +92,7 @@ def _run(
 ) -> tuple[ExitCode, State, str | None]:
     """Run one attempt; return the exit code, and the state it leaves the job in with the reason."""
     # Imported here: these load MLX, which takes longer than refusing a bad order.
-    from jobs.session import train, write_failure  # noqa: PLC0415
+    from jobs.session import write_failure  # noqa: PLC0415
     from jobs.sinks import console, emitter, job_log  # noqa: PLC0415
 
     # checkpoints_qlora/<id>: the workspace is two folders up, wherever it was moved to.
@@ -86,9 +100,9 @@ def _run(
     sinks = [job_log(workspace.job_log(order.id)), *([console()] if by_hand else [])]
     emit = emitter(sinks, order.id, state.attempt)
     try:
-        outcome = train(workspace, order, emit, stop.reason, state.splits)
+        outcome = _work(order)(workspace, order, emit, stop.reason, state.splits)
     except Exception as error:
-        failure = _failure(error, order, state.splits)
+        failure = _failure(error, run, order, state.splits)
         write_failure(run, order, emit, failure)
         code = failure.exit_code if isinstance(failure, FarenseError) else ExitCode.FAILED
         return code, State.FAILED, str(failure)
@@ -97,13 +111,25 @@ def _run(
     return ExitCode.OK, State(outcome.state), None
 
 
-def _failure(error: Exception, order: Order, splits: int) -> Exception:
+def _work(order: Order) -> Callable[..., Finished | Evaluated | None]:
+    """Return what does the work of a job of this kind."""
+    if order.kind == EVALUATE:
+        from jobs.evaluation import evaluate  # noqa: PLC0415 - for the same reason
+
+        return evaluate
+    from jobs.session import train  # noqa: PLC0415 - for the same reason
+
+    return train
+
+
+def _failure(error: Exception, run: RunDirectory, order: Order, splits: int) -> Exception:
     """Return what to tell of ``error``; of one that is not ours the log gets the traceback."""
     if not isinstance(error, FarenseError):
         traceback.print_exc()
-        error = as_out_of_memory(error) or error
+        error = as_out_of_memory(error) or as_disk_full(error, run.path) or error
     if isinstance(error, OutOfMemory):
-        error.hint = what_next(order.config, splits)
+        train = order.kind != EVALUATE
+        error.hint = what_next(order.config, splits) if train else FEWER
     return error
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,10 +22,9 @@ from typing import Any
 from jobs.errors import CheckpointError
 from jobs.files import explain, from_plain, read_json, sha256_of, sync_folder, write_json
 from jobs.mlx import mx
-from jobs.paths import RunDirectory
+from jobs.paths import CHECKPOINT, RunDirectory
 
 VERSION = 2
-NAME = re.compile(r"checkpoint_epoch(\d+)_step(\d+)")
 BEST = "best.safetensors"
 REPLACED = ".replaced"
 
@@ -129,12 +127,12 @@ def _put_back(run: RunDirectory) -> None:
 
 def checkpoint_folders(run: RunDirectory) -> list[Path]:
     """Return the checkpoint folders of a run, whole or not, in no order."""
-    return [path for path in run.path.glob("checkpoint_epoch*") if NAME.fullmatch(path.name)]
+    return [path for path in run.path.glob("checkpoint_epoch*") if CHECKPOINT.fullmatch(path.name)]
 
 
 def step_of(path: Path) -> int:
     """Return the step that a checkpoint folder's name gives."""
-    match = NAME.fullmatch(path.name)
+    match = CHECKPOINT.fullmatch(path.name)
     if not match:
         raise CheckpointError(f"{path} is not a checkpoint folder.")
     return int(match[2])

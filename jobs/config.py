@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from jobs.errors import ConfigError
 from jobs.schedule import Schedule
+from jobs.yaml12 import YAMLError, parse_yaml, yaml_problem
 
 SHORT = Repr()
 SHORT.maxstring = SHORT.maxother = 200
@@ -153,8 +154,6 @@ def load_preset(name: str, folders: tuple[Path, ...], overrides: tuple[str, ...]
     Raises:
         ConfigError: unknown preset, unreadable file, or a value that is not allowed.
     """
-    from jobs.yaml12 import YAMLError, parse_yaml, yaml_problem  # noqa: PLC0415 - no child needs it
-
     path = _find(name, folders)
     try:
         loaded = parse_yaml(path.read_text(encoding="utf-8"))
@@ -201,12 +200,12 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _find(name: str, folders: tuple[Path, ...]) -> Path:
     if name.endswith((".yaml", ".yml")):
         path = Path(name).expanduser()
-        if path.is_file():
+        if _is_file(path):
             return path
         raise ConfigError(f"There is no config file {path}.", "Check the path.")
     for folder in folders:
         path = folder / f"{name}.yaml"
-        if Path(name).name == name and path.is_file():
+        if Path(name).name == name and _is_file(path):
             return path
     raise ConfigError(
         f"There is no preset {name!r}.",
@@ -215,9 +214,14 @@ def _find(name: str, folders: tuple[Path, ...]) -> Path:
     )
 
 
-def _apply(settings: dict[str, Any], override: str) -> None:
-    from jobs.yaml12 import YAMLError, parse_yaml  # noqa: PLC0415 - as above
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than any file's, or a folder that is closed to us
+        return False
 
+
+def _apply(settings: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
         raise ConfigError(

@@ -9,6 +9,8 @@ from __future__ import annotations
 from contextlib import suppress
 
 from jobs.early_stopping import GAP_BANDS, WORST_BAND
+from jobs.evaluation_events import Evaluated, EvaluationStarted
+from jobs.evaluation_lines import evaluated, evaluation_started
 from jobs.events import (
     CheckpointSaved,
     EarlyStopping,
@@ -52,6 +54,8 @@ class Console:
         event = envelope.event
         if isinstance(event, Started):
             lines = self._started(envelope, event)
+        elif isinstance(event, EvaluationStarted):
+            lines = evaluation_started(envelope, event)
         else:
             lines = [*self._epoch_heading(event), *self._body(event)]
         return [printable(line, keep="\n\ufe0f") for line in lines]
@@ -94,6 +98,8 @@ class Console:
                 return [f"⚠️  {event.message}"]
             case Finished():
                 return final_analysis(event)
+            case Evaluated():
+                return evaluated(event)
             case Failed():
                 return ["", f"❌ FAILED at step {event.step}: {event.reason}"]
         return []

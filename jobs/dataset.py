@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from jinja2 import TemplateError
+
 from jobs.errors import DataError, ModelError
 from jobs.examples import Dialogue, Document, Example, Message, located
 from jobs.prompts import PromptFormat, farense_prompt
@@ -171,8 +173,6 @@ def _template(
             "The model's tokenizer has no chat template, which prompt_format: chat needs.",
             "Use prompt_format: farense, or an instruction-tuned model.",
         )
-    from jinja2 import TemplateError  # noqa: PLC0415 - loaded by now; not needed for other formats
-
     turns = [{"role": message.role, "content": message.content} for message in messages]
     try:
         return tuple(

@@ -8,7 +8,8 @@
     │   ├── DataError                  a JSON Lines file
     │   ├── ModelError                 a model folder or a model name
     │   └── UnknownJob                 a job id that names nothing, or too much
-    ├── WorkspaceError            1    a folder that cannot be written, a disk that is full
+    ├── WorkspaceError            1    a folder that cannot be written
+    │   └── DiskFull              8    (a command: 1) a disk with no space left
     ├── JobFailed                 1    the work itself failed
     │   ├── CheckpointError            no checkpoint could be read
     │   ├── Diverged              4    the loss or an update became NaN or infinite
@@ -35,6 +36,8 @@ class ExitCode(IntEnum):
     LOCKED = 5
     SUPERSEDED = 6
     OUT_OF_MEMORY = 7
+    DISK_FULL = 8
+    """Said by the code alone: on a full disk no word of it can be written."""
     STOPPED = 75
     """Stopped on request, with a checkpoint: EX_TEMPFAIL, "try again later"."""
 
@@ -81,6 +84,12 @@ class WorkspaceError(FarenseError):
     """The workspace cannot be used: permissions, a full disk, another daemon."""
 
 
+class DiskFull(WorkspaceError):
+    """There is no space left on the disk, or none that the user may have."""
+
+    exit_code = ExitCode.DISK_FULL
+
+
 class JobFailed(FarenseError):
     """The work of a job failed."""
 
@@ -121,3 +130,8 @@ class Superseded(FarenseError):
     """``state.json`` names a newer attempt than the one this process was started for."""
 
     exit_code = ExitCode.SUPERSEDED
+
+
+def command_code(error: FarenseError) -> ExitCode:
+    """Return the exit code of a command that met ``error``: 0 to 3, whatever a child's would be."""
+    return error.exit_code if error.exit_code <= ExitCode.UNREACHABLE else ExitCode.FAILED

@@ -12,17 +12,12 @@ from typing import Any, ClassVar
 
 import orjson
 
+from jobs.evaluation_events import Evaluated, EvaluationStarted
+from jobs.event import Event as Event
 from jobs.files import from_plain, plain
 from jobs.shape import well_typed
 
 SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class Event:
-    """Base of all events; ``kind`` is what stands under ``event``."""
-
-    kind: ClassVar[str]
 
 
 @dataclass(frozen=True)
@@ -66,7 +61,10 @@ class PrefixCached(Event):
 
 @dataclass(frozen=True)
 class Progress(Event):
-    """Training has come to ``step``; sent about once a second."""
+    """A job has come to ``step``; sent about once a second.
+
+    An evaluation counts its answers as steps; they belong to no epoch, so to 0.
+    """
 
     kind: ClassVar[str] = "progress"
     step: int
@@ -217,7 +215,7 @@ EVENTS: dict[str, type[Event]] = {
     event.kind: event
     for event in (
         Started, PrefixCached, Progress, TrainMetrics, Validation, CheckpointSaved,
-        BestModel, EarlyStopping, Warned, Finished, Failed,
+        BestModel, EarlyStopping, Warned, Finished, EvaluationStarted, Evaluated, Failed,
     )
 }  # fmt: skip
 

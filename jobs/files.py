@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import orjson
 
-from jobs.errors import WorkspaceError
+from jobs.errors import DiskFull, WorkspaceError
 
 JSON_OPTIONS = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
 MAX_LEVELS = 50
@@ -206,12 +206,23 @@ def add_part(digest: Any, name: str, content: bytes) -> None:
     digest.update(f"{name}:{len(content)}:".encode() + content)
 
 
+def as_disk_full(error: Exception, path: Path) -> DiskFull | None:
+    """Return the error that ``error`` of the system stands for, or None where it is another one.
+
+    Args:
+        path: what was to be written, or where it was to be.
+    """
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    return DiskFull(
+        f"The disk is full: {path} could not be written.", "Free some space and try again."
+    )
+
+
 def explain(error: OSError, path: Path) -> WorkspaceError:
     """Return an error that says what to do about a failed write to ``path``."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return WorkspaceError(
-            f"The disk is full: {path} could not be written.", "Free some space and try again."
-        )
+    if full := as_disk_full(error, path):
+        return full
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return WorkspaceError(
             f"No permission to write {path}.",

@@ -12,7 +12,6 @@ from typing import Any
 
 from jobs.allocator import keep_freed_memory
 from jobs.blas import load_fast_blas
-from jobs.lean_mlx_lm import load_parts
 
 load_fast_blas()
 keep_freed_memory()
@@ -21,26 +20,30 @@ keep_freed_memory()
 # this takes is limited by the engine.
 if sys.platform == "linux":
     os.environ.setdefault("MLX_BFS_MAX_WIDTH", "1000000")
-load_parts()
 
 import mlx.core as mx  # noqa: E402
 import mlx.nn as nn  # noqa: E402
 import mlx.optimizers as optimizers  # noqa: E402
 from mlx.utils import tree_flatten, tree_map, tree_unflatten  # noqa: E402
+from mlx_lm.generate import BatchGenerator, generate_step  # noqa: E402
 from mlx_lm.models import activations, base  # noqa: E402
+from mlx_lm.models.cache import make_prompt_cache  # noqa: E402
 from mlx_lm.models.llama import Model, ModelArgs  # noqa: E402
 from mlx_lm.tuner.lora import LoRALinear  # noqa: E402
 from mlx_lm.utils import dequantize_model, load_model, load_tokenizer  # noqa: E402
 
 __all__ = [
+    "BatchGenerator",
     "LoRALinear",
     "Model",
     "ModelArgs",
     "activations",
     "base",
     "dequantize_model",
+    "generate_step",
     "load_model",
     "load_tokenizer",
+    "make_prompt_cache",
     "mx",
     "named",
     "nn",

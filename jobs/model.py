@@ -37,7 +37,26 @@ def load_tokenizer(path: Path) -> Any:
     try:
         return mlx.load_tokenizer(path)
     except Exception as error:  # the library raises whatever its parsers raise
-        raise ModelError(f"The tokenizer in {path} cannot be loaded: {error}") from error
+        raise ModelError(
+            f"The tokenizer in {path} cannot be loaded: {type(error).__name__}: {error}",
+            "Remove the folder and pull the model again.",
+        ) from error
+
+
+def load_module(path: Path) -> Any:
+    """Return the model in ``path`` as mlx-lm builds it; its weights are read when they are used.
+
+    Raises:
+        ModelError: the folder holds no model that mlx-lm knows.
+    """
+    try:
+        module, _ = mlx.load_model(path, lazy=True)
+    except Exception as error:  # the library raises whatever its parsers raise
+        raise ModelError(
+            f"The model in {path} cannot be loaded: {error}",
+            "farense trains models that `mlx_lm generate --model` can load.",
+        ) from error
+    return module
 
 
 def load_base(path: Path) -> tuple[nn.Module, str]:
@@ -51,13 +70,7 @@ def load_base(path: Path) -> tuple[nn.Module, str]:
     Raises:
         ModelError: the folder holds no model that mlx-lm knows.
     """
-    try:
-        module, _ = mlx.load_model(path, lazy=True)
-    except Exception as error:  # the library raises whatever its parsers raise
-        raise ModelError(
-            f"The model in {path} cannot be loaded: {error}",
-            "farense trains models that `mlx_lm generate --model` can load.",
-        ) from error
+    module = load_module(path)
     form = "as stored"
     if on_metal():
         mx.set_wired_limit(int(mx.device_info()["max_recommended_working_set_size"]))

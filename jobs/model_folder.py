@@ -115,7 +115,10 @@ def check_lora(path: Path, lora: LoraConfig) -> None:
         return
     blocks = 1 + max(int(match["block"]) for match in found)
     if lora.num_layers > blocks:
-        raise ConfigError(f"lora.num_layers is {lora.num_layers}, but {path} has {blocks} blocks.")
+        raise ConfigError(
+            f"lora.num_layers is {lora.num_layers}, but {path} has {blocks} blocks.",
+            f"Set it to {blocks} at most.",
+        )
     paths = {match["path"] for match in found}
     names = paths | {path.rpartition(".")[2] for path in paths}
     if unknown := [key for key in lora.keys if key not in names]:

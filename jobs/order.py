@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import orjson
+
 from jobs.errors import InvalidInput
-from jobs.files import read_json, write_json
-from jobs.paths import RunDirectory
+from jobs.files import from_plain, plain, read_json, write_json
+from jobs.paths import JOB_ID, RunDirectory
+from jobs.shape import well_typed
 
 VERSION = 1
+TRAIN, EVALUATE = "train", "evaluate"
+SHA256 = re.compile(r"[0-9a-f]{64}")
+# Tokens of an answer, or questions at a time.
+MOST = 4096
 
 
 @dataclass(frozen=True)
@@ -30,10 +38,42 @@ class DataFile:
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation asks of whom.
+
+    Attributes:
+        job: the training job whose best adapter answers.
+        max_new_tokens: of an answer; None for twice as many as the longest reference has.
+        batch_size: questions that are answered together.
+        ignore_accents: whether accents make no difference to the scores.
+    """
+
+    job: str
+    max_new_tokens: int | None = None
+    batch_size: int = 16
+    ignore_accents: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense, whoever wrote it.
+
+        Raises:
+            ValueError: saying what.
+        """
+        if not well_typed(self) or not JOB_ID.fullmatch(self.job):
+            raise ValueError("an evaluation names a job, numbers and a choice")
+        for name in ("max_new_tokens", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= MOST:
+                raise ValueError(f"{name} is not between 1 and {MOST}")
+
+
+@dataclass(frozen=True)
 class Order:
     """What a job shall do.
 
     Attributes:
+        kind: ``train`` or ``evaluate``; of an evaluation everything else but ``evaluation`` is as
+            in the order of the training job.
         config: a complete :class:`jobs.config.TrainConfig` as plain data; its data paths name the
             frozen files.
         model_fingerprint: identifies the model folder (see :func:`jobs.models.fingerprint`).
@@ -48,15 +88,21 @@ class Order:
     valid: DataFile | None
     model_fingerprint: str
     total_steps: int
-    kind: str = "train"
+    kind: str = TRAIN
     name: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     version: int = VERSION
+    evaluation: Evaluation | None = None
 
 
 def write_order(run: RunDirectory, order: Order) -> None:
     """Write ``job.json``."""
     write_json(run.job, asdict(order))
+
+
+def order_text(order: Order) -> bytes:
+    """Return an order as :func:`parse_order` reads it."""
+    return orjson.dumps(plain(asdict(order)), option=orjson.OPT_NON_STR_KEYS)
 
 
 def read_order(run: RunDirectory) -> Order:
@@ -66,14 +112,54 @@ def read_order(run: RunDirectory) -> Order:
         InvalidInput: there is none, it is damaged, or a newer farense wrote it.
     """
     try:
-        values = read_json(run.job)
-        if values["version"] > VERSION:
-            raise InvalidInput(f"{run.job} was written by a newer farense.", "Update farense.")
-        train = DataFile(**values.pop("train"))
-        valid = values.pop("valid")
-        order = Order(train=train, valid=DataFile(**valid) if valid else None, **values)
+        order = _order(read_json(run.job))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidInput(f"{run.job} is missing or damaged: {error}") from error
+    if order.version > VERSION:
+        raise InvalidInput(f"{run.job} was written by a newer farense.", "Update farense.")
     if order.id != run.job_id:
         raise InvalidInput(f"{run.job} is the order of another job ({order.id!r}).")
     return order
+
+
+def parse_order(text: bytes | None, job_id: str) -> Order | None:
+    """Return the order of a job that another machine wrote down; None where it is none.
+
+    Whatever it says, its data are files below ``data/imported``, named by their content.
+    """
+    try:
+        order = _order(from_plain(orjson.loads(text or b"")))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    files = [file for file in (order.train, order.valid) if file is not None]
+    fits = order.id == job_id and order.version <= VERSION
+    return order if fits and all(map(_is_frozen, files)) else None
+
+
+def _order(values: Any) -> Order:
+    """Return an order from what JSON holds of it.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is none.
+    """
+    train, valid = values.pop("train"), values.pop("valid")
+    evaluation = values.pop("evaluation", None)
+    order = Order(
+        train=DataFile(**train),
+        valid=DataFile(**valid) if valid else None,
+        evaluation=Evaluation(**evaluation) if evaluation else None,
+        **values,
+    )
+    parts = (order, order.train, order.valid, order.evaluation)
+    if not all(map(well_typed, filter(None, parts))):
+        raise TypeError("a value has another type than it should have")
+    if order.kind not in (TRAIN, EVALUATE):
+        raise ValueError(f"no kind of job is called {order.kind!r}")
+    if (order.kind == EVALUATE) != (order.evaluation is not None and order.valid is not None):
+        raise ValueError("an evaluation says what to evaluate, and on which data")
+    return order
+
+
+def _is_frozen(file: DataFile) -> bool:
+    named = SHA256.fullmatch(file.sha256) is not None
+    return named and file.path == f"data/imported/{file.sha256}.jsonl"

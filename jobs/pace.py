@@ -27,8 +27,12 @@ class Pace:
         return time.monotonic() - self._marks[-1][0] >= PROGRESS_SECONDS
 
     def report(self, step: int, total_steps: int, epoch: int) -> Progress:
-        """Return the event that says how far the run has come."""
+        """Return the event that says how far the run has come.
+
+        Where nothing was done since the oldest mark, speed and time left are unknown.
+        """
         then, step_then = self._marks[0]
         self._marks.append((time.monotonic(), step))
         speed = (step - step_then) / (self._marks[-1][0] - then)
-        return Progress(step, total_steps, epoch, speed, (total_steps - step) / speed)
+        left = (total_steps - step) / speed if speed else None
+        return Progress(step, total_steps, epoch, speed or None, left)

@@ -14,6 +14,7 @@ from jobs.errors import InvalidInput
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+CHECKPOINT = re.compile(r"checkpoint_epoch(\d+)_step(\d+)", re.ASCII)
 # The id of a job names files and Redis keys: nothing in it may mean something to either.
 JOB_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9_]{1,40}-[a-z]{4}")
 
@@ -86,12 +87,12 @@ class Workspace:
         return self.logs / "daemon.jsonl"
 
     def job_log(self, job_id: str) -> Path:
-        """Return the file of a job's events, one JSON object a line."""
-        return self.logs / "jobs" / f"{job_id}.jsonl"
+        """Return the file of a job's events, one JSON object a line; raises as :meth:`run`."""
+        return self.logs / "jobs" / f"{self.run(job_id).job_id}.jsonl"
 
     def job_stderr(self, job_id: str) -> Path:
-        """Return the file of the child's raw standard output and error."""
-        return self.logs / "jobs" / f"{job_id}.stderr"
+        """Return the file of the child's raw standard output and error; raises as :meth:`run`."""
+        return self.logs / "jobs" / f"{self.run(job_id).job_id}.stderr"
 
     def run(self, job_id: str) -> RunDirectory:
         """Return the run directory of a job.
@@ -116,7 +117,10 @@ class Workspace:
             raise InvalidInput(f"{relative!r} is not a path: {error}.") from error
         root = self.root.resolve()
         if Path(relative).is_absolute() or (path != root and root not in path.parents):
-            raise InvalidInput(f"{relative!r} leads out of the workspace {self.root}.")
+            raise InvalidInput(
+                f"{relative!r} leads out of the workspace {self.root}.",
+                "Put the file or folder itself there; links that lead out are not followed.",
+            )
         return path
 
 
@@ -175,6 +179,26 @@ class RunDirectory:
     def adapters(self) -> Path:
         """The best adapter so far, as mlx-lm loads it."""
         return self.path / "adapters"
+
+    @property
+    def adapter_weights(self) -> Path:
+        """The best adapter's arrays; there once a validation has been passed."""
+        return self.adapters / "adapters.safetensors"
+
+    @property
+    def evaluation(self) -> Path:
+        """What the best adapter answered, and how good that was."""
+        return self.path / "evaluation"
+
+    @property
+    def answers(self) -> Path:
+        """Of an evaluation: the answers so far, appended one by one."""
+        return self.path / "answers.jsonl"
+
+    def newest_checkpoint_step(self) -> int | None:
+        """Return the step of the newest checkpoint, whole or not; None where there is none."""
+        found = (CHECKPOINT.fullmatch(path.name) for path in self.path.glob("checkpoint_*"))
+        return max((int(match[2]) for match in found if match), default=None)
 
     def checkpoint(self, epoch: int, step: int) -> Path:
         """Return the folder of the checkpoint at ``step`` (counted within the run, from 1)."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from jobs.checkpoint import link_or_copy, save_arrays
 from jobs.early_stopping import gap_status
+from jobs.evaluation_events import Evaluated
 from jobs.events import EarlyStopping, Failed, Finished, Validation
 from jobs.files import sync_folder, write_json
 from jobs.mlx import mx
@@ -144,7 +145,10 @@ def early_stopping_event(epoch: int, at: Position) -> EarlyStopping:
 
 
 def write_summary(
-    run: RunDirectory, outcome: Finished | Failed, config: dict[str, Any], versions: dict[str, str]
+    run: RunDirectory,
+    outcome: Finished | Evaluated | Failed,
+    config: dict[str, Any],
+    versions: dict[str, str],
 ) -> None:
     """Write ``training_summary.json``; ``state`` in it is how the job ended."""
     head = {"job": run.job_id, "state": State.FAILED, "reason": None}

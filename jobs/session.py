@@ -99,6 +99,18 @@ class Session:
             self.emit(outcome)
         return outcome
 
+    def measuring(self) -> tuple[Engine, Feed]:
+        """Return what measures the validation loss exactly as training does; for no other use."""
+        states, valid = None, self.examples[1]
+        if self.base.language.prefix is not None:
+            self.base.verify()
+        if self.base.language.prefix is not None:
+            prefix = Prefix(self.base.language.prefix, self.base.load_below, self.lanes)
+            states = PrefixStates(prefix, valid, self._warn)
+        source = Source(valid, states)
+        feed = Feed(source, source, self.config, self.lanes, self.splits)
+        return Engine(self.base.language, self.base.noise, self.lanes, self.config), feed
+
     def _feed(self) -> Feed:
         """Return the batches of the run: of prefix states where the model can be cut."""
         if self.base.language.prefix is not None:

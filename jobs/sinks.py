@@ -23,7 +23,7 @@ def job_log(path: Path) -> Sink:
         WorkspaceError: the file cannot be opened.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         end_torn_line(path)
         file = path.open("ab", buffering=0)
     except OSError as error:

@@ -10,6 +10,7 @@ from typing import Any
 from jobs.errors import JobFailed
 from jobs.files import read_json, write_json
 from jobs.paths import RunDirectory
+from jobs.shape import well_typed
 
 
 class State(StrEnum):
@@ -32,6 +33,8 @@ FINISHED = frozenset({State.COMPLETED, State.EARLY_STOPPED, State.FAILED, State.
 PENDING = frozenset({State.SCHEDULED, State.WAITING})
 FINISHED_BADLY = frozenset({State.FAILED, State.CANCELLED})
 FINISHED_WELL = FINISHED - FINISHED_BADLY
+
+DEFAULT_QUEUE = "default"
 
 # Endings that ``state.json`` keeps.
 HISTORY_LENGTH = 20
@@ -65,6 +68,9 @@ class JobState:
         history: the attempts that failed, newest last: ``attempt``, ``class``, ``how`` (a signal,
             say), ``reason`` and ``at``.
         boot: names the time since the machine was started in which the last attempt began.
+        queue: the name of the queue it stands on.
+        home: the workspace (``host:path#id``) that has taken the job over; what stands here is then
+            a copy of what was last heard of it. None where it is this one.
     """
 
     state: State
@@ -80,6 +86,8 @@ class JobState:
     failure: str | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     boot: str | None = None
+    queue: str = DEFAULT_QUEUE
+    home: str | None = None
 
     @property
     def finished(self) -> bool:
@@ -128,15 +136,17 @@ def is_history(value: Any) -> bool:
 
 
 def _checked(state: JobState) -> JobState:
-    """Return ``state``, whose history decides what becomes of the job.
+    """Return ``state``, which decides what becomes of the job.
 
     Raises:
-        TypeError: a value is not what it should be.
+        TypeError, ValueError: a value is not what it should be.
     """
+    if not well_typed(state):
+        raise TypeError("a value has another type than it should have")
     if not is_history(state.history):
         raise TypeError("history is not a list of objects")
-    if not all(isinstance(text, str | None) for text in (state.failure, state.boot)):
-        raise TypeError("failure and boot are texts or null")
+    if state.schedule is not None and datetime.fromisoformat(state.schedule).tzinfo is None:
+        raise ValueError("schedule has no zone")
     return state
 
 

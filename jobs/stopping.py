@@ -1,10 +1,20 @@
-"""Being asked to stop: a signal, or the end of the pipe to the worker. Both only set a flag."""
+"""Being asked to stop: by a signal, by the end of the pipe to the worker, or by silence on it.
+
+Each only sets a flag.
+"""
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
+import time
+
+# These go on while the machine sleeps, as a lease does: Linux's by this name, macOS' by that one.
+CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+# How long a wait for the pipe lasts at the most: a sleep of the machine is noticed after it.
+LONGEST_WAIT = 1.0
 
 
 class StopRequest:
@@ -25,18 +35,31 @@ class StopRequest:
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
 
-    def listen_to_pipe(self, descriptor: int) -> None:
+    def listen_to_pipe(self, descriptor: int, limit: float | None = None) -> None:
         """Take the end of ``descriptor`` as a request: its other end is held by the worker alone,
         so it closes when the worker dies, however it dies.
+
+        Args:
+            limit: seconds of silence that are a request, too: the worker writes something after
+                each renewal of the lease, and without a lease another machine may take the job.
         """
-        threading.Thread(target=self._wait_for_end, args=(descriptor,), daemon=True).start()
+        target, arguments = self._listen, (descriptor, limit)
+        threading.Thread(target=target, args=arguments, daemon=True).start()
 
     def _on_signal(self, number: int, _: object) -> None:
         self._reason = f"asked to stop by {signal.Signals(number).name}"
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def _wait_for_end(self, descriptor: int) -> None:
-        while os.read(descriptor, 4096):
-            pass
-        self._reason = self._reason or "the worker is gone"
+    def _listen(self, descriptor: int, limit: float | None) -> None:
+        heard = time.clock_gettime(CLOCK)
+        wait = None if limit is None else min(limit / 4, LONGEST_WAIT)
+        while True:
+            if select.select([descriptor], [], [], wait)[0]:
+                if not os.read(descriptor, 4096):
+                    self._reason = self._reason or "the worker is gone"
+                    return
+                heard = time.clock_gettime(CLOCK)
+            elif limit is not None and time.clock_gettime(CLOCK) - heard > limit:
+                self._reason = self._reason or f"no lease was renewed for {limit:.0f} s"
+                return

@@ -32,6 +32,7 @@ from jobs.lock import hold
 from jobs.order import read_order
 from jobs.paths import RunDirectory, Workspace
 from jobs.state import now, read_state
+from jobs.stopping import StopRequest
 
 STEPS = 20
 PACE_SECONDS = 0.02
@@ -59,7 +60,17 @@ class Child:
         self.behaviour = (self.order.name or "good") if behaviour == "as_named" else behaviour
         self.log = Workspace(run.path.parent.parent).job_log(run.job_id)
         self.stop = threading.Event()
+        self.worker = StopRequest()
         self.checkpoint = run.path / "step.json"
+
+    def asked_to_stop(self) -> bool:
+        """Wait a little; tell whether a signal, or the worker's silence, asks to stop."""
+        pace = 0 if self.behaviour == "hasty" else PACE_SECONDS
+        return self.stop.wait(pace) or self.worker.reason() is not None
+
+    def hang(self) -> None:
+        while not self.asked_to_stop():
+            pass
 
     def emit(self, event: Event) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +82,7 @@ class Child:
         self.emit(self.started(step))
         self.misbehave()
         while step < STEPS or self.behaviour in ("endless", "stubborn"):
-            if self.stop.wait(PACE_SECONDS):
+            if self.asked_to_stop():
                 return self.stopped(step)
             step += 1
             self.progress(step)
@@ -109,9 +120,9 @@ class Child:
                 self.emit(Failed(step, "RuntimeError", RESOURCE_LIMIT))
                 sys.exit(ExitCode.FAILED)
             case "hanging":
-                self.stop.wait()
+                self.hang()
             case "hanging_once" if self.attempt == 1:
-                self.stop.wait()
+                self.hang()
             case "allocator_oom":
                 self.emit(Failed(0, "OutOfMemory", "Out of memory: no 9 GB. Lower batch_size."))
                 sys.exit(ExitCode.OUT_OF_MEMORY)
@@ -138,11 +149,17 @@ class Child:
             )
         )
         if step % 10 == 0:
+            self.save(step)
             self.emit(Validation(1, step, loss, loss - 0.1, 0.1, "BOM", True, 0, 5, 0.1))
 
-    def stopped(self, step: int) -> int:
+    def save(self, step: int, reason: str | None = None) -> None:
         self.checkpoint.write_text(str(step))
-        self.emit(CheckpointSaved(1, step, "checkpoint", "stopped"))
+        folder = self.run.checkpoint(1, step)
+        folder.mkdir(exist_ok=True)
+        self.emit(CheckpointSaved(1, step, folder.name, reason))
+
+    def stopped(self, step: int) -> int:
+        self.save(step, "stopped")
         return ExitCode.STOPPED
 
     def finished(self, step: int) -> int:
@@ -168,11 +185,6 @@ class Child:
             **sizes,
         )
 
-    def watch_pipe(self, descriptor: int) -> None:
-        while os.read(descriptor, 1024):
-            pass
-        self.stop.set()
-
 
 def main() -> int:
     parser = argparse.ArgumentParser()
@@ -180,11 +192,12 @@ def main() -> int:
     parser.add_argument("run_directory", type=Path)
     parser.add_argument("--attempt", type=int, required=True)
     parser.add_argument("--pipe", type=int, required=True)
+    parser.add_argument("--silence", type=float)
     options = parser.parse_args()
     child = Child(options.behaviour, RunDirectory(options.run_directory), options.attempt)
     stubborn = child.behaviour == "stubborn"
     signal.signal(signal.SIGTERM, signal.SIG_IGN if stubborn else lambda *_: child.stop.set())
-    threading.Thread(target=child.watch_pipe, args=(options.pipe,), daemon=True).start()
+    child.worker.listen_to_pipe(options.pipe, options.silence)
     try:
         with hold(child.run.lock):
             return child.train()

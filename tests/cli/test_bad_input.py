@@ -41,6 +41,41 @@ def test_an_unknown_preset(invoke: Run, tiny: FarenseClient) -> None:
     refused(invoke("enqueue", "nada.yaml"), 2, "There is no config file nada.yaml")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["x" * 300], "There is no preset 'xxx"),
+        (["x" * 300 + ".yaml"], "There is no config file xxx"),
+        (["\u202e..\udcff"], "There is no preset"),
+        (["tiny", "--name", "a\udcffb"], "cannot be the name of a job"),
+        (["tiny", "--name", "a\x1b[31m\nb"], "cannot be the name of a job"),
+        (["tiny", "--name", "n" * 300], "at most 200 characters"),
+        (["tiny", "--priority", str(10**30)], "not in the range"),
+        (["tiny", "--after", "../.."], "There is no job '../..'"),
+        (["tiny", "--at", "25:00"], "'25:00' is not a time"),
+        (["tiny", "--in", "9" * 30 + "d"], "is not a length of time"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_odd_names_numbers_and_times(
+    invoke: Run, tiny: FarenseClient, arguments: list[str], part: str
+) -> None:
+    refused(invoke("enqueue", *arguments), 2, part)
+    assert tiny.jobs() == []
+    assert list(tiny.workspace.runs.iterdir()) == []
+
+
+def test_names_that_people_use(invoke: Run, tiny: FarenseClient) -> None:
+    for name in ("à noite, 2.ª vez", "Ελλάδα 🦁", "n" * 200, "../x"):
+        job = json.loads(invoke("enqueue", "tiny", "--name", name, "--json").out)
+        assert tiny.job(job["id"]).name == name
+
+
+def test_an_empty_window(invoke: Run, workspace: Workspace) -> None:
+    refused(invoke("daemon", "--window", ""), 2, "'' is not a part of the day")
+    refused(invoke("daemon", "install", "--print", "--window", ""), 2, "'' is not a part")
+
+
 def test_broken_yaml(invoke: Run, tiny: FarenseClient, tmp_path: Path) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text("lora: [1, 2\nmodel: x")
@@ -154,6 +189,15 @@ def test_reading_goes_on_where_redis_does_not_answer(invoke: Run, tiny: FarenseC
         done = invoke(*command, FARENSE_REDIS_URL=NOTHING_THERE)
         assert done.code == 0
         assert "does not answer" in done.err
+        assert "geheim" not in done.err
+
+
+def test_options_of_a_redis_url(invoke: Run, tiny: FarenseClient) -> None:
+    for option in ("foo=geheim", "socket_timeout=geheim", "db=geheim"):
+        done = invoke(
+            "daemon", "status", FARENSE_REDIS_URL=f"redis://:geheim@127.0.0.1:1/?{option}"
+        )
+        refused(done, 2, "FARENSE_REDIS_URL (redis://127.0.0.1:1/)", "option")
         assert "geheim" not in done.err
 
 

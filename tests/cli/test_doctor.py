@@ -47,6 +47,13 @@ def test_v2_without_its_model_and_data(invoke: Run, workspace: Workspace) -> Non
 
 
 @pytest.mark.usefixtures("quick")
+def test_the_quickstart_brings_its_data(invoke: Run, workspace: Workspace) -> None:
+    answer = json.loads(invoke("doctor", "quickstart", "--json").out)
+    problems = {f["check"]: f["action"] for f in answer["findings"] if f["status"] == "problem"}
+    assert problems == {"model": "Get it: farense model pull smollm2-135m"}
+
+
+@pytest.mark.usefixtures("quick")
 def test_json_says_the_same(invoke: Run, workspace: Workspace, preset: Preset) -> None:
     done = invoke("doctor", "tiny", "--json")
     answer = json.loads(done.out)

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from cli.main import COMMANDS, FarenseGroup
 from cli.main import farense as command_line
-from jobs.errors import FarenseError, InvalidInput, QueueUnreachable
+from jobs.errors import DiskFull, Diverged, FarenseError, InvalidInput, QueueUnreachable
 from tests.cli.conftest import FARENSE, Run
 
 
@@ -105,6 +105,9 @@ def group_that_raises(error: BaseException) -> click.Group:
         (FarenseError("it broke", "mend it"), 1),
         (InvalidInput("it broke", "mend it"), 2),
         (QueueUnreachable("it broke", "mend it"), 3),
+        # A training child has more codes than a command.
+        (DiskFull("it broke", "mend it"), 1),
+        (Diverged("it broke", "mend it"), 1),
     ],
 )
 def test_an_error_becomes_a_message_a_hint_and_its_exit_code(

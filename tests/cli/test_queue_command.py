@@ -124,3 +124,30 @@ def test_what_cannot_be_moved_is_refused(
     assert [job["id"] for job in json.loads(invoke("queue", "--json").out)][:2] == [
         job_id(3), job_id(2)
     ]  # fmt: skip
+
+
+def test_what_could_not_be_read_is_shown_and_forgotten(invoke: Run, queued: Workspace) -> None:
+    assert invoke("queue", "dead").err == "Nothing was set aside.\n"
+    broker = Broker(queued, Settings())
+    broker.store.set_aside("message", b"\x80\x04\x1b[31m", "no JSON\x1b[31m")
+    broker.close()
+    done = invoke("queue", "dead")
+    assert done.code == 0
+    first, second = done.out.splitlines()
+    assert first.endswith("message, 7 bytes: no JSON?[31m")
+    assert second == r"  \x80\x04\x1b[31m"
+    (letter,) = json.loads(invoke("queue", "dead", "--clear", "--json").out)
+    assert (letter["what"], letter["size"]) == ("message", 7)
+    assert json.loads(invoke("queue", "dead", "--json").out) == []
+
+
+def test_json_is_asked_of_the_command_that_answers(invoke: Run, queued: Workspace) -> None:
+    done = invoke("queue", "--json", "top", "latest")
+    assert (done.code, done.out) == (2, "")
+    assert "--json goes after top" in done.err
+
+
+def test_what_was_set_aside_is_in_redis_alone(invoke: Run, waiting: Workspace) -> None:
+    done = invoke("queue", "dead")
+    assert done.code == 3
+    assert not (waiting.private / "valkey.sock").exists()

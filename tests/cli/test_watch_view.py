@@ -11,6 +11,7 @@ from rich.console import Console as Terminal
 from cli.live import LiveView
 from cli.watch import INTERRUPTED, default_job, watch_job
 from daemon.records import JobRecord
+from jobs.evaluation_events import EvaluationStarted
 from jobs.events import Envelope, Event, Progress, Warned, parse_event
 from jobs.state import State
 from tests.jobs.test_console import finished, measured, row, started
@@ -46,6 +47,7 @@ class Recorded:
     [
         (["completed", "running", "queued"], 1),
         (["completed", "queued", "scheduled", "failed"], 1),
+        (["waiting", "queued", "completed"], 1),
         (["failed", "completed"], 0),
     ],
 )
@@ -104,6 +106,13 @@ def test_the_live_view_keeps_losses_speed_and_time_left_below() -> None:
     assert "step 210/1272" in shown
     assert "loss 5.0000 · val 1.8000 · 2.05 steps/s · 8m 38s left" in shown
     assert "📚 Epoch 1/3" in shown
+
+
+def test_the_live_view_of_an_evaluation_counts_answers() -> None:
+    begun = EvaluationStarted(1, "v2", JOB, "tiny", "CPU", 80, 160, 0, 64, 16)
+    shown = live(begun, Progress(32, 160, 0, 2.5, 51.2))
+    assert "answer 32/160" in shown
+    assert "2.5 answers/s · 51s left" in shown
 
 
 def test_the_live_view_shows_brackets_and_colons_as_they_are() -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from daemon.accept import withdraw
 from daemon.broker import Broker
-from daemon.client import FarenseClient, FileClient
+from daemon.client import FarenseClient
+from daemon.file_client import FileClient
 from daemon.ordering import Request
 from daemon.settings import Settings
 from jobs import models

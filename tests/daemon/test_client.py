@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from daemon.client import FarenseClient, FileClient, open_reader
+from daemon.client import FarenseClient
+from daemon.file_client import FileClient
+from daemon.reader import QueueReader, open_reader
 from daemon.server import EmbeddedServer
 from jobs.config import Preset, load_preset
 from jobs.errors import ConfigError, QueueUnreachable, UnknownJob
@@ -116,7 +118,7 @@ def test_without_redis_the_files_are_read(
 def test_with_redis_there_is_no_warning(workspace: Workspace, server: EmbeddedServer) -> None:
     reader, warning = open_reader(workspace)
     with reader:
-        assert isinstance(reader, FarenseClient)
+        assert isinstance(reader, QueueReader)
         assert warning is None
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from daemon import keys
 from daemon.doctor import examine
 from daemon.doctor_machine import (
     device_finding,
     kernels_finding,
+    notebook_finding,
     packages_finding,
     python_finding,
     sleep_finding,
@@ -47,7 +49,7 @@ from daemon.settings import Settings
 from jobs.config import Preset, TrainConfig, config_from
 from jobs.device import Device
 from jobs.errors import ConfigError, DataError, ModelError, QueueUnreachable, WorkspaceError
-from jobs.files import read_json
+from jobs.files import read_json, write_json
 from jobs.needs import DataSize, Needs, estimate
 from jobs.paths import Workspace
 from jobs.preflight import MemoryLimits
@@ -174,6 +176,19 @@ def test_jupyter_kernels_of_this_and_other_environments() -> None:
     assert kernels_finding({}, "/work/.venv").status is WARNING
 
 
+@pytest.mark.parametrize("answer", ["echo broken >&2; exit 3", "echo nada", "echo '[]'", "echo {}"])
+def test_a_jupyter_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: str
+) -> None:
+    jupyter = tmp_path / "jupyter"
+    jupyter.write_text(f"#!/bin/sh\n{answer}\n")
+    jupyter.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    found = notebook_finding()
+    assert (found.status, found.check) == (WARNING, "notebook")
+    assert f"{jupyter} kernelspec list" in (found.action or "")
+
+
 # Workspace and queue
 
 
@@ -217,6 +232,8 @@ def test_the_queue_before_and_after_it_is_started(workspace: Workspace) -> None:
         found = queue_finding(workspace, Settings())
         assert (found.status, "appendfsync always" in found.found) == (OK, True)
         with server.client() as redis:
+            redis.lpush(keys.DEAD_LETTERS, "x")
+            assert "farense queue dead" in (queue_finding(workspace, Settings()).action or "")
             redis.config_set("appendonly", "no")
         # As a shared Redis that somebody else set up.
         shared = Settings(redis_url=f"unix://{server.socket}")
@@ -240,12 +257,36 @@ def test_the_queue_before_and_after_it_is_started(workspace: Workspace) -> None:
         ({"maxmemory": "100", "maxmemory-policy": "allkeys-lru"}, WARNING, "allkeys-lru"),
         ({"maxmemory": "100"}, OK, "always"),
         ({"aof_last_write_status": "err"}, PROBLEM, "cannot write"),
+        ({"dead": 3}, WARNING, "3 message(s)"),
     ],
 )
-def test_how_durable_a_server_is(facts: dict[str, str], status: Status, word: str) -> None:
+def test_how_durable_a_server_is(facts: dict[str, object], status: Status, word: str) -> None:
     found = durability_finding(DURABLE | facts, "redis://host:6379/0")
     assert found.status is status
     assert word in found.found
+
+
+def test_a_damaged_append_only_file_is_found_before_a_job_needs_it(workspace: Workspace) -> None:
+    server = EmbeddedServer(workspace)
+    server.ensure()
+    with server.client() as redis:
+        for number in range(10):
+            redis.set(f"key{number}", "value")
+    server.shut_down()
+    (file,) = workspace.private.glob("appendonlydir/*.incr.aof")
+    whole = file.read_bytes()
+    for end in range(1, 50):  # wherever it is torn, the server starts
+        file.write_bytes(whole[:-end])
+        assert queue_finding(workspace, Settings()).status is OK
+    assert file.read_bytes() == whole[:-end]
+    server.ensure()
+    server.shut_down()
+    for damaged in (whole[:200] + b"x" * 30 + whole[230:], whole + b"more"):
+        file.write_bytes(damaged)
+        with pytest.raises(QueueUnreachable, match="damaged"):
+            queue_finding(workspace, Settings())
+        with pytest.raises(QueueUnreachable, match="damaged"):
+            server.ensure()
 
 
 def test_a_daemon_or_none(workspace: Workspace) -> None:
@@ -284,7 +325,7 @@ def test_validation_rows_that_are_trained_on(workspace: Workspace) -> None:
     write_rows(workspace.data / "valid.jsonl", valid)
     found = leakage_finding(data_report(config(), workspace, None))
     assert found.status is WARNING
-    assert "1 validation example(s) and the questions of 1 more" in found.found
+    assert "1 validation example(s) and the questions of 1 more stand in" in found.found
     assert "line 4, 5" in found.found
     write_rows(workspace.data / "valid.jsonl", valid[:3])
     assert leakage_finding(data_report(config(), workspace, None)).status is OK
@@ -457,9 +498,33 @@ def test_problems_are_told_together(
     (workspace.data / "train.jsonl").write_text("nada\n")
     found = by_check(examine(preset, workspace))
     problems = {f.check for f in found.values() if f.status is PROBLEM}
-    assert problems == {"queue", "model", "data"}
-    assert "FARENSE_LEASE_SECONDS" in found["queue"].found
+    assert problems == {"settings", "model", "data"}
+    assert all(f.action for f in found.values() if f.status is not OK)
+    assert "FARENSE_LEASE_SECONDS" in found["settings"].found
     assert "known once it is here" in found["disk"].found
+
+
+def test_a_model_that_would_not_load_is_a_problem(
+    workspace: Workspace, preset: Preset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.doctor.ask_device", lambda useful: CPU)
+    model = workspace.models / "tiny"
+    config, tokenizer = (read_json(model / name) for name in ("config.json", "tokenizer.json"))
+    for name, values in (
+        ("config.json", {**config, "model_type": "unheard_of"}),
+        ("config.json", {**config, "hidden_size": 2 * config["hidden_size"]}),
+        ("tokenizer.json", {}),
+    ):
+        write_json(model / name, values)
+        found = by_check(examine(preset, workspace))
+        assert found["model"].status is PROBLEM
+        assert found["model"].action
+        assert found["data"].status is OK
+        # It is here: what is missing is not room for it.
+        assert "disk" not in found
+        write_json(model / "config.json", config)
+    write_json(model / "tokenizer.json", tokenizer)
+    assert by_check(examine(preset, workspace))["model"].status is OK
 
 
 def test_an_mlx_that_takes_its_process_down_is_a_finding(

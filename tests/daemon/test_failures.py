@@ -63,6 +63,7 @@ def no_space() -> str:
         (ExitCode.OUT_OF_MEMORY, "", "out_of_memory"),
         (ExitCode.LOCKED, "", "locked"),
         (ExitCode.SUPERSEDED, "", "superseded"),
+        (ExitCode.DISK_FULL, "", "disk_full"),
         (ExitCode.OK, "", "error"),
     ],
 )
@@ -97,6 +98,16 @@ def test_a_child_that_says_nothing_where_nothing_can_be_written() -> None:
     assert classify(replace(unsaid, disk_free=0)) == "disk_full"
     assert classify(replace(unsaid, disk_free=FULL_BYTES)) == "error"
     assert classify(replace(unsaid, disk_free=0, failure="No permission.")) == "error"
+
+
+def test_a_job_waits_for_space_unless_it_is_new_and_too_large() -> None:
+    short = replace(
+        END, returncode=ExitCode.FAILED, failure="Not enough disk space: it needs 9 GB."
+    )
+    assert classify(short) == "error"
+    assert classify(replace(short, disk_free=FULL_BYTES)) == "error"
+    assert classify(replace(short, disk_free=0)) == "disk_full"
+    assert classify(replace(short, attempt=2)) == "disk_full"
 
 
 def test_the_kernel_says_that_it_killed_for_memory() -> None:

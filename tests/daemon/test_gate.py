@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 
-from daemon.gate import SPACE_BYTES, Gate
+import pytest
+
+from daemon.gate import HOLD_SECONDS, SPACE_BYTES, Gate
 from daemon.settings import Settings
 from daemon.times import Window
 from jobs.paths import Workspace
@@ -36,4 +39,16 @@ def test_a_full_disk_closes_it_until_there_is_space(workspace: Workspace) -> Non
     assert "the disk is full" in (full.look() or "")
     free[0] += SPACE_BYTES
     full._look_at = 0.0
+    assert full.look() is None
+
+
+def test_a_full_disk_does_not_close_it_for_ever(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Space that was made before the daemon looked is not there to be made again."""
+    full = Gate(workspace, Settings(), free=lambda: 10**12)
+    full.disk_is_full()
+    assert full.look() is not None
+    later = time.monotonic() + HOLD_SECONDS
+    monkeypatch.setattr(time, "monotonic", lambda: later)
     assert full.look() is None

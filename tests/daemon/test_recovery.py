@@ -69,6 +69,33 @@ def test_a_running_job_without_a_process_is_queued_again() -> None:
     assert decision.publish
 
 
+@pytest.mark.parametrize("end", [State.CANCELLED, State.FAILED, State.PAUSED])
+def test_a_job_that_other_machines_took_for_lost_stays_as_they_left_it(end: State) -> None:
+    seen = facts(RUNNING, JobState(end, 1))
+    assert seen.record is not None
+    decision = decide(replace(seen, record=replace(seen.record, reason="lost")), 3)
+    assert decision.state is not None
+    assert (decision.state.state, decision.state.reason) == (end, "lost")
+    assert not decision.push
+
+
+def test_a_copy_of_a_job_that_another_workspace_has_follows_its_record() -> None:
+    here = replace(facts(QUEUED, JobState(State.RUNNING, 1)), elsewhere=True)
+    assert here.record is not None
+    there = replace(here.record, home="south:/farense", attempt=1)
+    decision = decide(replace(here, record=there), 3)
+    assert decision.state is not None
+    followed = (decision.state.state, decision.state.attempt, decision.state.home)
+    assert followed == (State.RUNNING, 1, "south:/farense")
+    assert not (decision.push or decision.publish)
+    assert decide(replace(here, state=decision.state, record=there), 3) == Decision()
+    # Its child, where it still runs here, comes to its end first.
+    assert decide(replace(here, record=there, alive=True), 3) == Decision(wait=True)
+    # Of a record that is lost, the machine that has the job knows more.
+    forgotten = decide(replace(here, state=decision.state, record=None), 3)
+    assert forgotten == Decision(publish=True)
+
+
 def test_a_job_that_ended_unseen_is_not_run_again() -> None:
     for summary in ("completed", "early_stopped"):
         decision = decide(replace(facts(RUNNING, RUNNING), summary=summary), 3)

@@ -11,7 +11,7 @@ import pytest
 
 from daemon.broker import Broker
 from daemon.client import FarenseClient
-from daemon.records import JobRecord
+from daemon.records import JobRecord, run_dir_of
 from daemon.reorder import places
 from daemon.run_files import record_from_files
 from daemon.server import EmbeddedServer
@@ -209,7 +209,8 @@ def test_what_does_not_wait_is_not_moved(
 def test_a_job_whose_files_are_elsewhere_is_not_moved(
     workspace: Workspace, client: FarenseClient, broker: Broker
 ) -> None:
-    record = JobRecord(job_id(1), "v2", State.QUEUED, "", home="mac-mini:/Users/ana/farense")
+    run = run_dir_of(job_id(1))
+    record = JobRecord(job_id(1), "v2", State.QUEUED, run, home="mac-mini:/Users/ana/farense")
     broker.store.create(record)
     with pytest.raises(JobFailed, match="not in this workspace") as caught:
         client.move(job_id(1), 4)

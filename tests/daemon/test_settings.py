@@ -40,3 +40,37 @@ def test_no_variable_says_what_code_a_daemon_runs() -> None:
 def test_a_password_is_never_shown() -> None:
     assert redacted("redis://user:pw@host:6379/0?password=pw") == "redis://host:6379/0"
     assert redacted("unix://:pw@/a/b.sock?db=1") == "unix:///a/b.sock"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://user:12/34@host:6379/0",
+        "redis://user:12?34@host:6379/0",
+        "redis://user:12#34@host:6379/0",
+        "redis://:12/34@host",
+        "unix://:p/w34@/a/b.sock",
+        "redis://host/jobs",
+        "redis:/host",
+        "rediss//host",
+    ],
+)
+def test_a_password_that_ends_its_url_early_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(ConfigError) as found:
+        Settings.from_environment({"FARENSE_REDIS_URL": url})
+    assert "34" not in found.value.message
+    assert "%2F" in (found.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://host",
+        "redis://user:pa%2Fss@[::1]:6379/3?protocol=2",
+        "rediss://:pw@host/0?ssl_ca_certs=/home/a@b/ca.pem",
+        "unix:///a/b@c.sock",
+        "unix://user:pw@/a/b.sock?db=1",
+    ],
+)
+def test_urls_of_redis_are_taken(url: str) -> None:
+    assert Settings.from_environment({"FARENSE_REDIS_URL": url}).redis_url == url

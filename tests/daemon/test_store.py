@@ -12,7 +12,7 @@ import pytest
 from daemon import keys
 from daemon.broker import Broker
 from daemon.joblog import LogLines
-from daemon.records import JobRecord, from_hash, to_hash
+from daemon.records import JobRecord, from_hash, run_dir_of, to_hash
 from daemon.server import EmbeddedServer
 from daemon.settings import Settings
 from daemon.store import JobStore, Written
@@ -101,13 +101,28 @@ def test_a_record_comes_back_as_it_was() -> None:
     assert from_hash({}) is None
 
 
+@pytest.mark.parametrize(
+    "name", ["..", "../../etc", "/etc/passwd", f"{JOB}/..", f"{JOB}\n", f"../{JOB}", "x" * 300, "é"]
+)
+def test_a_record_that_leads_elsewhere_is_none(name: str) -> None:
+    def read(**values: str) -> JobRecord | None:
+        found = to_hash(record(**values).as_dict())
+        return from_hash({key.encode(): value for key, value in found.items() if value})
+
+    assert read() is not None
+    assert read(id=name, run_dir=run_dir_of(name)) is None
+    assert read(run_dir=run_dir_of(name)) is None
+    assert read(run_dir=name) is None
+
+
 def test_the_newest_and_all_unfinished_are_shown(store: JobStore) -> None:
     for number in range(30):
         state = State.QUEUED if number == 3 else State.COMPLETED
         created = f"2026-11-22T21:00:{number:02}+00:00"
-        store.create(replace(record(state), id=f"{JOB[:-4]}{number:04}", created_at=created))
+        job = f"20261122-2100{number:02}-v2-abcd"
+        store.create(record(state, id=job, run_dir=run_dir_of(job), created_at=created))
     shown = store.current(newest=5)
-    assert [found.id[-2:] for found in shown] == ["29", "28", "27", "26", "25", "03"]
+    assert [found.id[13:15] for found in shown] == ["29", "28", "27", "26", "25", "03"]
     assert len(store.get_many(store.ids())) == 30
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import pickle
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +41,7 @@ from jobs.yaml12 import parse_yaml
 from tests.daemon.conftest import TINY, fill
 from tests.helpers.byte_tokenizer import byte_tokenizer
 from tests.helpers.mutations import ODD_TEXTS, Mutator
+from tests.helpers.traps import pickles
 from tests.helpers.trials import harmless, tried
 
 JOB = "20261122-210000-v2-abcd"
@@ -142,22 +142,12 @@ def test_data(tmp_path: Path) -> None:
     tried("data", attempt)
 
 
-class Trap:
-    """A pickle that leaves a trace where it is loaded."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> Any:
-        return (os.mkdir, (str(self.trace),))
-
-
 def test_messages(workspace: Workspace, broker: Broker, tmp_path: Path) -> None:
     trace, ran = tmp_path / "trace", list[str]()
     queue = broker.queue(run=ran.append)
     queue.push(JOB, 1)
     message = orjson.loads(queue.storage.dequeue())
-    traps = [pickle.dumps(Trap(trace), protocol) for protocol in range(6)]
+    traps = pickles(trace)
 
     def attempt(mutator: Mutator) -> bool:
         data = mutator.json_or_bytes(message)
@@ -199,7 +189,8 @@ def test_records(broker: Broker) -> None:
         steps_per_second=2.5, eta_seconds=70.0, reason="why", failure="crashed",
         history=[{"attempt": 1, "class": "crashed"}, {"attempt": 2, "class": "crashed"}],
     )  # fmt: skip
-    good = replace(record, id=JOB.replace("abcd", "good"))
+    other = JOB.replace("abcd", "good")
+    good = replace(record, id=other, run_dir=f"checkpoints_qlora/{other}")
 
     def attempt(mutator: Mutator) -> bool:
         redis.flushall()

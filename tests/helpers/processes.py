@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,3 +52,19 @@ def require_proc() -> None:
     """End the program where the system has no ``/proc``."""
     if not (PROC / "self" / "smaps_rollup").exists():
         sys.exit("This measures with /proc/PID/smaps_rollup: it needs Linux.")
+
+
+def command_lines() -> list[str]:
+    """Return the command line of every process, as `ps` shows it."""
+    if not (PROC / "self" / "cmdline").exists():
+        listing = subprocess.run(
+            ["ps", "-axww", "-o", "args="],  # noqa: S607 - the one on the PATH
+            capture_output=True,
+            check=True,
+        )
+        return listing.stdout.decode(errors="replace").splitlines()
+    lines = []
+    for path in PROC.glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended
+            lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return lines

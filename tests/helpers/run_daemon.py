@@ -1,25 +1,31 @@
 """A daemon in a process of its own, with settings that a test gives.
 
 ``python -P run_daemon.py WORKSPACE SETTINGS``, where SETTINGS are the fields of
-:class:`daemon.settings.Settings` as JSON.
+:class:`daemon.settings.Settings` as JSON. The URL of a shared Redis comes by the environment, as a
+user gives it: in an argument, its password would be for all to see.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
-from daemon.control import run_daemon
 from daemon.settings import Settings
 from daemon.times import Window
 from jobs.errors import FarenseError
 from jobs.paths import Workspace
+from tests.helpers import failing_writes
 
 
 def main() -> int:
+    failing_writes.install()
+    from daemon.control import run_daemon  # loads the modules that write
+
     values = json.loads(sys.argv[2])
     values["child"] = tuple(values["child"])
+    values.setdefault("redis_url", os.environ.get("FARENSE_REDIS_URL"))
     if "window" in values:
         values["window"] = Window.parse(values["window"])
     try:

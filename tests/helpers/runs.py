@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def questions(count: int, first: int = 0) -> list[dict[str, str]]:
     ]
 
 
-def write_rows(path: Path, rows: list[dict[str, str]]) -> Path:
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     """Write rows as JSON Lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
@@ -66,15 +67,21 @@ def make_run(
     *,
     train: int = 11,
     valid: int | None = 5,
+    valid_rows: Sequence[Mapping[str, Any]] | None = None,
     **settings: Any,
 ) -> RunDirectory:
-    """Return the run directory of a queued job on ``train`` and ``valid`` generated examples."""
+    """Return the run directory of a queued job on ``train`` and ``valid`` generated examples.
+
+    Args:
+        valid_rows: what to validate on instead.
+    """
     target = workspace.models / "tiny"
     if not target.exists():
         shutil.copytree(model, target)
     files = {"train": _freeze(workspace, questions(train))}
     if valid is not None:
-        files["valid"] = _freeze(workspace, questions(valid, first=100))
+        rows = questions(valid, first=100) if valid_rows is None else valid_rows
+        files["valid"] = _freeze(workspace, rows)
     data = {name: file.path for name, file in files.items()}
     config = config_from({**SETTINGS, "data": data, **settings}, "test")
     run = workspace.run(job_id)
@@ -120,7 +127,7 @@ def events(workspace: Workspace, run: RunDirectory) -> list[dict[str, Any]]:
     return [json.loads(line) for line in whole_lines(workspace.job_log(run.job_id))]
 
 
-def _freeze(workspace: Workspace, rows: list[dict[str, str]]) -> DataFile:
+def _freeze(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> DataFile:
     loose = write_rows(workspace.data / f"{len(rows)}.jsonl", rows)
     digest = sha256_of(loose)
     frozen = workspace.imported / f"{digest}.jsonl"

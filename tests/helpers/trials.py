@@ -41,6 +41,7 @@ def tried(family: str, attempt: Try) -> None:
                     report(error)
                 assert harmless(said.getvalue())
                 found["refused"] += 1
+    print(f"{family}: {dict(found)}")  # which -rP shows
     if ALONE is None:
         # Else the damage would be too small, or too great, to say anything.
         assert found["accepted"] > EACH // 50
@@ -61,7 +62,7 @@ def judged(family: str, number: int) -> Iterator[None]:
     except (Exception, Hangs) as error:
         raise AssertionError(
             f"{family} {number}: {error!r:.500}; repeat it alone: "
-            f"FARENSE_MUTATION={number} pytest tests/faults/test_mutations.py -k {family}"
+            f"FARENSE_MUTATION={number} pytest tests/faults -k test_{family}"
         ) from error
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)

@@ -13,12 +13,15 @@ INTERVAL = 0.02
 
 
 def wait_until(
-    condition: Callable[[], Value | None], what: str = "the condition", timeout: float = TIMEOUT
+    condition: Callable[[], Value | None],
+    what: str = "the condition",
+    timeout: float = TIMEOUT,
+    interval: float = INTERVAL,
 ) -> Value:
     """Return the first truthy value of ``condition``; fail after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} did not come about within {timeout:.0f} s")
-        time.sleep(INTERVAL)
+        time.sleep(interval)
     return value

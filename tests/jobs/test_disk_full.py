@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -13,15 +14,19 @@ from typing import Any
 import orjson
 import pytest
 
+from jobs.__main__ import _failure
 from jobs.checkpoint import checkpoint_folders, newest_checkpoint, save_arrays
-from jobs.errors import ExitCode, WorkspaceError
+from jobs.errors import DiskFull, ExitCode, WorkspaceError
 from jobs.files import append, whole_lines
 from jobs.mlx import mx
+from jobs.order import read_order
 from jobs.paths import REPOSITORY, RunDirectory, Workspace
 from jobs.state import State, read_state, write_state
+from tests.helpers import failing_writes
 from tests.helpers.runs import events, make_run, numbers, run_child
 
 FULL = Path("/dev/full")
+STORM = REPOSITORY / "tests" / "children" / "storm.py"
 FULL_DISK = REPOSITORY / "tests" / "children" / "full_disk.py"
 # Only Linux lets a user mount a disk that nobody else sees.
 PRIVATE_MOUNTS = [shutil.which("unshare") or "", "--user", "--map-root-user", "--mount"]
@@ -62,9 +67,9 @@ def test_a_full_disk_fails_the_run_and_leaves_it_whole(
     run = make_run(alone, tiny_model, "20261122-210001-tiny-abcd", **LONG)
 
     result = run_on_full_disk(run)
-    assert result.returncode == ExitCode.FAILED, result.stderr
+    assert result.returncode == ExitCode.DISK_FULL, result.stderr
     failed = events(alone, run)[-1]
-    assert (failed["event"], failed["error"]) == ("failed", "WorkspaceError")
+    assert (failed["event"], failed["error"]) == ("failed", "DiskFull")
     assert "The disk is full" in failed["reason"]
     assert "Traceback" not in result.stderr
 
@@ -124,3 +129,30 @@ def test_a_line_that_does_not_fit_is_taken_back(tmp_path: Path) -> None:
     assert path.read_bytes() == b"x" * 100 + b"\n"
     append(path, b"z")
     assert list(whole_lines(path)) == [b"x" * 100, b"z"]
+
+
+def test_the_exit_code_tells_of_a_full_disk_where_no_word_can_be_written(
+    alone: Workspace, tiny_model: Path, tmp_path: Path
+) -> None:
+    run = make_run(alone, tiny_model)
+    switch = tmp_path / "disk_is_full"
+    switch.write_text("0")
+    done = subprocess.run(
+        [sys.executable, "-P", STORM, tmp_path, run.path, "--attempt", "1"],
+        env={**os.environ, failing_writes.SWITCH: str(switch)},
+        check=False,
+    )
+    assert done.returncode == ExitCode.DISK_FULL
+    assert alone.job_log(run.job_id).read_bytes() == b""
+    assert not run.summary.exists()
+
+
+def test_an_error_of_the_system_that_nobody_explained_is_told_as_a_full_disk(
+    alone: Workspace, tiny_model: Path
+) -> None:
+    run = make_run(alone, tiny_model)
+    order = read_order(run)
+    full = _failure(OSError(errno.EDQUOT, "Disk quota exceeded"), run, order, 0)
+    assert isinstance(full, DiskFull)
+    other = OSError(errno.EIO, "Input/output error")
+    assert _failure(other, run, order, 0) is other

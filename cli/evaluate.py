@@ -1,0 +1,84 @@
+"""``farense evaluate``: queue an evaluation of a training job's best adapter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.options import job_argument, json_option
+from cli.output import print_json
+
+if TYPE_CHECKING:
+    from daemon.records import JobRecord
+
+
+@click.command(short_help="Score the answers of a job's best adapter.")
+@job_argument
+@click.option(
+    "--max-new-tokens",
+    type=int,
+    metavar="N",
+    help="Most tokens of an answer (default: twice as many as the longest reference has).",
+)
+@click.option("--batch-size", type=int, metavar="N", help="Questions answered together (16).")
+@click.option("--ignore-accents", is_flag=True, help="Accents make no difference to the scores.")
+@click.option("--priority", type=int, default=0, help="Higher goes first; 0 where not given.")
+@click.option("--watch", "watching", is_flag=True, help="Watch the evaluation until it ends.")
+@json_option
+@click.pass_context
+def evaluate(
+    ctx: click.Context,
+    job: str,
+    max_new_tokens: int | None,
+    batch_size: int | None,
+    ignore_accents: bool,
+    priority: int,
+    watching: bool,
+    as_json: bool,
+) -> None:
+    """Queue an evaluation of a training job and print its id.
+
+    JOB is an id, a unique part of one, or `latest`. Its best adapter answers every question of its
+    validation set, and so does the base model; the answers are scored (token F1, exact match,
+    ROUGE-L, chrF) and written to the job's folder `evaluation/`. Where the training has not ended,
+    the evaluation starts after it.
+
+    \b
+    Example: farense evaluate latest --watch
+    """
+    from cli.watch import warn_without_daemon, watch_job
+    from daemon.client import FarenseClient
+
+    refuse_both(watching, as_json)
+    with FarenseClient.connect() as client:
+        record = client.evaluate(
+            client.job(job).id,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            ignore_accents=ignore_accents,
+            priority=priority,
+        )
+        if as_json:
+            print_json(record.as_dict())
+        else:
+            click.echo(queued(record))
+        warn_without_daemon(client, record)
+        if watching:
+            ctx.exit(watch_job(client, record.id))
+
+
+def refuse_both(watching: bool, as_json: bool) -> None:
+    """Refuse a live view in the place of one object.
+
+    Raises:
+        UsageError: both are wanted.
+    """
+    if watching and as_json:
+        raise click.UsageError("--watch and --json do not go together: use farense watch --json.")
+
+
+def queued(record: JobRecord) -> str:
+    """Return what became of a job that was enqueued: its state, its id, and why it waits."""
+    when = f": {record.reason}" if record.reason else ""
+    return f"{record.state.capitalize()} {record.id}{when}"

@@ -1,0 +1,170 @@
+"""Looking at jobs: in Redis, or in the files where Redis is away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from redis.exceptions import RedisError
+
+from daemon.broker import Broker
+from daemon.file_client import FileClient, matching
+from daemon.records import JobRecord
+from daemon.settings import Settings, check_queue_name
+from jobs.errors import QueueUnreachable, UnknownJob
+from jobs.events import Envelope
+from jobs.order import TRAIN
+from jobs.paths import Workspace
+from jobs.state import DEFAULT_QUEUE
+
+if TYPE_CHECKING:
+    from daemon.dead_letters import DeadLetter
+    from daemon.glance import Glance
+    from daemon.reorder import Place
+    from daemon.workers import WorkerCard
+
+Result = TypeVar("Result")
+
+
+class QueueReader:
+    """The queue of a workspace, to look at. Safe to use from several threads.
+
+    Attributes:
+        queue_name: which queue is shown; a client adds jobs to it.
+
+    Every method raises :class:`jobs.errors.QueueUnreachable` where Redis goes away.
+    """
+
+    def __init__(
+        self, workspace: Workspace, broker: Broker, queue_name: str = DEFAULT_QUEUE
+    ) -> None:
+        self.workspace = workspace
+        self.queue_name = queue_name
+        self._broker = broker
+        self._store = broker.store
+
+    @classmethod
+    def connect(
+        cls,
+        workspace: Workspace | None = None,
+        *,
+        queue: str | None = None,
+        start_server: bool = True,
+    ) -> Self:
+        """Connect to the queue.
+
+        Args:
+            workspace: the current one where it is left out.
+            queue: the name of the queue; ``FARENSE_QUEUE`` where it is left out.
+            start_server: start the workspace's own server where it does not run.
+
+        Raises:
+            QueueUnreachable: the server does not answer or cannot be started.
+            ConfigError: ``FARENSE_REDIS_URL`` is not the URL of a Redis server.
+        """
+        workspace = workspace or Workspace.current()
+        settings = Settings.from_environment()
+        if queue is not None:
+            settings = replace(settings, queue=check_queue_name(queue))
+        broker = Broker(workspace, settings)
+        if start_server:
+            broker.ensure()
+        else:
+            broker.check()
+        return cls(workspace, broker, settings.queue)
+
+    def jobs(self, *, all: bool = False) -> list[JobRecord]:
+        """Return the 20 newest jobs and all unfinished ones, newest first; or all of them."""
+        return self._ask(lambda: self._all() if all else self._store.current())
+
+    def glance(self) -> Glance:
+        """Return the newest jobs, those under way, and the first of very many that wait."""
+        from daemon.glance import glance  # noqa: PLC0415 - only `status` needs it
+
+        return self._ask(lambda: glance(self._store))
+
+    def job(self, argument: str) -> JobRecord:
+        """Return the job that an id, a unique part of one, or ``latest`` names.
+
+        That is the newest training: an evaluation follows one, and has no adapter.
+
+        Raises:
+            UnknownJob: it names none, or several.
+        """
+        if argument == "latest":
+            record = next((r for r in self.jobs() if r.kind == TRAIN), None)
+        else:
+            record = self._ask(lambda: self._store.get(argument))
+        if record is None:
+            job_id = matching(argument, self._ask(self._store.ids))
+            record = self._ask(lambda: self._store.get(job_id))
+        if record is None:
+            raise UnknownJob(f"The record of {argument!r} cannot be read.")
+        return record
+
+    def follow(self, job_id: str, *, follow: bool = True) -> Iterator[Envelope]:
+        """Yield the events of a job so far; with ``follow``, go on until the job has ended.
+
+        Where the job's log is on this machine it is read: it is whole, and it is there when Redis
+        is not. Otherwise the events come from the job's stream, which keeps the newest few
+        thousand.
+        """
+        from daemon.follow import follow_job  # noqa: PLC0415 - `status` needs none of it
+
+        yield from follow_job(self.workspace, self._store, self._ask, job_id, follow=follow)
+
+    def workers(self) -> list[WorkerCard]:
+        """Return the daemons that work on this queue."""
+        from daemon.workers import workers  # noqa: PLC0415 - only this needs it
+
+        return self._ask(lambda: workers(self._broker.redis))
+
+    def dead_letters(self, *, clear: bool = False) -> list[DeadLetter]:
+        """Return what was set aside because it could not be read; ``clear`` forgets it."""
+        from daemon.dead_letters import dead_letters  # noqa: PLC0415 - only this needs it
+
+        return self._ask(lambda: dead_letters(self._broker.redis, clear=clear))
+
+    def queue(self) -> list[Place]:
+        """Return the jobs of the queue that wait, in the order in which they will run."""
+        from daemon.reorder import Reorder, places  # noqa: PLC0415 - `status` needs none of it
+
+        reorder = Reorder(self.workspace, self._broker)
+        messages = self._ask(lambda: reorder.messages(self.queue_name))
+        here = [record for record in self.jobs() if record.queue == self.queue_name]
+        return places(here, messages)
+
+    def close(self) -> None:
+        """Close the connections; the server goes on."""
+        self._broker.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _all(self) -> list[JobRecord]:
+        return self._store.get_many(self._store.ids())
+
+    def _ask(self, operation: Callable[[], Result]) -> Result:
+        try:
+            return operation()
+        except (RedisError, OSError) as error:
+            raise self._broker.unreachable(error) from error
+
+
+def open_reader(
+    workspace: Workspace | None = None, *, queue: str | None = None
+) -> tuple[QueueReader | FileClient, str | None]:
+    """Return a client that only reads, and a warning where it had to take the files.
+
+    Never starts a server.
+    """
+    workspace = workspace or Workspace.current()
+    try:
+        return QueueReader.connect(workspace, queue=queue, start_server=False), None
+    except QueueUnreachable as error:
+        warning = f"{error.message} Read from the run directories instead."
+        return FileClient(workspace), warning

@@ -1,0 +1,76 @@
+"""The scripts that the server runs, each as one step: compare, and only then set.
+
+None of them trusts that a key holds what farense put there: a record that is no hash is missing.
+"""
+
+from __future__ import annotations
+
+# KEYS: record, unfinished, index. ARGV: id, score, "1" where finished, then fields and values.
+CREATE = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+local fields = {}
+for i = 4, #ARGV do fields[#fields + 1] = ARGV[i] end
+redis.call('HSET', KEYS[1], unpack(fields))
+redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
+if ARGV[3] ~= '1' then redis.call('SADD', KEYS[2], ARGV[1]) end
+return 1
+"""
+
+# KEYS: record, unfinished. ARGV: expected state, expected attempt, id, "1" where finished after it,
+# then fields and values; an empty value removes the field.
+WRITE = """
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return -1 end
+local found = redis.call('HMGET', KEYS[1], 'state', 'attempt')
+if found[1] ~= ARGV[1] or found[2] ~= ARGV[2] then return 0 end
+for i = 5, #ARGV, 2 do
+  if ARGV[i + 1] == '' then
+    redis.call('HDEL', KEYS[1], ARGV[i])
+  else
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+  end
+end
+if ARGV[4] == '1' then
+  redis.call('SREM', KEYS[2], ARGV[3])
+else
+  redis.call('SADD', KEYS[2], ARGV[3])
+end
+return 1
+"""
+
+# KEYS: record, stream. ARGV: attempt, offset at which the lines start, offset at which they end,
+# longest stream, number of lines, the lines, then fields and values of the record.
+EVENTS = """
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return -1 end
+local found = redis.call('HMGET', KEYS[1], 'attempt', 'log_offset')
+if found[1] ~= ARGV[1] then return 0 end
+local kind = redis.call('TYPE', KEYS[2]).ok
+if kind ~= 'stream' and kind ~= 'none' then
+  redis.call('DEL', KEYS[2])
+  redis.call('HDEL', KEYS[1], 'log_offset')
+  return 2
+end
+if (found[2] or '0') ~= ARGV[2] then return 2 end
+local first = 6 + ARGV[5]
+for i = 6, first - 1 do
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'event', ARGV[i])
+end
+for i = first, #ARGV, 2 do
+  if ARGV[i + 1] == '' then
+    redis.call('HDEL', KEYS[1], ARGV[i])
+  else
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+  end
+end
+redis.call('HSET', KEYS[1], 'log_offset', ARGV[3])
+return 1
+"""
+
+# KEYS: record. ARGV: expected attempt, lease in seconds. By the server's clock, which all share.
+LEASE = """
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return -1 end
+local found = redis.call('HMGET', KEYS[1], 'state', 'attempt')
+if found[1] ~= '"running"' or found[2] ~= ARGV[1] then return 0 end
+local now = redis.call('TIME')
+redis.call('HSET', KEYS[1], 'lease_until', now[1] + ARGV[2], 'lease_seconds', ARGV[2])
+return 1
+"""

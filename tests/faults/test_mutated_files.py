@@ -1,0 +1,62 @@
+"""`job.json` and `state.json`, damaged at random: refused clearly, or harmless to a daemon."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+
+from cli.render import job_details, status_table
+from daemon.pending import begin
+from daemon.records import to_hash
+from daemon.recovery import Facts, decide
+from daemon.run_files import record_from_files
+from jobs.config import config_from
+from jobs.errors import JobFailed
+from jobs.files import read_json
+from jobs.order import read_order
+from jobs.paths import Workspace
+from jobs.state import PENDING, JobState, State, read_state, state_values, write_state
+from tests.helpers.mutations import Mutator
+from tests.helpers.runs import make_run
+from tests.helpers.trials import harmless, tried
+
+JOB = "20261122-210000-tiny-abcd"
+STATE = JobState(
+    State.WAITING, attempt=2, lost_attempts=1, schedule="2026-11-25T23:00:00+00:00", after=JOB,
+    reason="why", failure="crashed", boot="1", splits=1, updated_at="2026-11-22T21:00:00+00:00",
+    history=[{"attempt": 1, "class": "crashed", "reason": "x"}],
+)  # fmt: skip
+
+
+def test_files(workspace: Workspace, tiny_model: Path) -> None:
+    run = make_run(workspace, tiny_model, JOB)
+    order, state = read_json(run.job), state_values(STATE)
+
+    def attempt(mutator: Mutator) -> bool:
+        damaged = mutator.random.choice((run.job, run.state))
+        run.job.write_bytes(orjson.dumps(order))
+        run.state.write_bytes(orjson.dumps(state))
+        damaged.write_bytes(mutator.json_or_bytes(order if damaged == run.job else state))
+        record = record_from_files(workspace, JOB)
+        if record is None:
+            read_state(run)
+            read_order(run)
+            raise AssertionError("both can be read, and make no record")
+        assert all(map(harmless, [*status_table([record], 100), *job_details(record)]))
+        to_hash(record.as_dict())
+        config_from(read_order(run).config, "job.json")
+        found = read_state(run)
+        for other in (State.COMPLETED, None) if found.state in PENDING else ():
+            begin(found, datetime.now(UTC), other)
+        try:
+            decision = decide(Facts(found, record, False, False), 3)
+        except JobFailed:  # a change that the table of transitions does not have
+            return False
+        if decision.state is not None:
+            write_state(run, decision.state)
+            assert read_state(run) == decision.state
+        return True
+
+    tried("files", attempt)

@@ -1,0 +1,38 @@
+"""Evaluations made by hand, as the client makes them, for tests without a queue."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jobs.files import read_json
+from jobs.order import Evaluation, read_order, write_order
+from jobs.paths import RunDirectory, Workspace
+from jobs.state import JobState, State, write_state
+
+ABOUT_TIME = ("evaluated_at", "elapsed_time_sec")
+
+
+def make_evaluation(
+    workspace: Workspace, trained: RunDirectory, letters: str, **wanted: Any
+) -> RunDirectory:
+    """Return the run directory of a queued evaluation of ``trained``."""
+    run = workspace.run(f"20261122-230000-eval_tiny-{letters}")
+    run.path.mkdir(parents=True)
+    order = replace(
+        read_order(trained),
+        id=run.job_id,
+        kind="evaluate",
+        evaluation=Evaluation(trained.job_id, **wanted),
+    )
+    write_order(run, order)
+    write_state(run, JobState(State.QUEUED))
+    return run
+
+
+def written(folder: Path) -> dict[str, Any]:
+    """Return what an evaluation has written, times left out."""
+    report = read_json(folder / "evaluation_report.json")
+    others = {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix != ".json"}
+    return {**others, "report": {k: v for k, v in report.items() if k not in ABOUT_TIME}}

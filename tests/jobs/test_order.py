@@ -1,0 +1,46 @@
+"""Orders that came over the wire: those that fit are read, nothing else is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+
+from jobs.order import DataFile, Order, order_text, parse_order
+
+JOB = "20261122-210000-v2-abcd"
+DIGEST = "a" * 64
+TRAIN = DataFile(f"data/imported/{DIGEST}.jsonl", DIGEST, 8, "train.jsonl")
+ORDER = Order(JOB, "v2", "2026-11-22T21:00:00+00:00", {"seed": 1}, TRAIN, None, "f" * 64, 12)
+
+
+@pytest.mark.parametrize("order", [ORDER, replace(ORDER, valid=TRAIN, name="à noite")])
+def test_an_order_comes_back_as_it_was(order: Order) -> None:
+    assert parse_order(order_text(order), JOB) == order
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"id": "20261122-210000-v2-wxyz"},
+        {"version": 99},
+        {"total_steps": "12"},
+        {"config": [1]},
+        {"unknown": 1},
+        {"train": None},
+        {"train": {**vars(TRAIN), "path": "../../../etc/passwd"}},
+        {"train": {**vars(TRAIN), "path": "/etc/passwd"}},
+        {"train": {**vars(TRAIN), "sha256": "../" + DIGEST}},
+        {"valid": {**vars(TRAIN), "path": "data/imported/x.jsonl"}},
+    ],
+)
+def test_what_does_not_fit_is_none(changes: dict[str, Any]) -> None:
+    values = {**orjson.loads(order_text(ORDER)), **changes}
+    assert parse_order(orjson.dumps(values), JOB) is None
+
+
+@pytest.mark.parametrize("text", [None, b"", b"[]", b"\x80\x04K\x01.", b"[" * 5000])
+def test_garbage_is_none(text: bytes | None) -> None:
+    assert parse_order(text, JOB) is None
