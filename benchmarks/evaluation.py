@@ -171,9 +171,10 @@ def summary(sides: dict[str, Sides]) -> str:
         ]
         for by, side in sides.items()
     ]
-    widest = max((gap for side in sides.values() for gap in side.gaps), default=0.0)
-    verdict = "within" if widest <= CLOSE else "NOT WITHIN"
-    return f"{table(head, rows)}\n\nWhere answers part, the best two logits are {verdict} {CLOSE}."
+    gaps = [gap for side in sides.values() for gap in side.gaps]
+    within = "within" if max(gaps, default=0.0) <= CLOSE else "NOT within"
+    parting = f"Where answers part, the best two logits are {within} {CLOSE} of each other."
+    return f"{table(head, rows)}\n\n{parting if gaps else 'All answers are the same.'}"
 
 
 if __name__ == "__main__":

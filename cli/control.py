@@ -8,6 +8,7 @@ import click
 
 from cli.options import job_argument, json_option
 from cli.output import print_json
+from jobs.text import printable
 
 if TYPE_CHECKING:
     from daemon.records import JobRecord
@@ -140,4 +141,4 @@ def _instead(record: JobRecord) -> str | None:
 
 
 def _why(record: JobRecord) -> str:
-    return f": {record.reason}" if record.reason else ""
+    return f": {printable(record.reason)}" if record.reason else ""

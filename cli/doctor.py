@@ -12,11 +12,13 @@ import click
 
 from cli.options import json_option, preset_from, set_option
 from cli.output import print_json, terminal_width, wants_colour
+from jobs.text import printable
 
 if TYPE_CHECKING:
     from daemon.findings import Finding
 
 WIDTH = 100
+NEWLINE = "\n"
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 STATUS_WIDTH = max(map(len, COLOURS)) + 2
 CHECK_WIDTH = len("workspace") + 2
@@ -69,11 +71,14 @@ def lines(findings: Sequence[Finding], width: int, *, colour: bool = False) -> I
         head = (click.style(mark, fg=COLOURS[status]) if colour else mark) + finding.check.ljust(
             CHECK_WIDTH
         )
-        first, *rest = _wrapped(finding.found, width)
+        first, *rest = _wrapped(printable(finding.found, keep=NEWLINE), width)
         yield head + first
         yield from (INDENT + line for line in rest)
         if finding.action:  # not wrapped: commands are there to be copied
-            yield from (f"{INDENT}{line}" for line in f"-> {finding.action}".splitlines())
+            yield from (
+                f"{INDENT}{line}"
+                for line in f"-> {printable(finding.action, keep=NEWLINE)}".splitlines()
+            )
 
 
 def verdict(preset: str, counts: Counter[str]) -> str:

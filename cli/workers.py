@@ -6,6 +6,7 @@ import click
 
 from cli.options import json_option
 from cli.output import note, print_json
+from jobs.text import printable
 
 
 @click.command(short_help="Show the daemons that share the queue.")
@@ -34,8 +35,10 @@ def workers(as_json: bool) -> None:
         does = card.job or card.held_because or "waits for jobs"
         if not card.alive:
             does = "silent: stopped, asleep or cut off"
-        seen = f"{card.seconds_ago:.0f} s ago"
-        rows.append((card.name, card.queue, seen, does, card.workspace))
+        # What another machine tells is shown as text that no terminal obeys.
+        name, queue, does, place = map(printable, (card.name, card.queue, does, card.workspace))
+        told = (name, queue, f"{card.seconds_ago:.0f} s ago", does, place)
+        rows.append(told)
     widths = column_widths(rows)
     for row in rows:
         click.echo(aligned(row, widths))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from daemon.joblog import LogLines, LogReader
@@ -88,23 +87,11 @@ class Mirror:
         return True
 
     def _send(self, lines: LogLines) -> bool:
-        """Send the events in ``lines``; what is none is set aside."""
-        values: dict[str, Any] = {}
-        for envelope in lines.events:
-            values |= changes(envelope)
         job_id, attempt = self._claim.job_id, self._claim.attempt
-        good, bad = lines.readable, lines.unreadable
-        written = self._link.call(lambda: self._store.record_events(job_id, attempt, good, values))
+        written = self._link.call(lambda: send(self._store, job_id, attempt, lines))
         if written is Written.MOVED:
             self._reposition()
-        if written is Written.DONE:
-            self._set_aside(bad)
         return self._arrived(written)
-
-    def _set_aside(self, lines: list[bytes]) -> None:
-        reason = f"no event of {self._claim.job_id}"
-        for line in lines:
-            self._link.call(partial(self._store.set_aside, "event", line, reason))
 
     def _reposition(self) -> None:
         """Go to where the stream ends: an answer was lost on the way, or Redis was wiped."""
@@ -143,3 +130,21 @@ class Mirror:
             record = self._link.call(self._restore)
             self.superseded |= record is not None and record.attempt != self._claim.attempt
         return written is Written.DONE
+
+
+def send(store: JobStore, job_id: str, attempt: int, lines: LogLines) -> Written:
+    """Append lines of a job's log to its stream, and what they change to its record.
+
+    Lines that are no events are set aside.
+
+    Raises:
+        RedisError: the server is away.
+    """
+    values: dict[str, Any] = {}
+    for envelope in lines.events:
+        values |= changes(envelope)
+    written = store.record_events(job_id, attempt, lines.readable, values)
+    if written is Written.DONE:
+        for line in lines.unreadable:
+            store.set_aside("event", line, f"no event of {job_id}")
+    return written

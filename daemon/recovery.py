@@ -20,11 +20,14 @@ import structlog
 from daemon.boot import boot_id
 from daemon.broker import Broker
 from daemon.foreign import ForeignJobs
+from daemon.joblog import LogReader
 from daemon.leases import LeaseWatch
 from daemon.lifecycle import CANCELLED, Lifecycle, agreement
+from daemon.mirror import send
 from daemon.outcome import PAUSED, outcome_of_lost
 from daemon.records import JobRecord, state_from
 from daemon.run_files import is_elsewhere, job_ids, state_of, summary_state
+from daemon.store import Written
 from jobs.errors import FarenseError
 from jobs.lock import is_held
 from jobs.paths import JOB_ID, Workspace
@@ -151,6 +154,7 @@ class Recovery:
         self._foreign: set[str] = set()
         self._copies: set[str] = set()
         self._last_look = ""
+        self._looked_at = 0
         self._unsettled: set[str] = set()
 
     def run(self, busy_with: str | None = None, *, thorough: bool = True) -> bool:
@@ -192,18 +196,20 @@ class Recovery:
         foreign = (unfinished - set(here)) | (unfinished & self._copies)
         self._foreign = {job_id for job_id in foreign - {busy_with} if JOB_ID.fullmatch(job_id)}
         messages = cache(self.broker.pointed_to)
+        ended = [job_id for job_id in here if job_id in known and job_id not in unfinished]
+        done = set(ended) - self._unreadable(ended, thorough=thorough)
         wanted = here
         if not thorough:
-            may_differ = unfinished | self._copies
-            wanted = self._next([i for i in here if i not in known or i in may_differ])
-        states = self._states(wanted, known - unfinished, busy_with)
+            wanted = self._next([i for i in here if i not in done or i in self._copies])
+        states = self._states(wanted, done, busy_with)
         while batch := dict(islice(states, BATCH)):
             records = {r.id: r for r in self.broker.store.get_many(i for i in batch if i in known)}
             for job_id, state in batch.items():
                 record = records.get(job_id)
                 elsewhere = is_elsewhere(self.workspace, state, record)
                 (self._copies.add if elsewhere else self._copies.discard)(job_id)
-                if record is None and not thorough and _is_fresh(state):
+                # A record is stored together with its place in the index.
+                if job_id not in known and not thorough and _is_fresh(state):
                     continue
                 yield (
                     job_id,
@@ -243,10 +249,20 @@ class Recovery:
         self._last_look = chosen[-1]
         return sorted(self._unsettled.union(chosen))
 
+    def _unreadable(self, ended: list[str], *, thorough: bool) -> set[str]:
+        """Return the jobs whose records cannot be read, of those that have ended: a part a time."""
+        if not thorough:
+            begin = self._looked_at if self._looked_at < len(ended) else 0
+            self._looked_at = begin + BATCH
+            ended = ended[begin : self._looked_at]
+        return set(ended) - {record.id for record in self.broker.store.get_many(ended)}
+
     def _carry_out(self, job_id: str, facts: Facts, decision: Decision) -> None:
         state = facts.state
         if decision.state is not None:
             state = decision.state
+            if state.state is not State.QUEUED and state.home is None:
+                self._carry_log(job_id, state.attempt)
             if not self.lifecycle.adopt(job_id, facts.state, state):
                 return
             log.info("job_recovered", job=job_id, state=state.state, reason=state.reason)
@@ -257,6 +273,14 @@ class Recovery:
             queue = self.broker.queue(state.queue)
             queue.push(job_id, state.priority, resumed=state.attempt > 0)
             log.info("message_recovered", job=job_id)
+
+    def _carry_log(self, job_id: str, attempt: int) -> None:
+        """Carry over what a child said after its worker was gone; no attempt follows to do it."""
+        store = self.broker.store
+        reader = LogReader(self.workspace.job_log(job_id), store.log_offset(job_id))
+        while lines := reader.read():
+            if send(store, job_id, attempt, lines) is not Written.DONE:
+                break
 
 
 def _is_fresh(state: JobState) -> bool:

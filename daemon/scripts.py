@@ -12,7 +12,7 @@ local fields = {}
 for i = 4, #ARGV do fields[#fields + 1] = ARGV[i] end
 redis.call('HSET', KEYS[1], unpack(fields))
 redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
-if ARGV[3] ~= '1' then redis.call('SADD', KEYS[2], ARGV[1]) end
+redis.call(ARGV[3] == '1' and 'SREM' or 'SADD', KEYS[2], ARGV[1])
 return 1
 """
 

@@ -12,6 +12,7 @@ from redis import Redis
 from daemon import keys
 from daemon.settings import Settings
 from jobs.paths import Workspace
+from jobs.shape import well_typed
 
 # A daemon that has not been heard of for a day is forgotten.
 FORGOTTEN_SECONDS = 86_400
@@ -95,7 +96,7 @@ def workers(redis: Redis) -> list[WorkerCard]:
         except (ValueError, TypeError, KeyError, AttributeError):
             redis.hdel(keys.WORKERS, name)
             continue
-        if ago > FORGOTTEN_SECONDS:
+        if ago > FORGOTTEN_SECONDS or not well_typed(card):
             redis.hdel(keys.WORKERS, name)
             continue
         found.append(WorkerCard(**{**asdict(card), "alive": alive}))

@@ -7,6 +7,7 @@ end is copied back. The exit code is the job's.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -17,11 +18,18 @@ from tests.helpers.runs import CHILD
 from tests.helpers.waiting import wait_until
 
 SIZE = "64m"
+ROOM = 1 << 20
 
 
 def fill(path: Path) -> None:
     """Write to ``path`` until the disk is full to the last page."""
     with path.open("wb", buffering=0) as file:
+        # Most of it at once: writing takes longer than what the disk is to fill up in. Not all:
+        # where others write meanwhile that fails, and all is free again.
+        most = shutil.disk_usage(path.parent).free - ROOM
+        if most > 0:
+            os.posix_fallocate(file.fileno(), 0, most)
+            file.seek(most)
         try:
             while True:
                 file.write(b"\0" * 4096)

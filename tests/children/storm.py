@@ -16,6 +16,7 @@ from typing import Any
 
 import jobs.__main__ as program
 from jobs import files
+from jobs.errors import ExitCode
 from jobs.order import read_order
 from jobs.paths import RunDirectory
 from tests.helpers import failing_writes
@@ -25,39 +26,57 @@ from tests.helpers.phase_notes import Notebook, Phase
 
 
 def note_calls(notes: Notebook, phase: Phase, owner: Any, name: str) -> None:
-    """Wrap a function: while it runs, the phase is ``phase``."""
+    """Wrap a function: while it runs, the phase is ``phase``, and no step is taken."""
     function: Callable[..., Any] = getattr(owner, name)
 
     @functools.wraps(function)
     def noted(*arguments: Any, **options: Any) -> Any:
+        notes.leave(Phase.STEPS)
         with notes.during(phase):
             return function(*arguments, **options)
 
     setattr(owner, name, noted)
 
 
+def before_call(owner: Any, name: str, note: Callable[[], None]) -> None:
+    """Wrap a function: note something before it runs."""
+    function: Callable[..., Any] = getattr(owner, name)
+
+    def noted(*arguments: Any) -> Any:
+        note()
+        return function(*arguments)
+
+    setattr(owner, name, noted)
+
+
+def after_call(owner: Any, name: str, note: Callable[[], None]) -> None:
+    """Wrap a function: note something after it has run."""
+    function: Callable[..., Any] = getattr(owner, name)
+
+    def noted(*arguments: Any) -> Any:
+        result = function(*arguments)
+        note()
+        return result
+
+    setattr(owner, name, noted)
+
+
+def finish(notes: Notebook) -> None:
+    """Note that the last phase begins."""
+    notes.leave(Phase.STEPS)
+    notes.begin(Phase.FINISH)
+
+
 def note_real_training(notes: Notebook) -> None:
     """Note the phases of the real training; it finishes while it writes its summary."""
-    import jobs.session
     import jobs.train
-    from jobs.engine import Engine
+    from jobs import session
     from jobs.prefix_cache import PrefixCache
 
-    resume, finish = jobs.train.Trainer.resume, jobs.session.write_summary
-
-    def resumed(trainer: jobs.train.Trainer) -> int:
-        step = resume(trainer)
-        notes.end(Phase.START)
-        return step
-
-    def finished(*arguments: Any) -> None:
-        notes.begin(Phase.FINISH)
-        finish(*arguments)
-
-    jobs.train.Trainer.resume = resumed  # type: ignore[method-assign]
-    jobs.session.write_summary = finished
+    after_call(jobs.train.Trainer, "resume", lambda: notes.end(Phase.START))
+    before_call(session, "write_summary", lambda: finish(notes))
     note_calls(notes, Phase.FILL, PrefixCache, "fill")
-    note_calls(notes, Phase.STEPS, Engine, "step")
+    before_call(jobs.train.Trainer, "_step", lambda: notes.enter(Phase.STEPS))
     note_calls(notes, Phase.VALIDATION, jobs.train.Trainer, "_measure")
     note_calls(notes, Phase.CHECKPOINT, jobs.train, "save_checkpoint")
 
@@ -73,10 +92,9 @@ def main() -> int:
         note_real_training(notes)
     else:
         sys.modules["jobs.session"] = as_session(notes)
-    try:
-        return program.main(sys.argv[2:])
-    finally:
-        notes.close()
+    code = program.main(sys.argv[2:])
+    notes.close(broken=code != ExitCode.OK)
+    return code
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from daemon.client import FarenseClient
+from daemon.file_client import FileClient
 from jobs.config import Preset
 from jobs.files import read_json, write_json
 from jobs.paths import RunDirectory, Workspace
@@ -169,7 +170,10 @@ def test_an_evaluation_is_retried_as_one(
     again = client.retry(first.id)
     assert (again.kind, again.evaluates) == ("evaluate", run.job_id)
     assert "-eval_tiny-" in again.id
-    assert (client.workspace.runs / "latest").readlink().name == run.job_id
+    link = client.workspace.runs / "latest"
+    assert link.readlink().name == run.job_id
+    link.unlink()
+    assert client.job("latest").id == FileClient(client.workspace).job("latest").id == run.job_id
     # The job that an unfinished evaluation needs stays, however many are pruned.
     pruned = invoke("prune", "--keep", "0", "--yes")
     assert pruned.code == 0, pruned.err

@@ -26,7 +26,8 @@ pytestmark = pytest.mark.usefixtures("preset")
 
 def documented(scheme: str, **values: object) -> str:
     """Return the URL of a scheme that docker-compose.yml shows, filled in."""
-    (url,) = set(re.findall(rf"\b{scheme}://:[^\s']+", FILE.read_text()))
+    found: set[str] = set(re.findall(rf"\b{scheme}://:[^\s']+", FILE.read_text()))
+    (url,) = found
     for name, value in values.items():
         assert name in url
         url = url.replace(name, str(value))

@@ -55,8 +55,9 @@ def test_ids_from_the_queue_lead_nowhere(
     odd = [name for name in ELSEWHERE if name != "\ud800"]  # which no JSON holds
     for name in (*odd, *(f"{good.id}/../{name}" for name in odd)):
         record = replace(good, id=name, run_dir=run_dir_of(name))
-        fields = {key: value for key, value in to_hash(record.as_dict()).items() if value}
-        broker.redis.hset(keys.job(name), mapping=fields)
+        for key, value in to_hash(record.as_dict()).items():
+            if value:
+                broker.redis.hset(keys.job(name), key, value)
         broker.redis.zadd(keys.JOBS, {name: 9e9})
         broker.redis.sadd(keys.UNFINISHED, name)
         broker.queue().push(name, priority=9)
@@ -96,7 +97,8 @@ def test_paths_in_an_order_stay_in_the_workspace(
             run.job.write_text(json.dumps(values))  # which writes halves of surrogate pairs, too
             with pytest.raises(FarenseError):
                 train(workspace, read_order(run), lambda event: None, lambda: None)
-    for wrong in (1, None, ["models/tiny"], {}):
+    wrongs: tuple[object, ...] = (1, None, ["models/tiny"], {})
+    for wrong in wrongs:
         target[key] = wrong
         write_json(run.job, values)
         with pytest.raises(FarenseError):

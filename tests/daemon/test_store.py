@@ -82,6 +82,14 @@ def test_a_record_is_created_once(store: JobStore) -> None:
     assert store.get(JOB) == record(name="first")
 
 
+def test_a_record_that_is_stored_again_after_its_end_is_not_unfinished(store: JobStore) -> None:
+    store.create(record(State.RUNNING, attempt=1))
+    store.redis.set(keys.job(JOB), "owned")
+    store.restore(record(State.COMPLETED, attempt=1))
+    assert store.unfinished() == set()
+    assert store.ids() == [JOB]
+
+
 def test_a_record_comes_back_as_it_was() -> None:
     full = record(
         State.RUNNING, name="à noite", loss=math.inf, val_loss=2.5, cancel_requested=True, step=7,
@@ -106,7 +114,7 @@ def test_a_record_comes_back_as_it_was() -> None:
 )
 def test_a_record_that_leads_elsewhere_is_none(name: str) -> None:
     def read(**values: str) -> JobRecord | None:
-        found = to_hash(record(**values).as_dict())
+        found = to_hash({**record().as_dict(), **values})
         return from_hash({key.encode(): value for key, value in found.items() if value})
 
     assert read() is not None

@@ -95,7 +95,7 @@ def none_lost(stage: Stage, _: Struck) -> Iterator[str]:
             yield f"{job_id} was refused and is {state.state}"
 
 
-def ends_explained(stage: Stage, _: Struck) -> Iterator[str]:
+def ends_explained(stage: Stage, struck: Struck) -> Iterator[str]:
     """Each job ended as its behaviour has it, and each attempt that did not end it has a reason."""
     log = stage.daemon_log()
     for job_id, name in stage.accepted.items():
@@ -108,6 +108,7 @@ def ends_explained(stage: Stage, _: Struck) -> Iterator[str]:
         if expected in FINISHED_BADLY and (not state.reason or said not in state.reason):
             yield f"{name}: {expected} for no good reason: {state.reason!r}"
         fewest, most = ATTEMPTS.get(stage.plan.fault, UNDISTURBED)
+        fewest = fewest if struck.hit else 1
         if name == stage.plan.victim and not fewest <= state.attempt <= most:
             yield f"{name}: {state.attempt} attempts, not {fewest} to {most}: {state.history}"
         explained = {entry.get("attempt") for entry in state.history} | {

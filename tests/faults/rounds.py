@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -45,7 +45,8 @@ ACCEPTING = (
     Fault.KILL_CHILD, Fault.KILL_DAEMON, Fault.KILL_VALKEY, Fault.KILL_ALL, Fault.WIPE,
     Fault.BAD_MESSAGES, Fault.BAD_RECORDS, Fault.BAD_EVENTS,
 )  # fmt: skip
-UNSHARE = [shutil.which("unshare") or "", "--user", "--map-root-user", "--mount"]
+# By namespaces that every user may have on most systems; else root has the second.
+UNSHARE = (["unshare", "--user", "--map-root-user", "--mount"], ["unshare", "--mount"])
 
 
 @dataclass
@@ -73,23 +74,25 @@ def play(seed: int, folder: Path, model: Path) -> Result:
     found = plan(seed)
     if found.fault is not Fault.FULL_DISK:
         return play_here(found, folder, model)
-    if not private_disks():
+    if (unshare := private_mounts()) is None:
         missed = "a disk of one's own cannot be mounted here (unshare --user --mount)"
         return Result(seed, found.fault, found.phase, found.victim, missed)
-    command = [sys.executable, "-P", "-m", "tests.faults.rounds", str(seed), folder, model]
-    done = subprocess.run([*UNSHARE, *command], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-P", "-m", "tests.faults.rounds", str(seed)]
+    command += [str(folder), str(model)]
+    done = subprocess.run([*unshare, *command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"seed {seed}: {done.stderr}"
     return Result(**orjson.loads(done.stdout))
 
 
 @cache
-def private_disks() -> bool:
-    """Tell whether this user may mount a disk that nobody else sees."""
-    mount = shutil.which("mount")
-    if not (UNSHARE[0] and mount):
-        return False
-    command = [*UNSHARE, mount, "-t", "tmpfs", "farense-test", "/mnt"]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+def private_mounts() -> list[str] | None:
+    """Return the command below which disks are mounted that nobody else sees; None if forbidden."""
+    for unshare in UNSHARE:
+        command = [*unshare, "mount", "-t", "tmpfs", "farense-test", "/mnt"]
+        with suppress(FileNotFoundError):
+            if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+                return unshare
+    return None
 
 
 def play_here(found: Plan, folder: Path, model: Path) -> Result:
@@ -100,7 +103,11 @@ def play_here(found: Plan, folder: Path, model: Path) -> Result:
         for name in found.jobs:
             stage.enqueue(name)
         stage.start_daemon()
-        span = phase_begun(stage)
+        try:
+            span = phase_begun(stage)
+        except AssertionError as error:
+            result.problems = [str(error), *_open(stage)]
+            return result
         if span is None:
             result.missed = "the victim had ended"
             return result
@@ -120,15 +127,17 @@ def phase_begun(stage: Stage) -> Span | None:
     """Wait for the moment of the plan; return the phase, None where it did not come about."""
     wanted = stage.plan
 
-    def begun() -> Span | str | None:
+    def begun() -> list[Span]:
         spans = [span for span in stage.phases() if span.phase is wanted.phase]
-        if len(spans) >= wanted.beginning:
-            return spans[wanted.beginning - 1]
-        return "ended" if read_state(stage.workspace.run(stage.victim)).finished else None
+        return spans[wanted.beginning - 1 : wanted.beginning]
 
-    span = wait_until(begun, f"phase {wanted.phase} of {wanted.victim}", interval=LOOK_SECONDS)
-    if isinstance(span, str):
+    def over() -> bool:
+        return read_state(stage.workspace.run(stage.victim)).finished
+
+    wait_until(lambda: begun() or over(), f"phase {wanted.phase}", interval=LOOK_SECONDS)
+    if not begun():
         return None
+    (span,) = begun()
     seconds = REAL_SECONDS if wanted.victim == "real" else SECONDS
     until = span.begin + wanted.delay * seconds.get(wanted.phase, 0.0)
     wait_until(lambda: time.monotonic() >= until, "the moment", interval=LOOK_SECONDS)
@@ -145,11 +154,10 @@ def was_hit(stage: Stage, struck: Struck) -> bool:
 
 def unsettled(stage: Stage) -> list[str]:
     """Wait until every job has ended and the queue is empty; return what did not come to that."""
-    open_jobs: Callable[[], list[str]] = lambda: list(_open(stage))  # noqa: E731
     try:
-        wait_until(lambda: not open_jobs(), timeout=SETTLE_SECONDS)
+        wait_until(lambda: not _open(stage), timeout=SETTLE_SECONDS)
     except AssertionError:
-        return [f"after {SETTLE_SECONDS:.0f} s: {found}" for found in open_jobs()]
+        return [f"after {SETTLE_SECONDS:.0f} s: {found}" for found in _open(stage)]
     return []
 
 
@@ -190,8 +198,8 @@ def main() -> int:
     if found.fault is Fault.FULL_DISK:
         root = folder / "workspace"
         root.mkdir()
-        mount = shutil.which("mount") or "mount"
-        subprocess.run([mount, "-t", "tmpfs", "-o", DISK, "farense-test", root], check=True)
+        mount = ["mount", "-t", "tmpfs", "-o", DISK, "farense-test", str(root)]
+        subprocess.run(mount, check=True)
     result = play_here(found, folder, model)
     # The disk is gone with this process.
     shutil.copytree(folder / "workspace" / "logs", folder / "logs", dirs_exist_ok=True)

@@ -98,7 +98,8 @@ def _kill(stage: Stage, pid: int, struck: Struck) -> None:
 def _stop(stage: Stage, pid: int, struck: Struck) -> None:
     targets = _targets(stage, pid)
     for target in targets.values():
-        os.kill(target, signal.SIGSTOP)
+        with suppress(ProcessLookupError):
+            os.kill(target, signal.SIGSTOP)
     struck.last = time.monotonic()
     try:
         _stand_still(stage)

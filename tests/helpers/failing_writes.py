@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 SWITCH = "FARENSE_TEST_FULL_DISK"
@@ -27,9 +28,13 @@ def install() -> None:
     from jobs import files
 
     disk = _Disk(Path(name))
-    files._written_beside = disk.checked(files._written_beside)
-    files.write_line = disk.line(files.write_line)
-    shutil.disk_usage = disk.usage(shutil.disk_usage)
+    wrappers: list[tuple[ModuleType, str, Callable[[Any], Any]]] = [
+        (files, "_written_beside", disk.checked),
+        (files, "write_line", disk.line),
+        (shutil, "disk_usage", disk.usage),
+    ]
+    for module, name, wrapped in wrappers:
+        setattr(module, name, wrapped(getattr(module, name)))
 
 
 class _Disk:

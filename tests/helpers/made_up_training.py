@@ -78,7 +78,7 @@ class MadeUpTraining:
         self.step = 0
 
     def train(self) -> Finished | None:
-        self.pause(3)
+        self.pause(5)
         self.resume()
         self.emit(self.started())
         self.notes.end(Phase.START)
@@ -113,7 +113,7 @@ class MadeUpTraining:
 
     def steps(self) -> bool:
         with self.notes.during(Phase.STEPS):
-            for _ in range(STEPS_PER_ROUND):
+            while True:
                 if self.stop():
                     return False
                 self.pause(1)
@@ -121,7 +121,8 @@ class MadeUpTraining:
                 self.misbehave()
                 self.emit(Progress(self.step, STEPS, 1, 50.0, 0.1))
                 self.metrics.add(self.row())
-        return True
+                if self.step % STEPS_PER_ROUND == 0:
+                    return True
 
     def misbehave(self) -> None:
         if self.behaviour == "diverging" and self.step == 6:

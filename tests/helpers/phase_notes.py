@@ -40,6 +40,7 @@ class Span:
 
     Attributes:
         end: None where it never came to that: it was killed.
+        broken: it ended by an error, or with the process.
     """
 
     phase: Phase
@@ -47,10 +48,13 @@ class Span:
     attempt: int
     begin: float
     end: float | None
+    broken: bool = False
 
     def holds(self, first: float, last: float) -> bool:
-        """Tell whether the process was in the phase from ``first`` to ``last``."""
-        return self.begin <= first and (self.end is None or last <= self.end)
+        """Tell whether the process was in the phase from ``first`` to ``last``, or fell at that."""
+        if self.end is None:
+            return self.begin <= first
+        return self.begin <= first <= self.end and (self.broken or last <= self.end)
 
 
 class Notebook:
@@ -65,14 +69,14 @@ class Notebook:
         self._open.append(phase)
         self._note("begin", phase)
 
-    def end(self, phase: Phase) -> None:
+    def end(self, phase: Phase, *, broken: bool = False) -> None:
         self._open.remove(phase)
-        self._note("end", phase)
+        self._note("end", phase, broken=broken)
 
-    def close(self) -> None:
+    def close(self, *, broken: bool) -> None:
         """Note that the process ends, and with it whatever it was in."""
         while self._open:
-            self.end(self._open[-1])
+            self.end(self._open[-1], broken=broken)
 
     @contextmanager
     def during(self, phase: Phase) -> Iterator[None]:
@@ -80,11 +84,23 @@ class Notebook:
         self.begin(phase)
         try:
             yield
-        finally:
+        except BaseException:
+            self.end(phase, broken=True)
+            raise
+        self.end(phase)
+
+    def enter(self, phase: Phase) -> None:
+        """Note that the phase begins, unless the process is in it already."""
+        if phase not in self._open:
+            self.begin(phase)
+
+    def leave(self, phase: Phase) -> None:
+        """Note that the phase ends, if the process is in it."""
+        if phase in self._open:
             self.end(phase)
 
-    def _note(self, what: str, phase: Phase) -> None:
-        self._lines.add(what=what, phase=phase, pid=os.getpid(), attempt=self._attempt)
+    def _note(self, what: str, phase: Phase, **values: Any) -> None:
+        self._lines.add(what=what, phase=phase, pid=os.getpid(), attempt=self._attempt, **values)
 
 
 class Lines:
@@ -114,5 +130,6 @@ def spans(path: Path) -> list[Span]:
             found.append(Span(phase, pid, line["attempt"], line["at"], None))
             continue
         place = max(i for i, span in enumerate(found) if (span.phase, span.pid) == (phase, pid))
-        found[place] = Span(phase, pid, line["attempt"], found[place].begin, line["at"])
+        ended = line["at"], line["broken"]
+        found[place] = Span(phase, pid, line["attempt"], found[place].begin, *ended)
     return found

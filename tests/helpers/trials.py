@@ -27,10 +27,10 @@ class Hangs(BaseException):
     """Not an Exception: nothing may catch it."""
 
 
-def tried(family: str, attempt: Try) -> None:
-    """Try the mutations of a family; ``attempt`` tells whether the thing was accepted."""
+def tried(family: str, attempt: Try, each: int = EACH) -> None:
+    """Try ``each`` mutations of a family; ``attempt`` tells whether the thing was accepted."""
     found: Counter[str] = Counter()
-    for number in range(EACH) if ALONE is None else [int(ALONE)]:
+    for number in range(each) if ALONE is None else [int(ALONE)]:
         with judged(family, number):
             try:
                 accepted = attempt(Mutator(f"{SEED} {family} {number}"))
@@ -44,8 +44,8 @@ def tried(family: str, attempt: Try) -> None:
     print(f"{family}: {dict(found)}")  # which -rP shows
     if ALONE is None:
         # Else the damage would be too small, or too great, to say anything.
-        assert found["accepted"] > EACH // 50
-        assert found["refused"] + found["set aside"] > EACH // 50
+        assert found["accepted"] > each // 50
+        assert found["refused"] + found["set aside"] > each // 50
 
 
 @contextmanager

@@ -22,10 +22,22 @@ def interval(mean: float) -> dict[str, float]:
 
 
 def evaluated(scores: dict[str, Any]) -> Evaluated:
-    means = dict.fromkeys(METRICS, 0.7)
-    losses = {"val_loss": 0.5, "perplexity": 1.65, "base_val_loss": 2.5}
-    rest: dict[str, Any] = {"cut": 0, "scores": scores, "elapsed_time_sec": 9.0, "folder": "there"}
-    return Evaluated("completed", TRAINED, 80, **means, **losses, **rest)
+    return Evaluated(
+        state="completed",
+        evaluates=TRAINED,
+        questions=80,
+        token_f1=0.7,
+        exact_match=0.5,
+        rouge_l=0.7,
+        chrf=0.7,
+        val_loss=0.5,
+        perplexity=1.65,
+        base_val_loss=2.5,
+        cut=0,
+        scores=scores,
+        elapsed_time_sec=9.0,
+        folder="there",
+    )
 
 
 def test_the_adapter_stands_beside_the_base_model_with_intervals() -> None:

@@ -1,0 +1,100 @@
+"""What a child writes into its log arrives in the stream of its job, whoever carries it there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import orjson
+import pytest
+
+from daemon import keys
+from daemon.broker import Broker
+from daemon.dead_letters import dead_letters
+from daemon.joblog import LogReader
+from daemon.lifecycle import Claim
+from daemon.link import Link
+from daemon.mirror import Mirror
+from daemon.recovery import Recovery
+from daemon.run_files import record_from_files
+from daemon.server import EmbeddedServer
+from daemon.settings import Settings
+from jobs.events import Envelope, Progress
+from jobs.files import write_json
+from jobs.paths import Workspace
+from jobs.state import JobState, State, write_state
+from tests.helpers.runs import make_run
+
+JOB = "20261122-210000-v2-abcd"
+
+
+@pytest.fixture
+def broker(workspace: Workspace) -> Iterator[Broker]:
+    broker = Broker(workspace, Settings())
+    broker.ensure()
+    yield broker
+    broker.close()
+    EmbeddedServer(workspace).shut_down()
+
+
+def line(step: int) -> bytes:
+    envelope = Envelope(Progress(step, 9, 1, None, None), JOB, 1, "2026-11-22T21:00:00+00:00")
+    return orjson.dumps(envelope.as_dict()) + b"\n"
+
+
+@pytest.fixture
+def mirror(broker: Broker, tmp_path: Path) -> Mirror:
+    """One of a running job, whose log is said to be carried over up to byte 5000."""
+    redis = broker.redis
+    fields = {"id": f'"{JOB}"', "state": '"running"', "attempt": "1", "log_offset": "5000"}
+    for name, value in fields.items():
+        redis.hset(keys.job(JOB), name, value)
+    reader = LogReader(tmp_path / "log.jsonl", 5000)
+    return Mirror(Claim(JOB, 1, 0, 5000), reader, broker.store, Link(broker), 9, lambda: None)
+
+
+def test_a_log_that_was_removed_is_carried_over_from_its_beginning(
+    mirror: Mirror, broker: Broker, tmp_path: Path
+) -> None:
+    broker.redis.xadd(keys.events(JOB), {"event": "of the log before"})
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(line(1))
+    while not mirror.carry():
+        pass
+    log.write_bytes(line(1) + line(2))
+    assert mirror.carry()
+    stream = [line for _, line in broker.store.events_after(JOB, "0", None)]
+    assert stream == [line(1)[:-1], line(2)[:-1]]
+
+
+def test_lines_that_are_no_events_are_set_aside(
+    mirror: Mirror, broker: Broker, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(line(1) + b'\x80\x04K\x01.\n{"event": "owned"}\n' + line(2))
+    assert mirror.carry()
+    stream = [line for _, line in broker.store.events_after(JOB, "0", None)]
+    assert stream == [line(1)[:-1], line(2)[:-1]]
+    letters = {(letter.what, letter.beginning) for letter in dead_letters(broker.redis)}
+    assert letters == {("event", '{"event": "owned"}'), ("event", "\\x80\\x04K\\x01.")}
+
+
+def test_what_a_child_said_after_its_daemon_had_died_is_carried_over(
+    workspace: Workspace, broker: Broker, tiny_model: Path
+) -> None:
+    run = make_run(workspace, tiny_model, JOB)
+    write_state(run, JobState(State.RUNNING, 1))
+    record = record_from_files(workspace, JOB)
+    assert record is not None
+    broker.store.create(replace(record, step=0))
+    log = workspace.job_log(JOB)
+    log.parent.mkdir(parents=True)
+    log.write_bytes(line(1) + line(7))
+    write_json(run.summary, {"state": "completed"})
+    assert Recovery(workspace, broker, 3, 30.0).run()
+    found = broker.store.get(JOB)
+    assert found is not None
+    assert (found.state, found.step) == (State.COMPLETED, 7)
+    stream = [line for _, line in broker.store.events_after(JOB, "0", None)]
+    assert stream == [line(1)[:-1], line(7)[:-1]]
