@@ -28,14 +28,8 @@ JOBS = 10_000
 WAITING = (0, 100, 1_000, 10_000)
 FARENSE = str(Path(sys.executable).with_name("farense"))
 IMPORTS = [sys.executable, "-c", "import click, redis"]
-# Of a training child: what its own imports take, and what they would with all of mlx-lm.
-PYTHON = {
-    "python -P -c pass": "pass",
-    "what a training child imports": "import jobs.session",
-    "the same after `import mlx_lm`": (
-        "from jobs.blas import load_fast_blas; load_fast_blas(); import mlx_lm, jobs.session"
-    ),
-}
+# Of a training child: the interpreter, and what it imports before it looks at its job.
+PYTHON = {"python -P -c pass": "pass", "the imports of a training child": "import jobs.session"}
 
 
 def main() -> None:

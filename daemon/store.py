@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import Any, cast
 
 from redis import Redis
+from redis.client import Pipeline
 from redis.exceptions import ResponseError
 
 from daemon import keys, streams
@@ -63,15 +64,18 @@ class JobStore:
         """Store new records in one exchange, as :meth:`create` does; return how many were new."""
         pipeline = self.redis.pipeline(transaction=False)
         for record in records:
-            created = record.created_at
-            score = datetime.fromisoformat(created).timestamp() if created else 0
-            values = {name: value for name, value in to_hash(record.as_dict()).items() if value}
-            self._create(
-                keys=[keys.job(record.id), keys.UNFINISHED, keys.JOBS],
-                args=[record.id, score, _flag(record.state), *_flat(values)],
-                client=pipeline,
-            )
+            self._create_in(pipeline, record)
         return sum(pipeline.execute())
+
+    def _create_in(self, pipeline: Pipeline, record: JobRecord) -> None:
+        created = record.created_at
+        score = datetime.fromisoformat(created).timestamp() if created else 0
+        values = {name: value for name, value in to_hash(record.as_dict()).items() if value}
+        self._create(
+            keys=[keys.job(record.id), keys.UNFINISHED, keys.JOBS],
+            args=[record.id, score, _flag(record.state), *_flat(values)],
+            client=pipeline,
+        )
 
     def put_orders(self, orders: Mapping[str, bytes]) -> None:
         """Keep the orders of jobs, by their ids, for machines that have no files of them."""
@@ -98,8 +102,11 @@ class JobStore:
     def restore(self, record: JobRecord) -> None:
         """Store a record in place of one that is lost or cannot be read; its stream begins anew."""
         set_record_aside(self.redis, record.id)
-        self.redis.delete(keys.job(record.id), keys.events(record.id))
-        self.create(record)
+        # As one: a client may just have stored it, and reads it at this moment.
+        pipeline = self.redis.pipeline(transaction=True)
+        pipeline.delete(keys.job(record.id), keys.events(record.id))
+        self._create_in(pipeline, record)
+        pipeline.execute()
 
     def get(self, job_id: str) -> JobRecord | None:
         """Return a record; None where there is none that can be read."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
 
@@ -173,3 +174,20 @@ def test_a_lease_belongs_to_the_running_attempt(store: JobStore) -> None:
 def test_a_name_of_another_workspace_is_not_ours(workspace: Workspace, store: JobStore) -> None:
     assert store.get("nothing") is None
     assert store.get_many(["nothing", JOB]) == []
+
+
+def test_a_record_that_is_made_again_is_never_missing(store: JobStore) -> None:
+    store.create(record())
+
+    def restore() -> None:
+        for _ in range(300):
+            store.restore(record())
+
+    with ThreadPoolExecutor(1) as other:
+        restoring = other.submit(restore)
+        seen = []
+        while not restoring.done():
+            seen.append(store.get(JOB))
+        restoring.result()
+    assert seen
+    assert None not in seen
