@@ -106,7 +106,8 @@ def play_here(found: Plan, folder: Path, model: Path) -> Result:
         try:
             span = phase_begun(stage)
         except AssertionError as error:
-            result.problems = [str(error), *_open(stage)]
+            unfinished = _open(stage)  # looks whether the daemon lives, too
+            result.problems = [str(error), *stage.deaths, *unfinished]
             return result
         if span is None:
             result.missed = "the victim had ended"
