@@ -32,14 +32,14 @@ from jobs.paths import Workspace
 
 EXAMPLES, LENGTH, LAYERS = "examples", "sequence length", "adapted layers"
 POINTS = {
-    EXAMPLES: (250, 500, 1000, 2000, 4000, 8000),
+    EXAMPLES: (250, 1000, 8000),
     LENGTH: (64, 128, 256, 512, 1024),
     LAYERS: (2, 4, 8, 15, 30),
 }
 QUICK_POINTS = {EXAMPLES: (20, 40), LENGTH: (64, 128), LAYERS: (1, 4)}
 # What the other points have while one grows.
 ROWS = 120
-STEPS, QUICK_STEPS = 60, 8
+STEPS, QUICK_STEPS = 24, 8
 # About what the prompt format adds to a question, in tokens.
 PROMPT_FRAME = 20
 
@@ -139,10 +139,6 @@ def long_rows(workspace: Workspace, length: int) -> list[Row]:
     return rows
 
 
-# About what the prompt format adds to a question, in tokens.
-PROMPT_FRAME = 20
-
-
 def _text(tokenizer: Tokenizer, rows: Iterator[Row], key: str, tokens: int) -> str:
     """Return texts one after another, cut after about ``tokens`` tokens."""
     text = ""
@@ -195,8 +191,9 @@ def plot(points: list[Point], path: Path) -> None:
         memory.set(xscale="log", xlabel=axis, ylabel="MB", ylim=(0, None))
         memory.set_xticks(sizes, [str(size) for size in sizes], minor=False)
         memory.minorticks_off()
-        for panel in (times, memory):
-            panel.legend(fontsize=7)
+        if sizes:  # else another axis alone was measured
+            times.legend(fontsize=7)
+            memory.legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(path, dpi=90)
 

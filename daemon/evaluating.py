@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from daemon.changing import freezing
+from daemon.home import shown
 from daemon.new_run import id_stem, new_run_directory, versions
 from daemon.run_files import own_state
 from jobs.errors import DataError, InvalidInput, ModelError
@@ -123,7 +124,7 @@ def _own_state(record: JobRecord, workspace: Workspace) -> JobState:
     if state is None:
         raise InvalidInput(
             f"The files of {record.id} are not in this workspace.",
-            f"Evaluate it where they are: {record.home or 'unknown'}.",
+            f"Evaluate it where they are: {shown(record.home) or 'unknown'}.",
         )
     return state
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from daemon import keys
 from daemon.records import JobRecord, to_hash
-from daemon.store import NEWEST, JobStore
+from daemon.store import NEWEST, JobStore, texts
 from jobs.state import PENDING, State
 
 # With ten thousand waiting, reading and printing them all took two seconds.
@@ -46,8 +46,8 @@ def glance(store: JobStore, most_waiting: int = MOST_WAITING) -> Glance:
     states = to_hash({state: state for state in WAITING}).values()
     split = store.redis.register_script(SPLIT)
     reply = split(keys=[keys.UNFINISHED], args=[keys.job(""), *states])
-    waiting, others = map(_texts, cast(list[Any], reply))
-    newest = _texts(store.redis.zrevrange(keys.JOBS, 0, NEWEST - 1))
+    waiting, others = map(texts, cast(list[Any], reply))
+    newest = texts(store.redis.zrevrange(keys.JOBS, 0, NEWEST - 1))
     # An id begins with its time.
     shown = {*newest, *others, *sorted(waiting)[:most_waiting]}
     records = store.get_many(shown)
@@ -64,7 +64,3 @@ def glance_at(records: Sequence[JobRecord], most_waiting: int = MOST_WAITING) ->
 
 def _age(record: JobRecord) -> tuple[str, str]:
     return record.created_at, record.id
-
-
-def _texts(values: Any) -> list[str]:
-    return [value.decode(errors="replace") for value in values]

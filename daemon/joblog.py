@@ -81,6 +81,11 @@ class LogReader:
             return b""
 
 
+def size_of(path: Path) -> int:
+    """Return the bytes in a log; 0 where there is none."""
+    return path.stat().st_size if path.exists() else 0
+
+
 def events_at_end(path: Path, size: int = 65_536) -> list[Envelope]:
     """Return the events in the last ``size`` bytes of a log; an empty list where there is none."""
     if not path.exists():

@@ -17,13 +17,13 @@ from redis.exceptions import RedisError
 
 from daemon.boot import boot_id
 from daemon.changing import changing
-from daemon.home import home_of, is_home, shown
+from daemon.home import home_of, is_home
+from daemon.joblog import size_of
 from daemon.outcome import PAUSED, Outcome
 from daemon.records import JobRecord, state_from
-from daemon.run_files import own_state, restore, state_of
+from daemon.run_files import own_state, restore, state_here, state_of
 from daemon.store import JobStore, Written
 from daemon.taking import Taking
-from jobs.errors import JobFailed
 from jobs.lock import is_held
 from jobs.paths import Workspace
 from jobs.state import FINISHED, PENDING, TRANSITIONS, JobState, State, now, write_state
@@ -99,10 +99,9 @@ class Lifecycle:
                 return None
             if not taken and self.taking.leave_to_adapter(record):
                 return None
-            offset = self._log_size(job_id) if taken else self.store.log_offset(job_id)
+            moved = self._moved(job_id) if taken else {}
+            offset = moved["log_offset"] if taken else self.store.log_offset(job_id)
             new = old.to(State.RUNNING, attempt=old.attempt + 1, reason=None, boot=boot_id())
-            step = self.workspace.run(job_id).newest_checkpoint_step()
-            moved = {"log_offset": offset, "checkpoint_step": step} if taken else {}
             if not self._claimed(record, old, new, worker, moved):
                 return None
         return Claim(job_id, new.attempt, new.priority, offset)
@@ -168,12 +167,7 @@ class Lifecycle:
             JobFailed: the files of the job are on another machine.
         """
         with changing(self.workspace):
-            old = own_state(self.workspace, record.id, record)
-            if old is None:
-                raise JobFailed(
-                    f"The files of {record.id} are not in this workspace.",
-                    f"Resume it where they are: {shown(record.home) or 'unknown'}.",
-                )
+            old = state_here(self.workspace, record, "Resume")
             if old.state is State.RUNNING:
                 self.store.update(record.id, old.attempt, {"pause_requested": False})
                 return False
@@ -275,10 +269,12 @@ class Lifecycle:
             self.store.transition(record.id, old, old.to(State.FAILED, reason=reason))
         return None
 
-    def _log_size(self, job_id: str) -> int:
-        """Return the bytes in the log of a job, which other machines know nothing of."""
-        path = self.workspace.job_log(job_id)
-        return path.stat().st_size if path.exists() else 0
+    def _moved(self, job_id: str) -> dict[str, Any]:
+        """Return what a record says of files, now that those in this workspace count."""
+        return {
+            "log_offset": size_of(self.workspace.job_log(job_id)),
+            "checkpoint_step": self.workspace.run(job_id).newest_checkpoint_step(),
+        }
 
     def _may_correct(self, record: JobRecord, state: JobState) -> bool:
         """Tell whether the files here know better than a record, whose attempt may be later.

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from typing import Any
 
-from daemon.joblog import LogLines, LogReader
+from daemon.joblog import LogLines, LogReader, size_of
 from daemon.lifecycle import Claim
 from daemon.link import Link
 from daemon.progress import changes
 from daemon.records import JobRecord
 from daemon.store import JobStore, Written
-
-log = logging.getLogger(__name__)
 
 
 class Mirror:
@@ -61,8 +58,7 @@ class Mirror:
     @property
     def log_size(self) -> int:
         """Bytes in the job's log."""
-        path = self._reader.path
-        return path.stat().st_size if path.exists() else 0
+        return size_of(self._reader.path)
 
     def note(self, **values: Any) -> None:
         """Set fields of the record."""

@@ -13,9 +13,8 @@ from typing import Any, cast
 
 from daemon.broker import Broker
 from daemon.changing import changing
-from daemon.home import shown
 from daemon.records import JobRecord
-from daemon.run_files import own_state, restore
+from daemon.run_files import restore, state_here
 from daemon.store import Written
 from jobs.errors import InvalidInput, JobFailed, UnknownJob
 from jobs.paths import Workspace
@@ -92,12 +91,7 @@ class Reorder:
             JobFailed: its files are on another machine.
         """
         with changing(self.workspace):
-            state = own_state(self.workspace, record.id, record)
-            if state is None:
-                raise JobFailed(
-                    f"The files of {record.id} are not in this workspace.",
-                    f"Move it where they are: {shown(record.home) or 'unknown'}.",
-                )
+            state = state_here(self.workspace, record, "Move")
             if state.state not in WAITING:
                 word = "has ended" if state.state in FINISHED else "is under way"
                 raise InvalidInput(

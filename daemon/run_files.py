@@ -6,11 +6,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from daemon.home import home_of, is_home
+from daemon.home import home_of, is_home, shown
 from daemon.joblog import LogReader, events_at_end
 from daemon.progress import advanced
 from daemon.records import JobRecord, record_of
-from jobs.errors import FarenseError
+from jobs.errors import FarenseError, JobFailed
 from jobs.files import read_json
 from jobs.order import TRAIN, order_text, read_order
 from jobs.paths import JOB_ID, Workspace
@@ -104,6 +104,24 @@ def own_state(
     state = state_of(workspace, job_id)
     if state is None or is_elsewhere(workspace, state, record):
         return None
+    return state
+
+
+def state_here(workspace: Workspace, record: JobRecord, verb: str) -> JobState:
+    """Return the state of a job of this workspace that a person wants to change.
+
+    Args:
+        verb: what they want: ``Resume``, say.
+
+    Raises:
+        JobFailed: the job is of another workspace.
+    """
+    state = own_state(workspace, record.id, record)
+    if state is None:
+        raise JobFailed(
+            f"The files of {record.id} are not in this workspace.",
+            f"{verb} it where they are: {shown(record.home) or 'unknown'}.",
+        )
     return state
 
 

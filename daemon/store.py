@@ -93,7 +93,7 @@ class JobStore:
 
     def left(self, queue: str) -> set[str]:
         """Return the jobs that were left for others."""
-        return set(_texts(cast(Iterable[bytes], self.redis.smembers(keys.left(queue)))))
+        return set(texts(cast(Iterable[bytes], self.redis.smembers(keys.left(queue)))))
 
     def take_left(self, queue: str, job_id: str) -> bool:
         """Take a job that was left; of several that do so at once, one gets it."""
@@ -125,11 +125,11 @@ class JobStore:
 
     def ids(self) -> list[str]:
         """Return the ids of all jobs, newest first."""
-        return _texts(self.redis.zrevrange(keys.JOBS, 0, -1))
+        return texts(self.redis.zrevrange(keys.JOBS, 0, -1))
 
     def unfinished(self) -> set[str]:
         """Return the ids of the jobs that have not ended."""
-        return set(_texts(cast(Iterable[bytes], self.redis.smembers(keys.UNFINISHED))))
+        return set(texts(cast(Iterable[bytes], self.redis.smembers(keys.UNFINISHED))))
 
     def current(self, newest: int = NEWEST) -> list[JobRecord]:
         """Return the ``newest`` jobs and all unfinished ones, newest first."""
@@ -137,7 +137,7 @@ class JobStore:
         pipeline.zrevrange(keys.JOBS, 0, newest - 1)
         pipeline.smembers(keys.UNFINISHED)
         recent, unfinished = pipeline.execute()
-        records = self.get_many(set(_texts(recent)) | set(_texts(unfinished)))
+        records = self.get_many(set(texts(recent)) | set(texts(unfinished)))
         return sorted(records, key=lambda record: (record.created_at, record.id), reverse=True)
 
     def transition(self, job_id: str, old: JobState, new: JobState, **fields: Any) -> Written:
@@ -247,7 +247,8 @@ def _batch(batch: Any) -> list[Any]:
     return batch[0] if batch and isinstance(batch[0], list) else batch
 
 
-def _texts(values: Any) -> list[str]:
+def texts(values: Any) -> list[str]:
+    """Return what a reply of the server lists, as texts."""
     return [value.decode(errors="replace") for value in values]
 
 

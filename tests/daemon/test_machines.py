@@ -89,6 +89,16 @@ def because(client: FarenseClient, job_id: str, words: str) -> JobRecord:
     return wait_until(said, f"{job_id} being queued, {words!r}")
 
 
+def await_copy(machine: Machine, record: JobRecord) -> None:
+    """Wait until a machine has on disk how a job ended that another has run."""
+
+    def copied() -> bool:
+        state = state_of(machine.workspace, record.id)
+        return state is not None and (state.state, state.home) == (record.state, record.home)
+
+    wait_until(copied, "the end of the job, where it was enqueued")
+
+
 def starts(machine: Machine, job_id: str) -> list[Envelope]:
     events = machine.client.follow(job_id, follow=False)
     return [envelope for envelope in events if envelope.event.kind == "started"]
@@ -110,12 +120,7 @@ def test_a_job_runs_where_a_daemon_is_and_its_client_sees_it(
     assert not north.workspace.job_log(job_id).exists()
     # A daemon that starts where the job was enqueued finds it done, and keeps that on disk.
     north.start()
-
-    def copy() -> bool:
-        state = state_of(north.workspace, job_id)
-        return state is not None and state.state is State.COMPLETED
-
-    wait_until(copy, "the end of the job, where it was enqueued")
+    await_copy(north, record)
     # Pruned there, it still is where it ran.
     plan = plan_prune(north.workspace, Selection())
     assert north.client.prune(plan).jobs == [job_id]
@@ -268,12 +273,7 @@ def test_a_daemon_that_wakes_up_finds_its_job_taken_over(machines: tuple[Machine
         daemon.send_signal(signal.SIGCONT)
     assert (record.state, record.attempt) == (State.COMPLETED, 2)
     north.client.enqueue(north.preset)
-
-    def copy() -> bool:
-        state = state_of(north.workspace, job_id)
-        return state is not None and (state.state, state.home) == (State.COMPLETED, record.home)
-
-    wait_until(copy, "the end of the job, where it was enqueued")
+    await_copy(north, record)
     assert north.client.job(job_id) == record
 
 
