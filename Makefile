@@ -28,8 +28,8 @@ $(READY): pyproject.toml uv.lock Makefile
 quickstart: setup ## train a small model on the sample data, through the queue
 	@$(BIN)/farense quickstart
 
-test: setup ## run the tests
-	@$(BIN)/python -m pytest
+test: setup ## run the tests, two at a time
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: setup ## formatting, linting and types
 	@$(BIN)/ruff format --check .

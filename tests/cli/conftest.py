@@ -81,6 +81,7 @@ def invoke(command_home: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     def run(*arguments: str, home: Path = command_home, **variables: str) -> Outcome:
         with monkeypatch.context() as patch:
             patch.chdir(home)
+            patch.delenv("COLUMNS", raising=False)
             variables = environment(home, **variables)
             done = CliRunner(env=variables).invoke(main.farense, arguments, prog_name="farense")
         return Outcome(done.exit_code, done.stdout, done.stderr)

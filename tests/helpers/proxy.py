@@ -7,6 +7,8 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from daemon.unix_socket import short_path
+
 
 class FlakyProxy:
     """Passes everything on, until it is told not to.
@@ -52,7 +54,8 @@ class FlakyProxy:
 
     def _listen(self) -> None:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(self.path))
+        with short_path(self.path) as path:
+            self._listener.bind(str(path))
         self._listener.listen(64)
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
@@ -62,7 +65,8 @@ class FlakyProxy:
                 client, _ = listener.accept()
                 server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
                 try:
-                    server.connect(str(self._server))
+                    with short_path(self._server) as path:
+                        server.connect(str(path))
                 except OSError:
                     client.close()
                     continue
