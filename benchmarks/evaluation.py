@@ -17,9 +17,9 @@ from typing import Any
 from benchmarks.agreement import gap_where_they_part
 from benchmarks.results import results_folder, say, table, write_results
 from benchmarks.runs import TINY_LORA, benchmark_workspace, make_run, sample_rows, watch
-from jobs.answers import ANSWERERS
-from jobs.evaluation import Evaluation
-from jobs.generation import generate, groups
+from jobs.evaluation.answers import ANSWERERS
+from jobs.evaluation.evaluate import Evaluation
+from jobs.evaluation.generation import generate, groups
 from jobs.mlx import generate_step, make_prompt_cache, mx, nn
 from jobs.order import Evaluation as Wanted
 from jobs.order import read_order, write_order

@@ -33,7 +33,7 @@ MODEL = "smollm2-135m-4bit"
 PULL = "farense model pull smollm2-135m"
 PYTHON = [sys.executable, "-P", "-m"]
 MAKE_TINY = (
-    "import sys, pathlib, jobs.tiny_model as t; t.make_tiny_model(pathlib.Path(sys.argv[1]))"
+    "import sys, pathlib, jobs.models.tiny as t; t.make_tiny_model(pathlib.Path(sys.argv[1]))"
 )
 
 # More steps than any run has: no checkpoint inside what is timed.

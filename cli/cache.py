@@ -14,8 +14,8 @@ from cli.output import note, print_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jobs.prefix_cache import PrefixCache
-    from jobs.prefix_listing import EntryInfo
+    from jobs.prefix.cache import PrefixCache
+    from jobs.prefix.listing import EntryInfo
 
 KEY_WIDTH = 12
 HEADINGS = ("KEY", "STATE", "SIZE", "EXAMPLES", "MODEL", "DATA", "LAST USED")
@@ -71,7 +71,7 @@ def clear(key: str | None, yes: bool) -> None:
       farense cache clear
       farense cache clear 3f9c --yes
     """
-    from jobs.prefix_budget import size_text
+    from jobs.prefix.budget import size_text
 
     found = _cache()
     entries = found.listing()
@@ -93,7 +93,7 @@ def clear(key: str | None, yes: bool) -> None:
 
 def _cache() -> PrefixCache:
     from jobs.paths import Workspace
-    from jobs.prefix_cache import PrefixCache
+    from jobs.prefix.cache import PrefixCache
 
     return PrefixCache(Workspace.current().prefix_cache)
 
@@ -112,7 +112,7 @@ def _entry(entries: Sequence[EntryInfo], key: str) -> EntryInfo:
 def _confirm(entries: Sequence[EntryInfo], key: str | None) -> None:
     """Ask whether to remove; end the command where the answer is no."""
     from jobs.errors import InvalidInput
-    from jobs.prefix_budget import size_text
+    from jobs.prefix.budget import size_text
 
     what = f"{_count(len(entries))}, {size_text(sum(entry.bytes for entry in entries))}"
     if not sys.stdin.isatty():
@@ -123,7 +123,7 @@ def _confirm(entries: Sequence[EntryInfo], key: str | None) -> None:
 
 def _print_table(entries: Sequence[EntryInfo], total: int, budget: int) -> None:
     from cli.render import aligned, column_widths
-    from jobs.prefix_budget import size_text
+    from jobs.prefix.budget import size_text
 
     rows = [HEADINGS, *(_row(entry) for entry in entries)]
     widths = column_widths(rows)
@@ -139,7 +139,7 @@ def _row(entry: EntryInfo) -> tuple[str, ...]:
     from datetime import datetime
 
     from cli.render import NONE
-    from jobs.prefix_budget import size_text
+    from jobs.prefix.budget import size_text
 
     partly = entry.bytes < entry.final_bytes
     of = f" of {size_text(entry.final_bytes)}" if partly else ""

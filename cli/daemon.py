@@ -119,7 +119,7 @@ def install(window: str | None, only_print: bool) -> None:
 
     from daemon.lifecycle import daemon_lock
     from daemon.locks import held_by
-    from daemon.service import service_of
+    from daemon.service.service import service_of
     from daemon.times import Window
     from jobs.errors import WorkspaceError
     from jobs.paths import Workspace
@@ -168,7 +168,7 @@ def uninstall() -> None:
     \b
     Example: farense daemon uninstall
     """
-    from daemon.service import service_of
+    from daemon.service.service import service_of
     from jobs.errors import WorkspaceError
     from jobs.paths import Workspace
 

@@ -93,7 +93,7 @@ def check(
 
 def _model_folder(workspace: Workspace, name: str | None) -> Path | None:
     """Return the folder of the named model, else of the first usable one, else None."""
-    from jobs.model_list import list_models
+    from jobs.models.listing import list_models
 
     if name is not None:
         # A config says models/NAME, a person NAME: both are understood.
@@ -103,7 +103,7 @@ def _model_folder(workspace: Workspace, name: str | None) -> Path | None:
 
 
 def _tokenizer(folder: Path) -> Tokenizer:
-    from jobs.model_folder import check_model
+    from jobs.models.folder import check_model
 
     check_model(folder)
     # Importing MLX takes two seconds: not before the folder is known to hold a model.

@@ -15,7 +15,7 @@ from cli.output import print_json, terminal_width, wants_colour
 from jobs.text import printable
 
 if TYPE_CHECKING:
-    from daemon.findings import Finding
+    from daemon.doctor.findings import Finding
 
 WIDTH = 100
 NEWLINE = "\n"
@@ -41,7 +41,7 @@ def doctor(ctx: click.Context, preset: str, overrides: tuple[str, ...], as_json:
     """
     from cli.quickstart import PRESET as QUICKSTART
     from cli.quickstart import sample_data
-    from daemon.doctor import examine
+    from daemon.doctor.doctor import examine
     from jobs.errors import ExitCode
     from jobs.paths import Workspace
 

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from jobs.console import Console, duration
-from jobs.evaluation_events import EvaluationStarted
+from jobs.evaluation.events import EvaluationStarted
 from jobs.events import Envelope, Started, TrainMetrics, Validation
 from jobs.events import Progress as ProgressEvent
 

@@ -131,7 +131,7 @@ def _carry_out(plan: Plan) -> Removed:
 
 
 def _report(plan: Plan, removed: Removed, as_json: bool) -> None:
-    from jobs.prefix_budget import size_text
+    from jobs.prefix.budget import size_text
 
     for job_id, reason in removed.kept.items():
         note(f"{job_id} is kept: {reason}.")
@@ -151,7 +151,7 @@ def _lines(plan: Plan) -> list[str]:
     """Return what a plan would remove, a line each."""
     from cli.render import aligned, column_widths
     from daemon.prune import freed
-    from jobs.prefix_budget import size_text
+    from jobs.prefix.budget import size_text
 
     rows = [
         (job.id, str(job.state), f"{job.ended.astimezone():%Y-%m-%d %H:%M}", size_text(job.bytes))
@@ -170,7 +170,7 @@ def _short(digest: str) -> str:
 
 
 def _what(plan: Plan) -> str:
-    from jobs.prefix_budget import size_text
+    from jobs.prefix.budget import size_text
 
     return f"{_things(len(plan.jobs), len(plan.data), plan)}, {size_text(plan.bytes)}"
 

@@ -66,12 +66,12 @@ def model_settings(workspace: Workspace) -> tuple[str, ...]:
     random weights shows the way of a job, and nothing else.
     """
     from jobs.blas import load_fast_blas
-    from jobs.models import pull
+    from jobs.models.store import pull
 
     if sys.platform != "linux" or load_fast_blas():
         pull(MODEL, workspace, report=note)
         return ()
-    from jobs.tiny_model import make_tiny_model
+    from jobs.models.tiny import make_tiny_model
 
     note(
         "No fast BLAS was found, so a tiny model with random weights is trained instead: its "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from click import style
 
 from daemon.failures import label
-from daemon.home import shown
+from daemon.machines.home import shown
 from jobs.console import duration
 from jobs.state import DEFAULT_QUEUE, FINISHED, State
 from jobs.text import printable

@@ -8,7 +8,7 @@ from dataclasses import replace
 from redis.exceptions import RedisError
 
 from daemon.broker import Broker
-from daemon.home import make_home
+from daemon.machines.home import make_home
 from daemon.records import JobRecord, record_of
 from jobs.errors import FarenseError
 from jobs.order import Order, order_text

@@ -31,7 +31,7 @@ def place_again(
         WorkspaceError: the workspace cannot be written.
     """
     from jobs.config import config_from  # noqa: PLC0415 - `status` needs neither
-    from jobs.models import check_model, fingerprint  # noqa: PLC0415
+    from jobs.models.store import check_model, fingerprint  # noqa: PLC0415
 
     old = _ended(job_id, workspace)
     order = read_order(old)

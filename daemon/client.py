@@ -8,8 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from daemon.broker import Broker
-from daemon.home import is_home
 from daemon.lifecycle import Lifecycle
+from daemon.machines.home import is_home
 from daemon.reader import QueueReader
 from daemon.records import JobRecord
 from jobs.errors import InvalidInput
@@ -155,7 +155,7 @@ class FarenseClient(QueueReader):
         Raises:
             InvalidInput: it does not wait, or no other machine could run it.
         """
-        from daemon.taking import release  # noqa: PLC0415 - `status` needs none of it
+        from daemon.machines.taking import release  # noqa: PLC0415 - `status` needs none of it
 
         record = self.job(job_id)
         self._ask(lambda: release(self._store, record))

@@ -23,11 +23,11 @@ from huey.consumer import Worker as HueyWorker
 from redis.exceptions import RedisError
 
 from daemon.broker import Broker
-from daemon.home import make_home
 from daemon.lifecycle import daemon_lock
 from daemon.link import Link
 from daemon.locks import FileLock, held_by
 from daemon.logging import configure_logging
+from daemon.machines.home import make_home
 from daemon.private_folder import private_folder, temporary_folder
 from daemon.settings import Settings
 from daemon.worker import Worker

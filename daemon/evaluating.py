@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from daemon.changing import freezing
-from daemon.home import shown
+from daemon.machines.home import shown
 from daemon.new_run import id_stem, new_run_directory, versions
 from daemon.run_files import own_state
 from jobs.errors import DataError, InvalidInput, ModelError
@@ -131,7 +131,7 @@ def _own_state(record: JobRecord, workspace: Workspace) -> JobState:
 
 def _check_model(order: Order, workspace: Workspace) -> None:
     from jobs.config import config_from  # noqa: PLC0415 - `status` needs neither
-    from jobs.models import check_model, fingerprint  # noqa: PLC0415
+    from jobs.models.store import check_model, fingerprint  # noqa: PLC0415
 
     model = workspace.inside(config_from(order.config, f"the order of {order.id}").model)
     check_model(model)

@@ -17,13 +17,13 @@ from redis.exceptions import RedisError
 
 from daemon.boot import boot_id
 from daemon.changing import changing
-from daemon.home import home_of, is_home
 from daemon.joblog import size_of
+from daemon.machines.home import home_of, is_home
+from daemon.machines.taking import Taking
 from daemon.outcome import PAUSED, Outcome
 from daemon.records import JobRecord, state_from
 from daemon.run_files import own_state, restore, state_here, state_of
 from daemon.store import JobStore, Written
-from daemon.taking import Taking
 from jobs.lock import is_held
 from jobs.paths import Workspace
 from jobs.state import FINISHED, PENDING, TRANSITIONS, JobState, State, now, write_state

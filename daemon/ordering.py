@@ -178,7 +178,7 @@ class _Desk:
 
     def check(self, config: TrainConfig) -> tuple[int, int]:
         """Check model, config and data; return the examples to train and to validate on."""
-        from jobs.model_folder import check_lora, check_model  # noqa: PLC0415 - `status` needs none
+        from jobs.models.folder import check_lora, check_model  # noqa: PLC0415 - `status` needs none
 
         model, lora = self._workspace.inside(config.model), config.lora
         self._once(("model", model), lambda: check_model(model))
@@ -190,7 +190,7 @@ class _Desk:
 
     def freeze(self, config: TrainConfig) -> _Parts:
         """Freeze the data of a config that was checked, and fingerprint its model."""
-        from jobs.models import fingerprint  # noqa: PLC0415 - `plan` needs no model
+        from jobs.models.store import fingerprint  # noqa: PLC0415 - `plan` needs no model
 
         model = self._workspace.inside(config.model)
         train, valid = _sources(config, self._workspace)

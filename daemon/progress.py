@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from daemon.records import JobRecord
-from jobs.evaluation_events import Evaluated, EvaluationStarted
+from jobs.evaluation.events import Evaluated, EvaluationStarted
 from jobs.events import (
     BestModel,
     CheckpointSaved,

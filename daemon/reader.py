@@ -21,8 +21,8 @@ from jobs.state import DEFAULT_QUEUE
 if TYPE_CHECKING:
     from daemon.dead_letters import DeadLetter
     from daemon.glance import Glance
+    from daemon.machines.workers import WorkerCard
     from daemon.reorder import Place
-    from daemon.workers import WorkerCard
 
 Result = TypeVar("Result")
 
@@ -116,7 +116,7 @@ class QueueReader:
 
     def workers(self) -> list[WorkerCard]:
         """Return the daemons that work on this queue."""
-        from daemon.workers import workers  # noqa: PLC0415 - only this needs it
+        from daemon.machines.workers import workers  # noqa: PLC0415 - only this needs it
 
         return self._ask(lambda: workers(self._broker.redis))
 

@@ -34,7 +34,7 @@ class JobRecord:
         val_loss: of the last validation, the baseline before training included.
         worker: ``host:pid`` of the daemon that holds the claim.
         pid: of the training child.
-        home: the workspace that has the job's files (:mod:`daemon.home`).
+        home: the workspace that has the job's files (:mod:`daemon.machines.home`).
         queue: the name of the queue it stands on.
         checkpoint_step: of the newest checkpoint at its home; None where it has none there.
         lease_until: of the running attempt, in seconds of the server's clock.

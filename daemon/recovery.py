@@ -19,10 +19,10 @@ import structlog
 
 from daemon.boot import boot_id
 from daemon.broker import Broker
-from daemon.foreign import ForeignJobs
 from daemon.joblog import LogReader
-from daemon.leases import LeaseWatch
 from daemon.lifecycle import CANCELLED, Lifecycle, agreement
+from daemon.machines.foreign import ForeignJobs
+from daemon.machines.leases import LeaseWatch
 from daemon.mirror import send
 from daemon.outcome import PAUSED, outcome_of_lost
 from daemon.records import JobRecord, state_from

@@ -6,8 +6,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from daemon.home import home_of, is_home, shown
 from daemon.joblog import LogReader, events_at_end
+from daemon.machines.home import home_of, is_home, shown
 from daemon.progress import advanced
 from daemon.records import JobRecord, record_of
 from jobs.errors import FarenseError, JobFailed

@@ -18,6 +18,8 @@ from daemon.gate import Gate
 from daemon.joblog import LogReader, events_at_end, last_lines, text_at_end
 from daemon.lifecycle import Claim, Lifecycle
 from daemon.link import MAX_DELAY, Link
+from daemon.machines.taking import LeftJobs
+from daemon.machines.workers import Announcer
 from daemon.mirror import Mirror
 from daemon.outcome import Outcome, outcome_of, outcome_of_error
 from daemon.pending import Pending
@@ -25,9 +27,7 @@ from daemon.recovery import Recovery
 from daemon.run_files import state_of, summary_state
 from daemon.settings import Settings
 from daemon.supervisor import Child
-from daemon.taking import LeftJobs
 from daemon.watchdog import Watchdog, watchdog_of
-from daemon.workers import Announcer
 from jobs.errors import DiskFull, ExitCode, FarenseError, WorkspaceError
 from jobs.events import Failed
 from jobs.files import end_torn_line

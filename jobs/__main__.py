@@ -25,7 +25,7 @@ from jobs.state import FINISHED, JobState, State, read_state, write_state
 from jobs.stopping import StopRequest
 
 if TYPE_CHECKING:
-    from jobs.evaluation_events import Evaluated
+    from jobs.evaluation.events import Evaluated
     from jobs.events import Finished
 
 
@@ -114,7 +114,7 @@ def _run(
 def _work(order: Order) -> Callable[..., Finished | Evaluated | None]:
     """Return what does the work of a job of this kind."""
     if order.kind == EVALUATE:
-        from jobs.evaluation import evaluate  # noqa: PLC0415 - for the same reason
+        from jobs.evaluation.evaluate import evaluate  # noqa: PLC0415 - for the same reason
 
         return evaluate
     from jobs.session import train  # noqa: PLC0415 - for the same reason

@@ -9,8 +9,8 @@ from __future__ import annotations
 from contextlib import suppress
 
 from jobs.early_stopping import GAP_BANDS, WORST_BAND
-from jobs.evaluation_events import Evaluated, EvaluationStarted
-from jobs.evaluation_lines import evaluated, evaluation_started
+from jobs.evaluation.events import Evaluated, EvaluationStarted
+from jobs.evaluation.lines import evaluated, evaluation_started
 from jobs.events import (
     CheckpointSaved,
     EarlyStopping,

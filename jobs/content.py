@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.files import read_json, sha256_of, write_json
-from jobs.model_folder import WEIGHTS
+from jobs.models.folder import WEIGHTS
 
 
 def weights_digest(model: Path, memory: Path) -> str:

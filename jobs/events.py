@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import orjson
 
-from jobs.evaluation_events import Evaluated, EvaluationStarted
+from jobs.evaluation.events import Evaluated, EvaluationStarted
 from jobs.event import Event as Event
 from jobs.files import from_plain, plain
 from jobs.shape import well_typed

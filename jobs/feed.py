@@ -11,7 +11,7 @@ from jobs.config import TrainConfig
 from jobs.dataset import TokenizedExample
 from jobs.lanes import Lanes
 from jobs.mlx import mx
-from jobs.prefix import PrefixStates
+from jobs.prefix.prefix import PrefixStates
 from jobs.schedule import Schedule
 from jobs.shapes import Shape, Shapes
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from jobs.config import LoraConfig, TrainConfig
-from jobs.model_folder import LAYER, read_model
-from jobs.safetensors_header import TensorEntry
+from jobs.models.folder import LAYER, read_model
+from jobs.models.safetensors_header import TensorEntry
 
 BLOCK = re.compile(r"\blayers\.(\d+)\.")
 PARTS = ("weight", "scales", "biases")

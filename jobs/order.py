@@ -76,7 +76,7 @@ class Order:
             in the order of the training job.
         config: a complete :class:`jobs.config.TrainConfig` as plain data; its data paths name the
             frozen files.
-        model_fingerprint: identifies the model folder (see :func:`jobs.models.fingerprint`).
+        model_fingerprint: identifies the model folder (see :func:`jobs.models.store.fingerprint`).
         versions: packages at the time of enqueue.
     """
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from jobs.checkpoint import link_or_copy, save_arrays
 from jobs.early_stopping import gap_status
-from jobs.evaluation_events import Evaluated
+from jobs.evaluation.events import Evaluated
 from jobs.events import EarlyStopping, Failed, Finished, Validation
 from jobs.files import sync_folder, write_json
 from jobs.mlx import mx

@@ -23,14 +23,14 @@ from jobs.feed import Feed, Source
 from jobs.files import read_json
 from jobs.lanes import cpu_name, cpu_threads, make_lanes
 from jobs.model import adapter_config, device_memory, device_name, load_tokenizer
-from jobs.model_folder import check_model, fingerprint
+from jobs.models.folder import check_model, fingerprint
 from jobs.order import DataFile, Order
 from jobs.paths import RunDirectory, Workspace
-from jobs.prefix import Prefix, PrefixStates
-from jobs.prefix_cache import FillStopped, PrefixCache
+from jobs.prefix.cache import FillStopped, PrefixCache
+from jobs.prefix.prefix import Prefix, PrefixStates
+from jobs.prefix.states_cache import StatesCache
 from jobs.preflight import check_disk, check_memory, disk_needed, memory_limits
 from jobs.results import BestAdapter, write_summary
-from jobs.states_cache import StatesCache
 from jobs.token_cache import encoded
 from jobs.train import Trainer
 

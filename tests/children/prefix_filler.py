@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.prefix_cache import PrefixCache, entry_key
-from jobs.prefix_entry import Entry, Layout, Rows
+from jobs.prefix.cache import PrefixCache, entry_key
+from jobs.prefix.entry import Entry, Layout, Rows
 from tests.helpers.waiting import wait_until
 
 WIDTH = 48

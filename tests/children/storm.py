@@ -71,7 +71,7 @@ def note_real_training(notes: Notebook) -> None:
     """Note the phases of the real training; it finishes while it writes its summary."""
     import jobs.train
     from jobs import session
-    from jobs.prefix_cache import PrefixCache
+    from jobs.prefix.cache import PrefixCache
 
     after_call(jobs.train.Trainer, "resume", lambda: notes.end(Phase.START))
     before_call(session, "write_summary", lambda: finish(notes))

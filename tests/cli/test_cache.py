@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobs.paths import Workspace
-from jobs.prefix_cache import FillStopped, PrefixCache
+from jobs.prefix.cache import FillStopped, PrefixCache
 from tests.children.prefix_filler import key_of
 from tests.cli.conftest import FARENSE, Run, environment
 from tests.helpers.prefix import Filling

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from cli.doctor import lines
-from daemon.findings import ok, problem
+from daemon.doctor.findings import ok, problem
 from jobs.config import Preset
 from jobs.device import Device
 from jobs.paths import REPOSITORY, Workspace
@@ -20,7 +20,7 @@ CPU = Device("CPU, libopenblas.so.0", metal=False, blas="libopenblas.so.0", lane
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Asking MLX takes two seconds; one test here does."""
-    monkeypatch.setattr("daemon.doctor.ask_device", lambda useful: CPU)
+    monkeypatch.setattr("daemon.doctor.doctor.ask_device", lambda useful: CPU)
 
 
 def test_a_ready_preset(farense: Run, workspace: Workspace, preset: Preset) -> None:

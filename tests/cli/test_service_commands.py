@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.service import service_of
+from daemon.service.service import service_of
 from jobs.paths import Workspace
 from tests.cli.conftest import Run
 from tests.helpers.servers import Daemons

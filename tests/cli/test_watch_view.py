@@ -11,7 +11,7 @@ from rich.console import Console as Terminal
 from cli.live import LiveView
 from cli.watch import INTERRUPTED, default_job, watch_job
 from daemon.records import JobRecord
-from jobs.evaluation_events import EvaluationStarted
+from jobs.evaluation.events import EvaluationStarted
 from jobs.events import Envelope, Event, Progress, Warned, parse_event
 from jobs.state import State
 from tests.jobs.test_console import finished, measured, row, started

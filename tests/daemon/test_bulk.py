@@ -14,9 +14,9 @@ from daemon.client import FarenseClient
 from daemon.file_client import FileClient
 from daemon.ordering import Request
 from daemon.settings import Settings
-from jobs import models
 from jobs.config import Preset, load_preset
 from jobs.errors import ConfigError, DataError, InvalidInput, QueueUnreachable, WorkspaceError
+from jobs.models import store as models
 from jobs.order import read_order
 from jobs.paths import Workspace
 from jobs.state import JobState, State, read_state

@@ -13,7 +13,7 @@ from daemon.run_files import job_ids
 from jobs.errors import FarenseError
 from jobs.events import CheckpointSaved, Envelope, Started, parse_event
 from jobs.files import read_json, whole_lines
-from jobs.safetensors_header import read_header
+from jobs.models.safetensors_header import read_header
 from jobs.state import FINISHED_BADLY, State, read_state
 from tests.faults.garbage import trace_of
 from tests.faults.plan import Fault

@@ -15,7 +15,7 @@ from jobs.engine import Engine, token_losses
 from jobs.feed import Piece, Source
 from jobs.lanes import Lanes
 from jobs.mlx import mx, nn, tree_unflatten
-from jobs.prefix import Prefix, PrefixStates
+from jobs.prefix.prefix import Prefix, PrefixStates
 from jobs.split import LanguageModel, uncut
 from tests.helpers.runs import SETTINGS
 

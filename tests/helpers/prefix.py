@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs.prefix_cache import PrefixCache
-from jobs.prefix_entry import Entry, Layout, Rows
-from jobs.prefix_listing import EntryState
+from jobs.prefix.cache import PrefixCache
+from jobs.prefix.entry import Entry, Layout, Rows
+from jobs.prefix.listing import EntryState
 from tests.children.prefix_filler import digest_of, key_of, layout_of, rows_of
 from tests.helpers.waiting import wait_until
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -103,10 +104,16 @@ def make_run(
     return run
 
 
-def run_child(run: RunDirectory, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a job to its end in a child process of its own."""
+def run_child(
+    run: RunDirectory, *arguments: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a job to its end in a child process of its own; ``variables`` are of its environment."""
     return subprocess.run(
-        [*CHILD, str(run.path), *arguments], capture_output=True, text=True, check=False
+        [*CHILD, str(run.path), *arguments],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

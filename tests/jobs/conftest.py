@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs.paths import Workspace
-from jobs.prefix_cache import PrefixCache
+from jobs.prefix.cache import PrefixCache
 from tests.helpers.prefix import Filler, Filling
 
 

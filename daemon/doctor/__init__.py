@@ -1,0 +1,1 @@
+"""``farense doctor``: whether anything is in the way of a preset."""

@@ -1,0 +1,107 @@
+"""`farense doctor`: is everything there for a night of training? Starts and changes nothing."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from daemon.doctor import machine as machine_checks
+from daemon.doctor import preset as preset_checks
+from daemon.doctor import queue as queue_checks
+from daemon.doctor import room as room_checks
+from daemon.doctor.findings import Checkup, Finding
+from daemon.settings import Settings
+from jobs.config import Preset, TrainConfig
+from jobs.dataset import Tokenizer
+from jobs.device import Device, ask_device
+from jobs.needs import Needs, estimate
+from jobs.paths import Workspace
+from jobs.preflight import memory_limits
+
+
+def examine(preset: Preset, workspace: Workspace) -> list[Finding]:
+    """Return what every check found, in the order in which a person would look.
+
+    The room for a run is estimated where model and data are usable.
+    """
+    checkup = Checkup()
+    device = _machine(checkup, preset)
+    _queue(checkup, workspace)
+    _preset(checkup, preset, workspace, device)
+    return checkup.findings
+
+
+def _machine(checkup: Checkup, preset: Preset) -> Device | None:
+    checkup.add("python", machine_checks.python_finding)
+    checkup.add("packages", machine_checks.packages_finding)
+    useful = max(preset.config.batch_size, preset.config.gradient_accumulation)
+    device = checkup.ask("device", partial(ask_device, useful))
+    if device:
+        checkup.add("device", partial(machine_checks.device_finding, device))
+    checkup.add("sleep", machine_checks.sleep_finding)
+    checkup.add("notebook", machine_checks.notebook_finding)
+    return device
+
+
+def _queue(checkup: Checkup, workspace: Workspace) -> None:
+    checkup.add("workspace", partial(queue_checks.workspace_finding, workspace))
+    checkup.add("private", partial(queue_checks.private_finding, workspace))
+    if settings := checkup.ask("settings", Settings.from_environment):
+        checkup.add("queue", partial(queue_checks.queue_finding, workspace, settings))
+    checkup.add("daemon", partial(queue_checks.daemon_finding, workspace))
+
+
+def _preset(checkup: Checkup, preset: Preset, workspace: Workspace, device: Device | None) -> None:
+    config = preset.config
+    folder = checkup.ask("model", partial(workspace.inside, config.model))
+    tokenizer = _model(checkup, folder, config, device) if folder else None
+    report = checkup.ask("data", partial(preset_checks.data_report, config, workspace, tokenizer))
+    if report:
+        checkup.add("data", partial(preset_checks.data_finding, report))
+        checkup.add("leakage", partial(preset_checks.leakage_finding, report))
+        if report.usable:
+            examples = report.train.examples
+            checkup.add("plan", partial(preset_checks.plan_finding, config, examples))
+    if folder and not folder.exists():
+        free = partial(room_checks.free_bytes, workspace.models)
+        checkup.add("disk", lambda: room_checks.download_finding(folder.name, free()))
+    elif folder and tokenizer and device and report and report.usable:
+        size = preset_checks.data_size(report, config)
+        look = partial(estimate, folder, config, size, metal=device.metal, lanes=device.lanes)
+        if needs := checkup.ask("memory", look):
+            _room(checkup, preset, workspace, device, needs, report.train.examples)
+
+
+def _model(
+    checkup: Checkup, folder: Path, config: TrainConfig, device: Device | None
+) -> Tokenizer | None:
+    """Look at the model; return its tokenizer where both load."""
+    whole = checkup.add("model", partial(preset_checks.model_finding, folder, config))
+    if not whole or not device:  # without a device, MLX may take this process down
+        return None
+    return checkup.ask("model", partial(preset_checks.load_lazily, folder))
+
+
+def _room(
+    checkup: Checkup,
+    preset: Preset,
+    workspace: Workspace,
+    device: Device,
+    needs: Needs,
+    examples: int,
+) -> None:
+    config = preset.config
+    measured = checkup.ask("memory", partial(room_checks.measured_memory, workspace, config))
+    checkup.add(
+        "memory",
+        lambda: room_checks.memory_finding(
+            needs, memory_limits(*device.memory), config, metal=device.metal, measured=measured
+        ),
+    )
+    checkup.add(
+        "disk",
+        lambda: room_checks.disk_finding(
+            room_checks.run_disk_needed(needs, config, workspace, examples),
+            room_checks.free_bytes(workspace.runs),
+        ),
+    )

@@ -1,0 +1,162 @@
+"""What `farense doctor` looks at in the workspace and its queue; it starts and changes nothing."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shlex
+import stat
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from daemon import keys
+from daemon.broker import Broker
+from daemon.doctor.findings import Finding, ok, problem, warning
+from daemon.lifecycle import daemon_lock
+from daemon.locks import held_by
+from daemon.private_folder import PRIVATE
+from daemon.settings import Settings
+from jobs.errors import WorkspaceError
+from jobs.files import explain
+from jobs.lock import is_held
+from jobs.paths import Workspace
+
+ASKED = ("appendonly", "appendfsync", "maxmemory", "maxmemory-policy")
+
+
+def workspace_finding(workspace: Workspace) -> Finding:
+    """Tell whether every folder that a job writes to can be written, and locked.
+
+    Raises:
+        WorkspaceError: one cannot.
+    """
+    if not workspace.root.is_dir():
+        return problem(
+            "workspace",
+            f"There is no folder {workspace.root}.",
+            "Make it, or set FARENSE_HOME to the folder that holds data/ and models/.",
+        )
+    folders = (workspace.data, workspace.models, workspace.runs, workspace.logs)
+    for folder in (workspace.root, *folders, workspace.private):
+        if folder.is_dir():
+            _try_to_write(folder)
+    return ok("workspace", f"{workspace.root} can be written")
+
+
+def _try_to_write(folder: Path) -> None:
+    """Write and lock a file that has no name: nothing is left behind."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise explain(error, folder) from error
+
+
+def private_finding(workspace: Workspace) -> Finding:
+    """Tell whether the private folder is this user's alone."""
+    folder = workspace.private
+    try:
+        found = folder.lstat()
+    except FileNotFoundError:
+        return ok("private", f"{folder} is made with the first job, for you alone")
+    except OSError as error:
+        raise explain(error, folder) from error
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        return problem("private", f"{folder} is not a folder of yours.", f"Remove it: {folder}")
+    if (mode := stat.S_IMODE(found.st_mode)) != PRIVATE:
+        return warning(
+            "private",
+            f"{folder} is open to others (mode {mode:04o}).",
+            f"chmod 700 {shlex.quote(str(folder))}",
+        )
+    return ok("private", f"{folder} is yours alone (mode 0700)")
+
+
+def queue_finding(workspace: Workspace, settings: Settings) -> Finding:
+    """Tell whether the queue answers and keeps what it accepts.
+
+    Raises:
+        QueueUnreachable: it does not answer, or could not be started.
+        ConfigError: the URL of the shared Redis is not one.
+    """
+    broker = Broker(workspace, settings)
+    try:
+        if broker.server is not None and broker.server.pid() is None:
+            broker.server.check_files()
+            return ok("queue", "does not run yet: the first `farense enqueue` starts it")
+        broker.check()
+        try:
+            told = broker.redis.config_get(*ASKED)
+            facts: dict[str, Any] = {str(name): value for name, value in told.items()}
+        except RedisError as error:
+            return warning(
+                "queue",
+                f"{broker.address} answers, but does not tell how durable it is: {error}",
+                "Let this user run CONFIG GET, or make sure of appendonly yes yourself.",
+            )
+        facts |= broker.redis.info("persistence")
+        facts["dead"] = broker.redis.llen(keys.DEAD_LETTERS)
+    finally:
+        broker.close()
+    return durability_finding(facts, broker.address)
+
+
+def durability_finding(facts: Mapping[str, Any], address: str) -> Finding:
+    """Judge what a server says of itself (``CONFIG GET`` and ``INFO persistence``)."""
+    if facts.get("aof_last_write_status", "ok") != "ok":
+        return problem(
+            "queue",
+            f"{address} cannot write its append-only file, and so accepts no job.",
+            "Free space on its disk.",
+        )
+    if facts.get("appendonly") != "yes":
+        return warning(
+            "queue",
+            f"{address} keeps no append-only file: a restart loses what it accepted.",
+            "Set in its configuration: appendonly yes, appendfsync always",
+        )
+    if str(facts.get("maxmemory", "0")) != "0" and facts.get("maxmemory-policy") != "noeviction":
+        return warning(
+            "queue",
+            f"{address} throws keys away when its memory is full ({facts['maxmemory-policy']}).",
+            "Set in its configuration: maxmemory-policy noeviction",
+        )
+    if facts.get("appendfsync") != "always":
+        return warning(
+            "queue",
+            f"{address} syncs its append-only file now and then (appendfsync "
+            f"{facts.get('appendfsync')}): a power failure loses what it has just accepted.",
+            "Set in its configuration: appendfsync always",
+        )
+    if facts.get("dead"):
+        return warning(
+            "queue",
+            f"{address} answers; {facts['dead']} message(s), record(s) or event(s) could not be "
+            "read and were set aside.",
+            "See what they are: farense queue dead; forget them: farense queue dead --clear",
+        )
+    return ok("queue", f"{address} answers; every accepted job is on disk (appendfsync always)")
+
+
+def daemon_finding(workspace: Workspace) -> Finding:
+    """Tell whether a daemon works through the queue.
+
+    Raises:
+        WorkspaceError: its lock cannot be read.
+    """
+    lock = daemon_lock(workspace)
+    try:
+        running, pid = is_held(lock), held_by(lock)
+    except OSError as error:
+        raise WorkspaceError(f"{lock} cannot be read: {error.strerror}.") from error
+    if running:
+        return ok("daemon", f"runs (pid {pid})")
+    return warning(
+        "daemon",
+        "No daemon runs in this workspace: jobs wait until one does.",
+        "Start it: farense daemon",
+    )

@@ -1,0 +1,1 @@
+"""Several machines on one Redis: whose a job is, and who may take it over."""

@@ -1,0 +1,97 @@
+"""The jobs of other workspaces that share the Redis of this one.
+
+Every daemon looks after all of them, whoever enqueued them: the machine that did may be gone. Each
+change is a compare-and-set on the record, so that of several daemons one makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+
+import structlog
+
+from daemon.broker import Broker
+from daemon.failures import Failure, FailureClass
+from daemon.lifecycle import CANCELLED, NO_WORKER
+from daemon.machines.home import host_of
+from daemon.machines.leases import LeaseWatch
+from daemon.outcome import PAUSED, Outcome, given_up_or_queued
+from daemon.pending import begin, state_elsewhere
+from daemon.records import JobRecord, state_from
+from daemon.store import Written
+from jobs.paths import Workspace
+from jobs.state import PENDING, JobState, State
+
+log = structlog.get_logger(__name__)
+
+
+class ForeignJobs:
+    """Puts right what stands wrong with jobs that have no files here.
+
+    Methods raise :class:`redis.exceptions.RedisError` where Redis is away.
+    """
+
+    def __init__(
+        self, workspace: Workspace, broker: Broker, watch: LeaseWatch, max_attempts: int
+    ) -> None:
+        self.workspace, self.broker, self.watch = workspace, broker, watch
+        self.max_attempts = max_attempts
+
+    def look(self, ids: Collection[str]) -> None:
+        """Look at unfinished jobs: expired leases, times that have come, lost messages."""
+        records = self.broker.store.get_many(ids)
+        for record in self.watch.expired(r for r in records if r.state is State.RUNNING):
+            self._lease_is_over(record)
+        for record in records:
+            if record.state in PENDING:
+                self._is_due(record)
+        self._push_those_without_a_message(records)
+
+    def _lease_is_over(self, record: JobRecord) -> None:
+        outcome = after_expiry(record, self.max_attempts)
+        old = state_from(record)
+        new = old.to(outcome.state, **outcome.changes(old))
+        if self._moved(record, old, new):
+            log.warning("lease_is_over", job=record.id, state=new.state, reason=new.reason)
+
+    def _is_due(self, record: JobRecord) -> None:
+        old = state_from(record)
+        new = begin(old, datetime.now(UTC), state_elsewhere(self.workspace, self.broker, old))
+        if new.state is not old.state and self._moved(record, old, new):
+            log.info("job_due", job=record.id, state=new.state, reason=new.reason)
+
+    def _moved(self, record: JobRecord, old: JobState, new: JobState) -> bool:
+        store = self.broker.store
+        written = store.transition(record.id, old, new, **NO_WORKER)
+        if written is Written.DONE and new.state is State.QUEUED:
+            self._push(record)
+        return written is Written.DONE
+
+    def _push_those_without_a_message(self, records: Collection[JobRecord]) -> None:
+        queued = [record for record in records if record.state is State.QUEUED]
+        for queue in sorted({record.queue for record in queued}):
+            known = self.broker.pointed_to(queue)
+            for record in queued:
+                if record.queue == queue and record.id not in known:
+                    self._push(record)
+                    log.info("message_recovered", job=record.id)
+
+    def _push(self, record: JobRecord) -> None:
+        queue = self.broker.queue(record.queue)
+        queue.push(record.id, record.priority, resumed=record.attempt > 0)
+
+
+def after_expiry(record: JobRecord, max_attempts: int) -> Outcome:
+    """Return what becomes of a job whose machine has not renewed its lease."""
+    if record.cancel_requested:
+        return Outcome(State.CANCELLED, CANCELLED)
+    if record.pause_requested:
+        return Outcome(State.PAUSED, PAUSED)
+    host = host_of(record.home)
+    if record.checkpoint_step is not None:
+        # It belongs to its home, which counts the attempt itself when it is back.
+        return Outcome(State.QUEUED, f"waiting for {host}: its checkpoint is there")
+    gone = f"{host}, which ran attempt {record.attempt}, has not been heard of for a whole lease."
+    failure = Failure(FailureClass.KILLED, record.attempt, gone, "with its machine")
+    return given_up_or_queued(failure, state_from(record), max_attempts)

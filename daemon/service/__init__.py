@@ -1,0 +1,1 @@
+"""Letting the system run the daemon: launchd and systemd."""

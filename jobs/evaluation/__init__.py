@@ -1,0 +1,1 @@
+"""An evaluation: the model answers, the answers are scored and reported."""

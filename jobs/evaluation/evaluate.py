@@ -1,0 +1,250 @@
+"""One attempt at one evaluation: the best adapter of a training job answers its validation set."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+
+from jobs.blas import set_blas_threads
+from jobs.dataset import Tokenizer, prompt_tokens
+from jobs.engine import Engine
+from jobs.errors import DataError, InvalidInput, ModelError
+from jobs.evaluation.answers import ADAPTER, ANSWERERS, BASE, Answer, Answers
+from jobs.evaluation.events import Evaluated, EvaluationStarted
+from jobs.evaluation.generation import check_batching, generate, groups
+from jobs.evaluation.report import Losses, answer_rows, report_of, write_evaluation
+from jobs.evaluation.scores import METRICS
+from jobs.events import Progress, Warned
+from jobs.examples import Dialogue, read_examples
+from jobs.files import sha256_of
+from jobs.lanes import cpu_threads
+from jobs.mlx import mx, tree_unflatten
+from jobs.model import device_name, load_tokenizer
+from jobs.order import DataFile, Order
+from jobs.order import Evaluation as Wanted
+from jobs.pace import Pace
+from jobs.paths import RunDirectory, Workspace
+from jobs.results import write_summary
+from jobs.session import Emit, Session, Stop
+from jobs.state import State, now
+
+Arrays = dict[str, mx.array]
+
+# What an answer may have of tokens: so many times the longest reference, and that many at least.
+ROOM, LEAST_TOKENS = 2, 32
+
+
+def evaluate(
+    workspace: Workspace, order: Order, emit: Emit, stop_reason: Stop, splits: int = 0
+) -> Evaluated | None:
+    """Run an evaluation from its beginning, or go on with the answers that are missing.
+
+    Args:
+        splits: how often the number of questions at a time is halved, after attempts that ran out
+            of memory.
+
+    Returns:
+        How it ended; None when asked to stop (the answers so far are kept).
+
+    Raises:
+        FarenseError: the order cannot be carried out, or the work failed.
+    """
+    return Evaluation(workspace, order, emit, stop_reason, splits).run()
+
+
+class Evaluation:
+    """What one attempt works with; see :func:`evaluate`."""
+
+    def __init__(
+        self, workspace: Workspace, order: Order, emit: Emit, stop_reason: Stop, splits: int
+    ) -> None:
+        self.order, self.emit, self.stop_reason = order, emit, stop_reason
+        self.wanted, self.valid = _parts(order)
+        self.started = time.monotonic()
+        self.trained = workspace.run(self.wanted.job)
+        _check_adapter(self.trained)
+        rows = read_examples(workspace.inside(self.valid.path))
+        self.questions = [row for row in rows if isinstance(row, Dialogue)]
+        if not self.questions:
+            raise DataError(f"{self.valid.source} holds texts alone: there is nothing to answer.")
+        self.session = Session(workspace, order, emit, stop_reason, splits)
+        self.module = self.session.base.module
+        check_batching(self.module)
+        tokenizer = load_tokenizer(self.session.model_path)
+        self.tokenizer = tokenizer
+        style = self.session.config.prompt_format
+        self.prompts = [prompt_tokens(row, tokenizer, style) for row in self.questions]
+        self.limit = self.wanted.max_new_tokens or _room(self.questions, tokenizer)
+        self.batch_size = max(1, self.wanted.batch_size >> splits)
+        self.without_question = len(rows) - len(self.questions)
+        self.digest = sha256_of(self.trained.adapter_weights)
+        self.answers = Answers(workspace.run(order.id).answers, self._circumstances())
+        self.pace = Pace()
+
+    def run(self) -> Evaluated | None:
+        """Run to the end; None when asked to stop."""
+        self.emit(self._started())
+        arrays, losses = self.measured()
+        self.pace.start(len(self.answers))
+        for by in ANSWERERS:
+            self.use(arrays[by])
+            if not self._answer(by):
+                return None
+        self.emit(Progress(self._total, self._total, 0, None, None))
+        return self._finish(losses)
+
+    def measured(self) -> tuple[dict[str, Arrays], Losses]:
+        """Return what makes the model answer as adapter or as base model, and both losses."""
+        engine, feed = self.session.measuring()
+        # A fresh adapter adds nothing: with it the model is the base model.
+        arrays = {ADAPTER: _load_adapter(self.trained, engine), BASE: dict(engine.adapter)}
+        losses: dict[str, float] = {}
+        for by in ANSWERERS:
+            engine.adapter = arrays[by]
+            losses[by] = engine.measure(feed.validation)
+        return arrays, Losses(**losses)
+
+    def use(self, arrays: Arrays) -> None:
+        """Let the model answer with these arrays of an adapter."""
+        # What is measured runs on several lanes with few threads each; generation is one lane.
+        set_blas_threads(cpu_threads())
+        self.module.eval()
+        self.module.update(tree_unflatten(list(arrays.items())))
+
+    def _answer(self, by: str) -> bool:
+        """Let all questions be answered that were not yet; False when asked to stop.
+
+        A group in which an answer is missing is answered again as a whole: its batch is then the
+        same, and so are the answers.
+        """
+        ends = set(self.tokenizer.eos_token_ids)
+        for group in groups(self.prompts, self.batch_size):
+            if all(self.answers.has(by, number) for number in group):
+                continue
+            prompts = [self.prompts[number] for number in group]
+            for place, found in generate(self.module, prompts, ends, self.limit, self._goes_on):
+                text = self.tokenizer.decode(list(found.tokens)).strip()
+                self.answers.add(Answer(by, group[place], text, found.cut))
+            if not self._goes_on():
+                return False
+        return True
+
+    def _goes_on(self) -> bool:
+        if self.pace.is_due():
+            self.emit(self.pace.report(len(self.answers), self._total, 0))
+        return self.stop_reason() is None
+
+    @property
+    def _total(self) -> int:
+        return len(self.questions) * len(ANSWERERS)
+
+    def _circumstances(self) -> dict[str, object]:
+        """Return all that an answer depends on."""
+        return {
+            "adapter": self.digest,
+            "model": self.order.model_fingerprint,
+            "data": self.valid.sha256,
+            "prompt_format": self.session.config.prompt_format,
+            "max_new_tokens": self.limit,
+            "batch_size": self.batch_size,
+            "versions": self.session.versions,
+        }
+
+    def _finish(self, losses: Losses) -> Evaluated:
+        wanted = self.wanted
+        rows = answer_rows(self.questions, self.answers, ignore_accents=wanted.ignore_accents)
+        elapsed = time.monotonic() - self.started
+        about = {
+            "job": wanted.job,
+            "preset": self.order.preset,
+            "model": self.session.model_path.name,
+            "adapter_sha256": self.digest,
+            "data": {"source": self.valid.source, "sha256": self.valid.sha256},
+            "without_question": self.without_question,
+            "max_new_tokens": self.limit,
+            "batch_size": self.batch_size,
+            "ignore_accents": wanted.ignore_accents,
+            "versions": self.session.versions,
+            "evaluated_at": now(),
+            "elapsed_time_sec": elapsed,
+        }
+        report = report_of(rows, losses, self.session.config.seed, about)
+        write_evaluation(self.trained.evaluation, rows, report)
+        outcome = Evaluated(
+            state=State.COMPLETED.value,
+            evaluates=wanted.job,
+            questions=len(rows),
+            **{metric: report[metric] for metric in METRICS},
+            val_loss=report["validation_loss"],
+            perplexity=report["perplexity"],
+            base_val_loss=losses.base,
+            cut=report[ADAPTER]["cut"],
+            scores={by: report[by]["scores"] for by in ANSWERERS} | {"gain": report["gain"]},
+            elapsed_time_sec=elapsed,
+            folder=str(self.trained.evaluation),
+        )
+        self._warn_of_cut(outcome)
+        write_summary(self.session.run, outcome, self.order.config, self.session.versions)
+        self.emit(outcome)
+        return outcome
+
+    def _warn_of_cut(self, outcome: Evaluated) -> None:
+        if outcome.cut:
+            self.emit(
+                Warned(
+                    f"{outcome.cut} of {outcome.questions} answers of the adapter had no end after "
+                    f"{self.limit} tokens and were cut there (--max-new-tokens)."
+                )
+            )
+
+    def _started(self) -> EvaluationStarted:
+        return EvaluationStarted(
+            pid=os.getpid(),
+            preset=self.order.preset,
+            evaluates=self.wanted.job,
+            model=self.session.model_path.name,
+            device=f"{device_name()}, weights {self.session.base.form}",
+            questions=len(self.questions),
+            answers=self._total,
+            answered=len(self.answers),
+            max_new_tokens=self.limit,
+            batch_size=self.batch_size,
+        )
+
+
+def _parts(order: Order) -> tuple[Wanted, DataFile]:
+    if order.evaluation is None or order.valid is None:
+        raise InvalidInput(f"{order.id} does not say what to evaluate.")
+    return order.evaluation, order.valid
+
+
+def _check_adapter(trained: RunDirectory) -> None:
+    if not trained.adapter_weights.is_file():
+        raise InvalidInput(
+            f"{trained.job_id} has no adapter: there is no {trained.adapter_weights}.",
+            "An adapter is there once a validation of the job has been passed.",
+        )
+
+
+def _room(questions: Sequence[Dialogue], tokenizer: Tokenizer) -> int:
+    """Return the most tokens that an answer may have where nobody has said so."""
+    lengths = (len(tokenizer.encode(q.completion, add_special_tokens=False)) for q in questions)
+    return max(LEAST_TOKENS, ROOM * max(lengths))
+
+
+def _load_adapter(trained: RunDirectory, engine: Engine) -> Arrays:
+    """Return the best adapter's arrays.
+
+    Raises:
+        ModelError: they do not fit the model, or are damaged.
+    """
+    path = trained.adapter_weights
+    try:
+        found: Arrays = mx.load(str(path))  # type: ignore[assignment]  # of safetensors: a dict
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"{path} is damaged: {error}") from error
+    shapes = {name: array.shape for name, array in engine.adapter.items()}
+    if {name: array.shape for name, array in found.items()} != shapes:
+        raise ModelError(f"{path} does not fit the model and configuration of {trained.job_id}.")
+    return found

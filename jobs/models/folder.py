@@ -1,0 +1,212 @@
+"""A model folder as mlx-lm loads it: is it whole, is it allowed, is it still the same.
+
+Only headers are read and no MLX is imported, so that a client can ask before a job exists.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs.errors import ConfigError, ModelError
+from jobs.files import add_part, read_json
+from jobs.models.safetensors_header import TensorEntry, raw_header, read_header
+
+if TYPE_CHECKING:
+    from jobs.config import LoraConfig
+
+# Where the folders of the presets come from.
+PULLED_BY = {
+    "smollm2-135m-4bit": "farense model pull smollm2-135m",
+    "mistral-7b-4bit": (
+        "farense model pull mlx-community/Mistral-7B-Instruct-v0.3-4bit --as mistral-7b-4bit"
+    ),
+}
+
+# Keys by which a configuration asks for Python code of its own to be run.
+CODE_KEYS = ("auto_map", "model_file")
+
+# The weight of a layer within a block, as mlx-lm's models name it.
+LAYER = re.compile(r".*\blayers\.(?P<block>\d+)\.(?P<path>.+)\.weight")
+
+WEIGHTS = "model*.safetensors"  # what mlx-lm loads
+INDEX = "model.safetensors.index.json"
+IDENTITY_FILES = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+EDGE_BYTES = 1 << 20
+
+
+def check_model(path: Path) -> None:
+    """Check that a model folder is whole and needs no code of its own. Reads headers only.
+
+    Raises:
+        ModelError: there is no such folder; config, weights, a shard or the tokenizer are missing
+            or damaged; the configuration asks for remote code.
+    """
+    read_model(path)
+
+
+def fingerprint(path: Path) -> str:
+    """Return a SHA-256 that identifies the model in a folder, in hexadecimal.
+
+    It covers the configuration and the tokenizer whole, and of each weight file the name, the size,
+    the header, and the first and last MiB of the file: fast for weights of many gigabytes. Another
+    model, another quantization, further training of all layers, missing or truncated files are
+    caught; a change inside a weight file that keeps its size and both ends is not.
+
+    Raises:
+        ModelError: there is no such folder, or a file is damaged or cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        _must_exist(path)
+        for name in IDENTITY_FILES:
+            if (file := path / name).is_file():
+                add_part(digest, name, file.read_bytes())
+        for file in sorted(path.glob(WEIGHTS)):
+            size = file.stat().st_size
+            add_part(digest, file.name, size.to_bytes(8, "little") + raw_header(file))
+            with file.open("rb") as weights:
+                add_part(digest, "first", weights.read(EDGE_BYTES))
+                weights.seek(max(0, size - EDGE_BYTES))
+                add_part(digest, "last", weights.read(EDGE_BYTES))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return digest.hexdigest()
+
+
+def read_model(path: Path) -> tuple[dict[str, Any], dict[str, TensorEntry]]:
+    """Return the config of a model folder and its tensors by name, everything checked.
+
+    Raises:
+        ModelError: as :func:`check_model` does.
+    """
+    try:
+        _must_exist(path)
+        config = check_config(path)
+        tensors = _tensors(path)
+        _check_tokenizer(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return config, tensors
+
+
+def check_lora(path: Path, lora: LoraConfig) -> None:
+    """Check, from the headers alone, that the model has the layers that ``lora`` adapts.
+
+    A model whose tensors are not named as usual is left to the training process.
+
+    Raises:
+        ConfigError: more layers than the model has blocks, or a key that names no layer.
+    """
+    matrices = [name for name, entry in read_model(path)[1].items() if len(entry.shape) == 2]
+    found = [match for name in matrices if (match := LAYER.fullmatch(name))]
+    if not found:
+        return
+    blocks = 1 + max(int(match["block"]) for match in found)
+    if lora.num_layers > blocks:
+        raise ConfigError(
+            f"lora.num_layers is {lora.num_layers}, but {path} has {blocks} blocks.",
+            f"Set it to {blocks} at most.",
+        )
+    paths = {match["path"] for match in found}
+    names = paths | {path.rpartition(".")[2] for path in paths}
+    if unknown := [key for key in lora.keys if key not in names]:
+        raise ConfigError(
+            f"lora.keys: {path} has no layer {', '.join(unknown)}.",
+            f"Its blocks have: {', '.join(sorted({name.rpartition('.')[2] for name in paths}))}.",
+        )
+
+
+def check_config(path: Path) -> dict[str, Any]:
+    """Return the ``config.json`` of a model folder; neither it nor the tokenizer's asks for code.
+
+    Raises:
+        ModelError: it is missing, damaged, not a model's, or asks for code of its own.
+        OSError: it cannot be read.
+    """
+    config = _json_object(path / "config.json")
+    if not isinstance(config.get("model_type"), str):
+        raise ModelError(f"{path / 'config.json'} names no model_type: not a language model's.")
+    if (path / "tokenizer_config.json").is_file():
+        _json_object(path / "tokenizer_config.json")
+    return config
+
+
+def _must_exist(path: Path) -> None:
+    if path.is_dir():
+        return
+    hint = "`farense model list` shows what is here, `farense model pull` gets more."
+    if path.name in PULLED_BY:
+        hint = f"Get it: {PULLED_BY[path.name]}"
+    raise ModelError(f"There is no model folder {path}.", hint)
+
+
+def _json_object(file: Path) -> dict[str, Any]:
+    """Return the JSON object in a configuration file that asks for no code."""
+    if not file.is_file():
+        raise ModelError(f"{file.parent} has no {file.name}: it is not a whole model folder.")
+    try:
+        # Not orjson: some published configs hold Infinity.
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{file} does not hold valid JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ModelError(f"{file} does not hold a JSON object.")
+    for key in CODE_KEYS:
+        if values.get(key):
+            raise ModelError(
+                f"{file} asks for Python code of its own to be run ({key}): refused.",
+                "Take a model of an architecture that mlx-lm knows.",
+            )
+    return values
+
+
+def _tensors(path: Path) -> dict[str, TensorEntry]:
+    """Return the tensors of all weight files; those that the index names must be there."""
+    shards = {file.name: read_header(file) for file in sorted(path.glob(WEIGHTS))}
+    if (path / INDEX).is_file():
+        _check_index(path / INDEX, shards)
+    if not any(shards.values()):
+        raise ModelError(
+            f"{path} has no weights: expected files named {WEIGHTS}.",
+            "Only safetensors weights are used; remove the folder and pull the model again.",
+        )
+    return {name: entry for shard in shards.values() for name, entry in shard.items()}
+
+
+def _check_index(index: Path, shards: dict[str, dict[str, TensorEntry]]) -> None:
+    weight_map = _json_object(index).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise ModelError(f"{index} has no weight_map.")
+    for tensor, shard in weight_map.items():
+        if tensor not in shards.get(str(shard), {}):
+            missing = f"tensor {tensor} in {shard}" if shard in shards else f"file {shard}"
+            raise ModelError(
+                f"{index.parent} is not whole: there is no {missing}, which {index.name} names.",
+                "Remove the folder and pull the model again.",
+            )
+
+
+def _check_tokenizer(path: Path) -> None:
+    tokenizer = path / "tokenizer.json"
+    if not tokenizer.is_file():
+        raise ModelError(f"{path} has no tokenizer.json.", "Pull the model again.")
+    try:
+        read_json(tokenizer)
+    except ValueError as error:
+        raise ModelError(f"{tokenizer} does not hold valid JSON: {error}") from error
+
+
+def _unreadable(path: Path, error: OSError) -> ModelError:
+    return ModelError(f"{path} cannot be read: {error.strerror or error}.")

@@ -1,0 +1,138 @@
+"""What a run left behind, read as far as it can be: for comparing, reporting and exporting.
+
+A run directory of farense holds all of it. A folder of an older run, made by another program, may
+hold a ``training_metrics.json`` and little else; :attr:`PastRun.missing` says what.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
+
+from jobs.errors import InvalidInput
+from jobs.evaluation.report import ANSWERS, REPORT
+from jobs.files import from_plain, read_json, whole_lines
+from jobs.order import Order, read_order
+from jobs.paths import RunDirectory
+
+Row = dict[str, Any]
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """What is known of a run.
+
+    Attributes:
+        directory: where it lies.
+        order: what it was to do; None of a folder that farense did not make.
+        rows: the metrics, a row for each logged step, oldest first; keys as in
+            :class:`jobs.events.TrainMetrics`, as far as they were measured.
+        summary: ``training_summary.json``: how it ended; empty where it has not.
+        report: ``evaluation/evaluation_report.json``; None where it was not evaluated.
+        answers: the lines of ``evaluation/answers.jsonl``.
+        missing: what is not there, or cannot be read: a sentence each.
+    """
+
+    directory: RunDirectory
+    order: Order | None
+    rows: tuple[Row, ...]
+    summary: Row
+    report: Row | None
+    answers: tuple[Row, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """What to call it: the id of the job, or the name of the folder."""
+        return self.directory.path.name
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings it ran with; empty where they are not known."""
+        if self.order is not None:
+            return self.order.config
+        config = self.summary.get("config")
+        return config if isinstance(config, dict) else {}
+
+    @property
+    def validations(self) -> list[Row]:
+        """The rows with a validation loss, oldest first; that of step 0 is the baseline."""
+        return [row for row in self.rows if row.get("val_loss") is not None]
+
+
+def read_run(folder: Path) -> PastRun:
+    """Return what a run left in ``folder``.
+
+    Raises:
+        InvalidInput: there is no such folder, or nothing in it that a run leaves.
+    """
+    if not folder.is_dir():
+        raise InvalidInput(f"There is no folder {folder}.")
+    run = RunDirectory(folder)
+    reader = _Reader(run)
+    order = reader.read("job.json", lambda: read_order(run))
+    rows = reader.read("training_metrics.json", lambda: _rows(run))
+    summary = reader.read("training_summary.json", lambda: _object(run.summary))
+    report = reader.read(f"evaluation/{REPORT}", lambda: _object(run.evaluation / REPORT))
+    answers = reader.read(f"evaluation/{ANSWERS}", lambda: _lines(run.evaluation / ANSWERS))
+    if order is None and not rows and summary is None:
+        raise InvalidInput(
+            f"{folder} does not look like a run: " + "; ".join(reader.missing) + ".",
+            "A run's folder has at least a training_metrics.json: a list of rows with step, loss "
+            "and val_loss.",
+        )
+    return PastRun(
+        run, order, rows or (), summary or {}, report, answers or (), tuple(reader.missing)
+    )
+
+
+class _Reader:
+    """Reads what is there, and keeps what is not."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._folder = run.path
+        self.missing: list[str] = []
+
+    def read(self, name: str, read: Callable[[], Found]) -> Found | None:
+        try:
+            return read()
+        except FileNotFoundError:
+            self.missing.append(f"{name} is not there")
+        except InvalidInput as error:
+            there = (self._folder / name).exists()
+            self.missing.append(error.message.rstrip(".") if there else f"{name} is not there")
+        except (OSError, ValueError) as error:
+            self.missing.append(f"{name} cannot be read: {error}")
+        return None
+
+
+def _rows(run: RunDirectory) -> tuple[Row, ...]:
+    """Return the rows of the record, else of the list for people, which older runs have too."""
+    if run.metrics.is_file():
+        return tuple(from_plain(row) for row in _lines(run.metrics))
+    # Other programs write NaN as Python does, which is no JSON.
+    rows = json.loads(run.metrics_json.read_bytes())
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError("it is no list of rows")
+    return tuple(rows)
+
+
+def _lines(path: Path) -> tuple[Row, ...]:
+    rows = [orjson.loads(line) for line in whole_lines(path)]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("a line is no object")
+    return tuple(rows)
+
+
+def _object(path: Path) -> Row:
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise ValueError("it is no object")
+    values: Row = from_plain(found)
+    return values

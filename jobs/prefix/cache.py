@@ -1,0 +1,275 @@
+"""The prefix cache: hidden states that depend on the model and the data alone, kept on disk.
+
+``<workspace>/.farense/prefix_cache/<key>/`` holds an entry (``jobs/prefix/entry.py``). An entry is
+filled once, by one process, and then read by any number; the least recently used go when the
+budget is needed for another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from jobs.errors import WorkspaceError
+from jobs.files import explain, write_json
+from jobs.folder_lock import FolderLock
+from jobs.prefix.budget import CacheUnusable, entries_to_evict
+from jobs.prefix.entry import (
+    ENTRY,
+    FILLING,
+    REMOVED,
+    VERSION,
+    DamagedEntry,
+    Description,
+    Entry,
+    Layout,
+    Rows,
+    take_away,
+)
+from jobs.prefix.listing import EntryInfo, describe
+from jobs.prefix.writer import EntryWriter, filled_examples
+
+FILL_CHUNK = 16
+POLL_SECONDS = 0.2
+PRIVATE = 0o700
+# Without a budget of its own the cache takes this part of what it has and what the disk has free.
+DEFAULT_SHARE = 10
+
+Compute = Callable[[Sequence[int]], Sequence[Rows]]
+Progress = Callable[[int, int], None]
+Stop = Callable[[], str | None]
+
+
+class FillStopped(Exception):
+    """``stop`` gave a reason during a fill, or while another process filled."""
+
+
+def entry_key(parts: Mapping[str, str], tokens: Sequence[Sequence[int]]) -> str:
+    """Return the key of the states of some examples: 64 hexadecimal digits.
+
+    Args:
+        parts: everything else the states depend on, by name.
+        tokens: token ids of each example.
+    """
+    digest = hashlib.sha256()
+
+    def add(content: bytes) -> None:
+        # With its length, so that no two lists of parts run together into the same bytes.
+        digest.update(len(content).to_bytes(8, "little") + content)
+
+    add(str(VERSION).encode())
+    add(str(len(parts)).encode())
+    for name, value in sorted(parts.items()):
+        add(name.encode())
+        add(value.encode())
+    for ids in tokens:
+        add(np.asarray(ids, dtype="<i8").tobytes())
+    return digest.hexdigest()
+
+
+class PrefixCache:
+    """The entries in a folder, shared with other processes.
+
+    Args:
+        folder: made, for the user alone, when the first entry is filled.
+        budget_gb: gigabytes (1e9 bytes) that all entries may take together; None for a tenth of
+            what the disk has free and the cache already takes.
+    """
+
+    def __init__(self, folder: Path, budget_gb: float | None = None) -> None:
+        self.folder = folder
+        self._budget_gb = budget_gb
+
+    def open(self, key: str, layout: Layout) -> Entry | None:
+        """Return a complete entry and mark it as used now; None where there is none.
+
+        An entry that is damaged is removed.
+
+        Raises:
+            CacheUnusable: the folder cannot be read or written.
+        """
+        folder = self.folder / key
+        if not (folder / ENTRY).exists():
+            return None
+        with _as_unusable(folder):
+            lock = FolderLock.acquire(folder, shared=True)
+            if lock is None:
+                return None
+            try:
+                entry = Entry(folder, lock, layout)
+            except DamagedEntry:
+                with lock:
+                    # Another may have found the damage before, and be filling it anew.
+                    if lock.is_current():
+                        take_away(folder)
+                return None
+        with suppress(OSError):  # removed meanwhile: what is open can still be read
+            os.utime(folder / ENTRY)
+        return entry
+
+    def fill(
+        self,
+        key: str,
+        layout: Layout,
+        about: dict[str, str],
+        compute: Compute,
+        progress: Progress,
+        stop: Stop,
+    ) -> Entry:
+        """Return the entry, computing what of it is not on disk.
+
+        While another process fills it, this waits and then opens what that one wrote.
+
+        Args:
+            key: from :func:`entry_key`.
+            layout: what the entry will hold.
+            about: for people: ``model``, ``data``, ``boundary``.
+            compute: returns the rows of some examples, each of shape [length, row_bytes].
+            progress: told after each chunk how many examples are done, and of how many.
+            stop: returns why to stop, or None; asked before each chunk and while waiting.
+
+        Raises:
+            CacheUnusable: the entry does not fit, or cannot be written.
+            FillStopped: ``stop`` gave a reason; what is done stays for the next time.
+        """
+        folder = self.folder / key
+        while True:
+            if entry := self.open(key, layout):
+                return entry
+            with _as_unusable(folder):
+                self._make_folder(key)
+                lock = FolderLock.acquire(folder)
+            if lock is None:
+                progress(filled_examples(folder), len(layout.lengths))
+                _check(stop)
+                time.sleep(POLL_SECONDS)
+                continue
+            # The lock is let go before the entry is opened: the kernel does not exchange an
+            # exclusive lock for a shared one in one go.
+            with lock:
+                if (folder / ENTRY).exists():
+                    continue
+                try:
+                    self._make_room(Description.of(key, layout, about), stop)
+                    _fill(folder, lock, layout, compute, progress, stop)
+                except CacheUnusable:
+                    _give_up(folder, lock)
+                    raise
+
+    def listing(self) -> list[EntryInfo]:
+        """Return all entries, the most recently used first."""
+        if not self.folder.is_dir():
+            return []
+        folders = [path for path in self.folder.iterdir() if path.is_dir() and path.name[0] != "."]
+        found = [info for info in map(describe, folders) if info is not None]
+        return sorted(found, key=lambda info: info.last_used, reverse=True)
+
+    def budget(self, entries: Sequence[EntryInfo]) -> int:
+        """Return the bytes that all entries may take together; ``entries`` are those of now."""
+        if self._budget_gb is not None:
+            return int(self._budget_gb * 1e9)
+        held = sum(entry.bytes for entry in entries)
+        return (_free_bytes(self.folder) + held) // DEFAULT_SHARE
+
+    def clear(self, keys: Iterable[str]) -> list[str]:
+        """Remove entries; return the keys of those removed, which leaves those in use out."""
+        self._sweep()
+        return [key for key in keys if self._remove(key)]
+
+    def _make_folder(self, key: str) -> None:
+        # mkdir gives its mode to the last folder of a path only.
+        self.folder.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+        self.folder.mkdir(mode=PRIVATE, exist_ok=True)
+        (self.folder / key).mkdir(mode=PRIVATE, exist_ok=True)
+
+    def _make_room(self, new: Description, stop: Stop) -> None:
+        """Evict what has to go for an entry, and claim its bytes."""
+        with _as_unusable(self.folder), self._alone(stop):
+            self._sweep()
+            entries = self.listing()
+            present = sum(entry.bytes for entry in entries if entry.key == new.key)
+            others = [entry for entry in entries if entry.key != new.key]
+            budget, free = self.budget(entries), _free_bytes(self.folder)
+            for entry in entries_to_evict(others, new.bytes, present, budget, free):
+                if not self._remove(entry.key):
+                    raise CacheUnusable("another job began to use what should have made room")
+            write_json(self.folder / new.key / FILLING, asdict(new))
+
+    @contextmanager
+    def _alone(self, stop: Stop) -> Iterator[None]:
+        """Keep others from making room: both would count the same bytes as theirs."""
+        while (lock := FolderLock.acquire(self.folder)) is None:
+            _check(stop)
+        with lock:
+            yield
+
+    def _remove(self, key: str) -> bool:
+        """Remove an entry; False where a process has it open."""
+        lock = FolderLock.acquire(self.folder / key)
+        if lock is None:
+            return not (self.folder / key).exists()
+        with lock:
+            take_away(self.folder / key)
+        return True
+
+    def _sweep(self) -> None:
+        """Remove what a removal that was killed left."""
+        for path in self.folder.glob(f"{REMOVED}*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _fill(
+    folder: Path, lock: FolderLock, layout: Layout, compute: Compute, progress: Progress, stop: Stop
+) -> None:
+    total = len(layout.lengths)
+    with _as_unusable(folder):
+        writer = EntryWriter(folder, layout)
+    with closing(writer):
+        progress(writer.done, total)
+        while writer.done < total:
+            _check(stop)
+            examples = compute(range(writer.done, min(writer.done + FILL_CHUNK, total)))
+            with _as_unusable(folder):
+                writer.append(examples)
+            progress(writer.done, total)
+        if not lock.is_current():
+            raise CacheUnusable(f"{folder} was removed while it was filled")
+        with _as_unusable(folder):
+            writer.complete()
+
+
+def _give_up(folder: Path, lock: FolderLock) -> None:
+    # Where the folder is not ours any more it is another's. A rest that cannot be removed is never
+    # taken for an entry, and the reason for giving up says more.
+    with suppress(OSError):
+        if lock.is_current():
+            take_away(folder)
+
+
+def _check(stop: Stop) -> None:
+    if reason := stop():
+        raise FillStopped(reason)
+
+
+@contextmanager
+def _as_unusable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CacheUnusable(explain(error, path).message.rstrip(".")) from error
+    except WorkspaceError as error:
+        raise CacheUnusable(error.message.rstrip(".")) from error
+
+
+def _free_bytes(folder: Path) -> int:
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

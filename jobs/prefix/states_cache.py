@@ -1,0 +1,142 @@
+"""The prefix states of a job's data, taken from the cache on disk and put there when missing."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs import cpu, lanes, split
+from jobs.dataset import TokenizedExample
+from jobs.events import Event, PrefixCached, Warned
+from jobs.pace import PROGRESS_SECONDS
+from jobs.prefix import prefix
+from jobs.prefix.budget import CacheUnusable
+from jobs.prefix.cache import PrefixCache, entry_key
+from jobs.prefix.entry import Layout
+from jobs.prefix.prefix import Prefix, PrefixStates
+
+# What turns tokens into states beside the libraries. The code counts by its content, since nobody
+# would remember to raise a number with every change.
+CODE = (cpu, lanes, prefix, split)
+
+
+@dataclass(frozen=True)
+class CachedFile:
+    """One data file in the cache.
+
+    Attributes:
+        name: for people.
+        rows: which of its examples the run uses; only these are kept.
+        examples: those examples.
+    """
+
+    name: str
+    states: PrefixStates
+    rows: Sequence[int]
+    examples: list[TokenizedExample]
+    layout: Layout
+    key: str
+
+
+class StatesCache:
+    """The entries of one job.
+
+    Args:
+        prefix: computes states.
+        cache: where they are kept.
+        parts: what they depend on beside the tokens, by name.
+        about: the model and the boundary, for people.
+    """
+
+    def __init__(
+        self,
+        prefix: Prefix,
+        cache: PrefixCache,
+        parts: dict[str, str],
+        about: dict[str, str],
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._prefix, self._cache, self._emit = prefix, cache, emit
+        self._parts = parts | {
+            module.__name__: Path(str(module.__file__)).read_text() for module in CODE
+        }
+        self._about = about
+        self._files: list[CachedFile] = []
+
+    def add(self, name: str, states: PrefixStates, rows: Sequence[int]) -> None:
+        """Let the states of one data file come from the cache, once they are there."""
+        examples = [states.examples[row] for row in rows]
+        key = entry_key(self._parts, [example.tokens[:-1] for example in examples])
+        layout = self._prefix.layout(examples)
+        self._files.append(CachedFile(name, states, rows, examples, layout, key))
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether every entry is in use."""
+        return not self._missing
+
+    def open(self) -> None:
+        """Use the entries that are there."""
+        try:
+            for file in self._files:
+                if entry := self._cache.open(file.key, file.layout):
+                    file.states.use(entry, file.rows)
+        except CacheUnusable as error:
+            self._emit(Warned(f"The prefix cache cannot be used: {error}."))
+
+    def fill(self, stop: Callable[[], str | None]) -> bool:
+        """Compute and keep what is missing; False where it is to be computed at every step.
+
+        Raises:
+            FillStopped: ``stop`` gave a reason; what was computed is kept.
+        """
+        try:
+            for file in self._missing:
+                self._fill(file, stop)
+        except CacheUnusable as error:
+            names = " and ".join(file.name for file in self._missing)
+            self._emit(
+                Warned(
+                    f"No prefix cache for {names}: {error}. "
+                    "The frozen blocks are computed again whenever they are needed."
+                )
+            )
+            return False
+        return True
+
+    @property
+    def missing_bytes(self) -> int:
+        """What filling will take on disk, beyond what it may evict or has already there."""
+        if self.is_whole:
+            return 0  # listing waits for the lock of each entry in use, these among them
+        held = sum(entry.bytes for entry in self._cache.listing())
+        return max(0, sum(file.layout.bytes for file in self._missing) - held)
+
+    def forget_weights(self) -> None:
+        """Let go of the weights that computed the states."""
+        self._prefix.forget()
+
+    @property
+    def _missing(self) -> list[CachedFile]:
+        return [file for file in self._files if file.states.entry is None]
+
+    def _fill(self, file: CachedFile, stop: Callable[[], str | None]) -> None:
+        started = time.monotonic()
+        said = -math.inf
+
+        def compute(places: Sequence[int]) -> list[prefix.Rows]:
+            return self._prefix.states([file.examples[place] for place in places])
+
+        def progress(done: int, total: int) -> None:
+            nonlocal said
+            if done == total or time.monotonic() - said >= PROGRESS_SECONDS:
+                said = time.monotonic()
+                size = file.layout.bytes / 1e6
+                self._emit(PrefixCached(file.name, done, total, size, said - started))
+
+        about = self._about | {"data": file.name}
+        entry = self._cache.fill(file.key, file.layout, about, compute, progress, stop)
+        file.states.use(entry, file.rows)

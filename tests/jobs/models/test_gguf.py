@@ -1,0 +1,219 @@
+"""A GGUF becomes a model folder that computes the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs.errors import ModelError
+from jobs.models.folder import check_model
+from tests.helpers import tiny_gguf
+from tests.helpers.tiny_gguf import (
+    EPS,
+    F16,
+    F32,
+    HEAD_SIZE,
+    HEADS,
+    HIDDEN,
+    KV_HEADS,
+    LAYERS,
+    Q8_0,
+    THETA,
+    TOKENS,
+    Array,
+    TinyGguf,
+)
+
+TOKEN_IDS = [1, 70, 71, 200, 5, 33, 260, 90, 91, 2]
+
+
+def convert(model: TinyGguf, folder: Path) -> Path:
+    from jobs.models.gguf import convert_gguf
+
+    target = folder / "model"
+    target.mkdir()
+    convert_gguf(model.write(folder / "tiny.gguf"), target)
+    return target
+
+
+def test_the_folder_gives_the_logits_of_the_gguf(tmp_path: Path) -> None:
+    model = tiny_gguf.tiny_gguf()
+    folder = convert(model, tmp_path)
+    check_model(folder)
+    expected = llama_cpp_logits(model.dense, TOKEN_IDS)
+
+    import mlx.core as mx
+    import mlx_lm
+
+    module = mlx_lm.load(str(folder))[0]
+    logits = np.array(module(mx.array([TOKEN_IDS]))[0].astype(mx.float32))
+    # Float16 holds every weight exactly and the norms are float32, so only the order of additions
+    # differs; without the rotary order undone the difference is of the size of the logits.
+    assert np.abs(logits - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_the_tokenizer_splits_as_the_merges_say(tmp_path: Path) -> None:
+    folder = convert(tiny_gguf.tiny_gguf(), tmp_path)
+    import mlx_lm.tokenizer_utils
+
+    tokenizer = mlx_lm.tokenizer_utils.load(folder)
+    ids = tokenizer.encode("Far Far en19<|im_end|>")
+    assert [TOKENS[index] for index in ids] == [
+        "Far", "Ġ", "Far", "Ġen", "1", "9", "<|im_end|>"
+    ]  # fmt: skip
+    text = "Farense 2-1, época de 1990!\n  ação"
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (1, 2, 2)
+    chat = tokenizer.apply_chat_template([{"role": "user", "content": "Far"}], tokenize=False)
+    assert chat == "<|im_start|>user\nFar<|im_end|>"
+
+
+def test_the_config_carries_the_numbers_of_the_metadata(tmp_path: Path) -> None:
+    config = json.loads((convert(tiny_gguf.tiny_gguf(), tmp_path) / "config.json").read_text())
+    assert config["num_hidden_layers"] == LAYERS
+    assert config["rms_norm_eps"] == EPS
+    assert config["rope_theta"] == THETA
+    assert config["quantization"]["model.embed_tokens"]["bits"] == 8
+    assert config["eos_token_id"] == 2
+
+
+def without_a_tensor(model: TinyGguf) -> None:
+    del model.tensors["blk.1.ffn_up.weight"]
+
+
+def with_another_tensor(model: TinyGguf) -> None:
+    model.add("output.weight", Q8_0, (len(TOKENS), HIDDEN), np.random.default_rng(0))
+
+
+def with_a_float16_projection(model: TinyGguf) -> None:
+    model.add("blk.0.attn_v.weight", F16, (KV_HEADS * HEAD_SIZE, HIDDEN), np.random.default_rng(0))
+
+
+def with_an_8_bit_projection(model: TinyGguf) -> None:
+    model.add("blk.0.attn_v.weight", Q8_0, (KV_HEADS * HEAD_SIZE, HIDDEN), np.random.default_rng(0))
+
+
+def with_a_short_norm(model: TinyGguf) -> None:
+    model.add("blk.1.ffn_norm.weight", F32, (HIDDEN // 2,), np.random.default_rng(0))
+
+
+def of_another_architecture(model: TinyGguf) -> None:
+    model.metadata["general.architecture"] = "qwen2"
+
+
+def with_another_tokenizer(model: TinyGguf) -> None:
+    model.metadata["tokenizer.ggml.pre"] = "llama-bpe"
+
+
+def with_a_bad_merge(model: TinyGguf) -> None:
+    model.metadata["tokenizer.ggml.merges"] = ["F", "a b c"]
+
+
+def without_a_chat_template(model: TinyGguf) -> None:
+    del model.metadata["tokenizer.chat_template"]
+
+
+def without_a_head_count(model: TinyGguf) -> None:
+    del model.metadata["llama.attention.head_count"]
+
+
+def with_heads_that_do_not_fit(model: TinyGguf) -> None:
+    model.metadata["llama.attention.head_count"] = HEADS + 1
+
+
+def with_scaled_rotary_embedding(model: TinyGguf) -> None:
+    model.metadata["llama.rope.scaling.type"] = "linear"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (without_a_tensor, r"no tensor blk\.1\.ffn_up\.weight"),
+        (with_another_tensor, r"unexpected tensors: output\."),
+        (with_a_float16_projection, r"blk\.0\.attn_v\.weight is not quantized"),
+        (with_an_8_bit_projection, r"blk\.0\.attn_v\.weight has shape .* in 4 bits"),
+        (with_a_short_norm, r"blk\.1\.ffn_norm\.weight: expected shape \(64,\), found shape"),
+        (of_another_architecture, "holds a 'qwen2' model, expected 'llama'"),
+        (with_another_tokenizer, "'gpt2' with pre-tokenizer 'llama-bpe', expected"),
+        (with_a_bad_merge, "merge 'F' does not join"),
+        (without_a_chat_template, r"tokenizer is incomplete: 'tokenizer\.chat_template'"),
+        (without_a_head_count, r"metadata is incomplete: 'llama\.attention\.head_count'"),
+        (with_heads_that_do_not_fit, "5 heads of size 16 do not make up its hidden size 64"),
+        (with_scaled_rotary_embedding, "scales its rotary embedding"),
+    ],
+)
+def test_another_kind_of_gguf_is_refused(
+    change: Callable[[TinyGguf], None], message: str, tmp_path: Path
+) -> None:
+    model = tiny_gguf.tiny_gguf()
+    change(model)
+    with pytest.raises(ModelError, match=message):
+        convert(model, tmp_path)
+
+
+@pytest.mark.parametrize("size", [0, 3, 100, 20_000])
+def test_a_torn_gguf_is_refused(size: int, tmp_path: Path) -> None:
+    from jobs.models.gguf import convert_gguf
+
+    path = tiny_gguf.tiny_gguf().write(tmp_path / "tiny.gguf")
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ModelError, match="not a GGUF that MLX can read"):
+        convert_gguf(path, tmp_path)
+
+
+def test_what_is_no_gguf_is_refused(tmp_path: Path) -> None:
+    from jobs.models.gguf import convert_gguf
+
+    (tmp_path / "model.bin").write_bytes(b"pickle")
+    with pytest.raises(ModelError, match="not a GGUF file"):
+        convert_gguf(tmp_path / "model.bin", tmp_path)
+
+
+def llama_cpp_logits(dense: dict[str, Array], token_ids: list[int]) -> Array:
+    """Run the weights in the row order of the file, as llama.cpp does, in float64."""
+    x = dense["token_embd.weight"][token_ids]
+    for layer in range(LAYERS):
+        block = {
+            name.split(".")[2]: values
+            for name, values in dense.items()
+            if name.startswith(f"blk.{layer}.")
+        }
+        x = x + attention(rms_norm(x, block["attn_norm"]), block)
+        h = rms_norm(x, block["ffn_norm"])
+        gate = h @ block["ffn_gate"].T
+        x = x + (gate / (1 + np.exp(-gate)) * (h @ block["ffn_up"].T)) @ block["ffn_down"].T
+    return np.asarray(rms_norm(x, dense["output_norm.weight"]) @ dense["token_embd.weight"].T)
+
+
+def attention(h: Array, block: dict[str, Array]) -> Array:
+    length = len(h)
+    q = rotated((h @ block["attn_q"].T).reshape(length, HEADS, HEAD_SIZE))
+    k = rotated((h @ block["attn_k"].T).reshape(length, KV_HEADS, HEAD_SIZE))
+    v = (h @ block["attn_v"].T).reshape(length, KV_HEADS, HEAD_SIZE)
+    heads = []
+    for head in range(HEADS):
+        kv = head // (HEADS // KV_HEADS)
+        scores = q[:, head] @ k[:, kv].T / np.sqrt(HEAD_SIZE)
+        scores[np.triu_indices(length, 1)] = -np.inf
+        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        heads.append(weights / weights.sum(axis=-1, keepdims=True) @ v[:, kv])
+    return np.asarray(np.concatenate(heads, axis=-1) @ block["attn_output"].T)
+
+
+def rotated(x: Array) -> Array:
+    """Rotate neighbouring elements (2i, 2i + 1) of each head by position / THETA^(2i / d)."""
+    frequency = THETA ** (-np.arange(0, HEAD_SIZE, 2) / HEAD_SIZE)
+    angle = (np.arange(len(x))[:, None] * frequency)[:, None, :]
+    even, odd = x[..., 0::2], x[..., 1::2]
+    out = np.empty_like(x)
+    out[..., 0::2] = even * np.cos(angle) - odd * np.sin(angle)
+    out[..., 1::2] = even * np.sin(angle) + odd * np.cos(angle)
+    return out
+
+
+def rms_norm(x: Array, weight: Array) -> Array:
+    return np.asarray(x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + EPS) * weight)
