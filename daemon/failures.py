@@ -60,6 +60,7 @@ class Ending:
     Attributes:
         returncode: of the child; minus the number of the signal that ended it.
         summary_state: ``state`` in ``training_summary.json``, where there is one.
+        pruned_by: likewise, who had the run end early.
         failure: what the child said went wrong: its ``failed`` event, else its last words.
         stderr: where its raw output is, relative to the workspace.
         said: the end of its raw output.
@@ -81,6 +82,7 @@ class Ending:
     attempt: int
     stderr: str
     summary_state: str | None = None
+    pruned_by: str | None = None
     failure: str = ""
     said: str = ""
     stop_requested: bool = False

@@ -32,7 +32,12 @@ log = logging.getLogger(__name__)
 
 CANCELLED = "cancelled by the user"
 # What the user wants of a running job. A queued one keeps it: its next worker looks for it.
-NO_WISHES = {"cancel_requested": False, "pause_requested": False, "kill_requested": False}
+NO_WISHES: dict[str, bool | None] = {
+    "cancel_requested": False,
+    "pause_requested": False,
+    "kill_requested": False,
+    "prune_requested": None,
+}
 NO_WORKER = {"worker": None, "pid": None, "lease_until": None}
 UNSTARTED = PENDING | {State.QUEUED}
 

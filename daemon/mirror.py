@@ -29,6 +29,7 @@ class Mirror:
         cancel_requested: the user wants the job to end.
         pause_requested: the user wants it to rest.
         kill_requested: the user does not want to wait for its last checkpoint.
+        prune_requested: who wants the run, a trial of a sweep, to end early.
         superseded: a newer attempt has the job.
     """
 
@@ -53,6 +54,7 @@ class Mirror:
         self.cancel_requested = False
         self.pause_requested = False
         self.kill_requested = False
+        self.prune_requested: str | None = None
         self.superseded = False
 
     @property
@@ -118,6 +120,7 @@ class Mirror:
             self.cancel_requested |= record.cancel_requested
             self.pause_requested = record.pause_requested
             self.kill_requested |= record.kill_requested
+            self.prune_requested = self.prune_requested or record.prune_requested
 
     def _arrived(self, written: Written | None) -> bool:
         """Tell whether a write was made; mend a record that is lost or of another time."""

@@ -91,6 +91,17 @@ def outcome_of(ending: Ending, old: JobState, max_attempts: int) -> Outcome:
     return given_up_or_queued(failure, old, max_attempts)
 
 
+def pruned(by: str | None) -> str | None:
+    """Return why a trial ended early; None where it did not.
+
+    Args:
+        by: the pruner, or ``time``.
+    """
+    if by is None:
+        return None
+    return "pruned: the sweep's time was up" if by == "time" else f"pruned by {by}"
+
+
 def outcome_of_error(code: int, reason: str, old: JobState, max_attempts: int) -> Outcome:
     """Return what becomes of a job whose child could not be started, or not be looked after."""
     ending = Ending(code, old.attempt, "logs/daemon.jsonl", failure=reason)
@@ -146,7 +157,7 @@ def _history(old: JobState, failure: Failure | None) -> list[dict[str, Any]]:
 def _as_wanted(ending: Ending) -> Outcome:
     """Return what becomes of a job whose attempt ended well, or as it was asked to."""
     if ending.returncode == ExitCode.OK:
-        return Outcome(State(str(ending.summary_state)))
+        return Outcome(State(str(ending.summary_state)), pruned(ending.pruned_by))
     if ending.cancel_requested:
         return Outcome(State.CANCELLED, _cancelled(ending))
     if ending.pause_requested:

@@ -72,7 +72,8 @@ def _changes(event: Event) -> dict[str, Any]:
         case BestModel():
             return _best(event.val_loss)
         case Finished():
-            return {"step": event.step, "eta_seconds": None, **_best(event.best_val_loss)}
+            ended = {"step": event.step, "eta_seconds": None, "pruned_by": event.pruned_by}
+            return {**ended, **_best(event.best_val_loss)}
     return {}
 
 

@@ -43,6 +43,9 @@ class JobRecord:
         after: the job that is to end first, and ``after_any`` in which way.
         lost_attempts, splits: as in ``state.json``.
         pause_requested, kill_requested: what the user wants beside ``cancel_requested``.
+        sweep, trial: of a trial, the id of its sweep and its number, from 0.
+        prune_requested: who wants a running trial to end early (a pruner, or ``time``).
+        pruned_by: who had it end early.
         reason: why the job is where it is, for a person.
         failure: the class of the last ending; None where it was not a failure.
         history: the attempts that failed, as in ``state.json``.
@@ -89,6 +92,10 @@ class JobRecord:
     cancel_requested: bool = False
     pause_requested: bool = False
     kill_requested: bool = False
+    sweep: str | None = None
+    trial: int | None = None
+    prune_requested: str | None = None
+    pruned_by: str | None = None
     reason: str | None = None
     failure: str | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -125,6 +132,8 @@ def record_of(order: Order, state: JobState) -> JobRecord:
         created_at=order.created_at,
         num_epochs=order.config.get("num_epochs") if order.kind == TRAIN else None,
         total_steps=order.total_steps if order.kind == TRAIN else None,
+        sweep=order.sweep.sweep if order.sweep else None,
+        trial=order.sweep.number if order.sweep else None,
     )
     return replace(blank, **life(state))
 

@@ -24,9 +24,9 @@ from daemon.lifecycle import CANCELLED, Lifecycle, agreement
 from daemon.machines.foreign import ForeignJobs
 from daemon.machines.leases import LeaseWatch
 from daemon.mirror import send
-from daemon.outcome import PAUSED, outcome_of_lost
+from daemon.outcome import PAUSED, outcome_of_lost, pruned
 from daemon.records import JobRecord, state_from
-from daemon.run_files import is_elsewhere, job_ids, state_of, summary_state
+from daemon.run_files import is_elsewhere, job_ids, pruned_by, state_of, summary_state
 from daemon.store import Written
 from jobs.errors import FarenseError
 from jobs.lock import is_held
@@ -53,6 +53,7 @@ class Facts:
         alive: some process holds ``run.lock``.
         message: a message on the queue points to the job.
         summary: the state in ``training_summary.json``, where there is one.
+        pruned_by: who had the run end early, as that file says.
         boot: the time since the machine was started (:func:`daemon.boot.boot_id`).
         elsewhere: another workspace has taken the job over.
     """
@@ -62,6 +63,7 @@ class Facts:
     alive: bool
     message: bool
     summary: str | None = None
+    pruned_by: str | None = None
     boot: str | None = None
     elsewhere: bool = False
 
@@ -116,7 +118,7 @@ def _without_worker(facts: Facts, max_attempts: int) -> JobState:
     state, record = facts.state, facts.record
     if facts.summary in FINISHED_WELL:
         # The child came to its end; only nobody was there to write it down.
-        return state.to(State(facts.summary))
+        return state.to(State(facts.summary), reason=pruned(facts.pruned_by))
     if record is not None and _ended_by_others(state, record):
         return state.to(record.state, reason=record.reason, failure=record.failure)
     if record is not None and record.cancel_requested:
@@ -219,6 +221,7 @@ class Recovery:
                         alive=is_held(self.workspace.run(job_id).lock),
                         message=job_id in messages(state.queue),
                         summary=summary_state(self.workspace, job_id),
+                        pruned_by=pruned_by(self.workspace, job_id),
                         boot=boot_id(),
                         elsewhere=elsewhere,
                     ),

@@ -54,6 +54,15 @@ def summary_state(workspace: Workspace, job_id: str) -> str | None:
         return None
 
 
+def pruned_by(workspace: Workspace, job_id: str) -> str | None:
+    """Return who had a run end early, as its summary says; None where nobody had."""
+    try:
+        found = read_json(workspace.run(job_id).summary).get("pruned_by")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
+
+
 def record_from_files(workspace: Workspace, job_id: str) -> JobRecord | None:
     """Return the record that the files of a job make; None where it was never wholly enqueued."""
     state = state_of(workspace, job_id)

@@ -22,6 +22,7 @@ from daemon.private_folder import PRIVATE, temporary_folder
 from daemon.settings import Settings
 from jobs.errors import WorkspaceError
 from jobs.paths import Workspace
+from jobs.stopping import BEAT, end_early
 
 # The part of a lease for which a child goes on without a word: the rest is for its checkpoint,
 # before another machine may take the job.
@@ -49,6 +50,7 @@ class Child:
         self.pid = process.pid
         self.stop_requested = False
         self.killed = False
+        self._told_to_end = False
 
     @classmethod
     def start(cls, workspace: Workspace, settings: Settings, job_id: str, attempt: int) -> Child:
@@ -101,10 +103,24 @@ class Child:
             return None
 
     def beat(self) -> None:
-        """Tell the child that the lease was renewed."""
-        # It may have ended, or be stopped with its pipe full.
+        """Tell the child that the lease was renewed, unless it is stopped with its pipe full."""
+        self._say(BEAT)
+
+    def end_early(self, by: str) -> None:
+        """Tell the child to end its run now, with what it has reached; once is enough.
+
+        Not by a signal: one that comes before the child listens would kill it.
+
+        Args:
+            by: who wants it: the name of a pruner, or ``time``.
+        """
+        self._told_to_end = self._told_to_end or self._say(end_early(by))
+
+    def _say(self, words: bytes) -> bool:
+        """Write into the pipe, all of it or nothing; return whether that was done."""
         with suppress(BlockingIOError, BrokenPipeError):
-            os.write(self._pipe, b".")
+            return os.write(self._pipe, words) == len(words)
+        return False
 
     def stop(self) -> None:
         """Ask the child to write a checkpoint and exit; asking twice is asking once."""

@@ -24,7 +24,7 @@ from daemon.mirror import Mirror
 from daemon.outcome import Outcome, outcome_of, outcome_of_error
 from daemon.pending import Pending
 from daemon.recovery import Recovery
-from daemon.run_files import state_of, summary_state
+from daemon.run_files import pruned_by, state_of, summary_state
 from daemon.settings import Settings
 from daemon.supervisor import Child
 from daemon.watchdog import Watchdog, watchdog_of
@@ -209,6 +209,7 @@ class Worker:
             attempt=claim.attempt,
             stderr=stderr.relative_to(self.workspace.root).as_posix(),
             summary_state=summary_state(self.workspace, claim.job_id),
+            pruned_by=pruned_by(self.workspace, claim.job_id),
             failure=self._failure(claim, said_before),
             stop_requested=self.stop.is_set(),
             cancel_requested=mirror.cancel_requested,
@@ -242,6 +243,8 @@ class Worker:
             self.mend()
             if self.kill.is_set() or mirror.kill_requested:
                 child.kill()
+            if mirror.prune_requested is not None:
+                child.end_early(mirror.prune_requested)
             wanted = mirror.cancel_requested or mirror.pause_requested or mirror.superseded
             if wanted or self.stop.is_set() or self.closed():
                 child.stop()

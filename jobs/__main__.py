@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,7 +101,7 @@ def _run(
     sinks = [job_log(workspace.job_log(order.id)), *([console()] if by_hand else [])]
     emit = emitter(sinks, order.id, state.attempt)
     try:
-        outcome = _work(order)(workspace, order, emit, stop.reason, state.splits)
+        outcome = _work(order, stop)(workspace, order, emit, stop.reason, state.splits)
     except Exception as error:
         failure = _failure(error, run, order, state.splits)
         write_failure(run, order, emit, failure)
@@ -111,7 +112,7 @@ def _run(
     return ExitCode.OK, State(outcome.state), None
 
 
-def _work(order: Order) -> Callable[..., Finished | Evaluated | None]:
+def _work(order: Order, stop: StopRequest) -> Callable[..., Finished | Evaluated | None]:
     """Return what does the work of a job of this kind."""
     if order.kind == EVALUATE:
         from jobs.evaluation.evaluate import evaluate  # noqa: PLC0415 - for the same reason
@@ -119,7 +120,7 @@ def _work(order: Order) -> Callable[..., Finished | Evaluated | None]:
         return evaluate
     from jobs.session import train  # noqa: PLC0415 - for the same reason
 
-    return train
+    return train if order.sweep is None else partial(train, ending=stop.ending)
 
 
 def _failure(error: Exception, run: RunDirectory, order: Order, splits: int) -> Exception:

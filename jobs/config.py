@@ -169,7 +169,7 @@ def load_preset(name: str, folders: tuple[Path, ...], overrides: tuple[str, ...]
     for override in overrides:
         _apply(loaded, override)
     source = f"{path}" + (" with --set" if overrides else "")
-    return _validated(Preset, {"name": path.stem, "config": loaded, **explanations}, source)
+    return validated(Preset, {"name": path.stem, "config": loaded, **explanations}, source)
 
 
 def preset_names(folders: tuple[Path, ...]) -> list[str]:
@@ -183,7 +183,7 @@ def config_from(values: Any, source: str) -> TrainConfig:
     Raises:
         ConfigError: naming ``source``, each offending key, what was given and what is allowed.
     """
-    return _validated(TrainConfig, values, source)
+    return validated(TrainConfig, values, source)
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -241,7 +241,12 @@ def _apply(settings: dict[str, Any], override: str) -> None:
     target[last] = value
 
 
-def _validated(model: type[Model], values: Any, source: str) -> Model:
+def validated(model: type[Model], values: Any, source: str) -> Model:
+    """Return ``values`` as a model; what is wrong with them is said a line each.
+
+    Raises:
+        ConfigError: naming ``source``, each key, what was given and what is allowed.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:

@@ -181,6 +181,7 @@ class Finished(Event):
     Attributes:
         best_gap: gap at the best step, the one ``gap_status`` judges.
         mean_gap, max_gap, min_gap: over all validations but the baseline; null without validation.
+        pruned_by: who had a trial of a sweep end early: a pruner's name, or ``time``.
     """
 
     kind: ClassVar[str] = "finished"
@@ -199,6 +200,7 @@ class Finished(Event):
     run_dir: str
     best_gap: float | None = None
     rollbacks: int = 0
+    pruned_by: str | None = None
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,23 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class SweepTrial:
+    """The trial of a sweep that a training job is, or is a part of.
+
+    Attributes:
+        sweep: the id of the sweep.
+        number: of the trial, from 0.
+        part: which of the trial's trainings, from 0: each has a seed of its own.
+        params: what the sampler chose, by the dotted names of the settings.
+    """
+
+    sweep: str
+    number: int
+    part: int
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Order:
     """What a job shall do.
 
@@ -78,6 +95,7 @@ class Order:
             frozen files.
         model_fingerprint: identifies the model folder (see :func:`jobs.models.store.fingerprint`).
         versions: packages at the time of enqueue.
+        sweep: the trial of a sweep that it is; None of a job that somebody enqueued.
     """
 
     id: str
@@ -93,6 +111,7 @@ class Order:
     versions: dict[str, str] = field(default_factory=dict)
     version: int = VERSION
     evaluation: Evaluation | None = None
+    sweep: SweepTrial | None = None
 
 
 def write_order(run: RunDirectory, order: Order) -> None:
@@ -143,14 +162,15 @@ def _order(values: Any) -> Order:
         ValueError, KeyError, TypeError, AttributeError: it is none.
     """
     train, valid = values.pop("train"), values.pop("valid")
-    evaluation = values.pop("evaluation", None)
+    evaluation, sweep = values.pop("evaluation", None), values.pop("sweep", None)
     order = Order(
         train=DataFile(**train),
         valid=DataFile(**valid) if valid else None,
         evaluation=Evaluation(**evaluation) if evaluation else None,
+        sweep=SweepTrial(**sweep) if sweep else None,
         **values,
     )
-    parts = (order, order.train, order.valid, order.evaluation)
+    parts = (order, order.train, order.valid, order.evaluation, order.sweep)
     if not all(map(well_typed, filter(None, parts))):
         raise TypeError("a value has another type than it should have")
     if order.kind not in (TRAIN, EVALUATE):

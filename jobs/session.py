@@ -40,12 +40,18 @@ Examples = tuple[TokenizedExample, ...]
 
 
 def train(
-    workspace: Workspace, order: Order, emit: Emit, stop_reason: Stop, splits: int = 0
+    workspace: Workspace,
+    order: Order,
+    emit: Emit,
+    stop_reason: Stop,
+    splits: int = 0,
+    ending: Stop = lambda: None,
 ) -> Finished | None:
     """Run a training job from its beginning or its newest checkpoint.
 
     Args:
         splits: how often each micro-batch is halved, after attempts that ran out of memory.
+        ending: returns who wants the run to end early, with what it has reached; or None.
 
     Returns:
         How it ended; None when asked to stop (what was done is kept).
@@ -53,17 +59,23 @@ def train(
     Raises:
         FarenseError: the order cannot be carried out, or the work failed.
     """
-    return Session(workspace, order, emit, stop_reason, splits).train()
+    return Session(workspace, order, emit, stop_reason, splits, ending).train()
 
 
 class Session:
     """What one attempt works with; see :func:`train`."""
 
     def __init__(
-        self, workspace: Workspace, order: Order, emit: Emit, stop_reason: Stop, splits: int
+        self,
+        workspace: Workspace,
+        order: Order,
+        emit: Emit,
+        stop_reason: Stop,
+        splits: int,
+        ending: Stop = lambda: None,
     ) -> None:
         self.workspace, self.order, self.splits = workspace, order, splits
-        self.emit, self.stop_reason = emit, stop_reason
+        self.emit, self.stop_reason, self.ending = emit, stop_reason, ending
         self.run = workspace.run(order.id)
         self.config: TrainConfig = config_from(order.config, str(self.run.job))
         self.model_path = workspace.inside(self.config.model)
@@ -83,17 +95,17 @@ class Session:
         engine = Engine(self.base.language, self.base.noise, self.lanes, self.config)
         settings = adapter_config(self.config.lora, self.base.lora_paths, str(self.model_path))
         best = BestAdapter(self.run.adapters, settings)
-        trainer = Trainer(
-            self.run, self.config, engine, feed, best, self.versions, self.emit, self.stop_reason
-        )
+        duties = self.emit, self.stop_reason, self.ending
+        trainer = Trainer(self.run, self.config, engine, feed, best, self.versions, *duties)
         self.emit(self._started(feed, engine, trainer.resume()))
         self._check_room(engine, feed)
         try:
             self._fill()
         except FillStopped:
-            return None
-        self._check_memory(engine, feed)
-        outcome = trainer.run()
+            outcome = trainer.finish() if self.ending() and not self.stop_reason() else None
+        else:
+            self._check_memory(engine, feed)
+            outcome = trainer.run()
         if outcome:
             write_summary(self.run, outcome, self.order.config, self.versions)
             self.emit(outcome)
@@ -167,9 +179,12 @@ class Session:
         Raises:
             FillStopped: asked to stop.
         """
-        if self.cache and not self.cache.is_whole and self.cache.fill(self.stop_reason):
+        if self.cache and not self.cache.is_whole and self.cache.fill(self._over):
             self.cache.forget_weights()
             self.base.unload_below()
+
+    def _over(self) -> str | None:
+        return self.stop_reason() or self.ending()
 
     def _check_room(self, engine: Engine, feed: Feed) -> None:
         """Compare what the run will need on disk with what is free; the cache is let go first.

@@ -1,4 +1,5 @@
-"""Being asked to stop: by a signal, by the end of the pipe to the worker, or by silence on it.
+"""Being asked to stop: by a signal, by the end of the pipe to the worker, or by silence on it; or to
+end early, by a word on that pipe.
 
 Each only sets a flag.
 """
@@ -6,6 +7,7 @@ Each only sets a flag.
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import threading
@@ -15,6 +17,9 @@ import time
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 # How long a wait for the pipe lasts at the most: a sleep of the machine is noticed after it.
 LONGEST_WAIT = 1.0
+# What a worker writes after each renewal of the lease, and before the word that ends a run early.
+BEAT, END_EARLY = b".", b"end early: "
+WORD = re.compile(re.escape(END_EARLY) + rb"([a-z]{1,20})\n")
 
 
 class StopRequest:
@@ -25,10 +30,16 @@ class StopRequest:
 
     def __init__(self) -> None:
         self._reason: str | None = None
+        self._ending: str | None = None
+        self._heard = b""
 
     def reason(self) -> str | None:
         """Return why to stop, or None."""
         return self._reason
+
+    def ending(self) -> str | None:
+        """Return who wants the run to end now, with what it has reached; or None."""
+        return self._ending
 
     def listen_to_signals(self) -> None:
         """Take SIGTERM and SIGINT as a request; a second SIGINT ends the process at once."""
@@ -56,10 +67,30 @@ class StopRequest:
         wait = None if limit is None else min(limit / 4, LONGEST_WAIT)
         while True:
             if select.select([descriptor], [], [], wait)[0]:
-                if not os.read(descriptor, 4096):
+                words = os.read(descriptor, 4096)
+                if not words:
                     self._reason = self._reason or "the worker is gone"
                     return
+                self._understand(words)
                 heard = time.clock_gettime(CLOCK)
             elif limit is not None and time.clock_gettime(CLOCK) - heard > limit:
                 self._reason = self._reason or f"no lease was renewed for {limit:.0f} s"
                 return
+
+    def _understand(self, words: bytes) -> None:
+        """Look for the word that ends the run early; beats may stand around it, and cut it apart in
+        time, but never in place.
+        """
+        self._heard = (self._heard + words).replace(BEAT, b"")[-4096:]
+        if found := WORD.search(self._heard):
+            self._ending = self._ending or found[1].decode()
+            self._heard = b""
+
+
+def end_early(by: str) -> bytes:
+    """Return what a worker writes into the pipe so that the run ends early.
+
+    Args:
+        by: who wants it, in small letters: the name of a pruner, or ``time``.
+    """
+    return END_EARLY + by.encode() + b"\n"

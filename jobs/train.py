@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from jobs.checkpoint import Checkpoint, newest_checkpoint, prune_checkpoints, save_checkpoint
 from jobs.config import TrainConfig
@@ -45,6 +46,7 @@ class Trainer:
         versions: what computes, noted in every checkpoint.
         emit: takes every event.
         stop_reason: returns why to stop with a checkpoint, or None; asked before every step.
+        ending: returns who wants the run to end early, with what it has reached; or None.
     """
 
     def __init__(
@@ -57,10 +59,11 @@ class Trainer:
         versions: dict[str, str],
         emit: Callable[[Event], None],
         stop_reason: Callable[[], str | None],
+        ending: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.directory, self.config, self.engine, self.feed = run, config, engine, feed
         self.best, self.versions = best, versions
-        self.emit, self.stop_reason = emit, stop_reason
+        self.emit, self.stop_reason, self.ending = emit, stop_reason, ending
         self.schedule = feed.schedule
         self.metrics = MetricsFiles(run)
         self.at = Position.start(config)
@@ -102,7 +105,7 @@ class Trainer:
                 self._report()
             except Diverged as error:
                 self._roll_back(error)
-        return self._finish()
+        return self.finish()
 
     def _begin(self) -> None:
         """Do what comes before step 1, unless a checkpoint of that moment says it is done."""
@@ -112,6 +115,10 @@ class Trainer:
             self._checkpoint("the beginning, to go back to")
 
     def _is_over(self) -> bool:
+        return self._has_ended() or self.ending() is not None
+
+    def _has_ended(self) -> bool:
+        """Tell whether the run has come to an end of its own."""
         return self.at.early_stopping.should_stop or self.at.step == self.schedule.total_steps
 
     def _step(self) -> None:
@@ -279,16 +286,32 @@ class Trainer:
                 f"Resuming with another {', '.join(changed)}: results may differ in the bits."
             )
 
-    def _finish(self) -> Finished:
+    def finish(self) -> Finished:
+        """Write what a run leaves, and return how it ended.
+
+        One that ends early before its first validation is measured once, so that it leaves an
+        adapter; before its first step there is none.
+
+        Raises:
+            Diverged: no validation gave a finite loss.
+        """
         self._check_finite()
+        pruned_by = None if self._has_ended() else self.ending()
+        if pruned_by and self.at.step and not self.best.weights.exists():
+            self._measure_at_end()
         if not self.feed.validation_examples:
             self.best.save(self.engine.adapter)
-        if not self.best.weights.exists():
+        if not self.best.weights.exists() and (self.at.step or not pruned_by):
             raise Diverged("No validation gave a finite loss, so there is no best adapter.")
         self.metrics.rewrite()
         write_training_state(self.directory, self.epoch, self.at)
         early = self.at.early_stopping
         if early.should_stop:
             self.emit(early_stopping_event(self.epoch, self.at))
-        state = State.EARLY_STOPPED if early.should_stop else State.COMPLETED
-        return finished(self.directory, self.best, self.at, state, self.elapsed)
+        state = State.EARLY_STOPPED if early.should_stop or pruned_by else State.COMPLETED
+        outcome = finished(self.directory, self.best, self.at, state, self.elapsed)
+        return replace(outcome, pruned_by=pruned_by)
+
+    def _measure_at_end(self) -> None:
+        if self.feed.validation_examples:
+            self._validate()

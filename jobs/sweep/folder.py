@@ -1,0 +1,233 @@
+"""``checkpoints_qlora/sweeps/<id>/``: what a sweep leaves on disk.
+
+``sweep.json`` is what was ordered, never changed again; ``state.json`` where the sweep stands;
+``trials/<number>.json`` what became of each trial. They are the truth. ``study.db`` is the
+sampler's view of them, made again from them, or from the trials' own jobs, where it is lost.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from jobs.config import TrainConfig, config_from
+from jobs.errors import InvalidInput, JobFailed
+from jobs.files import from_plain, read_json, write_json
+from jobs.paths import JOB_ID, Workspace
+from jobs.shape import well_typed
+from jobs.state import DEFAULT_QUEUE, State, now
+from jobs.sweep.plan import SweepPlan, plan_from
+from jobs.sweep.trial import Trial, trial_from
+
+VERSION = 1
+TRIAL_FILE = re.compile(r"\d{4,}\.json")
+# A sweep runs, rests, and ends, in the words of a job.
+SWEEP_STATES = (State.RUNNING, State.PAUSED, State.COMPLETED, State.FAILED)
+
+
+@dataclass(frozen=True)
+class SweepOrder:
+    """What a sweep is to do.
+
+    Attributes:
+        name: what it is called; its id and those of its jobs are made of it.
+        plan: the sweep file.
+        base: the config that every trial starts from; its data paths name frozen files.
+        queue: on which its jobs stand.
+    """
+
+    id: str
+    name: str
+    created_at: str
+    plan: SweepPlan
+    base: TrainConfig
+    queue: str = DEFAULT_QUEUE
+
+
+@dataclass(frozen=True)
+class SweepState:
+    """Where a sweep stands.
+
+    Attributes:
+        until: when it is to have ended, ISO 8601 in UTC; None where only its trials end it.
+        trials: how many there are to be at the most; None for as many as the time allows.
+        best: the number of the best trial so far.
+        evaluation: the id of the job that evaluates it.
+        importances: of the searched settings, how much of the differences each explains; they add
+            up to 1. Empty until there are enough trials.
+        reason: why it is where it is, for a person.
+    """
+
+    state: State = State.RUNNING
+    until: str | None = None
+    trials: int | None = None
+    best: int | None = None
+    evaluation: str | None = None
+    importances: dict[str, float] = field(default_factory=dict)
+    reason: str | None = None
+    updated_at: str = ""
+
+    @property
+    def active(self) -> bool:
+        """Whether there is something to coordinate."""
+        return self.state is State.RUNNING
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """The folder of a sweep."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The id of the sweep."""
+        return self.path.name
+
+    @property
+    def order(self) -> Path:
+        """What was ordered."""
+        return self.path / "sweep.json"
+
+    @property
+    def state(self) -> Path:
+        """Where it stands."""
+        return self.path / "state.json"
+
+    @property
+    def trials(self) -> Path:
+        """A file for each trial."""
+        return self.path / "trials"
+
+    @property
+    def study(self) -> Path:
+        """The sampler's database."""
+        return self.path / "study.db"
+
+    @property
+    def lock(self) -> Path:
+        """Held (flock) by the one process that coordinates."""
+        return self.path / "coordinator.lock"
+
+    @property
+    def stderr(self) -> Path:
+        """What that process said beside the daemon's log."""
+        return self.path / "coordinator.stderr"
+
+    def trial(self, number: int) -> Path:
+        """Return the file of a trial."""
+        return self.trials / f"{number:04}.json"
+
+
+def sweeps_of(workspace: Workspace) -> Path:
+    """Return the folder of a workspace's sweeps."""
+    return workspace.runs / "sweeps"
+
+
+def sweep_ids(workspace: Workspace) -> list[str]:
+    """Return the ids of the sweeps of a workspace, newest first: an id begins with its time."""
+    folder = sweeps_of(workspace)
+    names = (path.name for path in folder.iterdir()) if folder.is_dir() else ()
+    return sorted((name for name in names if JOB_ID.fullmatch(name)), reverse=True)
+
+
+def find_sweep(workspace: Workspace, argument: str = "latest") -> SweepFolder:
+    """Return the sweep that an id, a unique part of one, or ``latest`` names.
+
+    Raises:
+        InvalidInput: it names none, or several.
+    """
+    ids = sweep_ids(workspace)
+    if not ids:
+        raise InvalidInput(
+            "There is no sweep in this workspace.", "Start one: farense sweep configs/sweeps/FILE"
+        )
+    found = ids[:1] if argument == "latest" else [i for i in ids if argument in i]
+    found = [argument] if argument in found else found
+    if len(found) != 1:
+        what = f"{len(found)} sweeps are called so" if found else "there is no such sweep"
+        raise InvalidInput(
+            f"{argument!r}: {what}.", f"Sweeps: {', '.join((found or ids)[:5])} (farense sweep list)"
+        )
+    return SweepFolder(sweeps_of(workspace) / found[0])
+
+
+def write_sweep(folder: SweepFolder, order: SweepOrder) -> None:
+    """Write ``sweep.json``."""
+    values = {
+        "version": VERSION,
+        "id": order.id,
+        "name": order.name,
+        "created_at": order.created_at,
+        "queue": order.queue,
+        "plan": order.plan.model_dump(mode="json"),
+        "base": order.base.model_dump(mode="json"),
+    }
+    write_json(folder.order, values)
+
+
+def read_sweep(folder: SweepFolder) -> SweepOrder:
+    """Return what a sweep is to do.
+
+    Raises:
+        InvalidInput: the file is missing or damaged, or a newer farense wrote it.
+    """
+    try:
+        values = read_json(folder.order)
+        version = values["version"]
+        names = [str(values[key]) for key in ("id", "name", "created_at")]
+        plan, base, queue = values["plan"], values["base"], str(values["queue"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(f"{folder.order} is missing or damaged: {error}") from error
+    if version > VERSION:
+        raise InvalidInput(f"{folder.order} was written by a newer farense.", "Update farense.")
+    source = str(folder.order)
+    return SweepOrder(*names, plan_from(plan, source), config_from(base, source), queue)
+
+
+def write_sweep_state(folder: SweepFolder, state: SweepState) -> SweepState:
+    """Replace ``state.json``, and return what stands there now."""
+    state = replace(state, updated_at=now())
+    write_json(folder.state, asdict(state))
+    return state
+
+
+def read_sweep_state(folder: SweepFolder) -> SweepState:
+    """Return where a sweep stands.
+
+    Raises:
+        JobFailed: the file is missing or damaged.
+    """
+    try:
+        values = read_json(folder.state)
+        state = SweepState(**{**values, "state": State(values["state"])})
+        if not well_typed(state) or state.state not in SWEEP_STATES:
+            raise TypeError("a value has another type than it should have")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise JobFailed(f"{folder.state} is missing or damaged: {error}") from error
+    return state
+
+
+def write_trial(folder: SweepFolder, trial: Trial) -> None:
+    """Write the file of a trial."""
+    write_json(folder.trial(trial.number), asdict(trial))
+
+
+def read_trials(folder: SweepFolder) -> list[Trial]:
+    """Return the trials by their numbers; a file that cannot be read is left out."""
+    if not folder.trials.is_dir():
+        return []
+    paths = sorted(p for p in folder.trials.iterdir() if TRIAL_FILE.fullmatch(p.name))
+    found = (_trial(path) for path in paths)
+    return sorted((trial for trial in found if trial), key=lambda trial: trial.number)
+
+
+def _trial(path: Path) -> Trial | None:
+    try:
+        values: Any = from_plain(read_json(path))
+        trial = trial_from(values)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return trial if path.stem == f"{trial.number:04}" else None

@@ -1,0 +1,299 @@
+"""A sweep file: what to try, how, for how long. Validated like a config, before anything starts.
+
+Everything that can be refused is refused here: a value that no config allows, a combination that
+the constraints rule out, a setting that is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from itertools import islice, product
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
+
+from jobs.config import Settings, TrainConfig, config_from, load_preset, validated
+from jobs.errors import ConfigError
+from jobs.sweep.space import Choice, Dimension, Range, Scalar, dimension, settings_of, size
+from jobs.yaml12 import YAMLError, parse_yaml, yaml_problem
+
+# What cannot be searched, and why.
+NOT_SEARCHED = {
+    "seed": "a seed is no setting to be tuned; say seeds_per_trial: 2, say",
+    "model": "losses of different models cannot be compared",
+    "prompt_format": "losses of different prompts cannot be compared",
+    "mask_prompt": "losses over different tokens cannot be compared",
+    "data.valid": "losses on different data cannot be compared",
+}
+# Counted in micro-batches, and kept at the same number of examples where the batch size changes.
+STEPS = ("eval_steps", "save_steps", "log_steps", "warmup_steps")
+# Combinations that are tried out before a sweep starts.
+TRIED = 2_000
+
+
+class Pruner(Settings):
+    """Who ends trials that will come to nothing; a validation is counted as one step.
+
+    The median one prunes a trial that is worse than half of those before it were at the same
+    validation; Hyperband gives many trials a few validations and the best of them more.
+    """
+
+    kind: Literal["median", "hyperband", "none"] = "median"
+    startup_trials: int = Field(default=4, ge=0, description="that are never pruned")
+    warmup_validations: int = Field(default=1, ge=0, description="before which none is pruned")
+    min_validations: int = Field(default=1, ge=1, description="of Hyperband's smallest bracket")
+    reduction_factor: int = Field(default=3, ge=2, description="of Hyperband: one in so many stays")
+
+
+class Constraints(Settings):
+    """What every trial must keep to."""
+
+    effective_batch: int | None = Field(
+        default=None, ge=1, description="batch_size x gradient_accumulation"
+    )
+    memory_gb: float | None = Field(
+        default=None, gt=0, description="a trial that needs more is not started; else the machine's"
+    )
+
+
+def _pruner(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+def _space(value: Any) -> Any:
+    if not isinstance(value, dict) or not value:
+        raise ValueError("expected the settings to search, each with a list or a range")
+    return {str(key): _dimension(str(key), found) for key, found in value.items()}
+
+
+def _dimension(key: str, found: Any) -> Any:
+    try:
+        found = dimension(found)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+    if isinstance(found, dict):
+        kind = Choice if "choices" in found else Range
+        return validated(kind, found, f"space.{key}")
+    return found
+
+
+class SweepPlan(Settings):
+    """What a sweep file says.
+
+    Attributes:
+        preset: the config that every trial starts from.
+        set: settings that are fixed for all of them.
+        space: what is searched, by the dotted names of settings.
+        hours: how long the sweep may take; ``until``: a time of day by which it has ended.
+        seeds_per_trial: trainings of a trial, each with another seed; their mean counts.
+        give_up_after: failures in a row that end the sweep.
+        seed: of the sampler.
+    """
+
+    preset: str = Field(min_length=1)
+    description: str = ""
+    set: dict[str, Any] = Field(default_factory=dict)
+    space: Annotated[dict[str, Choice | Range], BeforeValidator(_space)]
+    objective: Literal["val_loss", "token_f1"] = "val_loss"
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    pruner: Annotated[Pruner, BeforeValidator(_pruner)] = Pruner()
+    trials: int | None = Field(default=None, ge=1, le=10_000)
+    until: str | None = Field(default=None, min_length=1)
+    hours: float | None = Field(default=None, gt=0, le=1_000)
+    seeds_per_trial: int = Field(default=1, ge=1, le=20)
+    constraints: Constraints = Constraints()
+    give_up_after: int = Field(default=3, ge=1)
+    seed: int = Field(default=42, ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        names = setting_names()
+        for name in (*self.space, *self.set):
+            if name not in names:
+                raise ValueError(unknown_setting(name, names))
+        for name in self.space:
+            if name in NOT_SEARCHED:
+                raise ValueError(f"space.{name}: {NOT_SEARCHED[name]}")
+            if name in self.set:
+                raise ValueError(f"{name} stands under set and under space: it is fixed or searched")
+        if self.until is not None and self.hours is not None:
+            raise ValueError("until and hours do not go together: each says when it ends")
+        if self.sampler == "grid":
+            self._is_countable()
+        elif self.trials is None and self.until is None and self.hours is None:
+            raise ValueError("when does it end? Give trials, until or hours")
+        return self
+
+    def _is_countable(self) -> None:
+        for name, found in self.space.items():
+            if found.values() is None:
+                raise ValueError(
+                    f"space.{name}: a grid needs a list of values, or a range with a step"
+                )
+
+    @property
+    def most_trials(self) -> int | None:
+        """How many trials there will be at the most; None where only time ends the sweep."""
+        points = size(self.space) if self.sampler == "grid" else None
+        return min((n for n in (points, self.trials) if n is not None), default=None)
+
+    @property
+    def maximizes(self) -> bool:
+        """Whether a larger value of the objective is better."""
+        return self.objective == "token_f1"
+
+
+def load_plan(path: Path) -> SweepPlan:
+    """Return what a sweep file says.
+
+    Raises:
+        ConfigError: it cannot be read, or something in it is not allowed.
+    """
+    try:
+        loaded = parse_yaml(path.read_text(encoding="utf-8"))
+    except YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {yaml_problem(error)}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path}: expected `key: value` lines, with preset and space.")
+    return plan_from(loaded, str(path))
+
+
+def plan_from(values: Mapping[str, Any], source: str) -> SweepPlan:
+    """Return the plan in ``values``.
+
+    Raises:
+        ConfigError: naming ``source``, the key, what was given and what is allowed.
+    """
+    known = [*SweepPlan.model_fields]
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"{source}:\n  {_nearest(str(key), known)}", _if_config(str(key)))
+    return validated(SweepPlan, dict(values), source)
+
+
+def base_config(plan: SweepPlan, folders: tuple[Path, ...], source: str) -> TrainConfig:
+    """Return the config that every trial starts from, checked against all that may be tried.
+
+    Raises:
+        ConfigError: there is no such preset, or some trial could not be.
+    """
+    preset = load_preset(plan.preset, folders)
+    values = with_settings(preset.config.model_dump(mode="json"), plan.set)
+    base = config_from(values, f"{source}, preset {plan.preset} with set")
+    if base.data.valid is None:
+        raise ConfigError(
+            f"{source}: a sweep compares trials on validation data, and {plan.preset} names none.",
+            "Add it: set: {data.valid: FILE}",
+        )
+    _try_out(plan, base, source)
+    return base
+
+
+def config_of(
+    plan: SweepPlan, base: TrainConfig, params: Mapping[str, Scalar], part: int = 0
+) -> TrainConfig:
+    """Return the config of a trial, or of one of its trainings.
+
+    Where the batch size differs from the base's, what is counted in steps changes with it, so that
+    validations of all trials come after the same number of examples.
+
+    Raises:
+        ConfigError: it is not allowed.
+    """
+    chosen = settings_of(plan.space, params)
+    values = with_settings(base.model_dump(mode="json"), chosen)
+    wanted = plan.constraints.effective_batch
+    if wanted is not None:
+        if "gradient_accumulation" not in chosen and wanted % values["batch_size"] == 0:
+            values["gradient_accumulation"] = wanted // values["batch_size"]
+        if (found := values["batch_size"] * values["gradient_accumulation"]) != wanted:
+            raise ConfigError(
+                f"batch_size {values['batch_size']} x gradient_accumulation "
+                f"{values['gradient_accumulation']} is {found}, and effective_batch is {wanted}."
+            )
+    for name in STEPS:
+        if name not in chosen:
+            scaled = round(values[name] * base.batch_size / values["batch_size"])
+            values[name] = max(scaled, 1) if values[name] else 0
+    values["seed"] = (base.seed + part) % 2**32
+    return config_from(values, "the trial")
+
+
+def with_settings(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested settings with some of them, by their dotted names, replaced."""
+    changed = dict(values)
+    for key, value in settings.items():
+        first, _, rest = key.partition(".")
+        inner = with_settings(dict(changed.get(first) or {}), {rest: value}) if rest else value
+        changed[first] = inner
+    return changed
+
+
+def setting_names(model: type[BaseModel] = TrainConfig, prefix: str = "") -> list[str]:
+    """Return the dotted names of all settings of a config."""
+    names: list[str] = []
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            names += setting_names(kind, f"{prefix}{name}.")
+        else:
+            names.append(f"{prefix}{name}")
+    return names
+
+
+def unknown_setting(name: str, names: list[str]) -> str:
+    """Return what to say of a setting that there is not; the nearest is suggested."""
+    inner = [found for found in names if found.rpartition(".")[2] == name]
+    return _nearest(name, inner or names, "setting", inner[:1])
+
+
+def _nearest(
+    name: str, names: list[str], what: str = "key", sure: list[str] | None = None
+) -> str:
+    near = sure or get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"{name}: unknown {what}" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _if_config(key: str) -> str | None:
+    """Return a hint where a setting of the config stands among the keys of the sweep."""
+    if key in setting_names() or key in TrainConfig.model_fields:
+        return f"A fixed setting stands under set, one to search under space: set: {{{key}: ...}}"
+    return None
+
+
+def _try_out(plan: SweepPlan, base: TrainConfig, source: str) -> None:
+    """Make the configs that trials may have, as far as their number allows.
+
+    Raises:
+        ConfigError: one is not allowed; or all fit alone, and not one of them the constraints.
+    """
+    for params in _samples(plan.space):
+        try:
+            config_of(plan, base, params)
+        except ConfigError as error:
+            shown = ", ".join(f"{name}: {value}" for name, value in params.items())
+            lines = error.message.splitlines()
+            reason = "\n".join(lines[1:] if len(lines) > 1 else lines).strip()
+            raise ConfigError(
+                f"{source}:\n  A trial with {shown} could not be:\n  {reason}", error.hint
+            ) from error
+
+
+def _samples(space: Mapping[str, Dimension]) -> Iterator[dict[str, Scalar]]:
+    """Yield each value of each setting beside the first of the others, then their combinations."""
+    labels = {name: _labels(found) for name, found in space.items()}
+    first = {name: found[0] for name, found in labels.items()}
+    for name, found in labels.items():
+        yield from ({**first, name: value} for value in found)
+    for values in islice(product(*labels.values()), TRIED):
+        yield dict(zip(labels, values, strict=True))
+
+
+def _labels(found: Dimension) -> list[Scalar]:
+    from jobs.sweep.space import label
+
+    return [label(value) for value in found.ends()]
