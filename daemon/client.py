@@ -122,6 +122,7 @@ class FarenseClient(QueueReader):
         batch_size: int | None = None,
         ignore_accents: bool = False,
         priority: int = 0,
+        anywhere: bool = False,
     ) -> JobRecord:
         """Enqueue an evaluation of a training job; of one that has not ended, after it ends well.
 
@@ -130,6 +131,8 @@ class FarenseClient(QueueReader):
             batch_size: questions that are answered together.
             ignore_accents: whether accents make no difference to the scores.
             priority: higher goes first.
+            anywhere: also of a job of this workspace that another has taken over: the machine
+                with its adapter then takes the evaluation.
 
         Raises:
             InvalidInput: the job cannot be evaluated; nothing was left behind.
@@ -146,7 +149,7 @@ class FarenseClient(QueueReader):
             state = JobState(State.QUEUED, priority=priority, queue=record.queue, after=after)
             return self._begin(state)
 
-        placed = place_evaluation(record, wanted, self.workspace, begin)
+        placed = place_evaluation(record, wanted, self.workspace, begin, anywhere=anywhere)
         return accept(self.workspace, self._broker, [placed])[0]
 
     def release(self, job_id: str) -> JobRecord:
@@ -176,6 +179,16 @@ class FarenseClient(QueueReader):
             return record.cancel_requested and record.kill_requested >= force
 
         return self._change(job_id, done, partial(self._lifecycle.cancel, force=force))
+
+    def end_early(self, job_id: str, by: str) -> None:
+        """Have a running training end now, with what it has reached: a trial that is pruned.
+
+        Args:
+            by: who wants it, in small letters: the name of a pruner, or ``time``.
+        """
+        record = self.job(job_id)
+        wish = {"prune_requested": by}
+        self._ask(lambda: self._store.update(job_id, record.attempt, wish))
 
     def pause(self, job_id: str) -> JobRecord:
         """Pause a job that waits, at once; ask the worker of one that runs. Returns the record.

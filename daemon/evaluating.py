@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from daemon.changing import freezing
 from daemon.machines.home import shown
 from daemon.new_run import id_stem, new_run_directory, versions
+from daemon.records import state_from
 from daemon.run_files import own_state
 from jobs.errors import DataError, InvalidInput, ModelError
 from jobs.order import EVALUATE, Evaluation, Order, read_order, write_order
@@ -45,21 +46,26 @@ def place_evaluation(
     evaluation: Evaluation,
     workspace: Workspace,
     begin: Callable[[str | None], JobState],
+    *,
+    anywhere: bool = False,
 ) -> tuple[Order, JobState]:
     """Make the run directory of an evaluation.
 
     Args:
         record: of the job to evaluate.
         begin: returns the state in which the evaluation begins, after a job where one is named.
+        anywhere: also of a job that another workspace has taken over, and ended well.
 
     Raises:
         InvalidInput: the job is no training job, has no validation set, no adapter (and will not
             get one), its files or its model are not here, or it has ended badly meanwhile.
         WorkspaceError: the workspace cannot be written.
     """
-    order, trained = _training(record, workspace)
-    state = _own_state(record, workspace)
-    if state.state in FINISHED and not trained.adapter_weights.is_file():
+    elsewhere = anywhere and own_state(workspace, record.id, record) is None
+    order, trained = _training(record, workspace, elsewhere=elsewhere)
+    state = state_from(record) if elsewhere else _own_state(record, workspace)
+    here = trained.adapter_weights.is_file() or elsewhere
+    if state.state in FINISHED and not here:
         raise InvalidInput(
             f"{record.id} has no adapter: it is {state.state}, and there is no "
             f"{trained.adapter_weights.relative_to(workspace.root)}.",
@@ -105,13 +111,16 @@ def check_questions(path: Path, prompt_format: PromptFormat) -> None:
         )
 
 
-def _training(record: JobRecord, workspace: Workspace) -> tuple[Order, RunDirectory]:
+def _training(
+    record: JobRecord, workspace: Workspace, *, elsewhere: bool
+) -> tuple[Order, RunDirectory]:
     """Return the order of a training job, and its run directory."""
     if record.kind == EVALUATE:
         raise InvalidInput(
             f"{record.id} is an evaluation itself.", f"It evaluates {record.evaluates}."
         )
-    _own_state(record, workspace)
+    if not elsewhere:
+        _own_state(record, workspace)
     run = workspace.run(record.id)
     order = read_order(run)
     if order.valid is None:

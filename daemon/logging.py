@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import MutableMapping
 from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -28,7 +29,15 @@ def configure_logging(workspace: Workspace, level: int = logging.INFO) -> None:
     Raises:
         WorkspaceError: the log cannot be written.
     """
-    path = workspace.daemon_log
+    log_to(workspace.daemon_log, level)
+
+
+def log_to(path: Path, level: int) -> None:
+    """Send the log of this process to a file that no other process writes.
+
+    Raises:
+        WorkspaceError: it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handler = RotatingFileHandler(path, maxBytes=MAX_BYTES, backupCount=KEPT, encoding="utf-8")

@@ -27,7 +27,7 @@ def new_run_directory(preset: str, workspace: Workspace) -> RunDirectory:
         workspace.runs.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise explain(error, workspace.runs) from error
-    for job_id in _ids(preset):
+    for job_id in new_id(preset):
         run = workspace.run(job_id)
         try:
             run.path.mkdir(mode=PRIVATE)
@@ -44,7 +44,8 @@ def id_stem(preset: str, kind: str) -> str:
     return preset if kind == TRAIN else f"eval_{preset}"
 
 
-def _ids(preset: str) -> Iterator[str]:
+def new_id(preset: str) -> Iterator[str]:
+    """Yield ids that probably nobody has, for whoever makes the folder of that name."""
     name = re.sub(r"[^a-z0-9_]", "_", preset.lower())[:40] or "job"
     for _ in range(TRIES):
         letters = "".join(secrets.choice(ALPHABET) for _ in range(4))

@@ -18,7 +18,7 @@ from daemon.frozen import freeze
 from daemon.new_run import new_run_directory, point_latest_to, versions
 from jobs.errors import DataError, InvalidInput
 from jobs.files import sha256_of, sync_folder, write_many_json
-from jobs.order import DataFile, Order
+from jobs.order import DataFile, Order, SweepTrial
 from jobs.paths import RunDirectory, Workspace
 from jobs.state import JobState, State, state_values
 from jobs.text import printable
@@ -41,11 +41,13 @@ class Request:
     Attributes:
         name: what they call it.
         state: in which the job begins, with its priority.
+        sweep: the trial of a sweep that it is.
     """
 
     preset: Preset
     name: str | None = None
     state: JobState = FIRST
+    sweep: SweepTrial | None = None
 
 
 def plan(preset: Preset, workspace: Workspace) -> Schedule:
@@ -65,6 +67,17 @@ def check(preset: Preset, workspace: Workspace) -> Schedule:
         InvalidInput: as :func:`place_order` does.
     """
     return preset.config.schedule(_Desk(workspace).check(preset.config)[0])
+
+
+def frozen_data(config: TrainConfig, workspace: Workspace) -> TrainConfig:
+    """Return a config that was checked, its data frozen: what changes in the files changes nothing.
+
+    Raises:
+        DataError: a data file cannot be read.
+    """
+    parts = _Desk(workspace).freeze(config)
+    data = {"train": parts.train.path, "valid": parts.valid.path if parts.valid else None}
+    return config.model_copy(update={"data": config.data.model_copy(update=data)})
 
 
 def place_order(
@@ -146,6 +159,7 @@ def _order(request: Request, job_id: str, parts: _Parts) -> tuple[Order, JobStat
         total_steps=config.schedule(parts.train.examples).total_steps,
         name=request.name,
         versions=versions(),
+        sweep=request.sweep,
     )
     return order, replace(request.state, updated_at=order.created_at)
 

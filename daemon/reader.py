@@ -12,6 +12,7 @@ from daemon.broker import Broker
 from daemon.file_client import FileClient, matching
 from daemon.records import JobRecord
 from daemon.settings import Settings, check_queue_name
+from daemon.store import JobStore
 from jobs.errors import QueueUnreachable, UnknownJob
 from jobs.events import Envelope
 from jobs.order import TRAIN
@@ -73,6 +74,11 @@ class QueueReader:
         else:
             broker.check()
         return cls(workspace, broker, settings.queue)
+
+    @property
+    def store(self) -> JobStore:
+        """The records and events, for who follows many jobs at once."""
+        return self._store
 
     def jobs(self, *, all: bool = False) -> list[JobRecord]:
         """Return the 20 newest jobs and all unfinished ones, newest first; or all of them."""

@@ -27,6 +27,7 @@ from daemon.recovery import Recovery
 from daemon.run_files import pruned_by, state_of, summary_state
 from daemon.settings import Settings
 from daemon.supervisor import Child
+from daemon.sweep.keeper import SweepKeeper
 from daemon.watchdog import Watchdog, watchdog_of
 from jobs.errors import DiskFull, ExitCode, FarenseError, WorkspaceError
 from jobs.events import Failed
@@ -73,6 +74,7 @@ class Worker:
         self.left = LeftJobs(broker.store, settings.queue)
         self.pending = Pending(workspace, broker)
         self.gate = Gate(workspace, settings)
+        self.sweeps = SweepKeeper(workspace, settings)
         self._job: str | None = None
         self._recheck_at = 0.0
         self.name = f"{socket.gethostname()}:{os.getpid()}"
@@ -82,6 +84,7 @@ class Worker:
         """Bring files, records and queue together: where something may have been lost, and from
         time to time; queue the jobs whose time has come.
         """
+        self.sweeps.tick()
         self.link.call(self.pending.tick)
         self.link.call(lambda: self.announcer.tell(self._job, self.gate.closed_because))
         lost = self.link.lost_something
@@ -113,6 +116,7 @@ class Worker:
 
     def leave(self) -> None:
         """Take leave of the queue."""
+        self.sweeps.close()
         self.link.call(self.announcer.leave)
 
     def run(self, job_id: str) -> None:

@@ -1,5 +1,5 @@
-"""Being asked to stop: by a signal, by the end of the pipe to the worker, or by silence on it; or to
-end early, by a word on that pipe.
+"""Being asked to stop: by a signal, by the end of the pipe to the worker, or by silence on it; or
+to end early, by a word on that pipe.
 
 Each only sets a flag.
 """

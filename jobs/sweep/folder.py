@@ -149,7 +149,8 @@ def find_sweep(workspace: Workspace, argument: str = "latest") -> SweepFolder:
     if len(found) != 1:
         what = f"{len(found)} sweeps are called so" if found else "there is no such sweep"
         raise InvalidInput(
-            f"{argument!r}: {what}.", f"Sweeps: {', '.join((found or ids)[:5])} (farense sweep list)"
+            f"{argument!r}: {what}.",
+            f"Sweeps: {', '.join((found or ids)[:5])} (farense sweep list)",
         )
     return SweepFolder(sweeps_of(workspace) / found[0])
 
@@ -177,14 +178,15 @@ def read_sweep(folder: SweepFolder) -> SweepOrder:
     try:
         values = read_json(folder.order)
         version = values["version"]
-        names = [str(values[key]) for key in ("id", "name", "created_at")]
+        sweep, name, created = (str(values[key]) for key in ("id", "name", "created_at"))
         plan, base, queue = values["plan"], values["base"], str(values["queue"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidInput(f"{folder.order} is missing or damaged: {error}") from error
     if version > VERSION:
         raise InvalidInput(f"{folder.order} was written by a newer farense.", "Update farense.")
     source = str(folder.order)
-    return SweepOrder(*names, plan_from(plan, source), config_from(base, source), queue)
+    parts = plan_from(plan, source), config_from(base, source)
+    return SweepOrder(sweep, name, created, *parts, queue)
 
 
 def write_sweep_state(folder: SweepFolder, state: SweepState) -> SweepState:

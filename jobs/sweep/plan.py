@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from jobs.config import Settings, TrainConfig, config_from, load_preset, validated
 from jobs.errors import ConfigError
-from jobs.sweep.space import Choice, Dimension, Range, Scalar, dimension, settings_of, size
+from jobs.sweep.space import Choice, Dimension, Range, Scalar, dimension, label, settings_of, size
 from jobs.yaml12 import YAMLError, parse_yaml, yaml_problem
 
 # What cannot be searched, and why.
@@ -117,7 +117,9 @@ class SweepPlan(Settings):
             if name in NOT_SEARCHED:
                 raise ValueError(f"space.{name}: {NOT_SEARCHED[name]}")
             if name in self.set:
-                raise ValueError(f"{name} stands under set and under space: it is fixed or searched")
+                raise ValueError(
+                    f"{name} stands under set and under space: it is fixed or searched"
+                )
         if self.until is not None and self.hours is not None:
             raise ValueError("until and hours do not go together: each says when it ends")
         if self.sampler == "grid":
@@ -251,9 +253,7 @@ def unknown_setting(name: str, names: list[str]) -> str:
     return _nearest(name, inner or names, "setting", inner[:1])
 
 
-def _nearest(
-    name: str, names: list[str], what: str = "key", sure: list[str] | None = None
-) -> str:
+def _nearest(name: str, names: list[str], what: str = "key", sure: list[str] | None = None) -> str:
     near = sure or get_close_matches(name, names, n=1, cutoff=0.6)
     return f"{name}: unknown {what}" + (f"; did you mean {near[0]}?" if near else "")
 
@@ -294,6 +294,4 @@ def _samples(space: Mapping[str, Dimension]) -> Iterator[dict[str, Scalar]]:
 
 
 def _labels(found: Dimension) -> list[Scalar]:
-    from jobs.sweep.space import label
-
     return [label(value) for value in found.ends()]

@@ -1,20 +1,23 @@
-"""Trials from their jobs' own files, where a sweep's are lost: every job says which it is a part of."""
+"""Trials from their jobs' own files, where a sweep's are lost: each job says whose part it is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from jobs.order import EVALUATE, Order, SweepTrial
 from jobs.sweep.trial import Trial
 
 
-def merged(trials: Iterable[Trial], orders: Iterable[Order], sweep: str) -> list[Trial]:
+def merged(
+    trials: Iterable[Trial], orders: Collection[Order], sweep: str, *, evaluated: bool
+) -> list[Trial]:
     """Return the trials of a sweep with all that their jobs' orders say of them, by number.
 
     Args:
         trials: those that are known; a job that is none of theirs joins its trial, or makes it.
         orders: of the jobs of the workspace, those of other sweeps among them.
+        evaluated: evaluations are a part of the trials, whose objective they give.
     """
     found = {trial.number: trial for trial in trials}
     trained = sorted(_parts(orders, sweep), key=lambda pair: (pair[1].part, pair[0].created_at))
@@ -26,7 +29,8 @@ def merged(trials: Iterable[Trial], orders: Iterable[Order], sweep: str) -> list
         if order.id not in trial.jobs and part.part >= len(trial.jobs):
             trial = replace(trial, jobs=[*trial.jobs, order.id])
         found[part.number] = trial
-    return [_with_evaluations(found[number], orders) for number in sorted(found)]
+    ordered = [found[number] for number in sorted(found)]
+    return [_with_evaluations(trial, orders) for trial in ordered] if evaluated else ordered
 
 
 def _parts(orders: Iterable[Order], sweep: str) -> Iterable[tuple[Order, SweepTrial]]:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import orjson
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from jobs.config import Settings
 
@@ -99,7 +98,7 @@ Dimension = Choice | Range
 
 
 def dimension(values: Any) -> Any:
-    """Return what stands in a sweep file for a setting, a list being a choice, as pydantic takes it.
+    """Return what a sweep file says of a setting, a list being a choice, as pydantic takes it.
 
     Raises:
         ValueError: it is neither a list nor a range.

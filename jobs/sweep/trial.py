@@ -30,6 +30,7 @@ class Trial:
         value: the objective: their mean; of a pruned trial the best it came to.
         pruned_by: who had it end early: ``median``, ``hyperband``, ``time``; None for nobody.
         reason: why it is where it is, for a person.
+        failure: the class of its failure (:mod:`daemon.failures`).
         asked_at, ended_at: ISO 8601, UTC.
         seconds: from its first job's start to its last one's end, pauses and waits left out.
         step, total_steps: of the job under way.
@@ -46,6 +47,7 @@ class Trial:
     value: float | None = None
     pruned_by: str | None = None
     reason: str | None = None
+    failure: str | None = None
     asked_at: str = ""
     ended_at: str | None = None
     seconds: float = 0.0

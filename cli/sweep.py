@@ -1,0 +1,294 @@
+"""``farense sweep``: try many settings, and keep the best."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.options import json_option, queue_option
+from cli.output import note, print_json, terminal_width, wants_colour, warn
+
+if TYPE_CHECKING:
+    from daemon.sweep.view import SweepView
+    from jobs.sweep.folder import SweepFolder
+
+FILES = (".yaml", ".yml")
+sweep_argument = click.argument("name", metavar="[SWEEP]", default="latest")
+
+
+class SweepGroup(click.Group):
+    """A group whose first word may be a sweep file: `farense sweep FILE` runs it."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that ``args`` name, ``run`` where they begin with a file."""
+        word = args[0]
+        if word in self.commands or word.startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        if word.endswith(FILES) or "/" in word:
+            return "run", self.commands["run"], args
+        if (found := _named_file(word)) is not None:
+            raise click.UsageError(f"No command and no file {word!r}. Try: farense sweep {found}")
+        raise click.exceptions.NoSuchCommand(word, possibilities=[*self.commands], ctx=ctx)
+
+
+def _named_file(word: str) -> str | None:
+    """Return the sweep file that somebody may mean who names it as a preset is named."""
+    from jobs.paths import REPOSITORY, Workspace
+
+    for root in (Workspace.current().root, REPOSITORY):
+        if (root / "configs" / "sweeps" / f"{word}.yaml").is_file():
+            return f"configs/sweeps/{word}.yaml"
+    return None
+
+
+@click.group(
+    cls=SweepGroup,
+    short_help="Try many settings overnight, and keep the best.",
+    subcommand_metavar="FILE | COMMAND [ARGS]...",
+)
+def sweep() -> None:
+    """Try many settings overnight, and keep the best.
+
+    `farense sweep FILE` starts what a sweep file says. Each trial is an ordinary training job; a
+    daemon starts them one after another, ends those early that will come to nothing, and has the
+    best evaluated. Several machines that share a queue work on one sweep.
+
+    \b
+    Examples:
+      farense sweep configs/sweeps/overnight.yaml
+      farense sweep status
+    """
+
+
+@sweep.command(short_help="Start what a sweep file says.")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--trials", type=click.IntRange(1, 10_000), help="How many trials, at the most.")
+@click.option("--until", metavar="TIME", help="When it has to have ended: 07:00.")
+@click.option("--name", help="What to call it (default: the file's name).")
+@queue_option
+@click.option("--watch", "watching", is_flag=True, help="Watch it until it ends.")
+@json_option
+@click.pass_context
+def run(
+    ctx: click.Context,
+    file: Path,
+    trials: int | None,
+    until: str | None,
+    name: str | None,
+    queue_name: str | None,
+    watching: bool,
+    as_json: bool,
+) -> None:
+    """Start what a sweep file says, and print the sweep's id.
+
+    Everything is checked first: the file, its preset, model and data, and that each value it names
+    is allowed. The data are copied: editing them later changes nothing for this sweep.
+
+    \b
+    Example: farense sweep configs/sweeps/overnight.yaml --until 07:00
+    """
+    from cli.evaluate import refuse_both
+    from cli.sweep_view import begun_lines
+    from daemon.settings import Settings, check_queue_name
+    from daemon.sweep.begin import begin_sweep
+    from jobs.paths import REPOSITORY, Workspace
+
+    refuse_both(watching, as_json)
+    workspace = Workspace.current()
+    queue = check_queue_name(queue_name) if queue_name else Settings.from_environment().queue
+    path = file if file.exists() or file.is_absolute() else _in_workspace(file)
+    presets = (workspace.configs, REPOSITORY / "configs")
+    begun = begin_sweep(
+        path, workspace, presets, name=name, trials=trials, until=until, queue=queue
+    )
+    warning = begun.schedule.warning(begun.order.base.early_stopping_patience)
+    if as_json:
+        print_json(_view(begun.folder).as_dict() | {"warning": warning})
+    else:
+        for line in begun_lines(begun):
+            click.echo(line)
+    if warning:
+        warn(warning)
+    _warn_without_daemon()
+    if watching:
+        ctx.exit(_watch(begun.folder))
+
+
+@sweep.command(short_help="Show how a sweep stands.")
+@sweep_argument
+@click.option("--watch", "watching", is_flag=True, help="Go on until it ends.")
+@json_option
+@click.pass_context
+def status(ctx: click.Context, name: str, watching: bool, as_json: bool) -> None:
+    """Show a sweep's leaderboard, what mattered, and the time left.
+
+    SWEEP is an id, a unique part of one, or `latest`.
+
+    \b
+    Example: farense sweep status --watch
+    """
+    from cli.evaluate import refuse_both
+
+    refuse_both(watching, as_json)
+    folder = _folder(name)
+    if watching:
+        ctx.exit(_watch(folder))
+    view = _view(folder)
+    if as_json:
+        print_json(view.as_dict())
+        return
+    _print(view)
+    if view.state.active:
+        _warn_without_daemon()
+
+
+@sweep.command("list", short_help="Show all sweeps.")
+@json_option
+def list_sweeps(as_json: bool) -> None:
+    """Show all sweeps of this workspace, newest first.
+
+    \b
+    Example: farense sweep list
+    """
+    from cli.sweep_view import list_lines
+    from daemon.sweep.view import all_sweeps
+    from jobs.paths import Workspace
+
+    views = all_sweeps(Workspace.current())
+    if as_json:
+        print_json([view.as_dict() for view in views])
+        return
+    for line in list_lines(views):
+        click.echo(line)
+    if not views:
+        note("No sweeps yet. Start one: farense sweep configs/sweeps/overnight.yaml")
+
+
+@sweep.command(short_help="Show the best trial.")
+@sweep_argument
+@json_option
+@click.pass_context
+def best(ctx: click.Context, name: str, as_json: bool) -> None:
+    """Show the best trial so far: its settings, its job and where its adapter is.
+
+    \b
+    Example: farense sweep best
+    """
+    from cli.sweep_view import best_lines, best_values
+    from jobs.errors import JobFailed
+
+    view = _view(_folder(name))
+    if view.best is None:
+        raise JobFailed(f"No trial of {view.order.id} has come to a value yet.")
+    if as_json:
+        print_json(best_values(view, view.best))
+        return
+    for line in best_lines(view, view.best):
+        click.echo(line)
+
+
+@sweep.command(short_help="Let a sweep rest.")
+@sweep_argument
+@json_option
+def stop(name: str, as_json: bool) -> None:
+    """Let a sweep rest: nothing new is started, and running trials write a checkpoint and wait.
+
+    \b
+    Example: farense sweep stop
+    """
+    from daemon.client import FarenseClient
+    from daemon.sweep.stopping import stop_sweep
+
+    folder = _folder(name)
+    with FarenseClient.connect() as client:
+        stop_sweep(folder, client)
+    _tell(folder, as_json)
+
+
+@sweep.command(short_help="Let a stopped sweep go on.")
+@sweep_argument
+@click.option("--until", metavar="TIME", help="When it has to have ended now: 07:00.")
+@json_option
+def resume(name: str, until: str | None, as_json: bool) -> None:
+    """Let a stopped sweep go on, its trials from their last checkpoints.
+
+    \b
+    Example: farense sweep resume --until 07:00
+    """
+    from datetime import UTC, datetime
+
+    from daemon.client import FarenseClient
+    from daemon.sweep.stopping import resume_sweep
+    from daemon.times import parse_at
+
+    folder = _folder(name)
+    moment = parse_at(until, datetime.now(UTC)).isoformat(timespec="seconds") if until else None
+    with FarenseClient.connect() as client:
+        resume_sweep(folder, client, moment)
+    _tell(folder, as_json)
+    _warn_without_daemon()
+
+
+def _tell(folder: SweepFolder, as_json: bool) -> None:
+    view = _view(folder)
+    if as_json:
+        print_json(view.as_dict())
+    else:
+        reason = f": {view.state.reason}" if view.state.reason else ""
+        click.echo(f"{view.order.id} is {view.state.state}{reason}")
+
+
+def _folder(name: str) -> SweepFolder:
+    from jobs.paths import Workspace
+    from jobs.sweep.folder import find_sweep
+
+    return find_sweep(Workspace.current(), name)
+
+
+def _view(folder: SweepFolder) -> SweepView:
+    from daemon.sweep.view import view_sweep
+
+    return view_sweep(folder)
+
+
+def _print(view: SweepView) -> None:
+    from cli.sweep_view import status_lines
+
+    for line in status_lines(view, terminal_width(), wants_colour()):
+        click.echo(line)
+
+
+def _watch(folder: SweepFolder) -> int:
+    """Show a sweep until it ends, or until Ctrl-C; return the exit code that tells how."""
+    from cli.main import INTERRUPTED
+    from cli.sweep_live import show_until_end
+    from jobs.errors import ExitCode
+    from jobs.state import State
+
+    try:
+        view = show_until_end(folder)
+    except KeyboardInterrupt:
+        note(f"Stopped watching; {folder.id} goes on. Look again: farense sweep status --watch")
+        return INTERRUPTED
+    _print(view)
+    return ExitCode.OK if view.state.state is State.COMPLETED else ExitCode.FAILED
+
+
+def _in_workspace(file: Path) -> Path:
+    """Return a file that is named from the workspace or the repository, else as it was given."""
+    from jobs.paths import REPOSITORY, Workspace
+
+    roots = (Workspace.current().root, REPOSITORY)
+    return next((root / file for root in roots if (root / file).exists()), file)
+
+
+def _warn_without_daemon() -> None:
+    from daemon.control import daemon_status
+    from jobs.paths import Workspace
+
+    if not daemon_status(Workspace.current()).running:
+        warn("no daemon of this workspace is running, which coordinates it: farense daemon")

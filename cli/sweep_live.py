@@ -1,0 +1,74 @@
+"""The live view of a sweep: what ended scrolls above; on a terminal the standing is shown below."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.render import number
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+    from daemon.sweep.view import SweepView
+    from jobs.sweep.folder import SweepFolder
+    from jobs.sweep.trial import Trial
+
+LOOK_SECONDS = 1.0
+
+
+def show_until_end(folder: SweepFolder) -> SweepView:
+    """Show a sweep until it has ended or rests; return how it stands then."""
+    from daemon.sweep.view import view_sweep
+
+    said: set[int] = set()
+    with _live() as live:
+        while True:
+            view = view_sweep(folder)
+            for trial in view.trials:
+                if trial.ended and trial.number not in said:
+                    said.add(trial.number)
+                    _say(live, ended_line(trial))
+            if live is not None:
+                _update(live, view)
+            if not view.state.active:
+                return view
+            time.sleep(LOOK_SECONDS)
+
+
+def ended_line(trial: Trial) -> str:
+    """Return in one line what came of a trial."""
+    settings = ", ".join(f"{name} {value}" for name, value in trial.settings.items())
+    how = f"{trial.state}, pruned by {trial.pruned_by}" if trial.pruned else str(trial.state)
+    reason = f": {trial.reason}" if trial.reason and trial.value is None else ""
+    return f"trial {trial.number}: {number(trial.value)}, {how}{reason} ({settings})"
+
+
+def _live() -> AbstractContextManager[Live | None]:
+    if not sys.stdout.isatty():
+        return nullcontext()
+    from rich.live import Live
+
+    return Live(auto_refresh=False, transient=True)
+
+
+def _say(live: Live | None, line: str) -> None:
+    if live is None:
+        click.echo(line)
+    else:
+        from rich.text import Text
+
+        live.console.print(Text(line))
+
+
+def _update(live: Live, view: SweepView) -> None:
+    from rich.text import Text
+
+    from cli.sweep_view import status_lines
+
+    lines = status_lines(view, live.console.width)
+    live.update(Text("\n".join(lines[: max(1, live.console.height - 2)])), refresh=True)

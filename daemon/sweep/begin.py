@@ -1,0 +1,124 @@
+"""From a sweep file to a sweep: check everything, freeze the data, make its folder.
+
+Nothing here needs the queue: a daemon finds the folder and coordinates the sweep.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from daemon.changing import changing, freezing
+from daemon.new_run import new_id
+from daemon.ordering import check, frozen_data
+from daemon.private_folder import PRIVATE
+from daemon.times import parse_at
+from jobs.config import Preset
+from jobs.errors import WorkspaceError
+from jobs.files import explain
+from jobs.paths import Workspace
+from jobs.schedule import Schedule
+from jobs.state import DEFAULT_QUEUE, now
+from jobs.sweep.folder import (
+    SweepFolder,
+    SweepOrder,
+    SweepState,
+    read_sweep_state,
+    sweeps_of,
+    write_sweep,
+    write_sweep_state,
+)
+from jobs.sweep.plan import SweepPlan, base_config, load_plan
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A sweep that was started.
+
+    Attributes:
+        schedule: of a trial with the base config.
+    """
+
+    folder: SweepFolder
+    order: SweepOrder
+    state: SweepState
+    schedule: Schedule
+
+
+def begin_sweep(
+    path: Path,
+    workspace: Workspace,
+    presets: tuple[Path, ...],
+    *,
+    name: str | None = None,
+    trials: int | None = None,
+    until: str | None = None,
+    queue: str = DEFAULT_QUEUE,
+) -> Begun:
+    """Start a sweep.
+
+    Args:
+        path: of the sweep file.
+        presets: folders in which its preset is looked for.
+        name: what to call it; the file's name where left out.
+        trials, until: take the place of what the file says.
+
+    Raises:
+        InvalidInput: something in the file, its preset, model or data cannot be used; nothing was
+            left behind.
+        WorkspaceError: the workspace cannot be written.
+    """
+    plan = load_plan(path)
+    if trials is not None:
+        plan = plan.model_copy(update={"trials": trials})
+    if until is not None:
+        plan = plan.model_copy(update={"until": until, "hours": None})
+    moment = end_of(plan, datetime.now(UTC))
+    base = base_config(plan, presets, str(path))
+    schedule = check(Preset(name=plan.preset, config=base), workspace)
+    with freezing(workspace):
+        base = frozen_data(base, workspace)
+        named = _named(name or path.stem, workspace)
+        order = SweepOrder(*named, created_at=now(), plan=plan, base=base, queue=queue)
+        folder = SweepFolder(sweeps_of(workspace) / order.id)
+        write_sweep(folder, order)
+    state = SweepState(
+        until=moment.isoformat(timespec="seconds") if moment else None, trials=plan.most_trials
+    )
+    # Last: from now on a daemon takes it up.
+    return Begun(folder, order, write_sweep_state(folder, state), schedule)
+
+
+def end_of(plan: SweepPlan, now: datetime) -> datetime | None:
+    """Return when a sweep that starts now is to have ended; None where no time is set.
+
+    Raises:
+        InvalidInput: ``until`` is no time, or has passed.
+    """
+    if plan.hours is not None:
+        return now + timedelta(hours=plan.hours)
+    return parse_at(plan.until, now) if plan.until is not None else None
+
+
+def change_sweep(folder: SweepFolder, workspace: Workspace, **changes: object) -> SweepState:
+    """Change where a sweep stands: under the lock under which jobs change, too.
+
+    Raises:
+        JobFailed: it says nowhere where it stands.
+    """
+    with changing(workspace):
+        return write_sweep_state(folder, replace(read_sweep_state(folder), **changes))  # type: ignore[arg-type]
+
+
+def _named(name: str, workspace: Workspace) -> tuple[str, str]:
+    folder = sweeps_of(workspace)
+    try:
+        folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+        for sweep_id in new_id(name):
+            if not (folder / sweep_id).exists():
+                (folder / sweep_id).mkdir(mode=PRIVATE)
+                return sweep_id, name
+    except OSError as error:
+        raise explain(error, folder) from error
+    raise WorkspaceError(f"No free id of a sweep in {folder}.")

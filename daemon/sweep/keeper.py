@@ -1,0 +1,143 @@
+"""A daemon's part in sweeps: it sees to it that each one under way has its coordinator."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from daemon.joblog import last_lines
+from daemon.settings import Settings
+from jobs.errors import ExitCode
+from jobs.files import read_json
+from jobs.lock import is_held
+from jobs.paths import JOB_ID, Workspace
+from jobs.state import State
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 1.0
+FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
+STOP_SECONDS = 5.0
+
+
+@dataclass
+class _Kept:
+    """A coordinator, and the write end of its pipe."""
+
+    process: subprocess.Popen[bytes]
+    pipe: int
+
+
+class SweepKeeper:
+    """Starts the coordinators of a workspace's sweeps, again where one was killed.
+
+    Nothing of a sweep is loaded into the daemon itself: a sweep is a folder with a ``state.json``.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._workspace, self._settings, self._clock = workspace, settings, clock
+        self._folder = workspace.runs / "sweeps"
+        self._kept: dict[str, _Kept] = {}
+        self._delays: dict[str, float] = {}
+        self._not_before: dict[str, float] = {}
+        self._look_at = 0.0
+
+    def tick(self) -> None:
+        """Look whether a sweep lacks its coordinator, from time to time."""
+        if self._clock() < self._look_at:
+            return
+        self._look_at = self._clock() + LOOK_SECONDS
+        for sweep in list(self._kept):
+            self._reap(sweep)
+        if not self._folder.is_dir():
+            return
+        for path in self._folder.iterdir():
+            if JOB_ID.fullmatch(path.name) and self._lacks_one(path.name):
+                self._start(path.name)
+
+    def close(self) -> None:
+        """End all coordinators: they have nothing in hand that is not on disk."""
+        for kept in self._kept.values():
+            os.close(kept.pipe)
+            kept.process.terminate()
+        for kept in self._kept.values():
+            try:
+                kept.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                kept.process.kill()
+                kept.process.wait()
+        self._kept.clear()
+
+    def _lacks_one(self, sweep: str) -> bool:
+        folder = self._folder / sweep
+        try:
+            active = read_json(folder / "state.json")["state"] == State.RUNNING
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        waits = self._clock() < self._not_before.get(sweep, 0.0)
+        return active and not waits and not is_held(folder / "coordinator.lock")
+
+    def _start(self, sweep: str) -> None:
+        if sweep in self._kept:
+            return
+        folder = self._folder / sweep
+        theirs, ours = os.pipe()
+        command = [sys.executable, "-P", "-m", "daemon.sweep", str(folder), "--pipe", str(theirs)]
+        try:
+            with (folder / "coordinator.stderr").open("wb") as output:
+                process = subprocess.Popen(
+                    command,
+                    cwd=self._workspace.root,
+                    env=self._environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=(theirs,),
+                    start_new_session=True,
+                )
+        except OSError as error:
+            os.close(ours)
+            self._wait_before(sweep, str(error))
+            return
+        finally:
+            os.close(theirs)
+        self._kept[sweep] = _Kept(process, ours)
+        log.info("coordinator_started", sweep=sweep, pid=process.pid)
+
+    def _environment(self) -> dict[str, str]:
+        """Return the environment: the coordinator is to find the daemon's own queue."""
+        found = {**os.environ, "FARENSE_HOME": str(self._workspace.root)}
+        if self._settings.redis_url is not None:
+            found["FARENSE_REDIS_URL"] = self._settings.redis_url
+        return found
+
+    def _reap(self, sweep: str) -> None:
+        kept = self._kept[sweep]
+        code = kept.process.poll()
+        if code is None:
+            return
+        os.close(kept.pipe)
+        del self._kept[sweep]
+        log.info("coordinator_ended", sweep=sweep, pid=kept.process.pid, code=code)
+        if code in (ExitCode.OK, ExitCode.LOCKED):
+            self._delays.pop(sweep, None)
+            return
+        self._wait_before(sweep, last_lines(self._folder / sweep / "coordinator.stderr"))
+
+    def _wait_before(self, sweep: str, reason: str) -> None:
+        """Let some time pass before the next try, and more each time."""
+        delay = self._delays.get(sweep, FIRST_DELAY)
+        self._delays[sweep] = min(2 * delay, LONGEST_DELAY)
+        self._not_before[sweep] = self._clock() + delay
+        log.warning("coordinator_lost", sweep=sweep, reason=reason, retry_in=delay)

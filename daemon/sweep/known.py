@@ -1,0 +1,63 @@
+"""What is known of a sweep when its coordinator starts: from its files and those of its jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+from daemon.joblog import LogReader
+from daemon.run_files import job_ids, state_of
+from jobs.errors import FarenseError
+from jobs.evaluation.events import Evaluated
+from jobs.files import sha256_of
+from jobs.order import EVALUATE, Order, read_order
+from jobs.paths import Workspace
+from jobs.sweep.folder import SweepFolder, SweepOrder, read_sweep, read_trials
+from jobs.sweep.rebuild import merged
+from jobs.sweep.trial import Trial
+
+
+def known_trials(folder: SweepFolder, workspace: Workspace) -> list[Trial]:
+    """Return the trials of a sweep, those of which only the jobs are left among them.
+
+    Raises:
+        InvalidInput: nobody knows what the sweep is to do.
+    """
+    plan = read_sweep(folder).plan
+    orders = [order for order, _ in _orders(workspace)]
+    return merged(read_trials(folder), orders, folder.id, evaluated=plan.maximizes)
+
+
+def evaluation_seconds(order: SweepOrder, workspace: Workspace) -> float | None:
+    """Return the longest that an evaluation of such a model on such data took; None without one."""
+    valid = order.base.data.valid
+    if valid is None:
+        return None
+    digest = sha256_of(workspace.root / valid)
+    return max(
+        (
+            seconds
+            for found, job_id in _orders(workspace)
+            if found.kind == EVALUATE and found.valid is not None and found.valid.sha256 == digest
+            if found.config.get("model") == order.base.model
+            for seconds in _seconds(workspace, job_id)
+        ),
+        default=None,
+    )
+
+
+def _orders(workspace: Workspace) -> Iterator[tuple[Order, str]]:
+    """Yield the orders of all jobs that were wholly enqueued, and their ids."""
+    for job_id in job_ids(workspace):
+        with suppress(FarenseError):
+            if state_of(workspace, job_id) is not None:
+                yield read_order(workspace.run(job_id)), job_id
+
+
+def _seconds(workspace: Workspace, job_id: str) -> Iterator[float]:
+    """Yield what an evaluation says it took."""
+    reader = LogReader(workspace.job_log(job_id))
+    while lines := reader.read():
+        for envelope in lines.events:
+            if isinstance(envelope.event, Evaluated):
+                yield envelope.event.elapsed_time_sec

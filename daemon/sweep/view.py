@@ -1,0 +1,95 @@
+"""A sweep at a glance: from its files alone, so that it can be seen whatever runs."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from jobs.errors import FarenseError
+from jobs.lock import is_held
+from jobs.paths import Workspace
+from jobs.sweep.budget import Budget, seconds_left
+from jobs.sweep.folder import (
+    SweepFolder,
+    SweepOrder,
+    SweepState,
+    read_sweep,
+    read_sweep_state,
+    read_trials,
+    sweep_ids,
+    sweeps_of,
+)
+from jobs.sweep.trial import Trial, leaderboard
+
+
+@dataclass(frozen=True)
+class SweepView:
+    """A sweep as it stands.
+
+    Attributes:
+        trials: by number.
+        coordinated: a daemon coordinates it now.
+        seconds_left: how long it will still take; None where nobody can know.
+    """
+
+    folder: SweepFolder
+    order: SweepOrder
+    state: SweepState
+    trials: list[Trial]
+    coordinated: bool
+    seconds_left: float | None
+
+    @property
+    def ranked(self) -> list[Trial]:
+        """The trials that came to a value, best first."""
+        return leaderboard(self.trials, maximizes=self.order.plan.maximizes)
+
+    @property
+    def best(self) -> Trial | None:
+        """The best trial so far."""
+        return next(iter(self.ranked), None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it as JSON-ready values."""
+        return {
+            "id": self.order.id,
+            "name": self.order.name,
+            "created_at": self.order.created_at,
+            "objective": self.order.plan.objective,
+            **asdict(self.state),
+            "planned_trials": self.state.trials,
+            "coordinated": self.coordinated,
+            "seconds_left": self.seconds_left,
+            "folder": str(self.folder.path),
+            "plan": self.order.plan.model_dump(mode="json"),
+            "leaderboard": [trial.number for trial in self.ranked],
+            "trials": [asdict(trial) | {"pruned": trial.pruned} for trial in self.trials],
+        }
+
+
+def view_sweep(folder: SweepFolder, now: datetime | None = None) -> SweepView:
+    """Return how a sweep stands.
+
+    Raises:
+        InvalidInput, JobFailed: its files are missing or damaged.
+    """
+    order, state = read_sweep(folder), read_sweep_state(folder)
+    trials = read_trials(folder)
+    until = datetime.fromisoformat(state.until) if state.until else None
+    budget = Budget(datetime.fromisoformat(order.created_at), until)
+    running = sum(not trial.ended for trial in trials)
+    left = None
+    if state.active:
+        left = seconds_left(trials, state.trials, running, budget, now or datetime.now(UTC))
+    return SweepView(folder, order, state, trials, is_held(folder.lock), left)
+
+
+def all_sweeps(workspace: Workspace) -> list[SweepView]:
+    """Return the sweeps of a workspace, newest first; one whose files are damaged is left out."""
+    views = []
+    for sweep in sweep_ids(workspace):
+        with suppress(FarenseError):
+            views.append(view_sweep(SweepFolder(sweeps_of(workspace) / sweep)))
+    return views
