@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import time
 from pathlib import Path
@@ -46,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         if lock is None:
             return ExitCode.LOCKED
         with lock:
+            lock.write(f"{os.getpid()}\n")
             log_to(folder.path / "coordinator.jsonl", logging.INFO)
             _coordinate(folder, Workspace.current(), stop)
     except FarenseError as error:
