@@ -104,6 +104,7 @@ def job_details(record: JobRecord) -> list[str]:
         "Preset": record.preset,
         "Kind": record.kind if record.evaluates else None,
         "Evaluates": record.evaluates,
+        "Sweep": f"{record.sweep}, trial {record.trial}" if record.sweep else None,
         "State": str(record.state) + _wish(record),
         "Reason": record.reason,
         "Failure": _failure(record),
@@ -236,4 +237,6 @@ def _wish(record: JobRecord) -> str:
         return ""
     if record.cancel_requested:
         return ", cancel requested"
+    if record.prune_requested:
+        return f", to end early ({record.prune_requested})"
     return ", pause requested" if record.pause_requested else ""

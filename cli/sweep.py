@@ -86,10 +86,11 @@ def run(
     """Start what a sweep file says, and print the sweep's id.
 
     Everything is checked first: the file, its preset, model and data, and that each value it names
-    is allowed. The data are copied: editing them later changes nothing for this sweep.
+    is allowed. The data are copied: editing them later changes nothing for this sweep. `run` itself
+    may be left out.
 
     \b
-    Example: farense sweep configs/sweeps/overnight.yaml --until 07:00
+    Example: farense sweep run configs/sweeps/overnight.yaml --until 07:00
     """
     from cli.evaluate import refuse_both
     from cli.sweep_view import begun_lines

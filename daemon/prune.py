@@ -17,6 +17,7 @@ from pathlib import Path
 
 from daemon.records import JobRecord
 from daemon.run_files import job_ids, state_of
+from jobs.files import read_json
 from jobs.lock import is_held
 from jobs.paths import JOB_ID, RunDirectory, Workspace
 from jobs.state import FINISHED, JobState, State
@@ -124,12 +125,27 @@ def jobs_to_keep(workspace: Workspace, records: Iterable[JobRecord] = ()) -> dic
             keep[record.id] = f"the queue still has it as {record.state}"
             if record.after:
                 keep[record.after] = f"{record.id} needs it"
+    for sweep, named in unfinished_sweeps(workspace).items():
+        keep |= dict.fromkeys(named, f"the sweep {sweep} needs it")
     for job_id in job_ids(workspace):
         state = state_of(workspace, job_id)
         if state is not None and state.state not in FINISHED:
             named = set(JOB_ID.findall(_text(workspace.run(job_id)))) - {job_id}
             keep |= dict.fromkeys(named, f"{job_id} needs it")
     return keep
+
+
+def unfinished_sweeps(workspace: Workspace) -> dict[str, set[str]]:
+    """Return the jobs that sweeps name which have not ended, by the sweeps' ids."""
+    found: dict[str, set[str]] = {}
+    for path in (workspace.runs / "sweeps").glob("*/state.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            if read_json(path)["state"] in FINISHED:
+                continue
+        trials = sorted(path.parent.glob("trials/*.json"))
+        text = "\n".join(trial.read_text(errors="replace") for trial in trials)
+        found[path.parent.name] = set(JOB_ID.findall(text))
+    return found
 
 
 def paths_of(workspace: Workspace, job_id: str, *, checkpoints_only: bool) -> list[Path]:
@@ -147,6 +163,9 @@ def unnamed_data(workspace: Workspace, without: Iterable[str] = ()) -> list[Path
     None at all where the order of some run cannot be read: it may name any of them.
     """
     going, named = set(without), set[str]()
+    # Trials that are still to come have this data.
+    for path in (workspace.runs / "sweeps").glob("*/sweep.json"):
+        named.update(DATA_FILE.findall(path.read_text(errors="replace")))
     for job_id in job_ids(workspace):
         if job_id not in going:
             try:

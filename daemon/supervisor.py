@@ -106,15 +106,16 @@ class Child:
         """Tell the child that the lease was renewed, unless it is stopped with its pipe full."""
         self._say(BEAT)
 
-    def end_early(self, by: str) -> None:
+    def end_early(self, by: str | None) -> None:
         """Tell the child to end its run now, with what it has reached; once is enough.
 
         Not by a signal: one that comes before the child listens would kill it.
 
         Args:
-            by: who wants it: the name of a pruner, or ``time``.
+            by: who wants it: the name of a pruner, or ``time``; None for nobody.
         """
-        self._told_to_end = self._told_to_end or self._say(end_early(by))
+        if by is not None:
+            self._told_to_end = self._told_to_end or self._say(end_early(by))
 
     def _say(self, words: bytes) -> bool:
         """Write into the pipe, all of it or nothing; return whether that was done."""

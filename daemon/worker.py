@@ -81,9 +81,8 @@ class Worker:
         self.announcer = Announcer(broker.redis, self.name, workspace, settings)
 
     def mend(self) -> None:
-        """Bring files, records and queue together: where something may have been lost, and from
-        time to time; queue the jobs whose time has come.
-        """
+        """Bring files, records and queue together, where something may have been lost, and from
+        time to time; queue the jobs whose time has come; look after sweeps."""
         self.sweeps.tick()
         self.link.call(self.pending.tick)
         self.link.call(lambda: self.announcer.tell(self._job, self.gate.closed_because))
@@ -199,13 +198,14 @@ class Worker:
         state, config = read_state(run), read_order(run).config
         stderr = self.workspace.job_stderr(claim.job_id)
         said_before = stderr.stat().st_size if stderr.exists() else 0
-        end_torn_line(self.workspace.job_log(claim.job_id))
+        job_log = self.workspace.job_log(claim.job_id)
+        end_torn_line(job_log)
         with Child.start(self.workspace, self.settings, claim.job_id, claim.attempt) as child:
             log.info("child_started", attempt=claim.attempt, pid=child.pid)
             mirror.renewed = child.beat
             mirror.note(pid=child.pid)
             keep_awake(child.pid)
-            before = events_at_end(self.workspace.job_log(claim.job_id), LOG_BYTES)
+            before = events_at_end(job_log, LOG_BYTES)
             watchdog = watchdog_of(config, before, time.monotonic())
             returncode, verdict = self._look_after(child, mirror, watchdog)
         ending = Ending(
@@ -224,9 +224,7 @@ class Worker:
             killed=child.killed,
             said=text_at_end(stderr, said_before),
             killed_for_memory=child.killed_for_memory,
-            progressed=made_progress(
-                events_at_end(self.workspace.job_log(claim.job_id), LOG_BYTES), claim.attempt
-            ),
+            progressed=made_progress(events_at_end(job_log, LOG_BYTES), claim.attempt),
             disk_free=disk_usage(self.workspace.root).free,
             config=config,
             splits=state.splits,
@@ -245,10 +243,9 @@ class Worker:
                 child.stop()
             mirror.sync()
             self.mend()
+            child.end_early(mirror.prune_requested)
             if self.kill.is_set() or mirror.kill_requested:
                 child.kill()
-            if mirror.prune_requested is not None:
-                child.end_early(mirror.prune_requested)
             wanted = mirror.cancel_requested or mirror.pause_requested or mirror.superseded
             if wanted or self.stop.is_set() or self.closed():
                 child.stop()

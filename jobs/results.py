@@ -11,7 +11,7 @@ from typing import Any
 from jobs.checkpoint import link_or_copy, save_arrays
 from jobs.early_stopping import gap_status
 from jobs.evaluation.events import Evaluated
-from jobs.events import EarlyStopping, Failed, Finished, Validation
+from jobs.events import EarlyStopping, Failed, Finished, TrainMetrics, Validation
 from jobs.files import sync_folder, write_json
 from jobs.mlx import mx
 from jobs.paths import RunDirectory
@@ -90,9 +90,14 @@ class BestAdapter:
 
 
 def finished(
-    run: RunDirectory, best: BestAdapter, at: Position, state: State, elapsed: float
+    run: RunDirectory,
+    best: BestAdapter,
+    at: Position,
+    state: State,
+    elapsed: float,
+    pruned_by: str | None = None,
 ) -> Finished:
-    """Return the event that sums up a run which ended well."""
+    """Return the event that sums up a run which ended well; ``pruned_by``: at whose wish early."""
     stopping, gaps = at.early_stopping, at.gaps
     measured = stopping.best_loss is not None
     return Finished(
@@ -105,12 +110,45 @@ def finished(
         gap_status=gap_status(gaps.at_best) if gaps.at_best is not None else None,
         best_gap=gaps.at_best,
         rollbacks=at.rollbacks,
+        pruned_by=pruned_by,
         mean_gap=gaps.mean,
         max_gap=gaps.highest if gaps.count else None,
         min_gap=gaps.lowest if gaps.count else None,
         elapsed_time_sec=elapsed,
         adapters=str(best.folder),
         run_dir=str(run.path),
+    )
+
+
+def metrics_row(
+    epoch: int,
+    at: Position,
+    losses: Losses | None,
+    *,
+    loss: float | None,
+    learning_rate: float | None,
+    grad_norm: float | None,
+    seconds: float,
+    memory_mb: float,
+    elapsed: float,
+) -> TrainMetrics:
+    """Return a row of the metrics; ``seconds`` since the one before, a validation included."""
+    trained = seconds - (losses.seconds if losses else 0.0)
+    return TrainMetrics(
+        epoch=epoch,
+        step=at.step,
+        update=at.update,
+        loss=loss,
+        val_loss=losses.valid if losses else None,
+        train_eval_loss=losses.train if losses else None,
+        overfitting_gap=losses.gap if losses else None,
+        learning_rate=learning_rate,
+        grad_norm=grad_norm,
+        tokens_per_second=at.row_tokens / trained if at.row_tokens else None,
+        memory_mb=memory_mb,
+        elapsed_time_sec=elapsed,
+        timestamp=now(),
+        rollbacks=at.rollbacks,
     )
 
 

@@ -59,23 +59,17 @@ def train(
     Raises:
         FarenseError: the order cannot be carried out, or the work failed.
     """
-    return Session(workspace, order, emit, stop_reason, splits, ending).train()
+    return Session(workspace, order, emit, stop_reason, splits).train(ending)
 
 
 class Session:
     """What one attempt works with; see :func:`train`."""
 
     def __init__(
-        self,
-        workspace: Workspace,
-        order: Order,
-        emit: Emit,
-        stop_reason: Stop,
-        splits: int,
-        ending: Stop = lambda: None,
+        self, workspace: Workspace, order: Order, emit: Emit, stop_reason: Stop, splits: int
     ) -> None:
         self.workspace, self.order, self.splits = workspace, order, splits
-        self.emit, self.stop_reason, self.ending = emit, stop_reason, ending
+        self.emit, self.stop_reason = emit, stop_reason
         self.run = workspace.run(order.id)
         self.config: TrainConfig = config_from(order.config, str(self.run.job))
         self.model_path = workspace.inside(self.config.model)
@@ -88,21 +82,21 @@ class Session:
         self.base = BaseModel(self.model_path, self.config)
         self.cache: StatesCache | None = None
 
-    def train(self) -> Finished | None:
+    def train(self, ending: Stop) -> Finished | None:
         """Run the job to its end; None when asked to stop."""
         feed = self._feed()
         self.base.load()
         engine = Engine(self.base.language, self.base.noise, self.lanes, self.config)
         settings = adapter_config(self.config.lora, self.base.lora_paths, str(self.model_path))
         best = BestAdapter(self.run.adapters, settings)
-        duties = self.emit, self.stop_reason, self.ending
-        trainer = Trainer(self.run, self.config, engine, feed, best, self.versions, *duties)
+        told = self.versions, self.emit, self.stop_reason, ending
+        trainer = Trainer(self.run, self.config, engine, feed, best, *told)
         self.emit(self._started(feed, engine, trainer.resume()))
         self._check_room(engine, feed)
         try:
-            self._fill()
+            self._fill(ending)
         except FillStopped:
-            outcome = trainer.finish() if self.ending() and not self.stop_reason() else None
+            outcome = trainer.finish() if ending() and not self.stop_reason() else None
         else:
             self._check_memory(engine, feed)
             outcome = trainer.run()
@@ -173,18 +167,17 @@ class Session:
         cache.open()
         return cache
 
-    def _fill(self) -> None:
+    def _fill(self, ending: Stop) -> None:
         """Compute what the cache lacks, then give back the memory that took.
 
         Raises:
             FillStopped: asked to stop.
         """
-        if self.cache and not self.cache.is_whole and self.cache.fill(self._over):
+        if self.cache is None or self.cache.is_whole:
+            return
+        if self.cache.fill(lambda: self.stop_reason() or ending()):
             self.cache.forget_weights()
             self.base.unload_below()
-
-    def _over(self) -> str | None:
-        return self.stop_reason() or self.ending()
 
     def _check_room(self, engine: Engine, feed: Feed) -> None:
         """Compare what the run will need on disk with what is free; the cache is let go first.

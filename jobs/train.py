@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 from jobs.checkpoint import Checkpoint, newest_checkpoint, prune_checkpoints, save_checkpoint
 from jobs.config import TrainConfig
 from jobs.divergence import diverged, learning_rate, may_go_back, rollback_warning
 from jobs.engine import Engine
 from jobs.errors import CheckpointError, Diverged
-from jobs.events import BestModel, CheckpointSaved, Event, Finished, TrainMetrics, Warned
+from jobs.events import BestModel, CheckpointSaved, Event, Finished, Warned
 from jobs.feed import Feed
 from jobs.metrics import MetricsFiles
 from jobs.mlx import scalar
@@ -28,10 +27,11 @@ from jobs.results import (
     Losses,
     early_stopping_event,
     finished,
+    metrics_row,
     validation_event,
     write_training_state,
 )
-from jobs.state import State, now
+from jobs.state import State
 
 
 class Trainer:
@@ -118,7 +118,6 @@ class Trainer:
         return self._has_ended() or self.ending() is not None
 
     def _has_ended(self) -> bool:
-        """Tell whether the run has come to an end of its own."""
         return self.at.early_stopping.should_stop or self.at.step == self.schedule.total_steps
 
     def _step(self) -> None:
@@ -192,23 +191,16 @@ class Trainer:
     def _write_row(self, losses: Losses | None = None) -> None:
         self._check_finite()
         at = self.at
-        loss = self.engine.take_loss() / at.row_targets if at.row_targets else None
-        trained = self._row_seconds - (losses.seconds if losses else 0.0)
-        row = TrainMetrics(
-            epoch=self.epoch,
-            step=at.step,
-            update=at.update,
-            loss=loss,
-            val_loss=losses.valid if losses else None,
-            train_eval_loss=losses.train if losses else None,
-            overfitting_gap=losses.gap if losses else None,
+        row = metrics_row(
+            self.epoch,
+            at,
+            losses,
+            loss=self.engine.take_loss() / at.row_targets if at.row_targets else None,
             learning_rate=self.learning_rate if at.step else None,
             grad_norm=scalar(self.engine.grad_norm) if at.update else None,
-            tokens_per_second=at.row_tokens / trained if at.row_tokens else None,
+            seconds=self._row_seconds,
             memory_mb=self.engine.peak_bytes / 1e6,
-            elapsed_time_sec=self.elapsed,
-            timestamp=now(),
-            rollbacks=at.rollbacks,
+            elapsed=self.elapsed,
         )
         self.metrics.add(row)
         self.emit(row)
@@ -287,20 +279,16 @@ class Trainer:
             )
 
     def finish(self) -> Finished:
-        """Write what a run leaves, and return how it ended.
+        """Write what a run leaves, and return how it ended; Diverged without any finite validation.
 
-        One that ends early before its first validation is measured once, so that it leaves an
-        adapter; before its first step there is none.
-
-        Raises:
-            Diverged: no validation gave a finite loss.
+        One that ends early before its first validation is measured once, to leave an adapter.
         """
         self._check_finite()
         pruned_by = None if self._has_ended() else self.ending()
-        if pruned_by and self.at.step and not self.best.weights.exists():
-            self._measure_at_end()
         if not self.feed.validation_examples:
             self.best.save(self.engine.adapter)
+        elif pruned_by and self.at.step and not self.best.weights.exists():
+            self._validate()
         if not self.best.weights.exists() and (self.at.step or not pruned_by):
             raise Diverged("No validation gave a finite loss, so there is no best adapter.")
         self.metrics.rewrite()
@@ -309,9 +297,4 @@ class Trainer:
         if early.should_stop:
             self.emit(early_stopping_event(self.epoch, self.at))
         state = State.EARLY_STOPPED if early.should_stop or pruned_by else State.COMPLETED
-        outcome = finished(self.directory, self.best, self.at, state, self.elapsed)
-        return replace(outcome, pruned_by=pruned_by)
-
-    def _measure_at_end(self) -> None:
-        if self.feed.validation_examples:
-            self._validate()
+        return finished(self.directory, self.best, self.at, state, self.elapsed, pruned_by)

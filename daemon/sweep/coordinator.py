@@ -104,6 +104,9 @@ class Coordinator:
             self._end(trial, State.FAILED, f"its job {trial.jobs[-1]} is gone")
             return
         trial = self._keep(found.trial)
+        if trial.curves:
+            # Of several seeds the first is looked at: the others are not at the same place.
+            self.study.report(trial.number, [loss for _, loss in trial.curves[0]])
         if found.record.finished:
             self._next_part(trial, found)
             return
@@ -112,10 +115,9 @@ class Coordinator:
     def _prune(self, trial: Trial, found: Followed) -> None:
         """Have a trial end early where its time is up, or where it will come to nothing."""
         by = trial.pruned_by
-        if found.training and len(trial.jobs) == 1:
-            self.study.report(trial.number, [loss for _, loss in trial.curves[0]])
-            if by is None and self.study.should_prune(trial.number):
-                by = self.plan.pruner.kind
+        first = found.training and len(trial.jobs) == 1
+        if by is None and first and self.study.should_prune(trial.number):
+            by = self.plan.pruner.kind
         if by is None and self._budget().is_over(datetime.now(UTC)):
             by = TIME
         if by is None:
@@ -154,8 +156,7 @@ class Coordinator:
 
     def _end_badly(self, trial: Trial, found: Followed) -> None:
         record = found.record
-        cancelled = record.state is State.CANCELLED
-        if cancelled and trial.pruned_by == TIME:
+        if record.state is State.CANCELLED and trial.pruned_by == TIME:
             self._end(trial, State.CANCELLED, "the sweep's time was up before it had begun")
             return
         trial = replace(trial, pruned_by=None, failure=record.failure)
