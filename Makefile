@@ -41,7 +41,7 @@ format: setup ## format the code and mend what the linter can
 	@$(BIN)/ruff check --fix .
 
 faults: setup ## two hundred rounds of kills, stops, full disks and garbage, and more (half an hour)
-	@FARENSE_FAULT_KILLS=50 FARENSE_MUTATIONS=10000 \
+	@FARENSE_FAULT_KILLS=50 FARENSE_MUTATIONS=10000 FARENSE_FAULT_SWEEP=full \
 	  FARENSE_FAULT_ROUNDS=$${FARENSE_FAULT_ROUNDS:-200} \
 	  FARENSE_FAULT_REPORT=$${FARENSE_FAULT_REPORT:-logs/faults.jsonl} \
 	  $(BIN)/python -m pytest $(if $(FARENSE_FAULT_SEED),tests/faults/test_storm.py,tests/faults)
