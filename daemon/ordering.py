@@ -69,6 +69,20 @@ def check(preset: Preset, workspace: Workspace) -> Schedule:
     return preset.config.schedule(_Desk(workspace).check(preset.config)[0])
 
 
+def check_all(configs: Sequence[TrainConfig], workspace: Workspace) -> Schedule:
+    """Check all that orders of some configs need, as :func:`check` does, each thing once.
+
+    Returns:
+        The schedule of the first.
+
+    Raises:
+        InvalidInput: as :func:`place_order` does.
+    """
+    desk = _Desk(workspace)
+    counts = [desk.check(config)[0] for config in configs]
+    return configs[0].schedule(counts[0])
+
+
 def frozen_data(config: TrainConfig, workspace: Workspace) -> TrainConfig:
     """Return a config that was checked, its data frozen: what changes in the files changes nothing.
 

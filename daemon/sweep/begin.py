@@ -11,10 +11,9 @@ from pathlib import Path
 
 from daemon.changing import changing, freezing
 from daemon.new_run import new_id
-from daemon.ordering import check, frozen_data
+from daemon.ordering import check_all, frozen_data
 from daemon.private_folder import PRIVATE
 from daemon.times import parse_at
-from jobs.config import Preset
 from jobs.errors import WorkspaceError
 from jobs.files import explain
 from jobs.paths import Workspace
@@ -29,7 +28,7 @@ from jobs.sweep.folder import (
     write_sweep,
     write_sweep_state,
 )
-from jobs.sweep.plan import SweepPlan, base_config, load_plan
+from jobs.sweep.plan import SweepPlan, alone, base_config, load_plan
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def begin_sweep(
         plan = plan.model_copy(update={"until": until, "hours": None})
     moment = end_of(plan, datetime.now(UTC))
     base = base_config(plan, presets, str(path))
-    schedule = check(Preset(name=plan.preset, config=base), workspace)
+    schedule = check_all([base, *alone(plan, base)], workspace)
     with freezing(workspace):
         base = frozen_data(base, workspace)
         named = _named(name or path.stem, workspace)

@@ -16,16 +16,18 @@ import structlog
 
 from daemon.client import FarenseClient
 from daemon.ordering import Request
+from daemon.records import JobRecord
 from daemon.sweep.begin import change_sweep
 from daemon.sweep.following import Followed, Follower
 from daemon.sweep.room import Room
 from daemon.sweep.study import Study
 from daemon.sweep.workers import workers_for
 from jobs.config import Preset, TrainConfig
-from jobs.errors import ConfigError, FarenseError
+from jobs.errors import ConfigError, InvalidInput
 from jobs.order import SweepTrial
 from jobs.state import FINISHED_WELL, JobState, State, now
 from jobs.sweep.budget import Budget, trial_seconds
+from jobs.sweep.ending import outcome, without_a_value
 from jobs.sweep.folder import (
     SweepFolder,
     read_sweep,
@@ -168,7 +170,8 @@ class Coordinator:
         self.study.tell(trial)
         log.info("trial_ended", trial=trial.number, state=state, value=value, reason=reason)
         best = best_trial(self.trials.values(), maximizes=self.plan.maximizes)
-        self._change(best=best.number if best else None, importances=self.study.importances())
+        number = best.number if best else None
+        self._change(best=number, importances=self.study.importances())
 
     def _keep(self, trial: Trial) -> Trial:
         """Write a trial down, where it has changed."""
@@ -231,15 +234,17 @@ class Coordinator:
         first = JobState(State.QUEUED, queue=self.order.queue)
         try:
             [record] = self.client.enqueue_many([Request(preset, named, first, sweep)])
-        except FarenseError as error:
-            if error.exit_code == 3:
-                raise
+        except InvalidInput as error:
             self._end(trial, State.FAILED, error.message)
             return
         self._keep(replace(trial, jobs=[*trial.jobs, record.id]))
 
     def _evaluate(self, trial: Trial, job_id: str) -> None:
-        record = self.client.evaluate(job_id, anywhere=True)
+        try:
+            record = self.client.evaluate(job_id, anywhere=True)
+        except InvalidInput as error:
+            self._end(trial, State.FAILED, error.message)
+            return
         self._keep(replace(trial, evaluations=[*trial.evaluations, record.id]))
 
     def _config(self, trial: Trial, part: int = 0) -> TrainConfig:
@@ -260,43 +265,36 @@ class Coordinator:
         """Have the best trial evaluated; True once the sweep has ended."""
         best = best_trial(self.trials.values(), maximizes=self.plan.maximizes)
         if best is None:
-            reasons = [t.reason for t in self.trials.values() if t.reason]
-            why = f": {reasons[-1]}" if reasons else ""
-            self._change(state=State.FAILED, reason=f"no trial came to a value{why}")
+            reason = without_a_value(self.trials.values())
+            self._change(state=State.FAILED, reason=reason)
             return True
-        job = best_job(best, maximizes=self.plan.maximizes)
-        if self.state.evaluation is None:
-            self._change(evaluation=self._evaluation_of(best, job))
-        record = self.follower.record(self.state.evaluation or "")
-        if record is not None and not record.finished:
-            return False
-        state, reason = self._outcome()
-        if record is None or record.state is not State.COMPLETED:
-            words = record.reason if record else "its job is gone"
-            reason = f"{reason}; the best was not evaluated: {words}"
+        state, reason = outcome(
+            self.trials.values(),
+            self.state.trials,
+            self.plan.give_up_after,
+            exhausted=self.exhausted,
+        )
+        try:
+            record = self._evaluation(best_job(best, maximizes=self.plan.maximizes))
+        except InvalidInput as error:
+            reason = f"{reason}; the best was not evaluated: {error.message}"
+        else:
+            if not record.finished:
+                return False
+            if record.state is not State.COMPLETED:
+                reason = f"{reason}; the best was not evaluated: {record.reason}"
         self._change(state=state, best=best.number, reason=reason)
         log.info("sweep_ended", state=state, reason=reason, best=best.number)
         return True
 
-    def _evaluation_of(self, best: Trial, job: str) -> str:
-        """Return the evaluation of the best trial, enqueued where there is none yet."""
-        index = best.jobs.index(job)
-        if index < len(best.evaluations):
-            return best.evaluations[index]
-        known = self.follower.evaluation_of(job)
-        return known or self.client.evaluate(job, anywhere=True).id
-
-    def _outcome(self) -> tuple[State, str]:
-        failures = failures_in_a_row(self.trials.values())
-        if failures >= self.plan.give_up_after:
-            last = max((t for t in self.trials.values() if t.ended), key=lambda t: t.ended_at or "")
-            return State.FAILED, f"{failures} trials in a row failed, the last: {last.reason}"
-        most = self.state.trials
-        if most is not None and len(self.trials) >= most:
-            return State.COMPLETED, f"all {most} trials have ended"
-        if self.exhausted:
-            return State.COMPLETED, "no other trial was left to be tried"
-        return State.COMPLETED, "its time was up"
+    def _evaluation(self, job: str) -> JobRecord:
+        """Return the evaluation of the best trial's job, enqueued where there is none yet."""
+        known = self.state.evaluation or self.follower.evaluation_of(job)
+        record = self.follower.record(known) if known else None
+        record = record or self.client.evaluate(job, anywhere=True)
+        if self.state.evaluation != record.id:
+            self._change(evaluation=record.id)
+        return record
 
     def _change(self, **changes: object) -> None:
         self.state = change_sweep(self.folder, self.workspace, **changes)

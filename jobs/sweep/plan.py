@@ -7,15 +7,15 @@ the constraints rule out, a setting that is not there.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from itertools import islice, product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from jobs.config import Settings, TrainConfig, config_from, load_preset, validated
 from jobs.errors import ConfigError
+from jobs.sweep.names import nearest, setting_names, unknown_setting
 from jobs.sweep.space import Choice, Dimension, Range, Scalar, dimension, label, settings_of, size
 from jobs.yaml12 import YAMLError, parse_yaml, yaml_problem
 
@@ -173,7 +173,7 @@ def plan_from(values: Mapping[str, Any], source: str) -> SweepPlan:
     known = [*SweepPlan.model_fields]
     for key in values:
         if key not in known:
-            raise ConfigError(f"{source}:\n  {_nearest(str(key), known)}", _if_config(str(key)))
+            raise ConfigError(f"{source}:\n  {nearest(str(key), known)}", _if_config(str(key)))
     return validated(SweepPlan, dict(values), source)
 
 
@@ -235,29 +235,6 @@ def with_settings(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[s
     return changed
 
 
-def setting_names(model: type[BaseModel] = TrainConfig, prefix: str = "") -> list[str]:
-    """Return the dotted names of all settings of a config."""
-    names: list[str] = []
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            names += setting_names(kind, f"{prefix}{name}.")
-        else:
-            names.append(f"{prefix}{name}")
-    return names
-
-
-def unknown_setting(name: str, names: list[str]) -> str:
-    """Return what to say of a setting that there is not; the nearest is suggested."""
-    inner = [found for found in names if found.rpartition(".")[2] == name]
-    return _nearest(name, inner or names, "setting", inner[:1])
-
-
-def _nearest(name: str, names: list[str], what: str = "key", sure: list[str] | None = None) -> str:
-    near = sure or get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"{name}: unknown {what}" + (f"; did you mean {near[0]}?" if near else "")
-
-
 def _if_config(key: str) -> str | None:
     """Return a hint where a setting of the config stands among the keys of the sweep."""
     if key in setting_names() or key in TrainConfig.model_fields:
@@ -283,12 +260,25 @@ def _try_out(plan: SweepPlan, base: TrainConfig, source: str) -> None:
             ) from error
 
 
-def _samples(space: Mapping[str, Dimension]) -> Iterator[dict[str, Scalar]]:
-    """Yield each value of each setting beside the first of the others, then their combinations."""
+def alone(plan: SweepPlan, base: TrainConfig) -> Iterator[TrainConfig]:
+    """Yield the configs with each value of each setting, the others being the first of theirs.
+
+    ``base`` was checked: all of them are allowed.
+    """
+    return (config_of(plan, base, params) for params in _alone(plan.space))
+
+
+def _alone(space: Mapping[str, Dimension]) -> Iterator[dict[str, Scalar]]:
     labels = {name: _labels(found) for name, found in space.items()}
     first = {name: found[0] for name, found in labels.items()}
     for name, found in labels.items():
         yield from ({**first, name: value} for value in found)
+
+
+def _samples(space: Mapping[str, Dimension]) -> Iterator[dict[str, Scalar]]:
+    """Yield each value of each setting beside the first of the others, then their combinations."""
+    yield from _alone(space)
+    labels = {name: _labels(found) for name, found in space.items()}
     for values in islice(product(*labels.values()), TRIED):
         yield dict(zip(labels, values, strict=True))
 

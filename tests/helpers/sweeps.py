@@ -63,7 +63,7 @@ class SweepStage:
     def begin(self, **changes: Any) -> SweepFolder:
         """Start a sweep by a file, :data:`PLAN` with some changes."""
         path = self.home.configs / "sweep.yaml"
-        path.write_text(yaml.safe_dump({**PLAN, **changes}))
+        path.write_text(yaml.safe_dump({**PLAN, **changes}, sort_keys=False))
         return begin_sweep(path, self.home, (self.home.configs,)).folder
 
     def start(self, index: int = 0, pace: str = "0.1") -> Any:

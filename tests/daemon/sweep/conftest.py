@@ -33,7 +33,7 @@ class Night:
     def __init__(self, workspace: Workspace, client: FarenseClient, **changes: Any) -> None:
         self.workspace, self.client, self.fresh = workspace, client, False
         path = workspace.configs / "sweep.yaml"
-        path.write_text(yaml.safe_dump({**PLAN, **changes}))
+        path.write_text(yaml.safe_dump({**PLAN, **changes}, sort_keys=False))
         self.folder: SweepFolder = begin_sweep(path, workspace, (workspace.configs,)).folder
         self._coordinator: Coordinator | None = None
 
@@ -96,5 +96,5 @@ def worker(shared: FarenseClient) -> StandInWorker:
 def plan_file(folder: Path, **changes: Any) -> Path:
     """Write a sweep file with some changes; return its path."""
     path = folder / "sweep.yaml"
-    path.write_text(yaml.safe_dump({**PLAN, **changes}))
+    path.write_text(yaml.safe_dump({**PLAN, **changes}, sort_keys=False))
     return path

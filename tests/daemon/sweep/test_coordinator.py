@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-import daemon.sweep.coordinator as coordinator_module
 from daemon.client import FarenseClient
 from daemon.run_files import job_ids
 from daemon.sweep.begin import change_sweep
@@ -16,6 +16,7 @@ from jobs.errors import InvalidInput
 from jobs.order import read_order
 from jobs.paths import Workspace
 from jobs.state import State
+from jobs.sweep.folder import write_trial
 from tests.daemon.sweep.conftest import Night
 from tests.helpers.stand_in_worker import StandInWorker
 
@@ -105,7 +106,7 @@ def test_a_coordinator_killed_in_the_midst_of_a_trial_asks_for_it_once(
     moment: str,
 ) -> None:
     night = Night(workspace, shared, trials=2, pruner="none")
-    write, calls = coordinator_module.write_trial, []
+    write, calls = write_trial, []
     fatal = {"asked": 1, "written": 2, "enqueued": 2, "ended": 4}[moment]
 
     def dies(*arguments: Any) -> None:
@@ -118,7 +119,7 @@ def test_a_coordinator_killed_in_the_midst_of_a_trial_asks_for_it_once(
         write(*arguments)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(coordinator_module, "write_trial", dies)
+        patch.setattr("daemon.sweep.coordinator.write_trial", dies)
         night.tick()
         worker.take()
         worker.validate(2.0)
@@ -181,7 +182,8 @@ def test_a_trial_that_had_ended_before_it_was_pruned_counts_whole(
     worker.validate(2.5)
     worker.end()
     night.tick()
-    assert (night.trials[1].pruned_by, night.trials[1].value) == (None, 2.5)
+    whole = night.view.trials[1]
+    assert (whole.pruned, whole.value) == (False, 2.5)
 
 
 def test_when_the_time_is_up_what_runs_ends_and_what_waits_goes(
@@ -232,10 +234,10 @@ def test_failures_in_a_row_end_a_sweep_and_cancelled_trials_are_none(
 ) -> None:
     night = Night(workspace, shared, trials=9, pruner="none", give_up_after=2)
     night.run_trial(worker, 2.0)
-    for state in (State.FAILED, State.CANCELLED, State.FAILED):
+    for ending in (State.FAILED, State.CANCELLED, State.FAILED):
         night.tick()
         worker.take()
-        worker.end(state, f"it was {state}")
+        worker.end(ending, f"it was {ending}")
         night.tick()
     night.evaluate(worker)
 
@@ -357,8 +359,6 @@ def test_a_sweep_rests_and_goes_on(
 def test_a_job_that_is_gone_with_its_files_is_a_failed_trial(
     workspace: Workspace, shared: FarenseClient, worker: StandInWorker
 ) -> None:
-    import shutil
-
     night = Night(workspace, shared, trials=1, pruner="none")
     night.tick()
     [job] = night.trials[0].jobs

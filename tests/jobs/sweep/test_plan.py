@@ -12,7 +12,8 @@ import yaml
 from jobs.config import load_preset
 from jobs.errors import ConfigError
 from jobs.paths import REPOSITORY
-from jobs.sweep.plan import base_config, config_of, load_plan, plan_from, setting_names
+from jobs.sweep.names import setting_names
+from jobs.sweep.plan import base_config, config_of, load_plan, plan_from
 
 CONFIGS = REPOSITORY / "configs"
 GOOD: dict[str, Any] = {"preset": "v2", "space": {"lora.rank": [4, 6, 8]}, "trials": 4}
