@@ -160,7 +160,11 @@ def _few_validations(a: Side, b: Side, now: Values) -> Finding | None:
 
 def _stopped_early(a: Side, b: Side, now: Values) -> Finding | None:
     gap, patience = b.curve.gap, now.get("early_stopping_patience")
-    if b.state is not State.EARLY_STOPPED or (gap is not None and gap >= GAP_TARGET):
+    if (
+        b.state is not State.EARLY_STOPPED
+        or not patience
+        or (gap is not None and gap >= GAP_TARGET)
+    ):
         return None
     if b.curve.missed_gain > 0:
         return Finding(
@@ -173,7 +177,7 @@ def _stopped_early(a: Side, b: Side, now: Values) -> Finding | None:
     return Finding(
         "stopped too soon",
         f"it stopped at step {b.curve.steps} of {b.total_steps}, without overfitting",
-        _changes(now, early_stopping_patience=2 * (patience or PATIENCE)),
+        _changes(now, early_stopping_patience=2 * patience),
     )
 
 

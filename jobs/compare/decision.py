@@ -142,8 +142,8 @@ def _interval_reason(score: ScoreDifference) -> str:
         Verdict.SIMILAR: "with 0 in it: the difference may be chance",
     }[_by_interval(low, high)]
     return (
-        f"Token F1 over {score.pairs} questions: {score.b:.3f} with B, {score.a:.3f} with A. The 95% "
-        f"interval of the difference is {low:+.3f} to {high:+.3f}, {sense}."
+        f"Token F1 over {score.pairs} questions: {score.b:.3f} with B, {score.a:.3f} with A. "
+        f"The 95% interval of the difference is {low:+.3f} to {high:+.3f}, {sense}."
     )
 
 
