@@ -21,6 +21,7 @@ from jobs.console import duration
 from jobs.differences import Difference
 from jobs.evaluation.bootstrap import RESAMPLES
 from jobs.evaluation.lines import NAMES
+from jobs.state import State
 from jobs.text import printable
 
 WIDTH = 100
@@ -151,9 +152,10 @@ class _Page:
             yield from self._text("- ", reason)
 
     def advice(self, found: Comparison, command: str | None) -> Iterator[str]:
-        if found.decision.action is Action.USE_B:
+        if not found.advice:
+            yield from self._text("", _without_advice(found))
             return
-        yield self._heading("WHAT TO CHANGE IN B" if found.advice else NOTHING)
+        yield self._heading("WHAT TO CHANGE IN B")
         for finding in found.advice:
             yield from self._text("- ", f"{finding.rule.capitalize()}: {finding.symptom}.")
             for row in finding.changes:
@@ -170,6 +172,8 @@ class _Page:
 
     def _text(self, lead: str, text: str) -> list[str]:
         """Return a text in lines; those after the first are set in as far as ``lead`` is wide."""
+        if not (lead or text):
+            return []
         return textwrap.wrap(
             printable(text),
             self._width,
@@ -216,7 +220,15 @@ METHOD = (
     f"Paired bootstrap over the same questions (Koehn 2004; Efron & Tibshirani 1993), {RESAMPLES} "
     "samples, two-sided p."
 )
-NOTHING = "No rule says what to change in B: look at its answers, and at its data."
+
+
+def _without_advice(found: Comparison) -> str:
+    """Return what to do where no rule says what to change; nothing where there is nothing to."""
+    if found.decision.action is not Action.KEEP_A or not found.b.has_ended:
+        return ""
+    if found.b.state is State.FAILED:
+        return f"Why B failed: farense status {found.b.name}; farense logs {found.b.name}"
+    return "No rule says what to change in B: look at its answers, and at its data."
 
 
 def _together(found: Comparison) -> list[Difference]:

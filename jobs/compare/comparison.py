@@ -41,7 +41,7 @@ class Comparison:
             not paired.
         better, worse: the questions whose answers changed most.
         criteria: whether either is a success.
-        advice: what to change in B's settings, where B is not to be used.
+        advice: what to change in B's settings, where B has ended and is not to be used.
         notes: what else a reader has to know, a sentence each.
     """
 
@@ -88,7 +88,7 @@ def compare(first: PastRun, second: PastRun) -> Comparison:
         worse=worse,
         criteria=criteria(a, b),
         decision=decision,
-        advice=() if decision.action is Action.USE_B else advice(a, b),
+        advice=advice(a, b) if decision.action is not Action.USE_B and b.has_ended else (),
         notes=tuple(_notes(a, b, len(pairs))),
     )
 

@@ -92,6 +92,8 @@ def _early_stopping(side: Side) -> Judged:
 
 
 def _best_saved(side: Side) -> Judged:
+    if not (side.has_adapter or side.has_ended):
+        return Judged(None, str(side.state))
     if not side.has_adapter:
         return Judged(False if side.made_by_farense else None, "no adapters/ in its folder")
     if side.curve.best_val_loss is None:

@@ -93,7 +93,7 @@ def decide(a: Side, b: Side, token_f1: ScoreDifference, unpaired: str | None) ->
 
 def _by_adapter(a: Side, b: Side) -> Decision:
     without = {name: side for name, side in (("A", a), ("B", b)) if not side.usable}
-    reasons = tuple(f"{name} has no adapter: it is {s.state}." for name, s in without.items())
+    reasons = tuple(f"{name} has no adapter: it {s.ending}." for name, s in without.items())
     if len(without) == 2 or not all(side.has_ended for side in without.values()):
         return Decision(Verdict.UNKNOWN, Action.NONE, None, reasons)
     if a.usable:
@@ -169,7 +169,7 @@ def _cautions(b: Side) -> list[str]:
     """Return what to know of a run that is to be used all the same."""
     found = []
     if b.state is not None and b.has_ended and not b.ended_well:
-        found.append(f"B is {b.state}; its adapter is the best of what came before.")
+        found.append(f"B {b.ending}; its adapter is the best of what came before.")
     if b.curve.gap is not None and b.curve.gap >= GAP_TARGET:
         found.append(f"But B overfits: its gap is {b.curve.gap:.3f}, {b.curve.gap_status}.")
     return found

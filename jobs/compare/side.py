@@ -80,6 +80,11 @@ class Side:
         return self.state in FINISHED_WELL
 
     @property
+    def ending(self) -> str:
+        """How it stands, as the end of a sentence that begins with its name."""
+        return "failed" if self.state is State.FAILED else f"is {self.state}"
+
+    @property
     def usable(self) -> bool:
         """Whether it can have an adapter to use; of an older run nobody knows where that lies."""
         return self.has_adapter or not self.made_by_farense
@@ -99,7 +104,7 @@ def side_of(run: PastRun) -> Side:
         preset=None if order is None else order.preset,
         state=_state_word(run, state),
         reason=(state.reason if state else None) or _text(run.summary.get("reason")),
-        failure=state.failure if state else ERRORS.get(str(run.summary.get("error"))),
+        failure=(state and state.failure) or ERRORS.get(str(run.summary.get("error"))),
         failed_attempts=tuple(str(e.get("class")) for e in state.history) if state else (),
         total_steps=None if order is None else order.total_steps,
         config=config,

@@ -66,6 +66,7 @@ def test_a_success_meets_them_all() -> None:
             "1 of 5 without gain at the end",
         ),
         ("Early stopping engaged", {"state": State.RUNNING}, None, "running"),
+        ("Best model saved", {"state": State.QUEUED, "has_adapter": False}, None, "queued"),
         ("Best model saved", {"has_adapter": False}, False, "no adapters/ in its folder"),
         (
             "Best model saved",

@@ -96,7 +96,7 @@ def test_a_run_without_an_adapter_loses_against_one_that_has_one() -> None:
     assert (found.verdict, found.action, found.basis) == (
         Verdict.WORSE, Action.KEEP_A, Basis.ADAPTER,
     )  # fmt: skip
-    assert found.reasons == ("B has no adapter: it is failed.",)
+    assert found.reasons == ("B has no adapter: it failed.",)
     assert by_losses(failed, {}).action is Action.USE_B
     neither = by_losses(failed, failed)
     assert (neither.verdict, neither.action) == (Verdict.UNKNOWN, Action.NONE)
@@ -128,5 +128,5 @@ def test_what_stands_against_a_better_run_is_said() -> None:
     overfits = {"best_val_loss": 1.0, "gap": 0.4, "gap_status": "CRÍTICO", "state": State.FAILED}
     found = by_losses({}, overfits)
     assert found.action is Action.USE_B
-    assert "B is failed; its adapter is the best of what came before." in found.reasons
+    assert "B failed; its adapter is the best of what came before." in found.reasons
     assert "But B overfits: its gap is 0.400, CRÍTICO." in found.reasons
