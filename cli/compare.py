@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -29,17 +30,19 @@ def compare(a: str, b: str, as_json: bool) -> None:
 
     \b
     The decision, whose reasons are printed with it:
-    - both evaluated on the same questions (6 or more): the 95% interval of the
-      difference in token F1 (paired bootstrap) lies above 0: better, use B; below: worse,
-      keep A; else similar
-    - else the best validation losses: similar within 0.01 nats per token
-    - similar: use B if its gap at the best step is smaller by more than 0.01 (below 0
-      counts as 0), else keep A
-    Where B is not to be used, settings to change follow. Exit code 0 whatever the decision.
+    - Both were evaluated, on 6 questions or more: B is better where the 95%
+      interval of the difference in token F1 (paired bootstrap) lies above 0,
+      worse where it lies below, else similar.
+    - Otherwise the best validation losses decide; within 0.01 nats per token
+      they are similar.
+    - Better: use B. Worse: keep A. Similar: use B if its gap at the best step
+      is smaller by more than 0.01 (below 0 counts as 0), else keep A.
+
+    Where B is not to be used, settings to change follow. The exit code is 0 whatever the decision.
 
     \b
-    Example: farense compare v1-abcd latest
-    Example: farense compare checkpoints_qlora_v1_backup/ latest
+    Example: farense compare v1 latest
+             farense compare checkpoints_qlora_v1_backup/ latest
     """
     from cli.comparison_lines import comparison_lines
     from cli.past import past_run
@@ -82,7 +85,7 @@ def train_again(run: PastRun, found: Comparison, workspace: Workspace) -> str | 
     there = flatten(preset.config.model_dump(mode="json"))
     there |= {key: wanted[key] for key in _same_data(run, there, workspace) if key not in changes}
     sets = [f"--set {row.setting}={set_text(row.b)}" for row in differences(there, wanted)]
-    return " ".join(["farense enqueue", run.order.preset, *sets])
+    return " ".join([shlex.join(["farense", "enqueue", run.order.preset]), *sets])
 
 
 def _same_data(run: PastRun, preset: dict[str, Any], workspace: Workspace) -> list[str]:

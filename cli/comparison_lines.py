@@ -160,12 +160,12 @@ class _Page:
             yield from self._text("- ", f"{finding.rule.capitalize()}: {finding.symptom}.")
             for row in finding.changes:
                 was = value_text(row.now)
-                yield f"    --set {row.setting}={set_text(row.to)}   (was {was})"
+                yield printable(f"    --set {row.setting}={set_text(row.to)}   (was {was})")
             if finding.also:
                 yield from self._text("    ", finding.also)
         if command:
             yield from self._text("", "All of it:")
-            yield f"    {command}"
+            yield printable(f"    {command}")
 
     def _heading(self, text: str) -> str:
         return style(text, bold=True) if self._colour else text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,8 +67,6 @@ def value_text(value: Any) -> str:
 
 def set_text(value: Any) -> str:
     """Return a value as ``--set`` takes it, in quotes where a shell would take it apart."""
-    import shlex
-
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -17,8 +17,8 @@ def past_run(argument: str, reader: QueueReader | FileClient) -> PastRun:
     """Return what is left of the run that ``argument`` names.
 
     That is a job (an id, a unique part of one, ``latest``), or a folder: relative to where the
-    command is typed, else to the workspace. Where a name is both, it is the job; ``./name`` is the
-    folder. An evaluation stands for the job that it evaluates.
+    command is typed, else to the workspace. Where a name means one job and a folder, it is the
+    job; ``./name`` is the folder. An evaluation stands for the job that it evaluates.
 
     Raises:
         UnknownJob: there is no such job, and no such folder.

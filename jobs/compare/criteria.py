@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -52,10 +51,11 @@ def _no_crash(side: Side) -> Judged:
 
 def _loss_decreased(side: Side) -> Judged:
     first, last = side.curve.first_loss, side.curve.last_loss
+    if side.curve.not_finite is not None:
+        return Judged(False, f"not finite at step {side.curve.not_finite}")
     if first is None or last is None:
         return Judged(None, "measured less than twice")
-    decreased = math.isfinite(last) and last < first
-    return Judged(decreased, f"{first:.4f} to {last:.4f}")
+    return Judged(last < first, f"{first:.4f} to {last:.4f}")
 
 
 def _gap(side: Side) -> Judged:
