@@ -13,6 +13,7 @@ INDENT = "    "
 INLINE = re.compile(r"`(farense [^`]+|enqueue [^`]+|make [a-z]+)`")
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+REMARK = re.compile(r"\s{2,}# (.*)$")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 
@@ -43,8 +44,9 @@ def shown_commands(page: Path) -> list[Command]:
             text = f"{text[:-1]} {lines[place].strip()}"
         place += 1
         if text.startswith(INDENT) and text.split()[0:1] and text.split()[0] in PROGRAMS:
-            command, _, remark = text.partition(" #")
-            found.append(Command(first + 1, tuple(shlex.split(command)), remark.strip()))
+            words = tuple(shlex.split(text, comments=True))
+            remark = REMARK.search(text)
+            found.append(Command(first + 1, words, remark[1] if remark else ""))
     return found
 
 
