@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from daemon.dead_letters import DeadLetter
     from daemon.glance import Glance
     from daemon.machines.workers import WorkerCard
-    from jobs.past_run import PastRun
     from daemon.reorder import Place
+    from jobs.past_run import PastRun
 
 Result = TypeVar("Result")
 
