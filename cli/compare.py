@@ -36,7 +36,8 @@ def compare(a: str, b: str, as_json: bool) -> None:
     - Otherwise the best validation losses decide; within 0.01 nats per token
       they are similar.
     - Better: use B. Worse: keep A. Similar: use B if its gap at the best step
-      is smaller by more than 0.01 (below 0 counts as 0), else keep A.
+      is smaller by more than 0.01 (below 0 counts as 0) and its validation
+      loss not higher by more than 0.01, else keep A.
 
     Where B is not to be used, settings to change follow. The exit code is 0 whatever the decision.
 

@@ -186,12 +186,16 @@ def _ended_early(a: Side, b: Side, now: Values) -> Finding | None:
     falling = b.curve.validations > 1 and b.curve.since_best == 0
     if b.state is not State.COMPLETED or not falling or not now:
         return None
-    ended_by_limit = now.get("max_steps") is not None
-    longer = {"max_steps": 2 * now["max_steps"]} if ended_by_limit else {}
+    limit, epochs = now.get("max_steps"), now.get("num_epochs") or 1
+    examples = b.train.examples if b.train else 0
+    planned = epochs * -(-examples // (now.get("batch_size") or 1))
+    longer = {} if limit is None else {"max_steps": 2 * limit}
+    if limit is None or 2 * limit > planned:
+        longer["num_epochs"] = 2 * epochs
     return Finding(
         "ended too soon",
         "its last validation was its best: the loss was still falling",
-        _changes(now, **longer, num_epochs=2 * (now.get("num_epochs") or 1)),
+        _changes(now, **longer),
     )
 
 

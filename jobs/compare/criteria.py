@@ -52,9 +52,9 @@ def _no_crash(side: Side) -> Judged:
 def _loss_decreased(side: Side) -> Judged:
     first, last = side.curve.first_loss, side.curve.last_loss
     if side.curve.not_finite is not None:
-        return Judged(False, f"not finite at step {side.curve.not_finite}")
+        return Judged(False, f"not finite, step {side.curve.not_finite}")
     if first is None or last is None:
-        return Judged(None, "measured less than twice")
+        return Judged(None, "not measured")
     return Judged(last < first, f"{first:.4f} to {last:.4f}")
 
 
@@ -73,7 +73,7 @@ def _token_f1(side: Side) -> Judged:
     if score is None:
         return Judged(None, "not evaluated")
     if side.outdated:
-        return Judged(None, f"{score:.3f}, of an older adapter")
+        return Judged(None, f"{score:.3f}, outdated")
     return Judged(score >= F1_TARGET, f"{score:.3f}")
 
 
@@ -82,24 +82,24 @@ def _early_stopping(side: Side) -> Judged:
         return Judged(None, "state not known")
     patience = number(side.config, "early_stopping_patience")
     if side.state is State.EARLY_STOPPED:
-        return Judged(True, f"at step {side.curve.steps}, best {side.curve.best_step}")
+        return Judged(True, f"step {side.curve.steps}, best {side.curve.best_step}")
     if side.config and patience is None:
         return Judged(False, "none was set")
     if not side.has_ended:
         return Judged(None, str(side.state))
     of_patience = "" if patience is None else f" of {patience:g}"
-    return Judged(False, f"{side.curve.since_best}{of_patience} without gain at the end")
+    return Judged(False, f"{side.curve.since_best}{of_patience} at the end")
 
 
 def _best_saved(side: Side) -> Judged:
     if not (side.has_adapter or side.has_ended):
         return Judged(None, str(side.state))
     if not side.has_adapter:
-        return Judged(False if side.made_by_farense else None, "no adapters/ in its folder")
+        return Judged(False if side.made_by_farense else None, "no adapters/")
     if side.curve.best_val_loss is None:
-        return Judged(False, "the last, not the best: no validation")
+        return Judged(False, "last, not best")
     step = side.curve.best_step
-    return Judged(True, "adapters/" if step is None else f"adapters/, of step {step}")
+    return Judged(True, "adapters/" if step is None else f"adapters/, step {step}")
 
 
 def _why(side: Side) -> str:

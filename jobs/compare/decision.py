@@ -9,7 +9,9 @@ The rule, in this order:
 3. Else the best validation losses decide: B is better or worse where they differ by more than
    :data:`LOSS_MARGIN`, else similar.
 4. Of similar ones B is used if it generalizes better: its gap at the best step is smaller than A's
-   by more than :data:`GAP_MARGIN`, a gap below 0 counting as 0. Where that cannot be told, A stays.
+   by more than :data:`GAP_MARGIN`, a gap below 0 counting as 0, and its best validation loss is not
+   higher by more than :data:`LOSS_MARGIN`: what has learned less has a smaller gap, too. Where that
+   cannot be told, A stays.
 """
 
 from __future__ import annotations
@@ -117,21 +119,25 @@ def _by_gap(a: Side, b: Side) -> tuple[Action, str]:
     """Return what to do with similar runs, and why."""
     before, after = a.curve.gap, b.curve.gap
     # A's gap may be rough: the true one is no smaller.
-    unknown = [
-        name
-        for name, known in (("A", before is not None), ("B", b.curve.like_with_like))
-        if not known
-    ]
-    if before is None or after is None or unknown:
-        which = " and ".join(unknown)
+    known = {"A": before is not None, "B": b.curve.like_with_like}
+    if before is None or after is None or not all(known.values()):
+        which = " and ".join(name for name, is_known in known.items() if not is_known)
         return Action.KEEP_A, f"Which generalizes better is not known: no measured gap of {which}."
     figures = f"gap {after:.3f} with B, {before:.3f} with A"
-    if max(after, 0.0) < max(before, 0.0) - GAP_MARGIN:
+    smaller = max(after, 0.0) < max(before, 0.0) - GAP_MARGIN
+    if smaller and _has_higher_loss(a, b):
+        return Action.KEEP_A, f"B has learned less, so its gap says little: {figures}."
+    if smaller:
         return Action.USE_B, f"B generalizes better: {figures}."
     return Action.KEEP_A, (
         f"B does not generalize better: {figures}. It would have to be smaller by more than "
         f"{GAP_MARGIN:g}; below 0 counts as 0."
     )
+
+
+def _has_higher_loss(a: Side, b: Side) -> bool:
+    before, after = a.curve.best_val_loss, b.curve.best_val_loss
+    return before is None or after is None or _by_loss(before, after) is Verdict.WORSE
 
 
 def _interval_reason(score: ScoreDifference) -> str:

@@ -36,6 +36,7 @@ class Side:
         total_steps: that it was to have.
         config: its settings as plain data; empty where they are not known.
         model_fingerprint: identifies the base model; empty where it is not known.
+        train: its training set, where it is known.
         valid: its validation set; None where it has none, or where it is not known.
         curve: losses and gap.
         rollbacks: how often it diverged and went back.
@@ -59,6 +60,7 @@ class Side:
     total_steps: int | None
     config: dict[str, Any]
     model_fingerprint: str
+    train: DataFile | None
     valid: DataFile | None
     curve: Curve
     rollbacks: int
@@ -109,6 +111,7 @@ def side_of(run: PastRun) -> Side:
         total_steps=None if order is None else order.total_steps,
         config=config,
         model_fingerprint="" if order is None else order.model_fingerprint,
+        train=None if order is None else order.train,
         valid=None if order is None else order.valid,
         curve=curve,
         rollbacks=(whole(rows[-1], "rollbacks") or 0) if rows else 0,

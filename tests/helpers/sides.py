@@ -56,6 +56,7 @@ def made_side(preset: str = "v2", rows: list[dict[str, Any]] | None = None, **ch
         total_steps=800,
         config=config,
         model_fingerprint="",
+        train=DataFile("data/imported/cd.jsonl", "cd" * 32, 600, "train.jsonl"),
         valid=DataFile(f"data/imported/{DIGEST}.jsonl", DIGEST, 40, "valid.jsonl"),
         curve=curve,
         rollbacks=0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -101,10 +102,13 @@ def test_a_run_that_ended_while_it_still_learned() -> None:
     finding = found(made_side(since_best=0, state=State.COMPLETED))["ended too soon"]
     assert changes(finding) == {"num_epochs": (3, 6)}
     limited = made_side("quickstart", since_best=0, state=State.COMPLETED)
+    # An epoch has 300 steps: of 320 some belong to a second.
     assert changes(found(limited)["ended too soon"]) == {
         "max_steps": (160, 320),
         "num_epochs": (1, 2),
     }
+    short = replace(limited, config={**limited.config, "max_steps": 64})
+    assert changes(found(short)["ended too soon"]) == {"max_steps": (64, 128)}
 
 
 def test_a_run_that_nothing_stopped() -> None:

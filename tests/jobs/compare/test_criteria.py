@@ -33,8 +33,8 @@ def test_a_success_meets_them_all() -> None:
     assert found["Loss decreased"].figure == "3.0000 to 1.0000"
     assert found["Gap < 0.15"].figure == "0.100 BOM"
     assert found["Token F1 >= 0.93"].figure == "0.940"
-    assert found["Early stopping engaged"].figure == "at step 600, best 400"
-    assert found["Best model saved"].figure == "adapters/, of step 400"
+    assert found["Early stopping engaged"].figure == "step 600, best 400"
+    assert found["Best model saved"].figure == "adapters/, step 400"
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,9 @@ def test_a_success_meets_them_all() -> None:
         ("No crash", {"state": State.FAILED, "failure": "diverged"}, False, "failed: diverged"),
         ("No crash", {"failed_attempts": ("killed",)}, False, "resumed after: killed"),
         ("No crash", {"state": State.RUNNING}, None, "running"),
-        ("Loss decreased", {"not_finite": 37}, False, "not finite at step 37"),
+        ("Loss decreased", {"not_finite": 37}, False, "not finite, step 37"),
         ("Loss decreased", {"last_loss": 3.5}, False, "3.0000 to 3.5000"),
-        ("Loss decreased", {"first_loss": None}, None, "measured less than twice"),
+        ("Loss decreased", {"first_loss": None}, None, "not measured"),
         ("Gap < 0.15", {"gap": 0.15, "gap_status": "MODERADO"}, False, "0.150 MODERADO"),
         ("Gap < 0.15", {"gap": None}, None, "not measured"),
         ("Gap < 0.15", {"gap": 0.1, "like_with_like": False}, None, "0.100, rough"),
@@ -56,22 +56,22 @@ def test_a_success_meets_them_all() -> None:
             "Token F1 >= 0.93",
             {"scores": {"token_f1": 0.95}, "outdated": True},
             None,
-            "0.950, of an older adapter",
+            "0.950, outdated",
         ),
         (
             "Early stopping engaged",
             {"state": State.COMPLETED},
             False,
-            "1 of 5 without gain at the end",
+            "1 of 5 at the end",
         ),
         ("Early stopping engaged", {"state": State.RUNNING}, None, "running"),
         ("Best model saved", {"state": State.QUEUED, "has_adapter": False}, None, "queued"),
-        ("Best model saved", {"has_adapter": False}, False, "no adapters/ in its folder"),
+        ("Best model saved", {"has_adapter": False}, False, "no adapters/"),
         (
             "Best model saved",
             {"best_val_loss": None},
             False,
-            "the last, not the best: no validation",
+            "last, not best",
         ),
     ],
 )

@@ -80,6 +80,15 @@ def test_of_similar_ones_the_one_that_generalizes_better_is_used(
     assert f"gap {gap_b:.3f} with B, {gap_a:.3f} with A" in found.reasons[-1]
 
 
+def test_a_small_gap_of_a_run_that_has_learned_less_is_no_merit() -> None:
+    a, b = made_side(gap=0.11), made_side(gap=0.03, best_val_loss=1.4)
+    found = decide(a, b, f1(-0.1, 0.1), None)
+    assert (found.verdict, found.action) == (Verdict.SIMILAR, Action.KEEP_A)
+    assert "B has learned less" in found.reasons[-1]
+    as_good = made_side(gap=0.03, best_val_loss=1.205)
+    assert decide(a, as_good, f1(-0.1, 0.1), None).action is Action.USE_B
+
+
 def test_a_rough_gap_of_a_counts_but_one_of_b_does_not() -> None:
     """A rough gap is too small if anything: B's may not look better by it."""
     rough = older(gap=2.27, like_with_like=False)
