@@ -53,6 +53,16 @@ class SweepKeeper:
         self._not_before: dict[str, float] = {}
         self._look_at = 0.0
 
+    @property
+    def sweeps(self) -> dict[str, int]:
+        """The sweeps whose coordinators were started here, with their process ids."""
+        return {sweep: kept.process.pid for sweep, kept in self._kept.items()}
+
+    def is_alive(self, sweep: str) -> bool:
+        """Tell whether the coordinator of a sweep runs that was started here."""
+        kept = self._kept.get(sweep)
+        return kept is not None and kept.process.poll() is None
+
     def tick(self) -> None:
         """Look whether a sweep lacks its coordinator, from time to time."""
         if self._clock() < self._look_at:
