@@ -32,6 +32,8 @@ RUNNING = JobState(State.RUNNING, attempt=1)
     [
         ({"summary_state": "completed"}, State.COMPLETED, False, ""),
         ({"summary_state": "early_stopped"}, State.EARLY_STOPPED, False, ""),
+        ({"summary_state": "early_stopped", "pruned_by": "median"}, State.EARLY_STOPPED, False, "pruned by median"),
+        ({"summary_state": "early_stopped", "pruned_by": "time"}, State.EARLY_STOPPED, False, "time was up"),
         ({"summary_state": "completed", **CANCEL}, State.COMPLETED, False, ""),
         ({"summary_state": "running"}, State.FAILED, False, "training_summary.json"),
         ({}, State.FAILED, False, "training_summary.json"),

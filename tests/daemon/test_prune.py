@@ -18,9 +18,13 @@ from daemon.run_files import job_ids
 from daemon.server import EmbeddedServer
 from daemon.settings import Settings
 from jobs.errors import WorkspaceError
+from jobs.files import write_json
 from jobs.lock import hold
+from jobs.order import read_order
 from jobs.paths import Workspace
 from jobs.state import FINISHED, State
+from jobs.sweep.folder import SweepFolder, SweepState, sweeps_of, write_sweep_state, write_trial
+from jobs.sweep.trial import Trial
 from tests.helpers.ended import NOW, job_id, left, point_latest, put_adapter, put_job, record_of
 
 ALL = Selection(keep=0)
@@ -106,6 +110,25 @@ def test_a_job_stays_while_another_needs_it(workspace: Workspace) -> None:
     # Or where the queue has not been told of its end yet.
     late = record_of(workspace, 2, state=State.RUNNING)
     assert chosen(workspace, ALL, late) == set()
+
+
+def test_the_jobs_and_the_data_of_a_sweep_stay_until_it_has_ended(workspace: Workspace) -> None:
+    for number in (1, 2):
+        put_job(workspace, number, data="of the sweep" if number == 1 else "of another")
+    folder = SweepFolder(sweeps_of(workspace) / "20261101-000000-night-aaaa")
+    write_trial(folder, Trial(0, {}, state=State.COMPLETED, jobs=[job_id(1)]))
+    write_json(folder.order, {"data": read_order(workspace.run(job_id(1))).train.path})
+    for state in (State.RUNNING, State.PAUSED):
+        write_sweep_state(folder, SweepState(state))
+        plan = plan_prune(workspace, ALL)
+        assert [job.id for job in plan.jobs] == [job_id(2)]
+        assert plan.kept == {job_id(1): f"the sweep {folder.id} needs it"}
+    write_sweep_state(folder, SweepState(State.COMPLETED))
+    plan = plan_prune(workspace, ALL)
+    assert {job.id for job in plan.jobs} == {job_id(1), job_id(2)}
+    assert list(plan.data.values()) == [len("of another")]
+    folder.state.write_text("{")
+    assert plan_prune(workspace, ALL).kept != {}
 
 
 def test_a_need_that_came_up_after_the_look_counts(workspace: Workspace) -> None:

@@ -102,6 +102,10 @@ def test_a_job_that_ended_unseen_is_not_run_again() -> None:
         assert decision.state is not None
         assert decision.state.state == summary
         assert not decision.push
+    pruned = replace(facts(RUNNING, RUNNING), summary="early_stopped", pruned_by="median")
+    state = decide(pruned, 3).state
+    assert state is not None
+    assert state.reason == "pruned by median"
     failed = decide(replace(facts(RUNNING, RUNNING), summary="failed"), 3)
     assert failed.push
 

@@ -1,0 +1,74 @@
+"""A trial that would not fit into memory is never started: by what was estimated or measured."""
+
+from __future__ import annotations
+
+import pytest
+
+from daemon.client import FarenseClient
+from daemon.sweep.room import Room
+from jobs.config import Preset, TrainConfig
+from jobs.files import sha256_of
+from jobs.model import load_tokenizer
+from jobs.needs import estimate
+from jobs.paths import Workspace
+from jobs.state import State
+from jobs.token_cache import encoded
+from tests.daemon.sweep.conftest import Night
+from tests.helpers.stand_in_worker import StandInWorker
+
+KILOBYTE_GB = 1e-6
+
+
+@pytest.fixture
+def base(workspace: Workspace, preset: Preset) -> TrainConfig:
+    return preset.config
+
+
+def keep_tokens(workspace: Workspace, config: TrainConfig) -> None:
+    """Encode the training data, as the first job of a sweep does."""
+    path, model = workspace.root / config.data.train, workspace.inside(config.model)
+    encoded(
+        path,
+        sha256_of(path),
+        model,
+        config.prompt_format,
+        lambda: load_tokenizer(model),
+        workspace.token_cache,
+    )
+
+
+def test_before_any_job_has_run_nobody_knows(workspace: Workspace, base: TrainConfig) -> None:
+    assert Room(workspace, base, KILOBYTE_GB).refusal(base, []) is None
+    met = Room(workspace, base, None).refusal(base, [(0, base)])
+    assert met == "never started: trial 0, which is no larger, ran out of memory"
+
+
+def test_what_is_estimated_from_the_tokens_is_compared_with_what_there_is(
+    workspace: Workspace, base: TrainConfig
+) -> None:
+    keep_tokens(workspace, base)
+    assert Room(workspace, base, None).refusal(base, []) is None
+    assert "it would need about" in (Room(workspace, base, KILOBYTE_GB).refusal(base, []) or "")
+
+    room = Room(workspace, base, None)
+    size = room._size(base)
+    assert 0 < size.longest <= base.max_seq_length
+    assert 0 < size.learned < 1
+    needs = estimate(workspace.inside(base.model), base, size, metal=False, lanes=1)
+    limit = needs.memory(cached=True) / 1e9
+    large = base.model_copy(update={"batch_size": 64})
+    assert Room(workspace, base, 50 * limit).refusal(base, []) is None
+    assert Room(workspace, base, limit / 2).refusal(large, []) is not None
+
+
+def test_a_sweep_tells_the_sampler_and_goes_on(
+    workspace: Workspace, shared: FarenseClient, worker: StandInWorker
+) -> None:
+    assert worker.claim is None
+    night = Night(workspace, shared, constraints={"memory_gb": KILOBYTE_GB}, trials=3)
+    keep_tokens(workspace, night.coordinator.order.base)
+    assert not night.tick()
+    assert [(t.state, t.jobs) for t in night.trials] == [(State.FAILED, [])] * 3
+    assert night.view.state.state is State.FAILED
+    reason = night.view.state.reason or ""
+    assert reason.startswith("no trial came to a value: never started: it would need about")
