@@ -163,9 +163,11 @@ def unnamed_data(workspace: Workspace, without: Iterable[str] = ()) -> list[Path
     None at all where the order of some run cannot be read: it may name any of them.
     """
     going, named = set(without), set[str]()
-    # Trials that are still to come have this data.
-    for path in (workspace.runs / "sweeps").glob("*/sweep.json"):
-        named.update(DATA_FILE.findall(path.read_text(errors="replace")))
+    for sweep in unfinished_sweeps(workspace):
+        # Trials that are still to come have this data.
+        with suppress(FileNotFoundError):
+            order = (workspace.runs / "sweeps" / sweep / "sweep.json").read_text(errors="replace")
+            named.update(DATA_FILE.findall(order))
     for job_id in job_ids(workspace):
         if job_id not in going:
             try:

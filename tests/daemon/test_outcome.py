@@ -23,6 +23,7 @@ from tests.children.child import GPU_TIMEOUT, METAL_OOM, RESOURCE_LIMIT
 
 END = Ending(returncode=0, attempt=1, stderr="logs/jobs/x.stderr", failure="said so")
 CANCEL, STOP, SHOT = {"cancel_requested": True}, {"stop_requested": True}, {"killed": True}
+EARLY = {"summary_state": "early_stopped"}
 KILLED, ABORTED = -signal.SIGKILL, -signal.SIGABRT
 RUNNING = JobState(State.RUNNING, attempt=1)
 
@@ -32,8 +33,8 @@ RUNNING = JobState(State.RUNNING, attempt=1)
     [
         ({"summary_state": "completed"}, State.COMPLETED, False, ""),
         ({"summary_state": "early_stopped"}, State.EARLY_STOPPED, False, ""),
-        ({"summary_state": "early_stopped", "pruned_by": "median"}, State.EARLY_STOPPED, False, "pruned by median"),
-        ({"summary_state": "early_stopped", "pruned_by": "time"}, State.EARLY_STOPPED, False, "time was up"),
+        ({**EARLY, "pruned_by": "median"}, State.EARLY_STOPPED, False, "pruned by median"),
+        ({**EARLY, "pruned_by": "time"}, State.EARLY_STOPPED, False, "time was up"),
         ({"summary_state": "completed", **CANCEL}, State.COMPLETED, False, ""),
         ({"summary_state": "running"}, State.FAILED, False, "training_summary.json"),
         ({}, State.FAILED, False, "training_summary.json"),

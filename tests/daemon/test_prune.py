@@ -123,10 +123,11 @@ def test_the_jobs_and_the_data_of_a_sweep_stay_until_it_has_ended(workspace: Wor
         plan = plan_prune(workspace, ALL)
         assert [job.id for job in plan.jobs] == [job_id(2)]
         assert plan.kept == {job_id(1): f"the sweep {folder.id} needs it"}
+        assert list(plan.data.values()) == [len("of another")]
     write_sweep_state(folder, SweepState(State.COMPLETED))
     plan = plan_prune(workspace, ALL)
     assert {job.id for job in plan.jobs} == {job_id(1), job_id(2)}
-    assert list(plan.data.values()) == [len("of another")]
+    assert len(plan.data) == 2
     folder.state.write_text("{")
     assert plan_prune(workspace, ALL).kept != {}
 
