@@ -191,6 +191,16 @@ class RunDirectory:
         return self.path / "evaluation"
 
     @property
+    def plots(self) -> Path:
+        """Pictures of the metrics, drawn at the end."""
+        return self.path / "plots"
+
+    @property
+    def report(self) -> Path:
+        """The page that ``farense report`` makes of it."""
+        return self.path / "report.html"
+
+    @property
     def answers(self) -> Path:
         """Of an evaluation: the answers so far, appended one by one."""
         return self.path / "answers.jsonl"

@@ -24,12 +24,13 @@ from jobs.files import read_json
 from jobs.lanes import cpu_name, cpu_threads, make_lanes
 from jobs.model import adapter_config, device_memory, device_name, load_tokenizer
 from jobs.models.folder import check_model, fingerprint
-from jobs.order import DataFile, Order
+from jobs.order import TRAIN, DataFile, Order
 from jobs.paths import RunDirectory, Workspace
 from jobs.prefix.cache import FillStopped, PrefixCache
 from jobs.prefix.prefix import Prefix, PrefixStates
 from jobs.prefix.states_cache import StatesCache
 from jobs.preflight import check_disk, check_memory, disk_needed, memory_limits
+from jobs.report.write import plot_training
 from jobs.results import BestAdapter, write_summary
 from jobs.token_cache import encoded
 from jobs.train import Trainer
@@ -96,6 +97,7 @@ class Session:
         outcome = trainer.run()
         if outcome:
             write_summary(self.run, outcome, self.order.config, self.versions)
+            plot_training(self.workspace, self.run, self.emit)
             self.emit(outcome)
         return outcome
 
@@ -264,6 +266,8 @@ def write_failure(run: RunDirectory, order: Order, emit: Emit, error: Exception)
     # On a full disk neither may succeed; the exit code still tells.
     with contextlib.suppress(WorkspaceError):
         write_summary(run, failed, order.config, environment())
+    if order.kind == TRAIN:
+        plot_training(Workspace(run.path.parent.parent), run, emit)
     with contextlib.suppress(WorkspaceError):
         emit(failed)
 

@@ -25,6 +25,7 @@ from jobs.order import DataFile, Order
 from jobs.order import Evaluation as Wanted
 from jobs.pace import Pace
 from jobs.paths import RunDirectory, Workspace
+from jobs.report.write import plot_evaluation
 from jobs.results import write_summary
 from jobs.session import Emit, Session, Stop
 from jobs.state import State, now
@@ -186,6 +187,7 @@ class Evaluation:
         )
         self._warn_of_cut(outcome)
         write_summary(self.session.run, outcome, self.order.config, self.session.versions)
+        plot_evaluation(self.session.workspace, self.trained, self.emit)
         self.emit(outcome)
         return outcome
 

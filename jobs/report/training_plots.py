@@ -1,0 +1,278 @@
+"""The plots of training, of one run or of several laid over one another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from jobs.early_stopping import GAP_BANDS, WORST_BAND
+from jobs.report.findings import Named, gap_finding, losses_finding, measure_finding, valid_finding
+from jobs.report.look import Look, drawing, legend_above, png, titled
+from jobs.report.measured import Measured, Series
+from jobs.report.plot import Plot, short, step_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LOSS, GAP = "loss (nats per token)", "gap (nats per token)"
+STEPS, EPOCHS = "step (micro-batches)", "epochs (passes over the training data)"
+# Markers stand closer than this only where there are few points.
+MOST_MARKERS = 20
+NO_LINE: dict[str, Any] = {"linestyle": "none"}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column of the metrics that is drawn for itself.
+
+    Attributes:
+        key: in a row.
+        name: of the plot's file.
+        unit: what stands on the axis.
+        words: what is told of it, in a sentence.
+    """
+
+    key: str
+    name: str
+    title: str
+    unit: str
+    words: str
+
+
+MEASURES = (
+    Measure(
+        "learning_rate",
+        "learning_rate",
+        "Learning rate",
+        "learning rate (no unit)",
+        "learning rate",
+    ),
+    Measure(
+        "grad_norm",
+        "gradient_norm",
+        "Gradient norm",
+        "L2 norm (no unit)",
+        "L2 norm of the gradient",
+    ),
+    Measure("tokens_per_second", "speed", "Speed", "tokens per second", "tokens per second"),
+    Measure("memory_mb", "memory", "Memory", "peak so far (MB)", "peak memory in MB"),
+)
+TRAIN_LOSS = Measure("loss", "training_loss", "Training loss", LOSS, "training loss")
+
+# Of one run, by the names of their files.
+NAMES = ("loss_curves", "overfitting_gap", *(measure.name for measure in MEASURES))
+
+
+def plots_of_one(run: Measured) -> list[Plot]:
+    """Return the plots of a run for which there is something to draw."""
+    named = [Named("", run)]
+    plots = []
+    if run.series("loss") or run.series("val_loss"):
+        plots.append(Plot("loss_curves", losses_finding(run), partial(_losses, run)))
+    return plots + _gap_and_measures(named)
+
+
+def plots_of_several(runs: Sequence[Named]) -> list[Plot]:
+    """Return the plots of several runs, their curves in one picture each."""
+    plots = []
+    if any(named.run.series("val_loss") for named in runs):
+        plots.append(Plot("validation_loss", valid_finding(runs), partial(_valid, runs)))
+    return plots + _measures(runs, [TRAIN_LOSS]) + _gap_and_measures(runs)
+
+
+def _gap_and_measures(runs: Sequence[Named]) -> list[Plot]:
+    plots = []
+    if any(named.run.series("overfitting_gap") for named in runs):
+        plots.append(Plot("overfitting_gap", gap_finding(runs), partial(_gap, runs)))
+    return plots + _measures(runs, MEASURES)
+
+
+def _measures(runs: Sequence[Named], measures: Sequence[Measure]) -> list[Plot]:
+    return [
+        Plot(m.name, measure_finding(runs, m.key, m.words), partial(_measure, runs, m))
+        for m in measures
+        if any(named.run.series(m.key) for named in runs)
+    ]
+
+
+def _losses(run: Measured, look: Look) -> bytes:
+    with drawing(look) as figure:
+        axes = figure.add_subplot()
+        handles = [
+            *_line(axes, run.series("loss"), "training", {**look.line(0), "marker": ""}),
+            *_line(axes, run.series("train_eval_loss"), "training, no dropout", look.line(2)),
+            *_line(axes, run.series("val_loss"), "validation", look.line(1)),
+            *_best(axes, run, look),
+            *_stop(axes, run, look),
+        ]
+        legend_above(axes, handles, "Loss")
+        _label(axes, LOSS, STEPS)
+        return png(figure)
+
+
+def _valid(runs: Sequence[Named], look: Look) -> bytes:
+    with drawing(look) as figure:
+        axes = figure.add_subplot()
+        scales = _scales(runs)
+        handles = _lines(axes, runs, "val_loss", look)
+        bests = [
+            _best(axes, named.run, look, scale) for named, scale in zip(runs, scales, strict=True)
+        ]
+        handles += [_called(best[0], "best of a run") for best in bests if best][:1]
+        legend_above(axes, handles, "Validation loss", columns=1)
+        _label(axes, LOSS, _unit_of_x(runs))
+        return png(figure)
+
+
+def _gap(runs: Sequence[Named], look: Look) -> bytes:
+    with drawing(look) as figure:
+        axes = figure.add_subplot()
+        if len(runs) == 1:
+            run = runs[0].run
+            handles = [
+                *_line(axes, run.series("overfitting_gap"), "gap", look.line(0)),
+                *_best(axes, run, look, of_gap=True),
+                *_stop(axes, run, look),
+            ]
+            legend_above(axes, handles, "Overfitting gap", columns=3)
+        else:
+            handles = _lines(axes, runs, "overfitting_gap", look)
+            legend_above(axes, handles, "Overfitting gap", columns=1)
+        _bands(axes, look)
+        _label(axes, GAP, _unit_of_x(runs))
+        return png(figure)
+
+
+def _measure(runs: Sequence[Named], measure: Measure, look: Look) -> bytes:
+    with drawing(look) as figure:
+        axes = figure.add_subplot()
+        if len(runs) == 1:
+            found = _line(axes, runs[0].run.series(measure.key), "", look.line(0))
+            odd = found[1:]
+            if odd:
+                legend_above(axes, odd, measure.title)
+            else:
+                titled(axes, measure.title)
+        else:
+            handles = _lines(axes, runs, measure.key, look)
+            legend_above(axes, handles, measure.title, columns=1)
+        if axes.get_ylim()[0] > 0:
+            axes.set_ylim(bottom=0)
+        _label(axes, measure.unit, _unit_of_x(runs))
+        return png(figure)
+
+
+def _lines(axes: Axes, runs: Sequence[Named], key: str, look: Look) -> list[Any]:
+    """Draw a measure of several runs; return what a legend shows."""
+    handles: list[Any] = []
+    odd: list[Any] = []
+    for number, (named, scale) in enumerate(zip(runs, _scales(runs), strict=True)):
+        found = _line(axes, named.run.series(key), short(named.name, 44), look.line(number), scale)
+        handles += found[:1]
+        odd = odd or found[1:]
+    return handles + odd
+
+
+def _line(
+    axes: Axes, series: Series, name: str, style: dict[str, Any], scale: float = 1
+) -> list[Any]:
+    """Draw a series; return what a legend shows: the line, and the mark of what is not finite."""
+    if not series:
+        return []
+    steps = [step / scale for step in series.steps]
+    every = max(1, len(steps) // MOST_MARKERS)
+    (line,) = axes.plot(steps, series.values, label=name, markevery=every, **style)
+    if not series.odd:
+        return [line]
+    marks = axes.plot(
+        [step / scale for step in series.odd],
+        [0.97] * len(series.odd),
+        transform=axes.get_xaxis_transform(),
+        **{**style, "marker": "x", "markersize": 7, **NO_LINE},
+        label="NaN or infinite",
+    )
+    return [line, *marks]
+
+
+def _best(
+    axes: Axes, run: Measured, look: Look, scale: float = 1, *, of_gap: bool = False
+) -> list[Any]:
+    """Mark the best validation; return what a legend shows."""
+    best = run.best
+    value = best and (best.gap if of_gap else best.loss)
+    if best is None or value is None:
+        return []
+    return axes.plot(
+        [best.step / scale],
+        [value],
+        marker="*",
+        markersize=15,
+        markerfacecolor=look.ground,
+        markeredgecolor=look.ink,
+        markeredgewidth=1.4,
+        label=f"best, step {step_text(best.step)}",
+        zorder=5,
+        **NO_LINE,
+    )
+
+
+def _stop(axes: Axes, run: Measured, look: Look) -> list[Any]:
+    """Mark where the run was ended before its last step; return what a legend shows."""
+    how = run.broken_off
+    if how is None:
+        return []
+    label = f"{how}, step {step_text(run.last_step)}"
+    return [axes.axvline(run.last_step, color=look.ink, linestyle=(0, (2, 2)), label=label)]
+
+
+def _called(handle: Any, label: str) -> Any:
+    """Return a handle of a legend with another text."""
+    handle.set_label(label)
+    return handle
+
+
+def _bands(axes: Axes, look: Look) -> None:
+    """Shade the four bands of the gap, and name each at the right of the plot."""
+    low, high = axes.get_ylim()
+    low, high = min(low, -0.02), max(high, 0.36)
+    axes.set_ylim(low, high)
+    bounds = [low, *(bound for bound, _ in GAP_BANDS), high]
+    words = [*(f"{word} < {bound:.2f}" for bound, word in GAP_BANDS)]
+    words.append(f"{WORST_BAND} ≥ {GAP_BANDS[-1][0]:.2f}")
+    middles = []
+    for lower, upper, colour in zip(bounds, bounds[1:], look.bands, strict=False):
+        axes.axhspan(lower, upper, color=colour, zorder=0, linewidth=0)
+        if lower != low:
+            axes.axhline(lower, color=look.faint, linewidth=0.8, zorder=1)
+        middles.append(((lower + upper) / 2 - low) / (high - low))
+    for place, word in zip(apart(middles), words, strict=True):
+        axes.text(1.01, place, word, transform=axes.transAxes, va="center", fontsize=9.5)
+
+
+def apart(places: Sequence[float], least: float = 0.085) -> list[float]:
+    """Return rising places between 0 and 1, moved up where they stand closer than ``least``."""
+    moved: list[float] = []
+    for place in places:
+        moved.append(max(place, moved[-1] + least) if moved else max(place, 0.03))
+    return moved
+
+
+def _scales(runs: Sequence[Named]) -> list[float]:
+    """Return what to divide the steps of each run by: those of an epoch, where all are known."""
+    found = [named.run.steps_per_epoch for named in runs]
+    if len(runs) > 1 and all(found):
+        return [float(steps or 1) for steps in found]
+    return [1.0] * len(runs)
+
+
+def _unit_of_x(runs: Sequence[Named]) -> str:
+    return STEPS if set(_scales(runs)) == {1.0} else EPOCHS
+
+
+def _label(axes: Axes, y: str, x: str) -> None:
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    if axes.get_xlim()[0] > 0:
+        axes.set_xlim(left=0)
