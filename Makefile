@@ -47,7 +47,6 @@ faults: setup ## two hundred rounds of kills, stops, full disks and garbage, and
 	  $(BIN)/python -m pytest $(if $(FARENSE_FAULT_SEED),tests/faults/test_storm.py,tests/faults)
 
 bench: setup ## measure beside mlx_lm lora, and where a step goes (hours; results in benchmarks/results)
-	@$(SYNC) --group bench
 	@$(BIN)/python -m benchmarks.beside_mlx_lm
 	@$(BIN)/python -m benchmarks.step_breakdown
 	@$(BIN)/python -m benchmarks.scaling --peer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,13 +72,18 @@ def _run(workspace: Workspace, reader: QueueReader | FileClient, job: str) -> Pa
         UnknownJob: it names no job, or several.
         InvalidInput: its files are not here, or are no run's.
     """
-    from jobs.errors import InvalidInput
+    from jobs.errors import InvalidInput, UnknownJob
     from jobs.past_run import read_run
+
     folder = Path(job)
-    # An id has no separator; `latest` is a job even where a folder has that name.
-    if len(folder.parts) > 1 or folder.is_absolute() or job in (".", ".."):
+    if os.sep in job or job in (".", ".."):
         return read_run(folder.resolve())
-    record = reader.job(job)
+    try:
+        record = reader.job(job)
+    except UnknownJob:
+        if not folder.is_dir():
+            raise
+        return read_run(folder.resolve())
     if record.evaluates:
         note(f"{record.id} evaluates {record.evaluates}: this is the report on that.")
     run = workspace.run(record.evaluates or record.id)

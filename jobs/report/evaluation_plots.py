@@ -62,7 +62,7 @@ def scores_of(report: Row, by: str) -> Any:
     return part.get("scores") if isinstance(part, Mapping) else None
 
 
-def categories_of(report: Row) -> dict[str, Row]:
+def categories_of(report: Row) -> dict[str, Mapping[str, Any]]:
     """Return what the report says of each category."""
     found = report.get("categories")
     if not isinstance(found, Mapping):
@@ -100,7 +100,7 @@ def _known(found: Mapping[str, Interval | None]) -> dict[str, Interval]:
     return {row: value for row, value in found.items() if value is not None}
 
 
-def _largest(groups: Mapping[str, Row]) -> list[tuple[str, Row]]:
+def _largest(groups: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
     by_size = sorted(groups.items(), key=lambda item: -(finite(item[1].get("questions")) or 0))
     return sorted(by_size[:MOST_CATEGORIES])
 

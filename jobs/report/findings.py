@@ -74,6 +74,8 @@ def measure_finding(runs: Sequence[Named], key: str, title: str) -> str:
     parts = []
     for named in runs:
         series = named.run.series(key)
+        if not series:
+            continue
         name = f"{named.name} " if named.name else ""
         parts.append(name + _range(series))
     return _sentence([f"{title}: {parts[0]}", *parts[1:]])
@@ -81,7 +83,7 @@ def measure_finding(runs: Sequence[Named], key: str, title: str) -> str:
 
 def _range(series: Series) -> str:
     if not series.values:
-        return "has no finite value" if series else "was not measured"
+        return "has no finite value"
     low, high = amount(min(series.values)), amount(max(series.values))
     return f"from {low} to {high}, {amount(series.last)} at last"
 

@@ -118,7 +118,7 @@ def report_of(runs: Sequence[PastRun], made_at: str) -> Report:
         evaluation=evaluation,
         made_at=made_at,
         shown=SHOWN,
-        warnings=_warnings(named),
+        warnings=cautions(named),
         missing=[(n, n.run.run.missing) for n in named if n.run.run.missing],
         light=LIGHT,
         dark=DARK,
@@ -181,8 +181,8 @@ def _answer(row: Row) -> Answer:
     )
 
 
-def _warnings(runs: Sequence[Named]) -> list[str]:
-    """Return what a person must know before comparing runs."""
+def cautions(runs: Sequence[Named]) -> list[str]:
+    """Return what a person must know before comparing runs, a sentence each."""
     if len(runs) < 2:
         return []
     digests = {n.run.run.order.valid.sha256 if n.run.run.order.valid else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,15 +26,12 @@ class Line:
 
     Attributes:
         cells: one for each run, or each model.
+        differs: whether the runs differ in it, of which it is known.
     """
 
     name: str
     cells: tuple[str, ...]
-
-    @property
-    def differs(self) -> bool:
-        """Whether its cells are not all the same."""
-        return len(set(self.cells)) > 1
+    differs: bool = False
 
 
 def state_word(run: Measured) -> str:
@@ -44,7 +41,8 @@ def state_word(run: Measured) -> str:
 
 def outcome(runs: Sequence[Named]) -> list[Line]:
     """Return how runs went: a line for each thing to know, a cell for each run."""
-    rows = {
+    rows: dict[str, Callable[[Measured], str]] = {
+        "Job": lambda run: run.run.name,
         "State": state_word,
         "How it ended": how_it_ended,
         "Best validation loss": lambda run: figure(run.best.loss if run.best else None),
@@ -60,10 +58,7 @@ def outcome(runs: Sequence[Named]) -> list[Line]:
         "Median speed (tokens/s)": lambda run: amount(run.series("tokens_per_second").median),
         "Peak memory (MB)": lambda run: amount(run.series("memory_mb").last),
     }
-    lines = [
-        Line(name, tuple(cell(named.run) for named in runs))  # type: ignore[no-untyped-call]
-        for name, cell in rows.items()
-    ]
+    lines = [Line(name, tuple(cell(named.run) for named in runs)) for name, cell in rows.items()]
     return [line for line in lines if set(line.cells) != {NONE}]
 
 
@@ -106,7 +101,12 @@ def settings(runs: Sequence[Named]) -> list[Line]:
     """Return the settings of runs, a line for each key, dotted as for ``--set``."""
     found = [_flat(named.run) for named in runs]
     keys = dict.fromkeys(key for one in found for key in one)
-    return [Line(key, tuple(one.get(key, NONE) for one in found)) for key in keys]
+    lines = []
+    for key in keys:
+        # Of an older run nothing may be known: that is no difference.
+        known = {one.get(key, NONE) for one in found if one}
+        lines.append(Line(key, tuple(one.get(key, NONE) for one in found), len(known) > 1))
+    return lines
 
 
 def made_with(run: Measured) -> list[Line]:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.early_stopping import GAP_BANDS, WORST_BAND
 from jobs.report.findings import Named, gap_finding, losses_finding, measure_finding, valid_finding
-from jobs.report.look import Look, drawing, legend_above, png, titled
+from jobs.report.look import (
+    HEIGHT,
+    LEGEND_ROW,
+    Look,
+    drawing,
+    legend_above,
+    png,
+    titled,
+)
 from jobs.report.measured import Measured, Series
 from jobs.report.plot import Plot, short, step_text
 
@@ -17,7 +25,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LOSS, GAP = "loss (nats per token)", "gap (nats per token)"
+LOG_LOSS = "loss (nats per token, log scale)"
+# A highest loss so many times the lowest asks for a logarithmic scale.
+WIDE = 4
 STEPS, EPOCHS = "step (micro-batches)", "epochs (passes over the training data)"
+# Names of fewer characters stand side by side in a legend.
+SHORT_NAME = 24
 # Markers stand closer than this only where there are few points.
 MOST_MARKERS = 20
 NO_LINE: dict[str, Any] = {"linestyle": "none"}
@@ -101,33 +114,36 @@ def _losses(run: Measured, look: Look) -> bytes:
     with drawing(look) as figure:
         axes = figure.add_subplot()
         handles = [
-            *_line(axes, run.series("loss"), "training", {**look.line(0), "marker": ""}),
+            *_line(axes, run.series("loss"), "training", {**look.line(0), "marker": "."}),
             *_line(axes, run.series("train_eval_loss"), "training, no dropout", look.line(2)),
             *_line(axes, run.series("val_loss"), "validation", look.line(1)),
             *_best(axes, run, look),
             *_stop(axes, run, look),
         ]
         legend_above(axes, handles, "Loss")
-        _label(axes, LOSS, STEPS)
+        every = [run.series(key) for key in ("loss", "train_eval_loss", "val_loss")]
+        _label(axes, _by_factors(axes, every), STEPS)
         return png(figure)
 
 
 def _valid(runs: Sequence[Named], look: Look) -> bytes:
-    with drawing(look) as figure:
+    with drawing(look, height=_height(runs)) as figure:
         axes = figure.add_subplot()
         scales = _scales(runs)
         handles = _lines(axes, runs, "val_loss", look)
         bests = [
-            _best(axes, named.run, look, scale) for named, scale in zip(runs, scales, strict=True)
+            _best(axes, named.run, look, scale, edge=look.line(number)["color"])
+            for number, (named, scale) in enumerate(zip(runs, scales, strict=True))
         ]
         handles += [_called(best[0], "best of a run") for best in bests if best][:1]
-        legend_above(axes, handles, "Validation loss", columns=1)
-        _label(axes, LOSS, _unit_of_x(runs))
+        legend_above(axes, handles, "Validation loss", _columns(runs))
+        unit = _by_factors(axes, [named.run.series("val_loss") for named in runs])
+        _label(axes, unit, _unit_of_x(runs))
         return png(figure)
 
 
 def _gap(runs: Sequence[Named], look: Look) -> bytes:
-    with drawing(look) as figure:
+    with drawing(look, height=_height(runs)) as figure:
         axes = figure.add_subplot()
         if len(runs) == 1:
             run = runs[0].run
@@ -139,14 +155,14 @@ def _gap(runs: Sequence[Named], look: Look) -> bytes:
             legend_above(axes, handles, "Overfitting gap", columns=3)
         else:
             handles = _lines(axes, runs, "overfitting_gap", look)
-            legend_above(axes, handles, "Overfitting gap", columns=1)
+            legend_above(axes, handles, "Overfitting gap", _columns(runs))
         _bands(axes, look)
         _label(axes, GAP, _unit_of_x(runs))
         return png(figure)
 
 
 def _measure(runs: Sequence[Named], measure: Measure, look: Look) -> bytes:
-    with drawing(look) as figure:
+    with drawing(look, height=_height(runs)) as figure:
         axes = figure.add_subplot()
         if len(runs) == 1:
             found = _line(axes, runs[0].run.series(measure.key), "", look.line(0))
@@ -157,11 +173,25 @@ def _measure(runs: Sequence[Named], measure: Measure, look: Look) -> bytes:
                 titled(axes, measure.title)
         else:
             handles = _lines(axes, runs, measure.key, look)
-            legend_above(axes, handles, measure.title, columns=1)
-        if axes.get_ylim()[0] > 0:
+            legend_above(axes, handles, measure.title, _columns(runs))
+        unit = measure.unit
+        if measure is TRAIN_LOSS:
+            unit = _by_factors(axes, [named.run.series(measure.key) for named in runs])
+        elif axes.get_ylim()[0] > 0:
             axes.set_ylim(bottom=0)
-        _label(axes, measure.unit, _unit_of_x(runs))
+        _label(axes, unit, _unit_of_x(runs))
         return png(figure)
+
+
+def _columns(runs: Sequence[Named]) -> int:
+    """Return the columns of the legend of several runs: as many as their names leave room for."""
+    return 2 if max(len(named.name) for named in runs) < SHORT_NAME else 1
+
+
+def _height(runs: Sequence[Named]) -> float:
+    """Return the inches of a plot: what a legend of many runs takes comes on top."""
+    rows = len(runs) // _columns(runs)
+    return HEIGHT + LEGEND_ROW / 72 * max(0, rows - 2)
 
 
 def _lines(axes: Axes, runs: Sequence[Named], key: str, look: Look) -> list[Any]:
@@ -197,12 +227,20 @@ def _line(
 
 
 def _best(
-    axes: Axes, run: Measured, look: Look, scale: float = 1, *, of_gap: bool = False
+    axes: Axes,
+    run: Measured,
+    look: Look,
+    scale: float = 1,
+    *,
+    of_gap: bool = False,
+    edge: str | None = None,
 ) -> list[Any]:
     """Mark the best validation; return what a legend shows."""
     best = run.best
-    value = best and (best.gap if of_gap else best.loss)
-    if best is None or value is None:
+    if best is None:
+        return []
+    value = best.gap if of_gap else best.loss
+    if value is None:
         return []
     return axes.plot(
         [best.step / scale],
@@ -210,7 +248,7 @@ def _best(
         marker="*",
         markersize=15,
         markerfacecolor=look.ground,
-        markeredgecolor=look.ink,
+        markeredgecolor=edge or look.ink,
         markeredgewidth=1.4,
         label=f"best, step {step_text(best.step)}",
         zorder=5,
@@ -272,7 +310,32 @@ def _unit_of_x(runs: Sequence[Named]) -> str:
 
 
 def _label(axes: Axes, y: str, x: str) -> None:
+    from matplotlib.ticker import FuncFormatter  # noqa: PLC0415 - only where plots are drawn
+
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    if axes.get_xlim()[0] > 0:
-        axes.set_xlim(left=0)
+    left, right = axes.get_xlim()
+    axes.set_xlim(min(left, 0), max(right, 1) if x == STEPS else right)
+    # Else the factor of very large or small numbers would stand where the legend is.
+    axes.xaxis.set_major_formatter(FuncFormatter(_tick))
+    axes.yaxis.set_major_formatter(FuncFormatter(_tick))
+
+
+def _tick(value: float, place: int | None = None) -> str:
+    return f"{value:,.8g}"
+
+
+def _by_factors(axes: Axes, series: Sequence[Series]) -> str:
+    """Let equal factors be equal distances where losses span much; return the axis' label.
+
+    The baseline is often ten times the best loss: what happens near that would not be seen.
+    """
+    values = [value for one in series for value in one.values]
+    if not values or min(values) <= 0 or max(values) / min(values) < WIDE:
+        return LOSS
+    from matplotlib.ticker import LogLocator, NullFormatter  # noqa: PLC0415 - as above
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    return LOG_LOSS

@@ -1,11 +1,12 @@
 """Plots as files: those of a training in ``plots/``, those of an evaluation in ``evaluation/``.
 
 What a job draws at its end is an extra: whatever goes wrong there is told as a warning, and the job
-has ended as it has.
+has ended as it has. ``FARENSE_PLOTS=off`` leaves it to ``farense report``.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from jobs.files import write_atomic
 from jobs.paths import RunDirectory, Workspace
 
 ENDING = ".png"
+SWITCH, OFF = "FARENSE_PLOTS", "off"
 
 
 def plot_training(workspace: Workspace, run: RunDirectory, emit: Callable[[Event], None]) -> None:
@@ -72,6 +74,8 @@ def _evaluation(workspace: Workspace, directory: RunDirectory) -> None:
 
 
 def _told(draw: Callable[[], None], emit: Callable[[Event], None]) -> None:
+    if os.environ.get(SWITCH) == OFF:
+        return
     try:
         draw()
     except Exception as error:
