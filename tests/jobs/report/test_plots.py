@@ -17,12 +17,13 @@ from PIL import Image
 
 from jobs.past_run import read_run
 from jobs.paths import Workspace
+from jobs.report.curves import apart
 from jobs.report.evaluation_plots import plots_of_report
 from jobs.report.findings import Named
 from jobs.report.look import DARK, DOTS, LIGHT, WIDTH
 from jobs.report.measured import measured
 from jobs.report.plot import Plot
-from jobs.report.training_plots import apart, plots_of_one, plots_of_several
+from jobs.report.training_plots import plots_of_one, plots_of_several
 from jobs.report.write import replace_pictures
 from tests.helpers.past_runs import FIRST, SECOND
 
