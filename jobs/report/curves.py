@@ -9,7 +9,7 @@ from jobs.early_stopping import GAP_BANDS, WORST_BAND
 from jobs.report.findings import Named
 from jobs.report.look import HEIGHT, LEGEND_ROW, Look
 from jobs.report.measured import Measured, Series
-from jobs.report.plot import short, step_text
+from jobs.report.plot import SHORT_NAME, short, step_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,8 +19,6 @@ LOG_LOSS = "loss (nats per token, log scale)"
 # A highest loss so many times the lowest asks for a logarithmic scale.
 WIDE = 4
 STEPS, EPOCHS = "step (micro-batches)", "epochs (passes over the training data)"
-# Names of fewer characters stand side by side in a legend.
-SHORT_NAME = 24
 # Markers stand closer than this only where there are few points.
 MOST_MARKERS = 20
 NO_LINE: dict[str, Any] = {"linestyle": "none"}

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.evaluation.answers import ADAPTER, BASE
 from jobs.evaluation.scores import METRICS
 from jobs.past_run import Row
-from jobs.report.look import HEIGHT, Look, drawing, legend_above, png
+from jobs.report.look import HEIGHT, LEGEND_ROW, Look, drawing, legend_above, png
 from jobs.report.measured import finite
-from jobs.report.plot import Plot, figure, short
+from jobs.report.plot import SHORT_NAME, Plot, figure, short
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 TITLES = {
     "token_f1": "Token F1",
@@ -24,7 +27,7 @@ BY = {ADAPTER: "adapter", BASE: "base model"}
 NAMES = ("scores", "categories")
 AXIS = "score (0 to 1; bar: 95% interval)"
 # Of a row of dots: the height in inches, and of what is around the rows.
-ROW, AROUND = 0.3, 1.5
+ROW, AROUND = 0.3, 1.2
 MOST_CATEGORIES = 20
 
 
@@ -122,35 +125,40 @@ def _finding(title: str, rows: Sequence[str], dots: Sequence[Dots]) -> str:
 
 def _draw(title: str, rows: Sequence[str], dots: Sequence[Dots], look: Look) -> bytes:
     """Draw a row for each score or category: a dot for each model, its interval as a bar."""
-    columns = 2 if len(dots) == 2 and max(len(d.name) for d in dots) < 28 else 1
-    height = AROUND + ROW * len(rows) * max(1.5, len(dots)) + 0.18 * len(dots) // columns
+    columns = 2 if len(dots) == 2 and max(len(one.name) for one in dots) < SHORT_NAME else 1
+    legend = LEGEND_ROW / 72 * len(dots) / columns
+    height = AROUND + ROW * len(rows) * max(1.5, len(dots)) + legend
     with drawing(look, height=max(HEIGHT, height)) as picture:
         axes = picture.add_subplot()
-        handles = []
-        for number, one in enumerate(dots):
-            shift = 0.6 * ((number + 0.5) / len(dots) - 0.5)
-            found = [(place + shift, one.intervals[r]) for place, r in enumerate(rows)
-                     if r in one.intervals]  # fmt: skip
-            style = look.line(number)
-            handles.append(
-                axes.errorbar(
-                    [value.mean for _, value in found],
-                    [place for place, _ in found],
-                    xerr=[
-                        [max(0.0, value.mean - value.low) for _, value in found],
-                        [max(0.0, value.high - value.mean) for _, value in found],
-                    ],
-                    color=style["color"],
-                    marker=style["marker"],
-                    markersize=7,
-                    linestyle="none",
-                    capsize=3,
-                    label=short(one.name, 44),
-                )
-            )
+        handles = [
+            _draw_dots(axes, rows, one, 0.6 * ((place + 0.5) / len(dots) - 0.5), look.line(place))
+            for place, one in enumerate(dots)
+        ]
         axes.set_yticks(range(len(rows)), [short(row, 24) for row in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlim(-0.02, 1.02)
         axes.set_xlabel(AXIS)
         legend_above(axes, handles, title, columns)
         return png(picture)
+
+
+def _draw_dots(
+    axes: Axes, rows: Sequence[str], dots: Dots, shift: float, style: Mapping[str, Any]
+) -> Any:
+    """Draw the dots of one model, moved down a little in their rows; return what a legend shows."""
+    found = [
+        (n + shift, dots.intervals[row]) for n, row in enumerate(rows) if row in dots.intervals
+    ]
+    below = [max(0.0, value.mean - value.low) for _, value in found]
+    above = [max(0.0, value.high - value.mean) for _, value in found]
+    return axes.errorbar(
+        [value.mean for _, value in found],
+        [place for place, _ in found],
+        xerr=[below, above],
+        color=style["color"],
+        marker=style["marker"],
+        markersize=7,
+        linestyle="none",
+        capsize=3,
+        label=short(dots.name, 44),
+    )

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from jobs.report.look import Look
 from jobs.text import printable
 
+# Names of fewer characters stand side by side in a legend.
+SHORT_NAME = 24
+
 
 @dataclass(frozen=True)
 class Plot:
