@@ -33,8 +33,9 @@ def losses_finding(run: Measured) -> str:
     else:
         parts.append("No finite validation loss was measured")
     if train.values:
+        first, last = figure(train.values[0]), figure(train.values[-1])
         parts.append(
-            f"training loss went from {figure(train.values[0])} to {figure(train.values[-1])}"
+            f"training loss {f'went from {first} to' if train.values[1:] else 'was'} {last}"
         )
     if run.broken_off:
         parts.append(f"{run.broken_off} at step {step_text(run.last_step)}")
@@ -85,6 +86,8 @@ def _range(series: Series) -> str:
     if not series.values:
         return "has no finite value"
     low, high = amount(min(series.values)), amount(max(series.values))
+    if low == high:
+        return f"{low} throughout"
     return f"from {low} to {high}, {amount(series.last)} at last"
 
 

@@ -83,9 +83,7 @@ def test_lines_differ_by_more_than_colour() -> None:
 def test_a_run_with_next_to_nothing_is_drawn(tmp_path: Path) -> None:
     assert of_rows(tmp_path, [{"note": "no number"}]) == []
     (loss,) = of_rows(tmp_path, [{"step": 5, "loss": 1.5}])
-    assert loss.finding == (
-        "No finite validation loss was measured; training loss went from 1.5000 to 1.5000."
-    )
+    assert loss.finding == "No finite validation loss was measured; training loss was 1.5000."
     # The only point is to be seen.
     assert LIGHT.data[0].lower() in colours(loss.draw(LIGHT))
 
