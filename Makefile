@@ -17,7 +17,7 @@ setup: $(READY) ## install farense into .venv, from the lock file
 $(READY): pyproject.toml uv.lock Makefile
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or run make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed, {sys.executable} is {v[0]}.{v[1]}: run make PYTHON=/path/to/python3.11")'
-	@echo "Setting up farense in .venv (about 500 MB with its packages) ..."
+	@echo "Setting up farense in .venv (about 750 MB with its packages) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@$(SYNC)
