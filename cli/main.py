@@ -24,6 +24,7 @@ COMMANDS = {
     "quickstart": ("cli.quickstart:quickstart", "Train a small model now, from nothing."),
     "enqueue": ("cli.enqueue:enqueue", "Queue a training job."),
     "evaluate": ("cli.evaluate:evaluate", "Score the answers of a job's best adapter."),
+    "compare": ("cli.compare:compare", "Compare two runs, and say which to use."),
     "report": ("cli.report:report", "Make a page about runs, with plots."),
     "status": ("cli.status:status", "Show the jobs, or one of them."),
     "queue": ("cli.queue:queue", "Show what waits, and change its order."),

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from cli.options import json_option
-from cli.output import note, print_json, warn
-
-if TYPE_CHECKING:
-    from daemon.file_client import FileClient
-    from daemon.reader import QueueReader
-    from jobs.past_run import PastRun
-    from jobs.paths import Workspace
+from cli.output import print_json, warn
 
 # More would be a picture of nothing.
 MOST = 12
@@ -41,58 +33,27 @@ def report(jobs: tuple[str, ...], output: Path | None, opening: bool, as_json: b
               farense report 0931 quickstart-kblp --output both.html
               farense report old_runs/v1 latest
     """
+    from cli.past import past_run
     from daemon.reader import open_reader
     from jobs.errors import InvalidInput
-    from jobs.paths import Workspace
     from jobs.report.publish import publish
 
     if len(jobs) > MOST:
         raise InvalidInput(
             f"{len(jobs)} jobs are too many for one report.", f"Take {MOST} or less."
         )
-    workspace = Workspace.current()
-    reader, warning = open_reader(workspace)
+    reader, warning = open_reader()
     with reader:
         if warning:
             warn(warning)
-        runs = [_run(workspace, reader, job) for job in jobs]
-    published = publish(workspace, runs, output)
+        runs = [past_run(job, reader) for job in jobs]
+    published = publish(reader.workspace, runs, output)
     if as_json:
         print_json(published.as_dict())
     else:
         click.echo(str(published.page))
     if opening:
         _open(published.page)
-
-
-def _run(workspace: Workspace, reader: QueueReader | FileClient, job: str) -> PastRun:
-    """Return what a run left that a person has named, by its folder or its job.
-
-    Raises:
-        UnknownJob: it names no job, or several.
-        InvalidInput: its files are not here, or are no run's.
-    """
-    from jobs.errors import InvalidInput, UnknownJob
-    from jobs.past_run import read_run
-
-    folder = Path(job)
-    if os.sep in job or job in (".", ".."):
-        return read_run(folder.resolve())
-    try:
-        record = reader.job(job)
-    except UnknownJob:
-        if not folder.is_dir():
-            raise
-        return read_run(folder.resolve())
-    if record.evaluates:
-        note(f"{record.id} evaluates {record.evaluates}: this is the report on that.")
-    run = workspace.run(record.evaluates or record.id)
-    if not run.path.is_dir() and record.home:
-        raise InvalidInput(
-            f"The files of {run.job_id} are not in this workspace, but in {record.home}.",
-            "Make the report there.",
-        )
-    return read_run(run.path)
 
 
 def _open(page: Path) -> None:
