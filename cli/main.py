@@ -24,6 +24,8 @@ COMMANDS = {
     "quickstart": ("cli.quickstart:quickstart", "Train a small model now, from nothing."),
     "enqueue": ("cli.enqueue:enqueue", "Queue a training job."),
     "evaluate": ("cli.evaluate:evaluate", "Score the answers of a job's best adapter."),
+    "export": ("cli.export:export", "Write a job's adapter where other programs load it."),
+    "ask": ("cli.ask:ask", "Ask a job's best adapter a question."),
     "status": ("cli.status:status", "Show the jobs, or one of them."),
     "queue": ("cli.queue:queue", "Show what waits, and change its order."),
     "watch": ("cli.watch:watch", "Watch a job live until it ends."),

@@ -7,12 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from daemon.changing import freezing
-from daemon.machines.home import shown
 from daemon.new_run import id_stem, new_run_directory, versions
-from daemon.run_files import own_state
+from daemon.trained import training_of
 from jobs.errors import DataError, InvalidInput, ModelError
-from jobs.order import EVALUATE, Evaluation, Order, read_order, write_order
-from jobs.paths import RunDirectory, Workspace
+from jobs.order import EVALUATE, Evaluation, Order, write_order
+from jobs.paths import Workspace
 from jobs.state import FINISHED, FINISHED_WELL, JobState, now, write_state
 
 if TYPE_CHECKING:
@@ -57,8 +56,9 @@ def place_evaluation(
             get one), its files or its model are not here, or it has ended badly meanwhile.
         WorkspaceError: the workspace cannot be written.
     """
-    order, trained = _training(record, workspace)
-    state = _own_state(record, workspace)
+    order, trained, state = training_of(record, workspace, "Evaluate")
+    if order.valid is None:
+        raise InvalidInput(f"{record.id} has no validation set, so nothing to be asked.", RETRAIN)
     if state.state in FINISHED and not trained.adapter_weights.is_file():
         raise InvalidInput(
             f"{record.id} has no adapter: it is {state.state}, and there is no "
@@ -103,30 +103,6 @@ def check_questions(path: Path, prompt_format: PromptFormat) -> None:
             f"{path} holds texts alone, and no questions: there is nothing to answer.",
             'An evaluation needs rows with {"prompt", "completion"} or {"messages"}.',
         )
-
-
-def _training(record: JobRecord, workspace: Workspace) -> tuple[Order, RunDirectory]:
-    """Return the order of a training job, and its run directory."""
-    if record.kind == EVALUATE:
-        raise InvalidInput(
-            f"{record.id} is an evaluation itself.", f"It evaluates {record.evaluates}."
-        )
-    _own_state(record, workspace)
-    run = workspace.run(record.id)
-    order = read_order(run)
-    if order.valid is None:
-        raise InvalidInput(f"{record.id} has no validation set, so nothing to be asked.", RETRAIN)
-    return order, run
-
-
-def _own_state(record: JobRecord, workspace: Workspace) -> JobState:
-    state = own_state(workspace, record.id, record)
-    if state is None:
-        raise InvalidInput(
-            f"The files of {record.id} are not in this workspace.",
-            f"Evaluate it where they are: {shown(record.home) or 'unknown'}.",
-        )
-    return state
 
 
 def _check_model(order: Order, workspace: Workspace) -> None:

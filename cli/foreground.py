@@ -1,0 +1,52 @@
+"""Commands that compute themselves, beside or without a daemon."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from cli.output import warn
+
+if TYPE_CHECKING:
+    from jobs.order import Order
+    from jobs.state import JobState
+
+
+def foreground_job(job: str, verb: str) -> tuple[Order, JobState]:
+    """Return a training job to compute with in this process, which is made ready for it.
+
+    Redis is asked where it answers, else the files; no server is started.
+
+    Args:
+        verb: what is to be done with the job: ``Export``, say.
+
+    Raises:
+        UnknownJob: there is no such job.
+        InvalidInput: it is no training job, or its files are not here.
+    """
+    from daemon.reader import open_reader
+    from daemon.trained import running_here, training_of
+
+    reader, warning = open_reader()
+    with reader:
+        if warning:
+            warn(warning)
+        workspace = reader.workspace
+        order, _, state = training_of(reader.job(job), workspace, verb)
+    for other in running_here(workspace):
+        warn(f"{other} is running: it shares memory and processor with this.")
+    prepare()
+    return order, state
+
+
+def prepare() -> None:
+    """Give this process the surroundings of a job's child, before MLX is imported."""
+    from daemon.private_folder import temporary_folder
+    from jobs.paths import Workspace
+
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["TMPDIR"] = str(temporary_folder(Workspace.current()))
+    # `kill` and a closed terminal end this like Ctrl-C: nothing may stay behind.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)

@@ -1,0 +1,54 @@
+"""A training job of this workspace, for commands that use its adapter themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from daemon.machines.home import shown
+from daemon.run_files import job_ids, own_state, state_of
+from jobs.errors import InvalidInput
+from jobs.lock import is_held
+from jobs.order import EVALUATE, Order, read_order
+from jobs.paths import RunDirectory, Workspace
+from jobs.state import State
+
+if TYPE_CHECKING:
+    from daemon.records import JobRecord
+    from jobs.state import JobState
+
+
+def training_of(
+    record: JobRecord, workspace: Workspace, verb: str
+) -> tuple[Order, RunDirectory, JobState]:
+    """Return the order of a training job, its run directory and its state.
+
+    Args:
+        verb: what is to be done with it: ``Evaluate``, say.
+
+    Raises:
+        InvalidInput: it is no training job, or its files are not here.
+    """
+    if record.kind == EVALUATE:
+        raise InvalidInput(
+            f"{record.id} is an evaluation itself.", f"It evaluates {record.evaluates}."
+        )
+    state = own_state(workspace, record.id, record)
+    if state is None:
+        raise InvalidInput(
+            f"The files of {record.id} are not in this workspace.",
+            f"{verb} it where they are: {shown(record.home) or 'unknown'}.",
+        )
+    run = workspace.run(record.id)
+    return read_order(run), run, state
+
+
+def running_here(workspace: Workspace) -> list[str]:
+    """Return the jobs whose child runs in this workspace at this moment: their locks say so."""
+    return [
+        job_id
+        for job_id in job_ids(workspace)
+        # A lock is looked at by taking it: only where somebody may hold it.
+        if (state := state_of(workspace, job_id)) is not None
+        and state.state is State.RUNNING
+        and is_held(workspace.run(job_id).lock)
+    ]
