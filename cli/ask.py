@@ -51,7 +51,7 @@ def ask(job: str, question: str | None, base: bool, max_new_tokens: int, as_json
         raise click.UsageError("The question is empty.")
     from cli.foreground import foreground_job
 
-    order, _ = foreground_job(job, "Ask")
+    order, _ = foreground_job(job, "Ask", needs_adapter=not base)
     interactive = question is None and sys.stdin.isatty()
     if interactive:
         note("Loading the model ...")

@@ -13,27 +13,32 @@ if TYPE_CHECKING:
     from jobs.state import JobState
 
 
-def foreground_job(job: str, verb: str) -> tuple[Order, JobState]:
+def foreground_job(job: str, verb: str, *, needs_adapter: bool = True) -> tuple[Order, JobState]:
     """Return a training job to compute with in this process, which is made ready for it.
 
     Redis is asked where it answers, else the files; no server is started.
 
     Args:
         verb: what is to be done with the job: ``Export``, say.
+        needs_adapter: whether that takes its best adapter.
 
     Raises:
         UnknownJob: there is no such job.
-        InvalidInput: it is no training job, or its files are not here.
+        InvalidInput: it is no training job, has no adapter, or its files or its model are not here.
     """
     from daemon.reader import open_reader
-    from daemon.trained import running_here, training_of
+    from daemon.trained import check_has_adapter, check_model, running_here, training_of
 
     reader, warning = open_reader()
     with reader:
         if warning:
             warn(warning)
         workspace = reader.workspace
-        order, _, state = training_of(reader.job(job), workspace, verb)
+        order, run, state = training_of(reader.job(job), workspace, verb)
+    # What MLX would find out too, some seconds later.
+    if needs_adapter:
+        check_has_adapter(run, state)
+    check_model(order, workspace)
     for other in running_here(workspace):
         warn(f"{other} is running: it shares memory and processor with this.")
     prepare()

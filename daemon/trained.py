@@ -10,7 +10,7 @@ from jobs.errors import InvalidInput
 from jobs.lock import is_held
 from jobs.order import EVALUATE, Order, read_order
 from jobs.paths import RunDirectory, Workspace
-from jobs.state import State
+from jobs.state import FINISHED_WELL, State
 
 if TYPE_CHECKING:
     from daemon.records import JobRecord
@@ -40,6 +40,37 @@ def training_of(
         )
     run = workspace.run(record.id)
     return read_order(run), run, state
+
+
+def check_has_adapter(run: RunDirectory, state: JobState) -> None:
+    """Check that a training job has a best adapter.
+
+    Raises:
+        InvalidInput: it has none, or none yet.
+    """
+    if run.adapter_weights.is_file():
+        return
+    hint = "It has one once a validation has been passed."
+    if state.finished:
+        hint = f"Train it anew: farense retry {run.job_id}"
+    raise InvalidInput(
+        f"{run.job_id} has no adapter: it is {state.state}, and there is no "
+        f"{run.adapter_weights.relative_to(run.path.parent.parent)}.",
+        None if state.state in FINISHED_WELL else hint,
+    )
+
+
+def check_model(order: Order, workspace: Workspace) -> None:
+    """Check that the model of a job is here, whole, and the one it was ordered with.
+
+    Raises:
+        ModelError: it is not.
+    """
+    from jobs.config import config_from  # noqa: PLC0415 - `status` needs neither
+    from jobs.models.folder import check_unchanged  # noqa: PLC0415
+
+    config = config_from(order.config, f"the order of {order.id}")
+    check_unchanged(workspace.inside(config.model), order.model_fingerprint)
 
 
 def running_here(workspace: Workspace) -> list[str]:

@@ -59,6 +59,7 @@ class FusedModel:
         Raises:
             WorkspaceError: it cannot be written.
         """
+        folder.mkdir(parents=True, exist_ok=True)
         _write_weights(folder, self.weights, shard_bytes)
         for file in _beside_weights(self.source):
             write_atomic(folder / file.name, file.read_bytes())
