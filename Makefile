@@ -8,7 +8,7 @@ UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 SYNC := $(UV) sync --quiet --frozen --inexact
 READY := .venv/.ready
 
-.PHONY: help setup quickstart test lint format faults bench peft clean
+.PHONY: help setup quickstart notebook test lint format faults bench peft clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -28,6 +28,11 @@ $(READY): pyproject.toml uv.lock Makefile
 
 quickstart: setup ## train a small model on the sample data, through the queue
 	@$(BIN)/farense quickstart
+
+notebook: setup ## open the notebook in Jupyter, with the kernel "Python 3.11 (MLX)"
+	@$(SYNC) --group notebook
+	@$(BIN)/python -m ipykernel install --user --name farense-mlx --display-name "Python 3.11 (MLX)"
+	@$(BIN)/jupyter lab notebooks/train_v2_optimized.ipynb
 
 test: setup ## run the tests, two at a time
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal

@@ -37,8 +37,7 @@ def preset_from(name: str, overrides: tuple[str, ...] = ()) -> Preset:
     Raises:
         ConfigError: there is none, or it is not valid.
     """
-    from jobs.config import load_preset
-    from jobs.paths import REPOSITORY, Workspace
+    from jobs.config import find_preset
+    from jobs.paths import Workspace
 
-    folders = (Workspace.current().configs, REPOSITORY / "configs")
-    return load_preset(name, folders, overrides)
+    return find_preset(name, Workspace.current(), overrides)

@@ -41,6 +41,31 @@ class FarenseClient(QueueReader):
         super().__init__(workspace, broker, queue_name)
         self._lifecycle = Lifecycle(workspace, broker.store)
 
+    def preset(self, name: str, *overrides: str) -> Preset:
+        """Return a preset of the workspace, else of the repository, or a config file.
+
+        Args:
+            overrides: settings that differ, as ``--set`` takes them: ``lora.rank=4``.
+
+        Raises:
+            ConfigError: there is none, or it is not valid.
+        """
+        from jobs.config import find_preset  # noqa: PLC0415 - loads what only this needs
+
+        return find_preset(name, self.workspace, overrides)
+
+    def ensure_daemon(self) -> int:
+        """Return the pid of the workspace's daemon; one is started where none runs.
+
+        It works on when this process has ended; ``farense daemon stop`` ends it.
+
+        Raises:
+            WorkspaceError: it does not come up.
+        """
+        from daemon.control import start_daemon  # noqa: PLC0415 - `status` needs none of it
+
+        return start_daemon(self.workspace)
+
     def enqueue(
         self,
         preset: Preset,

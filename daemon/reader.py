@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from daemon.glance import Glance
     from daemon.machines.workers import WorkerCard
     from daemon.reorder import Place
+    from jobs.past_run import PastRun
 
 Result = TypeVar("Result")
 
@@ -113,6 +114,34 @@ class QueueReader:
         from daemon.follow import follow_job  # noqa: PLC0415 - `status` needs none of it
 
         yield from follow_job(self.workspace, self._store, self._ask, job_id, follow=follow)
+
+    def watch(self, argument: str, show: Callable[[str], object] = print) -> JobRecord:
+        """Show what a job says, line by line, until it has ended; return its record.
+
+        It may be stopped (Ctrl-C; in a notebook, interrupt the kernel): the job goes on.
+
+        Raises:
+            UnknownJob: ``argument`` names no job, or several.
+        """
+        from jobs.console import Console  # noqa: PLC0415 - `status` needs none of it
+
+        record = self.job(argument)
+        console = Console()
+        for envelope in self.follow(record.id):
+            for line in console.lines(envelope):
+                show(line)
+        return self.job(record.id)
+
+    def run(self, argument: str) -> PastRun:
+        """Return what a job has left so far: metrics, summary, evaluation, answers.
+
+        Raises:
+            UnknownJob: ``argument`` names no job, or several.
+            InvalidInput: its files are not in this workspace.
+        """
+        from jobs.past_run import read_run  # noqa: PLC0415 - `status` needs none of it
+
+        return read_run(self.workspace.run(self.job(argument).id).path)
 
     def workers(self) -> list[WorkerCard]:
         """Return the daemons that work on this queue."""

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from jobs.errors import ConfigError
+from jobs.paths import REPOSITORY, Workspace
 from jobs.schedule import Schedule
 from jobs.yaml12 import YAMLError, parse_yaml, yaml_problem
 
@@ -170,6 +171,11 @@ def load_preset(name: str, folders: tuple[Path, ...], overrides: tuple[str, ...]
         _apply(loaded, override)
     source = f"{path}" + (" with --set" if overrides else "")
     return _validated(Preset, {"name": path.stem, "config": loaded, **explanations}, source)
+
+
+def find_preset(name: str, workspace: Workspace, overrides: tuple[str, ...] = ()) -> Preset:
+    """Load a preset as :func:`load_preset` does: the workspace's own, else the repository's."""
+    return load_preset(name, (workspace.configs, REPOSITORY / "configs"), overrides)
 
 
 def preset_names(folders: tuple[Path, ...]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from jobs.config import config_from
 from jobs.files import read_json, sha256_of, whole_lines
+from jobs.models.store import fingerprint
 from jobs.order import DataFile, Order, write_order
 from jobs.paths import RunDirectory, Workspace
 from jobs.state import JobState, State, write_state
@@ -96,7 +97,7 @@ def make_run(
             config=config.model_dump(mode="json"),
             train=files["train"],
             valid=files.get("valid"),
-            model_fingerprint="",
+            model_fingerprint=fingerprint(target),
             total_steps=config.schedule(train).total_steps,
         ),
     )
