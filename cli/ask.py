@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -51,23 +51,29 @@ def ask(job: str, question: str | None, base: bool, max_new_tokens: int, as_json
         raise click.UsageError("The question is empty.")
     from cli.foreground import foreground_job
 
-    order, _ = foreground_job(job, "Ask", needs_adapter=not base)
-    interactive = question is None and sys.stdin.isatty()
-    if interactive:
-        note("Loading the model ...")
-    from jobs.ask import Answerer
-    from jobs.paths import Workspace
+    with foreground_job(job, "Ask", needs_adapter=not base) as (order, _):
+        if question is None and sys.stdin.isatty():
+            note("Loading the model ...")
+        from jobs.ask import Answerer
+        from jobs.paths import Workspace
 
-    answerer = Answerer(Workspace.current(), order, base=base)
-    if question is not None:
+        answerer = Answerer(Workspace.current(), order, base=base)
+        if question is None:
+            answer_input(answerer, max_new_tokens)
+            return
         found = answer(answerer, question, max_new_tokens, quiet=as_json)
         if as_json:
             print_json({"job": order.id, "by": "base" if base else "adapter", **found})
-    elif interactive:
+
+
+def answer_input(answerer: Answerer, max_new_tokens: int) -> None:
+    """Answer what a person types, or each line of a file."""
+    if sys.stdin.isatty():
         note("Ask; Ctrl-D ends.")
         converse(answerer, max_new_tokens)
-    else:
-        for line in lines(sys.stdin):
+        return
+    for line in sys.stdin:
+        if line.strip():
             answer(answerer, line, max_new_tokens)
 
 
@@ -107,9 +113,7 @@ def converse(answerer: Answerer, max_new_tokens: int) -> None:
 
 def typed() -> str | None:
     """Return a line that is typed at the prompt; None where the input ends."""
-    import contextlib
-
-    with contextlib.suppress(ImportError):
+    with suppress(ImportError):
         import readline  # noqa: F401 - gives input() a line editor and the lines before
     try:
         # The prompt is no result: where stdout is a file it must not go there.
@@ -120,8 +124,3 @@ def typed() -> str | None:
     except (EOFError, KeyboardInterrupt):
         click.echo(err=True)
         return None
-
-
-def lines(stream: Any) -> Iterator[str]:
-    """Yield the lines that hold more than white space."""
-    yield from (line for line in stream if line.strip())

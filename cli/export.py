@@ -55,17 +55,17 @@ def export(
     from jobs.export.kinds import Wanted
 
     wanted = Wanted(fuse=fuse, requantize=requantize, peft=peft, name=name, force=force)
-    order, state = foreground_job(job, "Export")
-    from jobs.export.export import export as run_export
-    from jobs.paths import Workspace
+    with foreground_job(job, "Export") as (order, state):
+        from jobs.export.export import export as run_export
+        from jobs.paths import Workspace
 
-    if not state.finished:
-        warn(f"{order.id} has not ended: this is its best adapter so far.")
-    written = []
-    for exported in run_export(Workspace.current(), order, wanted, note, warn):
-        written.append(exported)
-        if not as_json:
-            click.echo(described(exported))
+        if not state.finished:
+            warn(f"{order.id} has not ended: this is its best adapter so far.")
+        written = []
+        for exported in run_export(Workspace.current(), order, wanted, note, warn):
+            written.append(exported)
+            if not as_json:
+                click.echo(described(exported))
     if as_json:
         print_json([{**asdict(found), "moved": found.moved} for found in written])
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cli.output import warn
 
 if TYPE_CHECKING:
     from jobs.order import Order
+    from jobs.paths import Workspace
     from jobs.state import JobState
 
 
-def foreground_job(job: str, verb: str, *, needs_adapter: bool = True) -> tuple[Order, JobState]:
-    """Return a training job to compute with in this process, which is made ready for it.
+@contextmanager
+def foreground_job(
+    job: str, verb: str, *, needs_adapter: bool = True
+) -> Iterator[tuple[Order, JobState]]:
+    """Provide a training job to compute with in this process, which is made ready for it.
 
     Redis is asked where it answers, else the files; no server is started.
 
@@ -41,17 +47,28 @@ def foreground_job(job: str, verb: str, *, needs_adapter: bool = True) -> tuple[
     check_model(order, workspace)
     for other in running_here(workspace):
         warn(f"{other} is running: it shares memory and processor with this.")
-    prepare()
-    return order, state
+    with surroundings(workspace):
+        yield order, state
 
 
-def prepare() -> None:
-    """Give this process the surroundings of a job's child, before MLX is imported."""
+@contextmanager
+def surroundings(workspace: Workspace) -> Iterator[None]:
+    """Give this process what the child of a job has around it; before MLX is imported."""
     from daemon.private_folder import temporary_folder
-    from jobs.paths import Workspace
 
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["TMPDIR"] = str(temporary_folder(Workspace.current()))
+    wanted = {"HF_HUB_OFFLINE": "1", "TMPDIR": str(temporary_folder(workspace))}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     # `kill` and a closed terminal end this like Ctrl-C: nothing may stay behind.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    handlers = [signal.signal(number, signal.default_int_handler) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, handlers, strict=True):
+            signal.signal(number, handler)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
