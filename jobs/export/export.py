@@ -20,7 +20,7 @@ from jobs.export.folder import (
 from jobs.export.fuse import FusedModel, fused_model
 from jobs.export.kinds import ADAPTER, FUSED, PEFT, REQUANTIZED, SUFFIXES, Exported, Wanted
 from jobs.export.losses import adapter_loss, fits_memory, model_loss
-from jobs.export.peft import write_peft
+from jobs.export.peft import check_peft, write_peft
 from jobs.files import write_atomic, write_json
 from jobs.models.folder import check_unchanged
 from jobs.order import Order
@@ -48,8 +48,8 @@ def export(
         warn: told what a person should know.
 
     Raises:
-        InvalidInput: the job has no adapter, its model is not here or has changed, or there is
-            something else in the place of an export.
+        InvalidInput: the job has no adapter, its model is not here or has changed or cannot be
+            written as wanted, or there is something else in the place of an export.
         WorkspaceError: there is no room, or a folder cannot be written.
     """
     return Export(workspace, order, wanted, report, warn).run()
@@ -82,6 +82,8 @@ class Export:
         with exporting(self.workspace, list(self.targets.values())):
             for target in self.targets.values():
                 check_target(target, self.order.id, force=self.wanted.force)
+            if self.wanted.peft:
+                check_peft(self.adapter)
             fused = self._fused() if self.wanted.fuse else None
             adapters = (1 + self.wanted.peft) * len(self.adapter.content)
             size = adapters + len(self.targets) * SMALL_BYTES + (fused.bytes if fused else 0)

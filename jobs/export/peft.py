@@ -37,6 +37,12 @@ def write_peft(folder: Path, adapter: TrainedAdapter, lora: LoraConfig, base: st
     write_json(folder / "adapter_config.json", peft_config(adapter, lora, base))
 
 
+def check_peft(adapter: TrainedAdapter) -> None:
+    """Check that an adapter can be written for PEFT; raises as :func:`write_peft`."""
+    for name in adapter.arrays:
+        _parts(name)
+
+
 def peft_arrays(adapter: TrainedAdapter) -> Arrays:
     """Return the matrices by the names and in the shapes that PEFT expects.
 

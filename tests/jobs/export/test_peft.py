@@ -7,7 +7,9 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from jobs.errors import ModelError
 from jobs.files import read_json
 from jobs.mlx import mx
 from jobs.paths import REPOSITORY, Workspace
@@ -68,3 +70,16 @@ def test_its_configuration_says_where_the_matrices_belong(past: Workspace) -> No
     assert arrays[f"{layer}.lora_A.weight"].shape == (2, 64)
     assert arrays[f"{layer}.lora_B.weight"].shape == (128, 2)
     assert len(arrays) == 2 * 2 * 2
+
+
+def test_layers_with_names_of_their_own_are_refused_before_anything_is_written(
+    past: Workspace,
+) -> None:
+    weights = past.run(FIRST).adapter_weights
+    arrays = mx.load(str(weights))
+    assert isinstance(arrays, dict)
+    renamed = {name.replace("model.", "transformer."): array for name, array in arrays.items()}
+    mx.save_safetensors(str(weights), renamed)
+    with pytest.raises(ModelError, match="other names in transformers"):
+        exported(past, FIRST, peft=True)
+    assert not past.output.exists()
