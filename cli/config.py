@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.differences import differences, paired
 from cli.options import json_option, preset_from, set_option
 from cli.output import note, print_json, terminal_width, warn
 
@@ -65,11 +64,16 @@ def diff(a: str, b: str, as_json: bool) -> None:
     \b
     Example: farense config diff v1 v2
     """
+    from cli.differences import cells, paired
+    from jobs.differences import differences
+
     first, second = preset_from(a), preset_from(b)
+    why = second.why or first.why
+    configs = first.config.model_dump(), second.config.model_dump()
     if as_json:
-        print_json([asdict(row) for row in differences(first, second)])
+        print_json([asdict(row) for row in differences(*configs, why)])
         return
-    rows = [row.cells() for row in paired(first, second)]
+    rows = [cells(row) for row in paired(*configs, why)]
     if not rows:
         note(f"{a} and {b} have the same settings.")
         return

@@ -1,12 +1,13 @@
-"""How two configurations differ: pure functions over presets."""
+"""How two configurations differ, as a person reads it. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import shlex
+from collections.abc import Mapping
+from typing import Any
 
-if TYPE_CHECKING:
-    from jobs.config import Preset
+from jobs.config import flatten
+from jobs.differences import Difference, differences
 
 # Settings that are read together: shown in one row where either differs.
 PAIRS = {
@@ -19,40 +20,22 @@ PAIRS = {
 }
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A setting that two configs do not share; ``why`` is the reason a preset gives for it."""
-
-    setting: str
-    a: Any
-    b: Any
-    why: str
-
-    def cells(self) -> list[str]:
-        """Return the difference as four texts."""
-        return [self.setting, value_text(self.a), value_text(self.b), self.why]
+def cells(row: Difference) -> list[str]:
+    """Return a difference as four texts."""
+    return [row.setting, value_text(row.a), value_text(row.b), row.why]
 
 
-def differences(a: Preset, b: Preset) -> list[Difference]:
-    """Return the settings in which two presets differ, in the order of the config."""
-    from jobs.config import flatten
+def paired(
+    a: dict[str, Any], b: dict[str, Any], why: Mapping[str, str] | None = None
+) -> list[Difference]:
+    """Return the differences of two configs, settings that are read together in one.
 
-    left, right = flatten(a.config.model_dump()), flatten(b.config.model_dump())
-    why = b.why or a.why
-    return [
-        Difference(key, left.get(key), right.get(key), why.get(key, ""))
-        for key in left | right
-        if left.get(key) != right.get(key)
-    ]
-
-
-def paired(a: Preset, b: Preset) -> list[Difference]:
-    """Return the differences, settings that are read together in one."""
-    from jobs.config import flatten
-
-    left, right = flatten(a.config.model_dump()), flatten(b.config.model_dump())
+    Args:
+        why: the reasons for settings, by their dotted keys.
+    """
+    left, right = flatten(a), flatten(b)
     rows: dict[str, Difference] = {}
-    for row in differences(a, b):
+    for row in differences(a, b, why):
         pair = next((pair for pair in PAIRS if row.setting in pair), None)
         if pair is None:
             rows[row.setting] = row
@@ -61,8 +44,8 @@ def paired(a: Preset, b: Preset) -> list[Difference]:
         reasons = [*(rows[name].why.split("; ") if name in rows else []), row.why]
         rows[name] = Difference(
             name,
-            _joined(joint, [left[key] for key in pair]),
-            _joined(joint, [right[key] for key in pair]),
+            _joined(joint, [left.get(key) for key in pair]),
+            _joined(joint, [right.get(key) for key in pair]),
             "; ".join(dict.fromkeys(reason for reason in reasons if reason)),
         )
     return list(rows.values())
@@ -80,6 +63,17 @@ def value_text(value: Any) -> str:
     if isinstance(value, tuple | list):
         return ", ".join(str(item) for item in value)
     return str(value)
+
+
+def set_text(value: Any) -> str:
+    """Return a value as ``--set`` takes it, in quotes where a shell would take it apart."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return shlex.quote(f"[{value_text(value)}]")
+    return shlex.quote(value_text(value))
 
 
 def _joined(joint: str, values: list[Any]) -> str:

@@ -24,6 +24,7 @@ COMMANDS = {
     "quickstart": ("cli.quickstart:quickstart", "Train a small model now, from nothing."),
     "enqueue": ("cli.enqueue:enqueue", "Queue a training job."),
     "evaluate": ("cli.evaluate:evaluate", "Score the answers of a job's best adapter."),
+    "compare": ("cli.compare:compare", "Compare two runs, and say which to use."),
     "export": ("cli.export:export", "Write a job's adapter where other programs load it."),
     "ask": ("cli.ask:ask", "Ask a job's best adapter a question."),
     "status": ("cli.status:status", "Show the jobs, or one of them."),

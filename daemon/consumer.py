@@ -151,13 +151,13 @@ def run(workspace: Workspace, settings: Settings) -> None:
             "One is enough: it takes the jobs one after another. To end it: farense daemon stop",
         )
     with lock:
-        lock.write(f"{os.getpid()}\n")
+        lock.write("")  # the pid there is of a daemon that is gone
         configure_logging(workspace)
         temporary_folder(workspace)
         make_home(workspace)
         broker = Broker(workspace, settings)
         try:
-            _serve(workspace, settings, broker)
+            _serve(workspace, settings, broker, lock)
         finally:
             broker.close()
             if broker.server is not None:
@@ -165,7 +165,7 @@ def run(workspace: Workspace, settings: Settings) -> None:
             log.info("daemon_stopped", pid=os.getpid())
 
 
-def _serve(workspace: Workspace, settings: Settings, broker: Broker) -> None:
+def _serve(workspace: Workspace, settings: Settings, broker: Broker, lock: FileLock) -> None:
     link = Link(broker)
     queue = broker.queue(settings.queue, lambda job_id: worker.run(job_id))
     consumer = DaemonConsumer(link, settings.grace_seconds + STOP_MARGIN, huey=queue)
@@ -173,6 +173,8 @@ def _serve(workspace: Workspace, settings: Settings, broker: Broker) -> None:
     consumer.mend, consumer.closed = worker.mend, worker.closed
     consumer.run_left = worker.run_left
     with consumer.signals():
+        # From now on `farense daemon stop` knows whom to tell, and is heard.
+        lock.write(f"{os.getpid()}\n")
         broker.ensure()
         log.info("daemon_started", pid=os.getpid(), queue=broker.address)
         # Before it takes a job, the worker mends what the last crash left.

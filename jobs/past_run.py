@@ -117,7 +117,7 @@ def _rows(run: RunDirectory) -> tuple[Row, ...]:
     if run.metrics.is_file():
         return tuple(from_plain(row) for row in _lines(run.metrics))
     # Other programs write NaN as Python does, which is no JSON.
-    rows = json.loads(run.metrics_json.read_bytes())
+    rows = from_plain(json.loads(run.metrics_json.read_bytes()))
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError("it is no list of rows")
     return tuple(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 RESAMPLES = 2000
 BLOCK = 100
@@ -20,12 +21,18 @@ def mean_with_interval(values: Sequence[float], seed: int) -> dict[str, float]:
     Args:
         values: one an answer, at least one.
     """
+    means = resampled_means(values, seed)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(means, (tail, 1 - tail))
+    return {"mean": float(np.mean(values)), "low": float(low), "high": float(high)}
+
+
+def resampled_means(values: Sequence[float], seed: int) -> NDArray[np.float64]:
+    """Return the means of ``RESAMPLES`` samples, each as large as ``values`` and drawn from it."""
     scores = np.asarray(values, dtype=np.float64)
     numbers = np.random.default_rng(seed)
     means = [
         scores[numbers.integers(len(scores), size=(BLOCK, len(scores)))].mean(axis=1)
         for _ in range(RESAMPLES // BLOCK)
     ]
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(np.concatenate(means), (tail, 1 - tail))
-    return {"mean": float(scores.mean()), "low": float(low), "high": float(high)}
+    return np.concatenate(means)

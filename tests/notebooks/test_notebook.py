@@ -8,6 +8,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from daemon.client import FarenseClient
 from jobs.paths import REPOSITORY, Workspace
 from jobs.state import FINISHED_WELL, read_state
 
@@ -35,6 +36,10 @@ def pictures(notebook: nbformat.NotebookNode) -> list[str]:
 
 @pytest.mark.timeout(170)
 def test_it_runs_from_top_to_bottom(documented: Workspace) -> None:
+    with FarenseClient.connect(documented) as client:
+        client.ensure_daemon()
+        older = client.watch(client.enqueue(client.preset("v1")).id)
+        assert older.state in FINISHED_WELL
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     NotebookClient(notebook, timeout=150, kernel_name="python3").execute()
     said = texts(notebook)
@@ -43,7 +48,8 @@ def test_it_runs_from_top_to_bottom(documented: Workspace) -> None:
         assert read_state(documented.run(found)).state in FINISHED_WELL
     assert "ANÁLISE FINAL" in said
     assert f"EVALUATION of {job_id}" in said
-    assert "Decision" in said
+    assert f"A  {older.id}" in said
+    assert "DECISION" in said
     assert len(pictures(notebook)) >= 3
 
 

@@ -1,0 +1,195 @@
+"""What the metrics rows of a run say: losses, gap, and how the run came there. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from jobs.early_stopping import EarlyStopping, gap_status
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The course of a run. Losses are nats per token; what was not measured is None.
+
+    Attributes:
+        steps: the last step that was logged.
+        validations: how many, the baseline left out.
+        since_best: validations since the best one.
+        baseline_val_loss: before training.
+        best_val_loss: of the best adapter, chosen as training chose it (``min_delta``).
+        best_step, best_epoch: where that was.
+        missed_gain: how far a later validation was below the best one, without counting as an
+            improvement because of ``min_delta``; 0 where none was.
+        last_val_loss: of the last validation, finite or not.
+        train_loss: training loss at the best step: in eval mode where it was measured, else as
+            logged last before it.
+        gap: validation minus training loss at the best step.
+        like_with_like: ``gap`` compares losses that were both measured with dropout off, at the
+            same weights. Otherwise the training loss is that of mini-batches before the best step,
+            with dropout, and makes the gap look smaller if anything.
+        gap_status: the word for ``gap``.
+        first_loss, last_loss: training loss at the beginning and the end, both in eval mode where
+            that was measured, else as logged first and last.
+        train_rise: the most by which the training loss in eval mode rose from one validation to the
+            next; 0 where it never did.
+        not_finite: the first step at which a loss was NaN or infinite.
+        seconds: of training, with validations and checkpoints.
+        memory_mb: MLX's peak memory.
+    """
+
+    steps: int | None
+    validations: int
+    since_best: int
+    baseline_val_loss: float | None
+    best_val_loss: float | None
+    best_step: int | None
+    best_epoch: int | None
+    missed_gain: float
+    last_val_loss: float | None
+    train_loss: float | None
+    gap: float | None
+    like_with_like: bool
+    gap_status: str | None
+    first_loss: float | None
+    last_loss: float | None
+    train_rise: float
+    not_finite: int | None
+    seconds: float | None
+    memory_mb: float | None
+
+
+def curve_of(rows: Sequence[Row], min_delta: float = 0.0) -> Curve:
+    """Return what the rows of a run say, oldest first; those of older runs may lack any key.
+
+    Args:
+        min_delta: the improvement from which on a validation counts as a better one, nats.
+    """
+    validations = [row for row in rows if number(row, "val_loss") is not None]
+    counted = [row for row in validations if row.get("step") != 0]
+    best, later = _best(counted, min_delta)
+    gap, like_with_like = _gap(rows, best)
+    first_loss, last_loss = _first_and_last(rows, validations)
+    best_val_loss = None if best is None else number(best, "val_loss")
+    later_losses = filter(math.isfinite, _numbers(later, "val_loss"))
+    return Curve(
+        steps=_last_whole(rows, "step"),
+        validations=len(counted),
+        since_best=len(later),
+        baseline_val_loss=next(
+            (number(row, "val_loss") for row in validations if row.get("step") == 0), None
+        ),
+        best_val_loss=best_val_loss,
+        best_step=None if best is None else whole(best, "step"),
+        best_epoch=None if best is None else whole(best, "epoch"),
+        missed_gain=max(0.0, (best_val_loss or 0.0) - min(later_losses, default=math.inf)),
+        last_val_loss=number(counted[-1], "val_loss") if counted else None,
+        train_loss=_train_loss(rows, best),
+        gap=gap,
+        like_with_like=like_with_like,
+        gap_status=None if gap is None else gap_status(gap),
+        first_loss=first_loss,
+        last_loss=last_loss,
+        train_rise=_rise(validations),
+        not_finite=_not_finite(rows),
+        seconds=_most(rows, "elapsed_time_sec"),
+        memory_mb=_most(rows, "memory_mb"),
+    )
+
+
+def number(row: Row, key: str) -> float | None:
+    """Return a number in a row, finite or not; None where there is none."""
+    value = row.get(key)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and value is not None else None
+
+
+def whole(row: Row, key: str) -> int | None:
+    """Return a whole number in a row; None where there is none."""
+    value = number(row, key)
+    return int(value) if value is not None and value.is_integer() else None
+
+
+def _finite(row: Row, key: str) -> float | None:
+    value = number(row, key)
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _best(counted: Sequence[Row], min_delta: float) -> tuple[Row | None, Sequence[Row]]:
+    """Return the validation that training took for the best, and those after it."""
+    stopping, place = EarlyStopping(None, min_delta), None
+    for index, row in enumerate(counted):
+        loss = number(row, "val_loss")
+        if loss is not None and stopping.improves(loss):
+            stopping, place = stopping.after(loss, 0, index), index
+    if place is None:
+        return None, counted
+    return counted[place], counted[place + 1 :]
+
+
+def _gap(rows: Sequence[Row], best: Row | None) -> tuple[float | None, bool]:
+    """Return the gap at the best validation, and whether it compares like with like."""
+    if best is None:
+        return None, False
+    val_loss, in_eval_mode = _finite(best, "val_loss"), _finite(best, "train_eval_loss")
+    if val_loss is not None and in_eval_mode is not None:
+        return val_loss - in_eval_mode, True
+    noted = _finite(best, "overfitting_gap")
+    if noted is not None:
+        return noted, False
+    train_loss = _train_loss(rows, best)
+    if val_loss is None or train_loss is None:
+        return None, False
+    return val_loss - train_loss, False
+
+
+def _train_loss(rows: Sequence[Row], best: Row | None) -> float | None:
+    if best is None:
+        return None
+    measured = _finite(best, "train_eval_loss")
+    if measured is not None:
+        return measured
+    place = next(index for index, row in enumerate(rows) if row is best)
+    logged = (_finite(row, "loss") for row in rows[place::-1])
+    return next((loss for loss in logged if loss is not None), None)
+
+
+def _first_and_last(
+    rows: Sequence[Row], validations: Sequence[Row]
+) -> tuple[float | None, float | None]:
+    """Return the training loss at the beginning and at the end, measured in the same way."""
+    measured, logged = _numbers(validations, "train_eval_loss"), _numbers(rows, "loss")
+    losses = measured if len(measured) > 1 else logged
+    return (losses[0], losses[-1]) if len(losses) > 1 else (None, None)
+
+
+def _rise(validations: Sequence[Row]) -> float:
+    losses = filter(math.isfinite, _numbers(validations, "train_eval_loss"))
+    return max(0.0, *(after - before for before, after in pairwise(losses)), 0.0)
+
+
+def _not_finite(rows: Sequence[Row]) -> int | None:
+    for row in rows:
+        found = [number(row, key) for key in ("loss", "val_loss")]
+        if any(value is not None and not math.isfinite(value) for value in found):
+            return whole(row, "step") or 0
+    return None
+
+
+def _numbers(rows: Sequence[Row], key: str) -> list[float]:
+    found = (number(row, key) for row in rows)
+    return [value for value in found if value is not None]
+
+
+def _last_whole(rows: Sequence[Row], key: str) -> int | None:
+    found = (whole(row, key) for row in reversed(rows))
+    return next((value for value in found if value is not None), None)
+
+
+def _most(rows: Sequence[Row], key: str) -> float | None:
+    return max(filter(math.isfinite, _numbers(rows, key)), default=None)

@@ -1,0 +1,161 @@
+"""One of two runs that are compared: its figures, and what is known of how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.compare.curve import Curve, curve_of, number, whole
+from jobs.config import config_from
+from jobs.errors import ConfigError, JobFailed
+from jobs.evaluation.scores import METRICS
+from jobs.files import sha256_of
+from jobs.order import DataFile
+from jobs.past_run import PastRun
+from jobs.paths import RunDirectory
+from jobs.state import FINISHED, FINISHED_WELL, JobState, State, read_state
+
+DIVERGED, OUT_OF_MEMORY = "diverged", "out_of_memory"
+# What a summary says of an ending whose class the daemon has not written down.
+ERRORS = {"Diverged": DIVERGED, "OutOfMemory": OUT_OF_MEMORY}
+
+
+@dataclass(frozen=True)
+class Side:
+    """A run.
+
+    Attributes:
+        name: the id of the job, or the name of the folder.
+        folder: where it lies.
+        made_by_farense: its order is there, so its settings and data are known for certain.
+        preset: that it was made from.
+        state: of the job; None of an older run.
+        reason: why it is so.
+        failure: the class of its last ending, where that was a failure.
+        failed_attempts: the classes of the attempts that failed, oldest first.
+        total_steps: that it was to have.
+        config: its settings as plain data; empty where they are not known.
+        model_fingerprint: identifies the base model; empty where it is not known.
+        train: its training set, where it is known.
+        valid: its validation set; None where it has none, or where it is not known.
+        curve: losses and gap.
+        rollbacks: how often it diverged and went back.
+        has_adapter: whether there is an adapter to use.
+        scores: means of the scores over all questions, by their names; empty where it was not
+            evaluated.
+        questions: how many were asked.
+        ignore_accents: whether accents made no difference to the scores.
+        outdated: the adapter is another one than the one that was evaluated.
+        missing: what is not there, a sentence each.
+    """
+
+    name: str
+    folder: str
+    made_by_farense: bool
+    preset: str | None
+    state: State | None
+    reason: str | None
+    failure: str | None
+    failed_attempts: tuple[str, ...]
+    total_steps: int | None
+    config: dict[str, Any]
+    model_fingerprint: str
+    train: DataFile | None
+    valid: DataFile | None
+    curve: Curve
+    rollbacks: int
+    has_adapter: bool
+    scores: dict[str, float]
+    questions: int
+    ignore_accents: bool | None
+    outdated: bool
+    missing: tuple[str, ...]
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will come; so with every run whose state is not known."""
+        return self.state is None or self.state in FINISHED
+
+    @property
+    def ended_well(self) -> bool:
+        """Whether it is known to have ended as it should."""
+        return self.state in FINISHED_WELL
+
+    @property
+    def ending(self) -> str:
+        """How it stands, as the end of a sentence that begins with its name."""
+        return "failed" if self.state is State.FAILED else f"is {self.state}"
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can have an adapter to use; of an older run nobody knows where that lies."""
+        return self.has_adapter or not self.made_by_farense
+
+
+def side_of(run: PastRun) -> Side:
+    """Return what is known of a run, from what was read and from the files beside it."""
+    (config, problem), order, state = _settings(run), run.order, _state(run)
+    curve = curve_of(run.rows, number(config, "early_stopping_min_delta") or 0.0)
+    report, rows = run.report or {}, run.rows
+    means = {metric: number(report, metric) for metric in METRICS}
+    accents = report.get("ignore_accents")
+    return Side(
+        name=run.name,
+        folder=str(run.directory.path),
+        made_by_farense=order is not None,
+        preset=None if order is None else order.preset,
+        state=_state_word(run, state),
+        reason=(state.reason if state else None) or _text(run.summary.get("reason")),
+        failure=(state and state.failure) or ERRORS.get(str(run.summary.get("error"))),
+        failed_attempts=tuple(str(e.get("class")) for e in state.history) if state else (),
+        total_steps=None if order is None else order.total_steps,
+        config=config,
+        model_fingerprint="" if order is None else order.model_fingerprint,
+        train=None if order is None else order.train,
+        valid=None if order is None else order.valid,
+        curve=curve,
+        rollbacks=(whole(rows[-1], "rollbacks") or 0) if rows else 0,
+        has_adapter=run.directory.adapter_weights.is_file(),
+        scores={name: mean for name, mean in means.items() if mean is not None},
+        questions=whole(report, "questions") or 0,
+        ignore_accents=accents if isinstance(accents, bool) else None,
+        outdated=_is_outdated(run.directory, report.get("adapter_sha256")),
+        missing=(*run.missing, *problem),
+    )
+
+
+def _settings(run: PastRun) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the settings of a run, what is newer than the run at its default; and what is wrong.
+
+    Settings that are none of farense's are as good as none.
+    """
+    if not run.config:
+        return {}, ()
+    try:
+        return config_from(run.config, "its settings").model_dump(mode="json"), ()
+    except ConfigError as error:
+        return {}, (f"its settings cannot be read: {' '.join(error.message.split())}",)
+
+
+def _state(run: PastRun) -> JobState | None:
+    try:
+        return read_state(run.directory)
+    except JobFailed:
+        return None
+
+
+def _state_word(run: PastRun, state: JobState | None) -> State | None:
+    if state is not None:
+        return state.state
+    word = run.summary.get("state")
+    return State(word) if word in set(State) else None
+
+
+def _is_outdated(directory: RunDirectory, evaluated: object) -> bool:
+    if not isinstance(evaluated, str) or not directory.adapter_weights.is_file():
+        return False
+    return sha256_of(directory.adapter_weights) != evaluated
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
