@@ -2,12 +2,13 @@
 
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3.14 python3,$(shell command -v $(p) 2>/dev/null)))
 UV_VERSION := 0.13.9
+PEFT_PACKAGES := torch==2.13.0 transformers==5.24.0 peft==0.21.2
 BIN := .venv/bin
 UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 SYNC := $(UV) sync --quiet --frozen --inexact
 READY := .venv/.ready
 
-.PHONY: help setup quickstart notebook test lint format faults bench clean
+.PHONY: help setup quickstart notebook test lint format faults bench peft clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -56,5 +57,14 @@ bench: setup ## measure beside mlx_lm lora, and where a step goes (hours; result
 	@$(BIN)/python -m benchmarks.step_breakdown
 	@$(BIN)/python -m benchmarks.scaling --peer
 
+# torch's usual builds for Linux carry several GB of CUDA: it has no place in .venv or uv.lock.
+peft: .venv-peft/.ready ## torch and PEFT in .venv-peft, for the test that compares with them
+
+.venv-peft/.ready: Makefile
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or run make PYTHON=/path/to/python3"; exit 1; }
+	@test -x .venv-peft/bin/python || $(PYTHON) -m venv .venv-peft
+	@.venv-peft/bin/python -m pip install --quiet --disable-pip-version-check $(PEFT_PACKAGES)
+	@touch $@
+
 clean: ## remove the environment; the workspace stays
-	rm -rf .venv
+	rm -rf .venv .venv-peft

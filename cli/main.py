@@ -26,6 +26,8 @@ COMMANDS = {
     "evaluate": ("cli.evaluate:evaluate", "Score the answers of a job's best adapter."),
     "compare": ("cli.compare:compare", "Compare two runs, and say which to use."),
     "report": ("cli.report:report", "Make a page about runs, with plots."),
+    "export": ("cli.export:export", "Write a job's adapter where other programs load it."),
+    "ask": ("cli.ask:ask", "Ask a job's best adapter a question."),
     "status": ("cli.status:status", "Show the jobs, or one of them."),
     "queue": ("cli.queue:queue", "Show what waits, and change its order."),
     "watch": ("cli.watch:watch", "Watch a job live until it ends."),

@@ -57,6 +57,11 @@ class Workspace:
         return self.root / "checkpoints_qlora"
 
     @property
+    def output(self) -> Path:
+        """Exports, a folder each."""
+        return self.root / "output"
+
+    @property
     def logs(self) -> Path:
         """The daemon's log and, below ``jobs/``, one log for each job."""
         return self.root / "logs"
