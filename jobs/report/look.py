@@ -140,7 +140,7 @@ def titled(axes: Axes, title: str) -> None:
 def legend_above(axes: Axes, handles: list[Any], title: str, columns: int = 2) -> None:
     """Put the title and, below it, the legend above a plot, where they cover nothing."""
     rows = -(-len(handles) // columns)
-    axes.set_title(title, loc="left", fontweight="bold", pad=8 + LEGEND_ROW * rows)
+    axes.set_title(title, loc="left", fontweight="bold", pad=10 + LEGEND_ROW * rows)
     axes.legend(
         handles=handles,
         loc="lower left",
@@ -151,6 +151,7 @@ def legend_above(axes: Axes, handles: list[Any], title: str, columns: int = 2) -
         handlelength=2.6,
         columnspacing=1.4,
         labelspacing=0.25,
+        markerscale=0.75,  # a star of full size would reach into the title
     )
 
 
