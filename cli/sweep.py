@@ -171,17 +171,22 @@ def list_sweeps(as_json: bool) -> None:
 
 @sweep.command(short_help="Show the best trial.")
 @sweep_argument
+@click.option("--export", "exporting", is_flag=True, help="Also export its adapter to output/.")
 @json_option
 @click.pass_context
-def best(ctx: click.Context, name: str, as_json: bool) -> None:
+def best(ctx: click.Context, name: str, exporting: bool, as_json: bool) -> None:
     """Show the best trial so far: its settings, its job and where its adapter is.
 
+    With --export its adapter goes to output/, as `farense export JOB` writes it.
+
     \b
-    Example: farense sweep best
+    Example: farense sweep best --export
     """
     from cli.sweep_view import best_lines, best_values
     from jobs.errors import JobFailed
 
+    if exporting and as_json:
+        raise click.UsageError("--export and --json do not go together: farense export JOB --json.")
     view = _view(_folder(name))
     if view.best is None:
         raise JobFailed(f"No trial of {view.order.id} has come to a value yet.")
@@ -190,6 +195,10 @@ def best(ctx: click.Context, name: str, as_json: bool) -> None:
         return
     for line in best_lines(view, view.best):
         click.echo(line)
+    if exporting:
+        from cli.export import export
+
+        ctx.invoke(export, job=best_values(view, view.best)["job"])
 
 
 @sweep.command(short_help="Let a sweep rest.")
