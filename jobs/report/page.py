@@ -103,25 +103,22 @@ def report_of(runs: Sequence[PastRun], made_at: str) -> Report:
         Named(name_of(run, n if len(runs) > 1 else None), run) for n, run in enumerate(looked_at)
     ]
     if len(runs) == 1:
-        training = _pictures(plots_of_one(looked_at[0]))
-        evaluated = [_evaluated(looked_at[0], MOST, plots_of_report)]
+        training = pictures_of(plots_of_one(looked_at[0]))
+        evaluated = [evaluation_of(looked_at[0], MOST, plots_of_report)]
         evaluation = evaluated[0].pictures if evaluated[0] else []
     else:
-        training = _pictures(plots_of_several(named))
-        evaluated = [_evaluated(run, MOST_OF_SEVERAL, None) for run in looked_at]
+        training = pictures_of(plots_of_several(named))
+        evaluated = [evaluation_of(run, MOST_OF_SEVERAL, None) for run in looked_at]
         reports = {n.name: n.run.run.report for n in named if n.run.run.report is not None}
-        evaluation = _pictures(plots_of_reports(reports))
-    html = _template().render(
+        evaluation = pictures_of(plots_of_reports(reports))
+    html = template(TEMPLATE).render(
         runs=named,
         evaluated=evaluated,
         training=training,
         evaluation=evaluation,
         made_at=made_at,
-        shown=SHOWN,
         warnings=cautions(named),
         missing=[(n, n.run.run.missing) for n in named if n.run.run.missing],
-        light=LIGHT,
-        dark=DARK,
     )
     return Report(html.encode(), training, evaluation)
 
@@ -150,9 +147,15 @@ def worst_first(answers: Sequence[Row]) -> list[Row]:
     return sorted(answers, key=key)
 
 
-def _evaluated(
+def evaluation_of(
     run: Measured, most: int, plots: Callable[[Row], list[Plot]] | None
 ) -> Evaluated | None:
+    """Return what is shown of a run's evaluation; None where it was not evaluated.
+
+    Args:
+        most: answers, at the most.
+        plots: makes its plots, where it gets any of its own.
+    """
     report = run.run.report
     if report is None:
         return None
@@ -160,7 +163,7 @@ def _evaluated(
     return Evaluated(
         run=run,
         report=report,
-        pictures=_pictures(plots(report)) if plots else [],
+        pictures=pictures_of(plots(report)) if plots else [],
         scores=tables.scores(report),
         categories=tables.categories(report),
         worst=[_answer(row) for row in answers[:most]],
@@ -200,14 +203,16 @@ def cautions(runs: Sequence[Named]) -> list[str]:
     return []
 
 
-def _pictures(plots: Sequence[Plot]) -> list[Picture]:
+def pictures_of(plots: Sequence[Plot]) -> list[Picture]:
+    """Draw plots in both looks."""
     return [
         Picture(plot.name, printable(plot.finding), plot.draw(LIGHT), plot.draw(DARK))
         for plot in plots
     ]
 
 
-def _template() -> Any:
+def template(name: str) -> Any:
+    """Return a template of a page; it escapes all that it is given."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -216,8 +221,10 @@ def _template() -> Any:
         lstrip_blocks=True,
         finalize=lambda value: printable(value, keep=KEPT) if type(value) is str else value,
     )
-    environment.globals.update(tables=tables, figure=figure, duration=duration)
-    return environment.get_template(TEMPLATE)
+    environment.globals.update(
+        tables=tables, figure=figure, duration=duration, light=LIGHT, dark=DARK, shown=SHOWN
+    )
+    return environment.get_template(name)
 
 
 def _said(value: Any) -> str:
