@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -27,8 +28,20 @@ queue_option = click.option(
     "--queue", "queue_name", metavar="NAME", help="Which queue (default: FARENSE_QUEUE, else one)."
 )
 
+output_option = click.option(
+    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to write."
+)
+open_option = click.option("--open", "opening", is_flag=True, help="Open it in the browser.")
+
+sweep_argument = click.argument("name", metavar="[SWEEP]", default="latest")
 job_argument = click.argument("job", metavar="JOB")
-optional_job_argument = click.argument("job", metavar="[JOB]", required=False)
+optional_output_option = click.option(
+    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to write."
+)
+open_option = click.option("--open", "opening", is_flag=True, help="Open it in the browser.")
+
+sweep_argument = click.argument("name", metavar="[SWEEP]", default="latest")
+job_argument = click.argument("job", metavar="[JOB]", required=False)
 
 
 def preset_from(name: str, overrides: tuple[str, ...] = ()) -> Preset:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cli.options import json_option
+from cli.options import json_option, open_option, output_option
 from cli.output import print_json, warn
 
 # More would be a picture of nothing.
@@ -15,8 +15,8 @@ MOST = 12
 
 @click.command(short_help="Make a page about runs, with plots.")
 @click.argument("jobs", metavar="JOB...", nargs=-1, required=True)
-@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to write.")
-@click.option("--open", "opening", is_flag=True, help="Open it in the browser.")
+@output_option
+@open_option
 @json_option
 def report(jobs: tuple[str, ...], output: Path | None, opening: bool, as_json: bool) -> None:
     """Make one HTML file about a run, or about several side by side, and print its path.
@@ -53,10 +53,11 @@ def report(jobs: tuple[str, ...], output: Path | None, opening: bool, as_json: b
     else:
         click.echo(str(published.page))
     if opening:
-        _open(published.page)
+        open_page(published.page)
 
 
-def _open(page: Path) -> None:
+def open_page(page: Path) -> None:
+    """Open a page in the browser; warn where there is none."""
     import webbrowser
 
     if not webbrowser.open(page.resolve().as_uri()):

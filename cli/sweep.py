@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.options import json_option, queue_option
+from cli.options import json_option, queue_option, sweep_argument
 from cli.output import note, print_json, terminal_width, wants_colour, warn
+from cli.sweep_report import report
 
 if TYPE_CHECKING:
     from daemon.sweep.view import SweepView
     from jobs.sweep.folder import SweepFolder
 
 FILES = (".yaml", ".yml")
-sweep_argument = click.argument("name", metavar="[SWEEP]", default="latest")
 
 
 class SweepGroup(click.Group):
@@ -62,6 +62,9 @@ def sweep() -> None:
       farense sweep configs/sweeps/overnight.yaml
       farense sweep status
     """
+
+
+sweep.add_command(report)
 
 
 @sweep.command(short_help="Start what a sweep file says.")

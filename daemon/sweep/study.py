@@ -26,12 +26,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from jobs.state import State
 from jobs.sweep.plan import Pruner, SweepPlan
 from jobs.sweep.space import Choice, Dimension, Scalar, grid, label
-from jobs.sweep.trial import Trial
+from jobs.sweep.trial import FEWEST_FOR_IMPORTANCES, Trial
 
 log = structlog.get_logger(__name__)
 
-# Below, importances are noise.
-FEWEST_FOR_IMPORTANCES = 4
 # Drawn at random before TPE has something to learn from: its default, but less of a short sweep.
 STARTUP_TRIALS = 10
 SHORT_SWEEP = 3

@@ -11,11 +11,15 @@ from jobs.errors import InvalidInput
 from jobs.files import write_atomic
 from jobs.past_run import PastRun
 from jobs.paths import Workspace
-from jobs.report import evaluation_plots, training_plots
+from jobs.report import evaluation_plots, sweep_plots, training_plots
 from jobs.report.look import use_private_cache
 from jobs.report.page import Picture, Report, report_of
+from jobs.report.sweep_page import sweep_report_of
+from jobs.report.sweep_tables import missing
+from jobs.report.swept import Swept
 from jobs.report.write import replace_pictures
 from jobs.state import now
+from jobs.sweep.folder import SweepFolder
 
 # Of the names of runs in that of a file.
 LONGEST = 60
@@ -53,14 +57,63 @@ def publish(workspace: Workspace, runs: Sequence[PastRun], output: Path | None) 
         WorkspaceError: a file cannot be written.
     """
     use_private_cache(workspace)
-    if output is not None and output.is_dir():
-        raise InvalidInput(f"{output} is a folder.", f"Name a file: --output {output}/report.html")
+    _refuse_a_folder(output)
     report = report_of(runs, now())
     ours = len(runs) == 1 and _is_ours(workspace, runs[0])
     page = output or (runs[0].directory.report if ours else _among_outputs(workspace, runs))
     plots = _plots_of_a_job(runs[0], report) if ours else _plots_beside(page, report)
     write_atomic(page, report.html)
     return Published(page, len(report.html), plots, list(runs))
+
+
+@dataclass(frozen=True)
+class PublishedSweep:
+    """A report of a sweep that was written."""
+
+    page: Path
+    bytes: int
+    plots: list[Path]
+    swept: Swept
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        best = self.swept.best
+        return {
+            "report": str(self.page),
+            "bytes": self.bytes,
+            "sweep": self.swept.order.id,
+            "best": None if best is None else best.number,
+            "best_job": self.swept.best_job,
+            "plots": [str(path) for path in self.plots],
+            "missing": missing(self.swept),
+        }
+
+
+def publish_sweep(
+    workspace: Workspace, folder: SweepFolder, swept: Swept, output: Path | None
+) -> PublishedSweep:
+    """Make the report of a sweep and write it.
+
+    Args:
+        output: the page's file; where it is None the page goes to the sweep's folder.
+
+    Raises:
+        InvalidInput: ``output`` is a folder.
+        WorkspaceError: a file cannot be written.
+    """
+    use_private_cache(workspace)
+    _refuse_a_folder(output)
+    report = sweep_report_of(swept, now())
+    page = output or folder.report
+    plots = folder.plots if output is None else page.with_name(f"{page.stem}_plots")
+    written = replace_pictures(plots, sweep_plots.NAMES, _light(report.pictures))
+    write_atomic(page, report.html)
+    return PublishedSweep(page, len(report.html), written, swept)
+
+
+def _refuse_a_folder(output: Path | None) -> None:
+    if output is not None and output.is_dir():
+        raise InvalidInput(f"{output} is a folder.", f"Name a file: --output {output}/report.html")
 
 
 def _is_ours(workspace: Workspace, run: PastRun) -> bool:

@@ -114,7 +114,7 @@ def made_with(run: Measured) -> list[Line]:
     versions = run.run.summary.get("versions")
     if not isinstance(versions, Mapping):
         return []
-    return [Line(str(name), (_text(value),)) for name, value in versions.items()]
+    return [Line(str(name), (text_of(value),)) for name, value in versions.items()]
 
 
 def scores(report: Row) -> list[Line]:
@@ -160,7 +160,7 @@ def _score(run: Measured, metric: str) -> str:
 
 def _flat(run: Measured) -> dict[str, str]:
     order = run.run.order
-    flat = {key: _text(value) for key, value in _pairs(run.run.config, "")}
+    flat = {key: text_of(value) for key, value in _pairs(run.run.config, "")}
     if order is not None:
         files = {"data.train": order.train, "data.valid": order.valid}
         for key, file in files.items():
@@ -176,7 +176,8 @@ def _pairs(values: Mapping[str, Any], before: str) -> list[tuple[str, Any]]:
     return pairs
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """Return the value of a setting for a person."""
     if value is None:
         return NONE
     if isinstance(value, bool):

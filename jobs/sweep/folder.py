@@ -116,6 +116,16 @@ class SweepFolder:
         """What that process said beside the daemon's log."""
         return self.path / "coordinator.stderr"
 
+    @property
+    def report(self) -> Path:
+        """The page about it, where one was made."""
+        return self.path / "report.html"
+
+    @property
+    def plots(self) -> Path:
+        """The pictures in that page."""
+        return self.path / "plots"
+
     def trial(self, number: int) -> Path:
         """Return the file of a trial."""
         return self.trials / f"{number:04}.json"

@@ -13,6 +13,9 @@ from jobs.state import FINISHED, FINISHED_WELL, State
 Curve = list[list[float]]
 """Validations as pairs of step and loss, in order; the baseline of step 0 is left out."""
 
+# Complete trials, below which importances of settings are noise.
+FEWEST_FOR_IMPORTANCES = 4
+
 
 @dataclass(frozen=True)
 class Trial:
