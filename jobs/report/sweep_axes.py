@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jobs.report.curves import WIDE
 from jobs.report.measured import finite
@@ -15,8 +16,8 @@ from jobs.sweep.space import Choice, Dimension, Scalar, label
 from jobs.sweep.trial import Trial
 
 # Trials without a value, beyond the end of the objective's axis.
-BEYOND = 1.1
-LABEL = 15
+BEYOND = 1.14
+LABEL = 18
 # Of a unit: how far apart trials with the same value of a category are drawn.
 SPREAD = 0.045
 # Ticks whose numbers would cover one another are left out.
@@ -69,7 +70,7 @@ def _categories(
     middle = [place / last if last else 0.5 for place in range(len(labels))]
     every = max(1, math.ceil(len(labels) * APART))
     ticks = [
-        (place, short(text_of(value), LABEL))
+        (place, short(_choice(value), LABEL))
         for place, value in list(zip(middle, choice.choices, strict=True))[::every]
     ]
     places: list[float | None] = []
@@ -81,6 +82,13 @@ def _categories(
             # Always the same for a trial, so that a line can be followed from axis to axis.
             places.append(middle[found] + SPREAD * ((number * 0.618) % 1 - 0.5))
     return Axis(name, ticks, places)
+
+
+def _choice(value: Any) -> str:
+    """Return a choice as there is room for it: of a dotted name the last part tells most."""
+    if isinstance(value, list | tuple):
+        return ", ".join(str(one).rpartition(".")[2] for one in value)
+    return text_of(value)
 
 
 def _objective(swept: Swept) -> Axis:

@@ -23,6 +23,8 @@ NAMES = ("learning_curves", "parallel_coordinates", "importances")
 AXIS_HEIGHT, BAR_HEIGHT, AROUND = 0.72, 0.36, 1.1
 # So many curves can still be told apart by the numbers at their ends.
 MOST_NUMBERED = 12
+# More lines than this are drawn the paler, the worse the trial.
+FEW, PALEST = 8, 0.35
 # The order in which they are drawn: what matters lies above.
 KINDS = (Kind.WITHOUT, Kind.UNDER_WAY, Kind.PRUNED, Kind.COMPLETE, Kind.BEST)
 SEEDS = "Validation losses of all trainings"
@@ -91,7 +93,9 @@ def parallel_finding(swept: Swept) -> str:
         return "What each trial tried: a line each. None has come to a value yet."
     tried = ", ".join(f"{name} {_brief(value)}" for name, value in best.params.items())
     worst = swept.ranked[-1]
-    others = "" if worst is best else f" The others go to {value_text(swept, worst.value)}."
+    others = "" if worst is best else f" The others go to {value_text(swept, worst.value)}"
+    if others:
+        others += "; the worse, the paler." if len(swept.ranked) > FEW else "."
     return (
         f"What each trial tried, and the {objective(swept)} it came to: a line each. Trial "
         f"{best.number} is best with {value_text(swept, best.value)}: {tried}.{others}"
@@ -214,10 +218,11 @@ def _parallel(swept: Swept, found: Sequence[Axis], look: Look) -> bytes:
     with drawing(look, height=0.6 + LEGEND_ROW / 72 * rows + AXIS_HEIGHT * len(found)) as picture:
         axes = picture.add_subplot()
         axes.set_axis_off()
+        strength = _strengths(swept)
         for row, axis in enumerate(found):
             _axis(axes, axis, row, look)
         for place, trial in enumerate(swept.trials):
-            style = _style(swept.kind(trial), look)
+            style = {**_style(swept.kind(trial), look), "alpha": strength[trial.number]}
             at = [(x, y) for y, axis in enumerate(found) if (x := axis.places[place]) is not None]
             every = None if swept.kind(trial) is Kind.BEST else [len(at) - 1]
             if at:
@@ -226,6 +231,16 @@ def _parallel(swept: Swept, found: Sequence[Axis], look: Look) -> bytes:
         axes.set_ylim(len(found) - 0.55, -0.45)
         legend_above(axes, _legend(swept, kinds, look), "Parallel coordinates")
         return png(picture)
+
+
+def _strengths(swept: Swept) -> dict[int, float]:
+    """Return how strongly each trial is drawn among many: the better, the stronger."""
+    strengths = dict.fromkeys((trial.number for trial in swept.trials), 1.0)
+    count = len(swept.ranked)
+    if count > FEW:
+        for rank, trial in enumerate(swept.ranked):
+            strengths[trial.number] = 1 - (1 - PALEST) * rank / (count - 1)
+    return strengths
 
 
 def _axis(axes: Axes, axis: Axis, row: int, look: Look) -> None:

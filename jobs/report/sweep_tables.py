@@ -34,21 +34,22 @@ def ordered(swept: Swept) -> list[Line]:
     """Return what the sweep was to do, a line for each thing to know."""
     plan = swept.order.plan
     better = "higher" if plan.maximizes else "lower"
-    until = swept.state.until
-    rows = {
+    until, planned = swept.state.until, swept.state.trials
+    rows: dict[str, str | None] = {
         "Sweep": swept.order.id,
         "Base preset": plan.preset,
         "Objective": f"{plan.objective} ({better} is better)",
         "Sampler": SAMPLERS[plan.sampler],
         "Pruner": PRUNERS[plan.pruner.kind],
-        "Trials planned": NONE if swept.state.trials is None else step_text(swept.state.trials),
-        "Until": f"{datetime.fromisoformat(until):%Y-%m-%d %H:%M UTC}" if until else NONE,
-        "Seeds per trial": str(plan.seeds_per_trial) if plan.seeds_per_trial > 1 else NONE,
-        **{f"set {key}": text_of(value) for key, value in plan.set.items()},
-        **{f"search {key}": space_text(found) for key, found in plan.space.items()},
-        "Effective batch": text_of(plan.constraints.effective_batch),
+        "Trials planned": None if planned is None else step_text(planned),
+        "Until": f"{datetime.fromisoformat(until):%Y-%m-%d %H:%M %Z}" if until else None,
+        "Seeds per trial": str(plan.seeds_per_trial) if plan.seeds_per_trial > 1 else None,
+        **{f"set.{key}": text_of(value) for key, value in plan.set.items()},
+        **{f"space.{key}": space_text(found) for key, found in plan.space.items()},
     }
-    return [Line(name, (cell,)) for name, cell in rows.items() if cell != NONE]
+    wanted = plan.constraints.effective_batch
+    rows["constraints.effective_batch"] = None if wanted is None else str(wanted)
+    return [Line(name, (cell,)) for name, cell in rows.items() if cell is not None]
 
 
 def space_text(found: Dimension) -> str:
@@ -89,7 +90,7 @@ def leaders(swept: Swept) -> list[Line]:
 
 def unranked_headings(swept: Swept) -> list[str]:
     """Return what stands above the trials without a value, but for their numbers."""
-    return ["State", "Why", "Lowest loss", *swept.order.plan.space, "Steps", "Job"]
+    return ["State", "Lowest loss", *swept.order.plan.space, "Steps", "Job", "Why"]
 
 
 def unranked(swept: Swept) -> list[Line]:
@@ -99,11 +100,11 @@ def unranked(swept: Swept) -> list[Line]:
             str(trial.number),
             (
                 str(trial.state),
-                trial.reason or (NONE if not trial.ended else "no finite validation"),
                 figure(_lowest(trial)),
                 *_settings(swept, trial.settings),
                 _steps(trial),
                 ", ".join(trial.jobs) or NONE,
+                trial.reason or ("no finite value" if trial.ended else NONE),
             ),
         )
         for trial in swept.unranked[:MOST]
