@@ -33,15 +33,9 @@ output_option = click.option(
 )
 open_option = click.option("--open", "opening", is_flag=True, help="Open it in the browser.")
 
-sweep_argument = click.argument("name", metavar="[SWEEP]", default="latest")
 job_argument = click.argument("job", metavar="JOB")
-optional_output_option = click.option(
-    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to write."
-)
-open_option = click.option("--open", "opening", is_flag=True, help="Open it in the browser.")
-
+optional_job_argument = click.argument("job", metavar="[JOB]", required=False)
 sweep_argument = click.argument("name", metavar="[SWEEP]", default="latest")
-job_argument = click.argument("job", metavar="[JOB]", required=False)
 
 
 def preset_from(name: str, overrides: tuple[str, ...] = ()) -> Preset:

@@ -1,4 +1,4 @@
-"""The report of a sweep: one HTML file, made as that of a job is, with its best trial's evaluation."""
+"""The report of a sweep: one HTML file, as that of a job, with the best trial's evaluation."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def why_no_importances(swept: Swept) -> str | None:
     complete = sum(trial.complete for trial in swept.trials)
     if complete < FEWEST_FOR_IMPORTANCES:
         return (
-            f"What mattered is not known: {complete} trials came to an end of their own, "
-            f"and from {FEWEST_FOR_IMPORTANCES} on it can be said how much each setting explains."
+            f"What mattered cannot be told: it takes {FEWEST_FOR_IMPORTANCES} complete trials, "
+            f"and there are too few ({complete})."
         )
-    return "What mattered is not known: the trials are too much alike."
+    return "What mattered cannot be told: the trials are too much alike."

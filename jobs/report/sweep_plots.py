@@ -68,7 +68,9 @@ def curves_of(swept: Swept) -> tuple[list[Drawn], str]:
     for trial in trials:
         scale = (known[trial.number] or 1) if in_epochs else 1
         for one in map(series_of, trial.curves):
-            scaled = Series([s / scale for s in one.steps], one.values, [s / scale for s in one.odd])
+            scaled = Series(
+                [s / scale for s in one.steps], one.values, [s / scale for s in one.odd]
+            )
             if scaled:
                 found.append(Drawn(trial.number, swept.kind(trial), scaled))
     return found, EPOCHS if in_epochs else STEPS
@@ -81,7 +83,7 @@ def curves_finding(swept: Swept, curves: Sequence[Drawn]) -> str:
     lows = [(min(one.series.values), one.number) for one in curves if one.series.values]
     lowest = f" The lowest, {min(lows)[0]:.4f}, is of trial {min(lows)[1]}." if lows else ""
     odd = sum(len(one.series.odd) for one in curves)
-    strange = f" {odd} losses were NaN or infinite." if odd else ""
+    strange = f" NaN or infinite losses: {odd}." if odd else ""
     trials = "1 trial" if len(swept.trials) == 1 else f"{len(swept.trials)} trials"
     return f"Validation losses of {trials}: {', '.join(counts)}.{lowest}{strange}"
 

@@ -1,4 +1,4 @@
-"""What a sweep comes to, in numbers, places on axes, words and pictures; of trials of every kind."""
+"""What a sweep comes to, in numbers, places, words and pictures; of trials of every kind."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def test_every_trial_is_of_a_kind_and_only_values_are_ranked() -> None:
 
 def test_the_leaderboard_names_everything_about_a_trial() -> None:
     found = made_up(every_kind())
-    first, *others = [dict(zip(headings(found), line.cells, strict=True)) for line in leaders(found)]
+    first, *others = [
+        dict(zip(headings(found), line.cells, strict=True)) for line in leaders(found)
+    ]
     assert first == {
         "Trial": "2", "val_loss": "1.2500", "Gap": "-", "lora.rank": "8",
         "lora.keys": "self_attn.q_proj", "lora.dropout": "0.02", "learning_rate": "0.01",
@@ -87,7 +89,7 @@ def test_curves_are_told_of_and_drawn() -> None:
     assert list(told) == ["learning_curves", "parallel_coordinates", "importances"]
     assert told["learning_curves"] == (
         "Validation losses of 8 trials: 3 complete, 1 pruned, 2 failed or cancelled, 2 under way. "
-        "The lowest, 1.2500, is of trial 2. 2 losses were NaN or infinite."
+        "The lowest, 1.2500, is of trial 2. NaN or infinite losses: 2."
     )
     assert "Trial 2 is best with 1.2500: lora.rank 8" in told["parallel_coordinates"]
     assert told["importances"].endswith("learning_rate 75%; lora.rank 25%.")
@@ -147,7 +149,9 @@ def test_few_trials_and_strange_ones_can_be_drawn(trials: list[Trial]) -> None:
 
 def test_what_mattered_is_known_from_enough_trials_on() -> None:
     few = made_up([trial(0, 1.0), trial(1, 2.0)])
-    assert "2 trials came to an end of their own, and from 4 on" in (why_no_importances(few) or "")
+    assert "it takes 4 complete trials, and there are too few (2)" in (
+        why_no_importances(few) or ""
+    )
     alike = made_up([trial(n, 1.0) for n in range(4)])
     assert "too much alike" in (why_no_importances(alike) or "")
     assert why_no_importances(made_up([], importances={"lora.rank": 1.0})) is None
