@@ -60,15 +60,16 @@ def pause(job: str, as_json: bool) -> None:
 
     with FarenseClient.connect() as client:
         before = client.job(job)
+        _refuse_to_pause(before)
         record = client.pause(before.id)
     if as_json:
         print_json(record.as_dict())
-    elif before.finished or before.state is State.PAUSED:
-        click.echo(f"{record.id} is {before.state} already.")
+    elif before.state is State.PAUSED:
+        click.echo(f"{record.id} is paused already.")
     elif record.state is State.PAUSED:
         click.echo(f"Paused {record.id}.")
     else:
-        click.echo(f"Pausing {record.id}: it writes a checkpoint first.")
+        click.echo(f"Pausing {record.id}: it stops where it can go on from.")
 
 
 @click.command(short_help="Let a paused job go on.")
@@ -134,6 +135,23 @@ def retry(job: str, from_checkpoint: bool, anywhere: bool, as_json: bool) -> Non
         click.echo(f"{record.id} may run on any machine now.")
     else:
         click.echo(f"Queued {record.id}")
+
+
+def _refuse_to_pause(record: JobRecord) -> None:
+    """Refuse to pause a job that will not go on.
+
+    Raises:
+        InvalidInput: it has ended, or is being cancelled.
+    """
+    from jobs.errors import InvalidInput
+
+    if record.finished:
+        raise InvalidInput(f"{record.id} is {record.state} already.", _instead(record))
+    if record.cancel_requested:
+        raise InvalidInput(
+            f"{record.id} is being cancelled.",
+            f"To do it later, once it has ended: farense retry {record.id} --from-checkpoint",
+        )
 
 
 def _instead(record: JobRecord) -> str | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from daemon.locks import FileLock, held_by
-from jobs.lock import is_held
+from jobs.lock import hold, is_held
 from tests.helpers.waiting import wait_until
 
 HOLDER = """
@@ -50,3 +51,21 @@ def test_a_holder_that_wrote_nothing_has_no_pid(tmp_path: Path) -> None:
     assert lock is not None
     with lock:
         assert held_by(tmp_path / "a.lock") is None
+
+
+def test_who_looks_whether_a_job_runs_does_not_keep_it_from_running(tmp_path: Path) -> None:
+    path, done = tmp_path / "run.lock", threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            is_held(path)
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        for _ in range(300):
+            with hold(path):
+                pass
+    finally:
+        done.set()
+        watcher.join()
