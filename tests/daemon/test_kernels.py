@@ -5,7 +5,9 @@ Elsewhere in the tests MLX_DISABLE_COMPILE saves the time; here it compiles for 
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from daemon.client import FarenseClient
 from jobs.config import Preset
 from jobs.mlx import on_metal
 from jobs.paths import Workspace
-from jobs.state import State
+from jobs.state import State, read_state
 from tests.helpers.jobs import ended
 from tests.helpers.processes import PROC, group_of
 from tests.helpers.servers import Daemons
@@ -71,3 +73,19 @@ def test_a_job_that_is_paused_while_mlx_compiles_goes_on_even_where_a_library_is
     wait_until(made_anew, "the libraries")
     client.cancel(job.id, force=True)  # to compile all that a training needs takes half a minute
     assert ended(client, job.id).reason == "cancelled by the user; its process was killed, as asked"
+
+
+def test_a_job_whose_compiler_is_told_to_stop_too_goes_back_to_the_queue(
+    client: FarenseClient, daemons: Daemons, preset: Preset, workspace: Workspace
+) -> None:
+    """A machine that goes down tells all processes; Ctrl-C in a terminal does."""
+    job = client.enqueue(preset)
+    daemon = daemons.start(child=REAL)
+    wait_until(lambda: is_compiling(client, job.id, workspace), "the compiler")
+    pid = client.job(job.id).pid
+    assert pid is not None
+    os.killpg(pid, signal.SIGTERM)
+    daemon.send_signal(signal.SIGTERM)
+    daemon.wait(2 * TIMEOUT)
+    state = read_state(workspace.run(job.id))
+    assert (state.state, state.lost_attempts) == (State.QUEUED, 0), state.reason

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 from daemon.locks import FileLock, held_by
@@ -18,6 +17,16 @@ from daemon.locks import FileLock
 lock = FileLock.acquire(Path(sys.argv[1]))
 lock.write("4711")
 threading.Event().wait()
+"""
+
+WATCHER = """
+import sys
+from pathlib import Path
+from jobs.lock import is_held
+path = Path(sys.argv[1])
+path.write_text("")
+while True:
+    is_held(path)
 """
 
 
@@ -54,18 +63,13 @@ def test_a_holder_that_wrote_nothing_has_no_pid(tmp_path: Path) -> None:
 
 
 def test_who_looks_whether_a_job_runs_does_not_keep_it_from_running(tmp_path: Path) -> None:
-    path, done = tmp_path / "run.lock", threading.Event()
-
-    def look() -> None:
-        while not done.is_set():
-            is_held(path)
-
-    watcher = threading.Thread(target=look)
-    watcher.start()
-    try:
-        for _ in range(300):
-            with hold(path):
-                pass
-    finally:
-        done.set()
-        watcher.join()
+    path = tmp_path / "run.lock"
+    path.write_text("not yet")
+    with subprocess.Popen([sys.executable, "-P", "-c", WATCHER, path]) as watcher:
+        try:
+            wait_until(lambda: path.read_text() == "", "the watcher")
+            for _ in range(2000):
+                with hold(path):
+                    pass
+        finally:
+            watcher.kill()

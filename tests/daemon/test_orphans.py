@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from daemon.client import FarenseClient
 from daemon.orphans import Orphans
 from daemon.server import EmbeddedServer
 from jobs.config import Preset
+from jobs.files import whole_lines
 from jobs.lock import Holder, holder, is_held
 from jobs.paths import Workspace
 from jobs.state import State
@@ -68,8 +70,11 @@ def test_a_hung_child_of_a_killed_daemon_is_killed_and_its_job_goes_on(
     daemons.start("good", grace_seconds=0.5)
     record = ended(client, job_id)
     assert (record.state, record.attempt) == (State.COMPLETED, 2)
-    log = workspace.daemon_log.read_text()
-    assert '"event": "waiting_for_run_lock"' in log or '"event":"waiting_for_run_lock"' in log
+    said = [json.loads(line)["event"] for line in whole_lines(workspace.daemon_log)]
+    assert [event for event in said if event in ("waiting_for_run_lock", "orphan_killed")] == [
+        "waiting_for_run_lock",
+        "orphan_killed",
+    ]
 
 
 def test_a_forced_cancel_kills_the_hung_child_of_a_killed_daemon(
