@@ -41,7 +41,7 @@ def cancel(job: str, force: bool, as_json: bool) -> None:
         click.echo(f"Cancelled {record.id}.")
     else:
         how = "killed" if force else "told to stop"
-        click.echo(f"Cancelling {record.id}: its process is {how}.")
+        click.echo(f"Cancelling {record.id}: its process is {how}{_by_whom(record)}.")
 
 
 @click.command(short_help="Pause a job until it is resumed.")
@@ -56,6 +56,7 @@ def pause(job: str, as_json: bool) -> None:
     Example: farense pause latest
     """
     from daemon.client import FarenseClient
+    from jobs.order import TRAIN
     from jobs.state import State
 
     with FarenseClient.connect() as client:
@@ -69,7 +70,8 @@ def pause(job: str, as_json: bool) -> None:
     elif record.state is State.PAUSED:
         click.echo(f"Paused {record.id}.")
     else:
-        click.echo(f"Pausing {record.id}: it stops where it can go on from.")
+        first = "writes a checkpoint first" if record.kind == TRAIN else "keeps its answers so far"
+        click.echo(f"Pausing {record.id}: it {first}.")
 
 
 @click.command(short_help="Let a paused job go on.")
@@ -150,8 +152,20 @@ def _refuse_to_pause(record: JobRecord) -> None:
     if record.cancel_requested:
         raise InvalidInput(
             f"{record.id} is being cancelled.",
-            f"To do it later, once it has ended: farense retry {record.id} --from-checkpoint",
+            f"To do it later, once it has ended: farense retry {record.id}",
         )
+
+
+def _by_whom(record: JobRecord) -> str:
+    """Return who carries out a wish, where that is not the daemon that runs here."""
+    from daemon.control import daemon_status
+    from daemon.machines.home import is_home
+    from jobs.paths import Workspace
+
+    here = Workspace.current()
+    if not is_home(record.home, here) or daemon_status(here).running:
+        return ""
+    return " once a daemon runs again (farense daemon)"
 
 
 def _instead(record: JobRecord) -> str | None:
