@@ -9,40 +9,13 @@ import click
 
 from cli.options import json_option, queue_option
 from cli.output import note, print_json, terminal_width, wants_colour, warn
+from cli.sweep_group import SweepGroup
 
 if TYPE_CHECKING:
     from daemon.sweep.view import SweepView
     from jobs.sweep.folder import SweepFolder
 
-FILES = (".yaml", ".yml")
 sweep_argument = click.argument("name", metavar="[SWEEP]", default="latest")
-
-
-class SweepGroup(click.Group):
-    """A group whose first word may be a sweep file: `farense sweep FILE` runs it."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that ``args`` name, ``run`` where they begin with a file."""
-        word = args[0]
-        if word in self.commands or word.startswith("-") or ctx.resilient_parsing:
-            return super().resolve_command(ctx, args)
-        if word.endswith(FILES) or "/" in word:
-            return "run", self.commands["run"], args
-        if (found := _named_file(word)) is not None:
-            raise click.UsageError(f"No command and no file {word!r}. Try: farense sweep {found}")
-        raise click.exceptions.NoSuchCommand(word, possibilities=[*self.commands], ctx=ctx)
-
-
-def _named_file(word: str) -> str | None:
-    """Return the sweep file that somebody may mean who names it as a preset is named."""
-    from jobs.paths import REPOSITORY, Workspace
-
-    for root in (Workspace.current().root, REPOSITORY):
-        if (root / "configs" / "sweeps" / f"{word}.yaml").is_file():
-            return f"configs/sweeps/{word}.yaml"
-    return None
 
 
 @click.group(

@@ -1,0 +1,34 @@
+"""`farense sweep FILE`: a group whose first word may be a file."""
+
+from __future__ import annotations
+
+import click
+
+FILES = (".yaml", ".yml")
+
+
+class SweepGroup(click.Group):
+    """A group whose first word may be a sweep file: `farense sweep FILE` runs it."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that ``args`` name, ``run`` where they begin with a file."""
+        word = args[0]
+        if word in self.commands or word.startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        if word.endswith(FILES) or "/" in word:
+            return "run", self.commands["run"], args
+        if (found := _named_file(word)) is not None:
+            raise click.UsageError(f"No command and no file {word!r}. Try: farense sweep {found}")
+        raise click.exceptions.NoSuchCommand(word, possibilities=[*self.commands], ctx=ctx)
+
+
+def _named_file(word: str) -> str | None:
+    """Return the sweep file that somebody may mean who names it as a preset is named."""
+    from jobs.paths import REPOSITORY, Workspace
+
+    for root in (Workspace.current().root, REPOSITORY):
+        if (root / "configs" / "sweeps" / f"{word}.yaml").is_file():
+            return f"configs/sweeps/{word}.yaml"
+    return None
