@@ -1,4 +1,4 @@
-"""The word after ``farense sweep``: a command, or a file to be run."""
+"""`farense sweep FILE`: a group whose first word may be a file."""
 
 from __future__ import annotations
 

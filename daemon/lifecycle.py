@@ -22,7 +22,7 @@ from daemon.machines.home import home_of, is_home
 from daemon.machines.taking import Taking
 from daemon.outcome import PAUSED, Outcome
 from daemon.records import JobRecord, state_from
-from daemon.run_files import own_state, restore, state_here, state_of
+from daemon.run_files import own_state, restore, state_here, state_of, why_no_state
 from daemon.store import JobStore, Written
 from jobs.lock import is_held
 from jobs.paths import Workspace
@@ -268,8 +268,7 @@ class Lifecycle:
         ):
             return self.taking.take(record)
         if record.state is State.QUEUED:
-            run, here = record.run_dir, self.workspace.root
-            reason = f"Its run directory {run} is not in this workspace: {here}"
+            reason = why_no_state(self.workspace, record)
             old = state_from(record)
             self.store.transition(record.id, old, old.to(State.FAILED, reason=reason))
         return None

@@ -24,9 +24,11 @@ from daemon.lifecycle import CANCELLED, Lifecycle, agreement
 from daemon.machines.foreign import ForeignJobs
 from daemon.machines.leases import LeaseWatch
 from daemon.mirror import send
+from daemon.orphans import Orphans
 from daemon.outcome import PAUSED, outcome_of_lost, pruned
 from daemon.records import JobRecord, state_from
 from daemon.run_files import is_elsewhere, job_ids, pruned_by, state_of, summary_state
+from daemon.settings import Settings
 from daemon.store import Written
 from jobs.errors import FarenseError
 from jobs.lock import is_held
@@ -52,8 +54,7 @@ class Facts:
         record: what Redis says; None where it knows nothing.
         alive: some process holds ``run.lock``.
         message: a message on the queue points to the job.
-        summary: the state in ``training_summary.json``, where there is one.
-        pruned_by: who had the run end early, as that file says.
+        summary, pruned_by: the state, and who ended the run early, in ``training_summary.json``.
         boot: the time since the machine was started (:func:`daemon.boot.boot_id`).
         elsewhere: another workspace has taken the job over.
     """
@@ -92,7 +93,7 @@ def decide(facts: Facts, max_attempts: int) -> Decision:
         return _decide_elsewhere(facts)
     if state.state is State.RUNNING:
         if facts.alive:
-            return Decision(wait=True)
+            return Decision(publish=record is None, wait=True)
         state = _without_worker(facts, max_attempts)
     elif record is not None:
         state = agreement(state, record)
@@ -142,15 +143,14 @@ class Recovery:
         pending: the scheduled and waiting jobs that the last run has met.
     """
 
-    def __init__(
-        self, workspace: Workspace, broker: Broker, max_attempts: int, lease_seconds: float
-    ) -> None:
+    def __init__(self, workspace: Workspace, broker: Broker, settings: Settings) -> None:
         self.workspace = workspace
         self.broker = broker
-        self.max_attempts = max_attempts
+        self.max_attempts = settings.max_attempts
         self.lifecycle = Lifecycle(workspace, broker.store)
-        self.watch = LeaseWatch(lease_seconds)
-        self.foreign = ForeignJobs(workspace, broker, self.watch, max_attempts)
+        self.watch = LeaseWatch(settings.lease_seconds)
+        self.foreign = ForeignJobs(workspace, broker, self.watch, settings.max_attempts)
+        self.orphans = Orphans(settings.grace_seconds)
         self.pending: set[str] = set()
         # Unfinished jobs of other workspaces, and those of them that have files here too.
         self._foreign: set[str] = set()
@@ -179,12 +179,15 @@ class Recovery:
             decision = decide(facts, self.max_attempts)
             if decision.wait:
                 unsettled.add(job_id)
+                kill = facts.record is not None and facts.record.kill_requested
+                self.orphans.look(job_id, self.workspace.run(job_id).lock, kill=kill)
             try:
                 self._carry_out(job_id, facts, decision)
             except FarenseError as error:
                 log.error("job_not_recovered", job=job_id, reason=error.message)
         self.foreign.look(self._foreign)
         self._unsettled = unsettled
+        self.orphans.keep(unsettled)
         return not unsettled
 
     def _facts(self, busy_with: str | None, *, thorough: bool) -> Iterator[tuple[str, Facts]]:
@@ -287,7 +290,9 @@ class Recovery:
 
 
 def _is_fresh(state: JobState) -> bool:
-    """Tell whether a client may still be telling Redis of the job."""
+    """Tell whether a client may still be telling Redis of the job, which it does before it runs."""
+    if state.attempt > 0:
+        return False
     try:
         age = datetime.now(UTC) - datetime.fromisoformat(state.updated_at)
     except (ValueError, TypeError):

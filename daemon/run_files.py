@@ -123,15 +123,27 @@ def state_here(workspace: Workspace, record: JobRecord, verb: str) -> JobState:
         verb: what they want: ``Resume``, say.
 
     Raises:
-        JobFailed: the job is of another workspace.
+        JobFailed: the job is of another workspace, or its files are damaged or gone.
     """
     state = own_state(workspace, record.id, record)
+    if state is None and is_home(record.home, workspace):
+        raise JobFailed(why_no_state(workspace, record))
     if state is None:
         raise JobFailed(
             f"The files of {record.id} are not in this workspace.",
             f"{verb} it where they are: {shown(record.home) or 'unknown'}.",
         )
     return state
+
+
+def why_no_state(workspace: Workspace, record: JobRecord) -> str:
+    """Return why nothing can be read of the state of a job of this workspace, for a person."""
+    try:
+        read_state(workspace.run(record.id))
+    except FarenseError as error:
+        if workspace.run(record.id).path.is_dir():
+            return error.message
+    return f"Its run directory {record.run_dir} is not in this workspace: {workspace.root}"
 
 
 def _started_at(reader: LogReader) -> str | None:

@@ -39,20 +39,15 @@ from jobs.state import JobState, State, read_state
 
 log = structlog.get_logger(__name__)
 
-# How long a child of a daemon that died may take for its last checkpoint.
-LOCK_PATIENCE = 180.0
+# From the kill of a child that a daemon left behind until its lock is free.
+LOCK_MARGIN = 30.0
 RECHECK_SECONDS = 0.5
 # Of a job's log, in which its last checkpoints are looked for.
 LOG_BYTES = 4 << 20
 
 
 class Worker:
-    """Runs jobs, one at a time.
-
-    Args:
-        stop: set when the daemon is to stop: children write a checkpoint, jobs are queued again.
-        kill: set when it is to stop at once.
-    """
+    """Runs jobs, one at a time, until ``stop`` is set (with checkpoints) or ``kill`` (at once)."""
 
     def __init__(
         self,
@@ -70,7 +65,7 @@ class Worker:
         self.stop = stop
         self.kill = kill
         self.lifecycle = Lifecycle(workspace, broker.store)
-        self.recovery = Recovery(workspace, broker, settings.max_attempts, settings.lease_seconds)
+        self.recovery = Recovery(workspace, broker, settings)
         self.left = LeftJobs(broker.store, settings.queue)
         self.pending = Pending(workspace, broker)
         self.gate = Gate(workspace, settings)
@@ -147,17 +142,19 @@ class Worker:
         claim = self.lifecycle.claim(job_id, self.name)
         if claim is None:
             self.pending.add(job_id)
-            # Not worth a line: what another machine has to run is looked at again and again.
+            # What another machine has to run is looked at again and again.
             log.debug("message_dropped", reason="the job is not queued here")
         return claim
 
     def _child_of_before_is_gone(self, job_id: str) -> bool:
         """Wait for the child of a daemon that died: it is writing its last checkpoint."""
         lock, waited = self.workspace.run(job_id).lock, 0.0
+        orphans = self.recovery.orphans
         while is_held(lock):
-            if waited == 0.0:
-                log.warning("waiting_for_run_lock", path=str(lock))
-            if waited > LOCK_PATIENCE or self.stop.wait(self.settings.poll_seconds):
+            orphans.look(job_id, lock)
+            if waited > orphans.patience + LOCK_MARGIN or self.stop.wait(
+                self.settings.poll_seconds
+            ):
                 return False
             waited += self.settings.poll_seconds
         return True
@@ -195,7 +192,7 @@ class Worker:
 
     def _attempt(self, claim: Claim, mirror: Mirror) -> Outcome:
         run = self.workspace.run(claim.job_id)
-        state, config = read_state(run), read_order(run).config
+        state, order = read_state(run), read_order(run)
         stderr = self.workspace.job_stderr(claim.job_id)
         said_before = stderr.stat().st_size if stderr.exists() else 0
         job_log = self.workspace.job_log(claim.job_id)
@@ -206,7 +203,7 @@ class Worker:
             mirror.note(pid=child.pid)
             keep_awake(child.pid)
             before = events_at_end(job_log, LOG_BYTES)
-            watchdog = watchdog_of(config, before, time.monotonic())
+            watchdog = watchdog_of(order.config, before, time.monotonic())
             returncode, verdict = self._look_after(child, mirror, watchdog)
         ending = Ending(
             returncode=returncode,
@@ -217,6 +214,7 @@ class Worker:
             failure=self._failure(claim, said_before),
             stop_requested=self.stop.is_set(),
             cancel_requested=mirror.cancel_requested,
+            kill_requested=mirror.kill_requested,
             pause_requested=mirror.pause_requested,
             held_because=self.gate.closed_because,
             queue_away=self.link.away,
@@ -226,7 +224,8 @@ class Worker:
             killed_for_memory=child.killed_for_memory,
             progressed=made_progress(events_at_end(job_log, LOG_BYTES), claim.attempt),
             disk_free=disk_usage(self.workspace.root).free,
-            config=config,
+            kind=order.kind,
+            config=order.config,
             splits=state.splits,
         )
         log.info("child_ended", attempt=claim.attempt, pid=child.pid, code=returncode)

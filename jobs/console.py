@@ -204,8 +204,10 @@ def final_analysis(event: Finished) -> list[str]:
         )
     if event.baseline_val_loss is not None:
         rows["Baseline"] = _baseline(event.baseline_val_loss, event.best_val_loss)
+    pruned = f" (pruned by {event.pruned_by})" if event.pruned_by else ""
+    took = duration(event.elapsed_time_sec)
     rows |= {
-        "Result": f"{event.state} after {event.step} steps, {duration(event.elapsed_time_sec)}",
+        "Result": f"{event.state}{pruned} after {event.step} steps, {took}",
         "Adapters": event.adapters,
         "Metrics": f"{event.run_dir}/training_metrics.csv",
         "Summary": f"{event.run_dir}/training_summary.json",

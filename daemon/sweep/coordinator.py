@@ -157,9 +157,9 @@ class Coordinator:
         return self._keep(replace(trial, values=[*earlier, value]))
 
     def _end_badly(self, trial: Trial, found: Followed) -> None:
-        record = found.record
-        if record.state is State.CANCELLED and trial.pruned_by == TIME:
-            self._end(trial, State.CANCELLED, "the sweep's time was up before it had begun")
+        if (record := found.record).state is State.CANCELLED and trial.pruned_by == TIME:
+            begun = "while it waited to go on" if trial.step else "before it had begun"
+            self._end(trial, State.CANCELLED, f"the sweep's time was up {begun}")
             return
         trial = replace(trial, pruned_by=None, failure=record.failure)
         self._end(trial, record.state, record.reason)
