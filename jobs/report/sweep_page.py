@@ -9,7 +9,7 @@ from jobs.report.evaluation_plots import plots_of_report
 from jobs.report.findings import Named
 from jobs.report.page import MOST, Picture, evaluation_of, pictures_of, template
 from jobs.report.sweep_plots import importances_of, plots_of_sweep
-from jobs.report.swept import Kind, Swept
+from jobs.report.swept import Swept
 from jobs.state import FINISHED_WELL
 from jobs.sweep.trial import FEWEST_FOR_IMPORTANCES
 
@@ -46,7 +46,6 @@ def sweep_report_of(swept: Swept, made_at: str) -> SweepReport:
         made_at=made_at,
         missing=sweep_tables.missing(swept),
         sweep_tables=sweep_tables,
-        Kind=Kind,
     )
     return SweepReport(html.encode(), pictures)
 

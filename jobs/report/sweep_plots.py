@@ -12,7 +12,7 @@ from jobs.report.look import HEIGHT, LEGEND_ROW, Look, drawing, legend_above, pn
 from jobs.report.measured import Series, finite
 from jobs.report.plot import Plot, short
 from jobs.report.sweep_axes import BEYOND, Axis, axes_of
-from jobs.report.sweep_tables import objective, value_text
+from jobs.report.sweep_tables import counts, objective, value_text
 from jobs.report.swept import Kind, Swept, series_of
 
 if TYPE_CHECKING:
@@ -78,14 +78,12 @@ def curves_of(swept: Swept) -> tuple[list[Drawn], str]:
 
 def curves_finding(swept: Swept, curves: Sequence[Drawn]) -> str:
     """Say how many curves there are, of which kinds, and which goes lowest."""
-    kinds = (Kind.COMPLETE, Kind.PRUNED, Kind.WITHOUT, Kind.UNDER_WAY)
-    counts = [f"{count} {kind}" for kind in kinds if (count := swept.count(kind))]
     lows = [(min(one.series.values), one.number) for one in curves if one.series.values]
     lowest = f" The lowest, {min(lows)[0]:.4f}, is of trial {min(lows)[1]}." if lows else ""
     odd = sum(len(one.series.odd) for one in curves)
     strange = f" NaN or infinite losses: {odd}." if odd else ""
     trials = "1 trial" if len(swept.trials) == 1 else f"{len(swept.trials)} trials"
-    return f"Validation losses of {trials}: {', '.join(counts)}.{lowest}{strange}"
+    return f"Validation losses of {trials}: {counts(swept)}.{lowest}{strange}"
 
 
 def parallel_finding(swept: Swept) -> str:
@@ -149,7 +147,8 @@ def _legend(swept: Swept, kinds: Sequence[Kind], look: Look) -> list[Any]:
     for kind in reversed(KINDS):
         if kind not in kinds:
             continue
-        name = f"{kind} ({sum(swept.kind(trial) is kind for trial in swept.trials)})"
+        count = sum(swept.kind(trial) is kind for trial in swept.trials)
+        name = f"{kind} ({count})" if count == swept.count(kind) else f"other {kind} ({count})"
         if kind is Kind.BEST and swept.best is not None:
             ended = ", pruned" if swept.best.pruned else ""
             name = f"best: trial {swept.best.number}{ended}"

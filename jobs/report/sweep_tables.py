@@ -9,7 +9,7 @@ from typing import Any
 from jobs.report.measured import finite
 from jobs.report.plot import figure, step_text
 from jobs.report.swept import MOST, Kind, Swept, series_of
-from jobs.report.tables import NONE, Line, status_text, text_of
+from jobs.report.tables import NONE, Line, text_of
 from jobs.sweep.space import Choice, Dimension
 from jobs.sweep.trial import Trial
 
@@ -60,6 +60,12 @@ def space_text(found: Dimension) -> str:
     parts += ["log"] if found.log else []
     parts += [f"in steps of {text_of(found.step)}"] if found.step else []
     return ", ".join(parts)
+
+
+def counts(swept: Swept) -> str:
+    """Return how many trials are of which kind; nothing of those of which there are none."""
+    kinds = (Kind.COMPLETE, Kind.PRUNED, Kind.WITHOUT, Kind.UNDER_WAY)
+    return ", ".join(f"{count} {kind}" for kind in kinds if (count := swept.count(kind)))
 
 
 def headings(swept: Swept) -> list[str]:
@@ -136,7 +142,7 @@ def _gap(swept: Swept, trial: Trial) -> str:
     best = run.best if run else None
     if best is None or best.gap is None:
         return NONE
-    return f"{best.gap:.3f} {status_text(best.status)}"
+    return f"{best.gap:.3f} {best.status}"
 
 
 def _settings(swept: Swept, settings: Mapping[str, Any]) -> Sequence[str]:
