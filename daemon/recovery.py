@@ -1,24 +1,19 @@
 """After a crash: what is on disk, what Redis says, and what to do where they differ.
 
-The decisions are pure functions over :class:`Facts`; :class:`Recovery` gathers the facts and
-carries the decisions out. It runs when a daemon starts, before it takes work, and after Redis was
+The decisions are pure functions over :class:`daemon.facts.Facts`; :class:`Recovery` carries them
+out. It runs when a daemon starts, before it takes work, and after Redis was
 away. A lock, not a clock, says whether a job is alive: a job that is ``running`` while nobody holds
 its ``run.lock`` has lost its worker.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cache
-from itertools import islice
 
 import structlog
 
-from daemon.boot import boot_id
 from daemon.broker import Broker
+from daemon.facts import Facts, Survey
 from daemon.joblog import LogReader
 from daemon.lifecycle import CANCELLED, Lifecycle, agreement
 from daemon.machines.foreign import ForeignJobs
@@ -26,44 +21,12 @@ from daemon.machines.leases import LeaseWatch
 from daemon.mirror import send
 from daemon.outcome import PAUSED, outcome_of_lost
 from daemon.records import JobRecord, state_from
-from daemon.run_files import is_elsewhere, job_ids, state_of, summary_state
 from daemon.store import Written
 from jobs.errors import FarenseError
-from jobs.lock import is_held
-from jobs.paths import JOB_ID, Workspace
-from jobs.state import FINISHED, FINISHED_BADLY, FINISHED_WELL, PENDING, JobState, State
+from jobs.paths import Workspace
+from jobs.state import FINISHED_BADLY, FINISHED_WELL, PENDING, JobState, State
 
 log = structlog.get_logger(__name__)
-
-FRESH_SECONDS = 60.0
-# Looked at in one go where nothing was lost: with many thousands waiting, a daemon would do little
-# else. A look costs some 0.2 ms.
-LOOKS = 1_000
-# Records asked for in one exchange.
-BATCH = 100
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of a job with a run directory.
-
-    Attributes:
-        state: what ``state.json`` says.
-        record: what Redis says; None where it knows nothing.
-        alive: some process holds ``run.lock``.
-        message: a message on the queue points to the job.
-        summary: the state in ``training_summary.json``, where there is one.
-        boot: the time since the machine was started (:func:`daemon.boot.boot_id`).
-        elsewhere: another workspace has taken the job over.
-    """
-
-    state: JobState
-    record: JobRecord | None
-    alive: bool
-    message: bool
-    summary: str | None = None
-    boot: str | None = None
-    elsewhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,14 +110,10 @@ class Recovery:
         self.broker = broker
         self.max_attempts = max_attempts
         self.lifecycle = Lifecycle(workspace, broker.store)
+        self.survey = Survey(workspace, broker)
         self.watch = LeaseWatch(lease_seconds)
         self.foreign = ForeignJobs(workspace, broker, self.watch, max_attempts)
         self.pending: set[str] = set()
-        # Unfinished jobs of other workspaces, and those of them that have files here too.
-        self._foreign: set[str] = set()
-        self._copies: set[str] = set()
-        self._last_look = ""
-        self._looked_at = 0
         self._unsettled: set[str] = set()
 
     def run(self, busy_with: str | None = None, *, thorough: bool = True) -> bool:
@@ -171,7 +130,7 @@ class Recovery:
         if thorough:
             self.watch.forget()
         self.pending, unsettled = set(), set[str]()
-        for job_id, facts in self._facts(busy_with, thorough=thorough):
+        for job_id, facts in self.survey.facts(busy_with, self._unsettled, thorough=thorough):
             if facts.state.state in PENDING:
                 self.pending.add(job_id)
             decision = decide(facts, self.max_attempts)
@@ -181,81 +140,9 @@ class Recovery:
                 self._carry_out(job_id, facts, decision)
             except FarenseError as error:
                 log.error("job_not_recovered", job=job_id, reason=error.message)
-        self.foreign.look(self._foreign)
+        self.foreign.look(self.survey.foreign)
         self._unsettled = unsettled
         return not unsettled
-
-    def _facts(self, busy_with: str | None, *, thorough: bool) -> Iterator[tuple[str, Facts]]:
-        """Yield the jobs that may need something: not those that ended on disk and in Redis.
-
-        Not even the lock of the job under way is looked at: its child may be about to take it.
-        """
-        known, unfinished = set(self.broker.store.ids()), self.broker.store.unfinished()
-        here = list(reversed(job_ids(self.workspace)))
-        self._copies &= set(here)
-        foreign = (unfinished - set(here)) | (unfinished & self._copies)
-        self._foreign = {job_id for job_id in foreign - {busy_with} if JOB_ID.fullmatch(job_id)}
-        messages = cache(self.broker.pointed_to)
-        ended = [job_id for job_id in here if job_id in known and job_id not in unfinished]
-        done = set(ended) - self._unreadable(ended, thorough=thorough)
-        wanted = here
-        if not thorough:
-            wanted = self._next([i for i in here if i not in done or i in self._copies])
-        states = self._states(wanted, done, busy_with)
-        while batch := dict(islice(states, BATCH)):
-            records = {r.id: r for r in self.broker.store.get_many(i for i in batch if i in known)}
-            for job_id, state in batch.items():
-                record = records.get(job_id)
-                elsewhere = is_elsewhere(self.workspace, state, record)
-                (self._copies.add if elsewhere else self._copies.discard)(job_id)
-                # A record is stored together with its place in the index.
-                if job_id not in known and not thorough and _is_fresh(state):
-                    continue
-                yield (
-                    job_id,
-                    Facts(
-                        state,
-                        record,
-                        alive=is_held(self.workspace.run(job_id).lock),
-                        message=job_id in messages(state.queue),
-                        summary=summary_state(self.workspace, job_id),
-                        boot=boot_id(),
-                        elsewhere=elsewhere,
-                    ),
-                )
-
-    def _states(
-        self, wanted: Iterable[str], ended: set[str], busy_with: str | None
-    ) -> Iterator[tuple[str, JobState]]:
-        for job_id in wanted:
-            state = state_of(self.workspace, job_id)
-            if state is None or job_id == busy_with:
-                continue
-            if state.state in FINISHED and job_id in ended:
-                self._copies.discard(job_id)
-            else:
-                yield job_id, state
-
-    def _next(self, wanted: list[str]) -> list[str]:
-        """Return the jobs whose turn it is: all, or where they are very many the next of them.
-
-        Args:
-            wanted: in the order of their ids.
-        """
-        if len(wanted) <= LOOKS:
-            return wanted
-        first = bisect_right(wanted, self._last_look)
-        chosen = (wanted[first:] + wanted[:first])[:LOOKS]
-        self._last_look = chosen[-1]
-        return sorted(self._unsettled.union(chosen))
-
-    def _unreadable(self, ended: list[str], *, thorough: bool) -> set[str]:
-        """Return the jobs whose records cannot be read, of those that have ended: a part a time."""
-        if not thorough:
-            begin = self._looked_at if self._looked_at < len(ended) else 0
-            self._looked_at = begin + BATCH
-            ended = ended[begin : self._looked_at]
-        return set(ended) - {record.id for record in self.broker.store.get_many(ended)}
 
     def _carry_out(self, job_id: str, facts: Facts, decision: Decision) -> None:
         state = facts.state
@@ -281,12 +168,3 @@ class Recovery:
         while lines := reader.read():
             if send(store, job_id, attempt, lines) is not Written.DONE:
                 break
-
-
-def _is_fresh(state: JobState) -> bool:
-    """Tell whether a client may still be telling Redis of the job."""
-    try:
-        age = datetime.now(UTC) - datetime.fromisoformat(state.updated_at)
-    except (ValueError, TypeError):
-        return False
-    return abs(age.total_seconds()) < FRESH_SECONDS

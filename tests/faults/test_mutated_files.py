@@ -8,9 +8,10 @@ from pathlib import Path
 import orjson
 
 from cli.render import job_details, status_table
+from daemon.facts import Facts
 from daemon.pending import begin
 from daemon.records import to_hash
-from daemon.recovery import Facts, decide
+from daemon.recovery import decide
 from daemon.run_files import record_from_files
 from jobs.config import config_from
 from jobs.errors import JobFailed

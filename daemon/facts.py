@@ -1,0 +1,157 @@
+"""What is known of the jobs with a run directory, gathered before anything is decided of them."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from itertools import islice
+
+from daemon.boot import boot_id
+from daemon.broker import Broker
+from daemon.records import JobRecord
+from daemon.run_files import is_elsewhere, job_ids, state_of, summary_state
+from jobs.lock import is_held
+from jobs.paths import JOB_ID, Workspace
+from jobs.state import FINISHED, JobState
+
+FRESH_SECONDS = 60.0
+# Looked at in one go where nothing was lost: with many thousands waiting, a daemon would do little
+# else. A look costs some 0.2 ms.
+LOOKS = 1_000
+# Records asked for in one exchange.
+BATCH = 100
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a job with a run directory.
+
+    Attributes:
+        state: what ``state.json`` says.
+        record: what Redis says; None where it knows nothing.
+        alive: some process holds ``run.lock``.
+        message: a message on the queue points to the job.
+        summary: the state in ``training_summary.json``, where there is one.
+        boot: the time since the machine was started (:func:`daemon.boot.boot_id`).
+        elsewhere: another workspace has taken the job over.
+    """
+
+    state: JobState
+    record: JobRecord | None
+    alive: bool
+    message: bool
+    summary: str | None = None
+    boot: str | None = None
+    elsewhere: bool = False
+
+
+class Survey:
+    """Looks at the jobs of a workspace, time and again, and at very many of them in turn.
+
+    Attributes:
+        foreign: after :meth:`facts`, the unfinished jobs that have no files here, or only copies.
+    """
+
+    def __init__(self, workspace: Workspace, broker: Broker) -> None:
+        self.workspace = workspace
+        self.broker = broker
+        self.foreign: set[str] = set()
+        # Jobs of other workspaces that have files here too.
+        self._copies: set[str] = set()
+        self._last_look = ""
+        self._looked_at = 0
+
+    def facts(
+        self, busy_with: str | None, unsettled: Collection[str], *, thorough: bool
+    ) -> Iterator[tuple[str, Facts]]:
+        """Yield the jobs that may need something: not those that ended on disk and in Redis.
+
+        Not even the lock of the job under way is looked at: its child may be about to take it.
+
+        Args:
+            busy_with: the job under way.
+            unsettled: jobs to look at again whosever turn it is.
+            thorough: take nothing for granted; else see :meth:`daemon.recovery.Recovery.run`.
+
+        Raises:
+            RedisError: the server is away.
+        """
+        known, unfinished = set(self.broker.store.ids()), self.broker.store.unfinished()
+        here = list(reversed(job_ids(self.workspace)))
+        self._copies &= set(here)
+        foreign = (unfinished - set(here)) | (unfinished & self._copies)
+        self.foreign = {job_id for job_id in foreign - {busy_with} if JOB_ID.fullmatch(job_id)}
+        messages = cache(self.broker.pointed_to)
+        ended = [job_id for job_id in here if job_id in known and job_id not in unfinished]
+        done = set(ended) - self._unreadable(ended, thorough=thorough)
+        wanted = here
+        if not thorough:
+            open_ones = [i for i in here if i not in done or i in self._copies]
+            wanted = self._next(open_ones, unsettled)
+        states = self._states(wanted, done, busy_with)
+        while batch := dict(islice(states, BATCH)):
+            records = {r.id: r for r in self.broker.store.get_many(i for i in batch if i in known)}
+            for job_id, state in batch.items():
+                record = records.get(job_id)
+                elsewhere = is_elsewhere(self.workspace, state, record)
+                (self._copies.add if elsewhere else self._copies.discard)(job_id)
+                # A record is stored together with its place in the index.
+                if job_id not in known and not thorough and _is_fresh(state):
+                    continue
+                yield (
+                    job_id,
+                    Facts(
+                        state,
+                        record,
+                        alive=is_held(self.workspace.run(job_id).lock),
+                        message=job_id in messages(state.queue),
+                        summary=summary_state(self.workspace, job_id),
+                        boot=boot_id(),
+                        elsewhere=elsewhere,
+                    ),
+                )
+
+    def _states(
+        self, wanted: Iterable[str], ended: set[str], busy_with: str | None
+    ) -> Iterator[tuple[str, JobState]]:
+        for job_id in wanted:
+            state = state_of(self.workspace, job_id)
+            if state is None or job_id == busy_with:
+                continue
+            if state.state in FINISHED and job_id in ended:
+                self._copies.discard(job_id)
+            else:
+                yield job_id, state
+
+    def _next(self, wanted: list[str], unsettled: Collection[str]) -> list[str]:
+        """Return the jobs whose turn it is: all, or where they are very many the next of them.
+
+        Args:
+            wanted: in the order of their ids.
+        """
+        if len(wanted) <= LOOKS:
+            return wanted
+        first = bisect_right(wanted, self._last_look)
+        chosen = (wanted[first:] + wanted[:first])[:LOOKS]
+        self._last_look = chosen[-1]
+        return sorted({*unsettled, *chosen})
+
+    def _unreadable(self, ended: list[str], *, thorough: bool) -> set[str]:
+        """Return the jobs whose records cannot be read, of those that have ended: a part a time."""
+        if not thorough:
+            begin = self._looked_at if self._looked_at < len(ended) else 0
+            self._looked_at = begin + BATCH
+            ended = ended[begin : self._looked_at]
+        return set(ended) - {record.id for record in self.broker.store.get_many(ended)}
+
+
+def _is_fresh(state: JobState) -> bool:
+    """Tell whether a client may still be telling Redis of the job."""
+    try:
+        age = datetime.now(UTC) - datetime.fromisoformat(state.updated_at)
+    except (ValueError, TypeError):
+        return False
+    return abs(age.total_seconds()) < FRESH_SECONDS
