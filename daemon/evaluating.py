@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from daemon.changing import freezing
 from daemon.machines.home import shown
 from daemon.new_run import id_stem, new_run_directory, versions
-from daemon.run_files import own_state
+from daemon.standing import Here, refuse_damaged, standing_of
 from jobs.errors import DataError, InvalidInput, ModelError
 from jobs.order import EVALUATE, Evaluation, Order, read_order, write_order
 from jobs.paths import RunDirectory, Workspace
@@ -120,13 +120,14 @@ def _training(record: JobRecord, workspace: Workspace) -> tuple[Order, RunDirect
 
 
 def _own_state(record: JobRecord, workspace: Workspace) -> JobState:
-    state = own_state(workspace, record.id, record)
-    if state is None:
+    standing = standing_of(workspace, record.id, record)
+    refuse_damaged(standing)
+    if not isinstance(standing, Here):
         raise InvalidInput(
             f"The files of {record.id} are not in this workspace.",
             f"Evaluate it where they are: {shown(record.home) or 'unknown'}.",
         )
-    return state
+    return standing.state
 
 
 def _check_model(order: Order, workspace: Workspace) -> None:

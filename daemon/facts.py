@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from itertools import islice
 
+import structlog
+
 from daemon.boot import boot_id
 from daemon.broker import Broker
+from daemon.machines.home import is_home
 from daemon.records import JobRecord
-from daemon.run_files import is_elsewhere, job_ids, state_of, summary_state
+from daemon.run_files import job_ids, last_attempt, state_of, summary_state
+from daemon.standing import Damaged, Elsewhere, Missing, Standing, order_damage, standing_of
+from jobs.errors import WorkspaceError
 from jobs.lock import is_held
 from jobs.paths import JOB_ID, Workspace
 from jobs.state import FINISHED, JobState
+
+log = structlog.get_logger(__name__)
 
 FRESH_SECONDS = 60.0
 # Looked at in one go where nothing was lost: with many thousands waiting, a daemon would do little
@@ -30,22 +37,28 @@ class Facts:
     """What is known of a job with a run directory.
 
     Attributes:
-        state: what ``state.json`` says.
+        state: what ``state.json`` says; None where it is ``damage``d.
         record: what Redis says; None where it knows nothing.
         alive: some process holds ``run.lock``.
         message: a message on the queue points to the job.
         summary: the state in ``training_summary.json``, where there is one.
         boot: the time since the machine was started (:func:`daemon.boot.boot_id`).
         elsewhere: another workspace has taken the job over.
+        damage: what is wrong with ``state.json``, where it cannot be read.
+        order_damage: what is wrong with ``job.json``; looked for only where something is lost.
+        last_attempt: that the job's log tells of; looked for only where ``state.json`` is damaged.
     """
 
-    state: JobState
+    state: JobState | None
     record: JobRecord | None
     alive: bool
     message: bool
     summary: str | None = None
     boot: str | None = None
     elsewhere: bool = False
+    damage: str | None = None
+    order_damage: str | None = None
+    last_attempt: int = 0
 
 
 class Survey:
@@ -63,6 +76,8 @@ class Survey:
         self._copies: set[str] = set()
         self._last_look = ""
         self._looked_at = 0
+        # What was said of jobs whose files cannot be read for now: not said again.
+        self._told: dict[str, str] = {}
 
     def facts(
         self, busy_with: str | None, unsettled: Collection[str], *, thorough: bool
@@ -93,35 +108,65 @@ class Survey:
             wanted = self._next(open_ones, unsettled)
         states = self._states(wanted, done, busy_with)
         while batch := dict(islice(states, BATCH)):
-            records = {r.id: r for r in self.broker.store.get_many(i for i in batch if i in known)}
+            records = {record.id: record for record in self.broker.store.get_many(batch)}
+            self.broker.store.index(r for i, r in records.items() if i not in known)
             for job_id, state in batch.items():
                 record = records.get(job_id)
-                elsewhere = is_elsewhere(self.workspace, state, record)
-                (self._copies.add if elsewhere else self._copies.discard)(job_id)
                 # A record is stored together with its place in the index.
-                if job_id not in known and not thorough and _is_fresh(state):
+                new = record is None and job_id not in known and not thorough
+                if new and state is not None and _is_fresh(state):
                     continue
-                yield (
-                    job_id,
-                    Facts(
-                        state,
-                        record,
-                        alive=is_held(self.workspace.run(job_id).lock),
-                        message=job_id in messages(state.queue),
-                        summary=summary_state(self.workspace, job_id),
-                        boot=boot_id(),
-                        elsewhere=elsewhere,
-                    ),
-                )
+                if found := self._found(job_id, record, messages):
+                    yield job_id, found
+
+    def _found(
+        self, job_id: str, record: JobRecord | None, messages: Callable[[str], set[str]]
+    ) -> Facts | None:
+        """Return what is known of a job; None of one that is none, or cannot be read for now."""
+        standing = self._standing(job_id, record)
+        if isinstance(standing, Missing):
+            return None
+        damaged = isinstance(standing, Damaged)
+        elsewhere = isinstance(standing, Elsewhere)
+        if damaged and record is not None:
+            elsewhere = not is_home(record.home, self.workspace)
+        (self._copies.add if elsewhere else self._copies.discard)(job_id)
+        state = None if isinstance(standing, Damaged) else standing.state
+        known = state or record
+        lost = damaged or record is None
+        return Facts(
+            state,
+            record,
+            alive=is_held(self.workspace.run(job_id).lock),
+            message=known is not None and job_id in messages(known.queue),
+            summary=summary_state(self.workspace, job_id),
+            boot=boot_id(),
+            elsewhere=elsewhere,
+            damage=standing.reason if isinstance(standing, Damaged) else None,
+            order_damage=order_damage(self.workspace, job_id) if lost else None,
+            last_attempt=last_attempt(self.workspace, job_id) if damaged else 0,
+        )
+
+    def _standing(self, job_id: str, record: JobRecord | None) -> Standing:
+        try:
+            standing = standing_of(self.workspace, job_id, record)
+        except WorkspaceError as error:
+            if self._told.get(job_id) != error.message:
+                log.error("job_not_readable", job=job_id, reason=error.message)
+            self._told[job_id] = error.message
+            return Missing()
+        self._told.pop(job_id, None)
+        return standing
 
     def _states(
         self, wanted: Iterable[str], ended: set[str], busy_with: str | None
-    ) -> Iterator[tuple[str, JobState]]:
+    ) -> Iterator[tuple[str, JobState | None]]:
+        """Yield the jobs to be looked at, with what ``state.json`` says where it can be read."""
         for job_id in wanted:
-            state = state_of(self.workspace, job_id)
-            if state is None or job_id == busy_with:
+            if job_id == busy_with:
                 continue
-            if state.state in FINISHED and job_id in ended:
+            state = state_of(self.workspace, job_id)
+            if state is not None and state.state in FINISHED and job_id in ended:
                 self._copies.discard(job_id)
             else:
                 yield job_id, state

@@ -12,19 +12,21 @@ from dataclasses import dataclass
 
 import structlog
 
+from daemon.agreement import CANCELLED, agreement
 from daemon.broker import Broker
 from daemon.facts import Facts, Survey
 from daemon.joblog import LogReader
-from daemon.lifecycle import CANCELLED, Lifecycle, agreement
+from daemon.lifecycle import Lifecycle
 from daemon.machines.foreign import ForeignJobs
 from daemon.machines.leases import LeaseWatch
 from daemon.mirror import send
 from daemon.outcome import PAUSED, outcome_of_lost
 from daemon.records import JobRecord, state_from
+from daemon.run_files import state_without_record
 from daemon.store import Written
 from jobs.errors import FarenseError
 from jobs.paths import Workspace
-from jobs.state import FINISHED_BADLY, FINISHED_WELL, PENDING, JobState, State
+from jobs.state import FINISHED_BADLY, FINISHED_WELL, PENDING, JobState, State, now
 
 log = structlog.get_logger(__name__)
 
@@ -48,15 +50,17 @@ class Decision:
 
 def decide(facts: Facts, max_attempts: int) -> Decision:
     """Return what to do with a job."""
-    state, record = facts.state, facts.record
+    state, record = facts.state or _last_known(facts), facts.record
     if facts.elsewhere:
-        return _decide_elsewhere(facts)
+        return _decide_elsewhere(facts, state)
+    if facts.alive and (state.state is State.RUNNING or facts.state is None):
+        return Decision(wait=True)
     if state.state is State.RUNNING:
-        if facts.alive:
-            return Decision(wait=True)
-        state = _without_worker(facts, max_attempts)
+        state = _without_worker(facts, state, max_attempts)
     elif record is not None:
         state = agreement(state, record)
+    if facts.order_damage is not None and not state.finished:
+        state = state.to(State.FAILED, reason=facts.order_damage)
     return Decision(
         state=state if state != facts.state else None,
         publish=record is None or not record.follows(state),
@@ -64,19 +68,31 @@ def decide(facts: Facts, max_attempts: int) -> Decision:
     )
 
 
-def _decide_elsewhere(facts: Facts) -> Decision:
+def _last_known(facts: Facts) -> JobState:
+    """Return how a job stood whose ``state.json`` is damaged, as far as anything tells."""
+    if facts.record is not None:
+        return state_from(facts.record)
+    damage = facts.damage or facts.order_damage or "state.json is missing"
+    if facts.order_damage is not None and facts.summary not in FINISHED_WELL:
+        return JobState(
+            State.FAILED, facts.last_attempt, reason=facts.order_damage, updated_at=now()
+        )
+    return state_without_record(damage, facts.summary, facts.last_attempt)
+
+
+def _decide_elsewhere(facts: Facts, state: JobState) -> Decision:
     """Let the file here say what the record says of a job that another workspace has."""
-    state, record = facts.state, facts.record
+    record = facts.record
     if record is None or facts.alive:
         # A child of ours that still runs has been told to stop.
         return Decision(publish=record is None, wait=facts.alive)
     copy = state_from(record, home=record.home)
     same = (copy.state, copy.attempt, copy.home) == (state.state, state.attempt, state.home)
-    return Decision(state=None if same else copy)
+    return Decision(state=None if same and facts.state is not None else copy)
 
 
-def _without_worker(facts: Facts, max_attempts: int) -> JobState:
-    state, record = facts.state, facts.record
+def _without_worker(facts: Facts, state: JobState, max_attempts: int) -> JobState:
+    record = facts.record
     if facts.summary in FINISHED_WELL:
         # The child came to its end; only nobody was there to write it down.
         return state.to(State(facts.summary))
@@ -131,9 +147,10 @@ class Recovery:
             self.watch.forget()
         self.pending, unsettled = set(), set[str]()
         for job_id, facts in self.survey.facts(busy_with, self._unsettled, thorough=thorough):
-            if facts.state.state in PENDING:
-                self.pending.add(job_id)
             decision = decide(facts, self.max_attempts)
+            after = decision.state or facts.state
+            if after is not None and after.state in PENDING:
+                self.pending.add(job_id)
             if decision.wait:
                 unsettled.add(job_id)
             try:
@@ -150,16 +167,22 @@ class Recovery:
             state = decision.state
             if state.state is not State.QUEUED and state.home is None:
                 self._carry_log(job_id, state.attempt)
-            if not self.lifecycle.adopt(job_id, facts.state, state):
+            if facts.damage is not None:
+                log.warning("state_damaged", job=job_id, reason=facts.damage)
+            if not self._adopted(job_id, facts, state):
                 return
             log.info("job_recovered", job=job_id, state=state.state, reason=state.reason)
-        elif decision.publish:
-            self.lifecycle.publish(job_id)
-            log.info("record_recovered", job=job_id, state=state.state)
-        if decision.push:
+        elif decision.publish and self.lifecycle.publish(job_id) is not None:
+            log.info("record_recovered", job=job_id, state=state.state if state else None)
+        if decision.push and state is not None:
             queue = self.broker.queue(state.queue)
             queue.push(job_id, state.priority, resumed=state.attempt > 0)
             log.info("message_recovered", job=job_id)
+
+    def _adopted(self, job_id: str, facts: Facts, state: JobState) -> bool:
+        if facts.state is None:
+            return self.lifecycle.rebuild(job_id, facts.record, state)
+        return self.lifecycle.adopt(job_id, facts.state, state)
 
     def _carry_log(self, job_id: str, attempt: int) -> None:
         """Carry over what a child said after its worker was gone; no attempt follows to do it."""
