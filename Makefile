@@ -2,12 +2,13 @@
 
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3.14 python3,$(shell command -v $(p) 2>/dev/null)))
 UV_VERSION := 0.13.9
+PEFT_PACKAGES := torch==2.13.0 transformers==5.24.0 peft==0.21.2
 BIN := .venv/bin
 UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 SYNC := $(UV) sync --quiet --frozen --inexact
 READY := .venv/.ready
 
-.PHONY: help setup quickstart notebook test lint format faults bench clean
+.PHONY: help setup quickstart notebook test lint format faults bench peft clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -17,7 +18,7 @@ setup: $(READY) ## install farense into .venv, from the lock file
 $(READY): pyproject.toml uv.lock Makefile
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or run make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed, {sys.executable} is {v[0]}.{v[1]}: run make PYTHON=/path/to/python3.11")'
-	@echo "Setting up farense in .venv (about 500 MB with its packages) ..."
+	@echo "Setting up farense in .venv (about 750 MB with its packages) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@$(SYNC)
@@ -52,10 +53,18 @@ faults: setup ## two hundred rounds of kills, stops, full disks and garbage, and
 	  $(BIN)/python -m pytest $(if $(FARENSE_FAULT_SEED),tests/faults/test_storm.py,tests/faults)
 
 bench: setup ## measure beside mlx_lm lora, and where a step goes (hours; results in benchmarks/results)
-	@$(SYNC) --group bench
 	@$(BIN)/python -m benchmarks.beside_mlx_lm
 	@$(BIN)/python -m benchmarks.step_breakdown
 	@$(BIN)/python -m benchmarks.scaling --peer
 
+# torch's usual builds for Linux carry several GB of CUDA: it has no place in .venv or uv.lock.
+peft: .venv-peft/.ready ## torch and PEFT in .venv-peft, for the test that compares with them
+
+.venv-peft/.ready: Makefile
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or run make PYTHON=/path/to/python3"; exit 1; }
+	@test -x .venv-peft/bin/python || $(PYTHON) -m venv .venv-peft
+	@.venv-peft/bin/python -m pip install --quiet --disable-pip-version-check $(PEFT_PACKAGES)
+	@touch $@
+
 clean: ## remove the environment; the workspace stays
-	rm -rf .venv
+	rm -rf .venv .venv-peft

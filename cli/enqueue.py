@@ -61,7 +61,7 @@ def enqueue(
 
     refuse_extra(ctx)
     refuse_both(watching, as_json)
-    if after_any and not after:
+    if after_any and after is None:
         raise click.UsageError("--after-any needs a job: --after JOB --after-any.")
     schedule_at = start_time(at, delay)
     loaded = preset_from(preset, overrides)
@@ -77,7 +77,7 @@ def enqueue(
             name=name,
             priority=priority,
             schedule=schedule_at,
-            after=client.job(after).id if after else None,
+            after=None if after is None else client.job(after).id,
             after_any=after_any,
         )
         jobs = [record, *([client.evaluate(record.id, priority=priority)] if evaluated else [])]
@@ -124,12 +124,12 @@ def start_time(at: str | None, delay: str | None) -> datetime | None:
     """
     from daemon.times import parse_at, parse_in
 
-    if at and delay:
+    if at is not None and delay is not None:
         raise click.UsageError("--at and --in do not go together.")
     now = datetime.now(UTC)
-    if at:
+    if at is not None:
         return parse_at(at, now)
-    return parse_in(delay, now) if delay else None
+    return None if delay is None else parse_in(delay, now)
 
 
 def refuse_extra(ctx: click.Context) -> None:

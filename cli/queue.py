@@ -8,16 +8,18 @@ import click
 
 from cli.options import PRIORITY, job_argument, json_option, queue_option
 from cli.output import note, print_json, terminal_width, warn
+from jobs.state import DEFAULT_QUEUE
 from jobs.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from daemon.machines.workers import WorkerCard
     from daemon.records import JobRecord
     from daemon.reorder import Place
 
-HEADINGS = ("#", "JOB", "STATE", "PRIORITY", "STARTS", "REASON")
-RIGHT = (True, False, False, True, False, False)
+HEADINGS = ("#", "JOB", "PRESET", "STATE", "PRIORITY", "STARTS", "REASON")
+RIGHT = (True, False, False, False, True, False, False)
 
 
 @click.group(short_help="Show what waits, and change its order.", invoke_without_command=True)
@@ -112,13 +114,33 @@ def _show(queue_name: str | None, as_json: bool) -> None:
     with reader:
         if warning:
             warn(warning)
-        found = reader.queue() if isinstance(reader, QueueReader) else places(reader.jobs())
+        held = []
+        if isinstance(reader, QueueReader):
+            found = reader.queue()
+            held = held_lines(reader.workers(), reader.queue_name)
+        else:
+            found = places(reader.jobs())
     if as_json:
         print_json([place.as_dict() for place in found])
     elif found:
         _print_table(found)
+        for line in held:
+            note(line)
     else:
         note("Nothing waits. Queue a job: farense enqueue v2")
+
+
+def held_lines(cards: Sequence[WorkerCard], queue_name: str) -> list[str]:
+    """Return why nothing starts on a queue; nothing where some daemon takes jobs from it."""
+    here = [card for card in cards if card.alive and card.queue == queue_name]
+    if not here:
+        option = "" if queue_name == DEFAULT_QUEUE else f" --queue {queue_name}"
+        return [f"No daemon works on this queue. Start one: farense daemon{option}"]
+    if not all(card.held_because for card in here):
+        return []
+    return [
+        printable(f"The daemon {card.name} starts nothing: {card.held_because}.") for card in here
+    ]
 
 
 def _move(job: str, priority: int | None, as_json: bool) -> None:
@@ -149,12 +171,13 @@ def _print_table(found: Sequence[Place]) -> None:
 
 
 def _row(place: Place) -> tuple[str, ...]:
-    from cli.render import NONE
+    from cli.render import NONE, preset_text
 
     record = place.record
     return (
         str(place.position or NONE),
         record.id,
+        preset_text(record),
         str(record.state),
         str(record.priority),
         _starts(record),

@@ -50,7 +50,7 @@ class Column:
 
 COLUMNS = (
     Column("JOB", lambda record: record.id, 0),
-    Column("PRESET", lambda record: _preset(record), 6),
+    Column("PRESET", lambda record: preset_text(record), 6),
     Column(
         "STATE", lambda record: str(record.state), 0, colour=lambda r: STATE_COLOURS.get(r.state)
     ),
@@ -182,7 +182,8 @@ def number(value: float | None) -> str:
     return NONE if value is None else f"{value:.4f}"
 
 
-def _preset(record: JobRecord) -> str:
+def preset_text(record: JobRecord) -> str:
+    """Return what a job trains or evaluates, and the name that a person gave it."""
     preset = f"evaluate {record.preset}" if record.evaluates else record.preset
     name = f"{preset} ({record.name})" if record.name else preset
     return shortened(printable(name), NAME_WIDTH)

@@ -16,6 +16,7 @@ from daemon.broker import Broker
 from daemon.joblog import last_lines
 from daemon.lifecycle import daemon_lock
 from daemon.locks import held_by
+from daemon.machines.home import is_home
 from daemon.settings import Settings
 from jobs.errors import QueueUnreachable, WorkspaceError
 from jobs.files import explain
@@ -61,7 +62,11 @@ def daemon_status(workspace: Workspace) -> DaemonStatus:
     finally:
         broker.close()
     found = records or []
-    running = [record.id for record in found if record.state is State.RUNNING]
+    running = [
+        record.id
+        for record in found
+        if record.state is State.RUNNING and is_home(record.home, workspace)
+    ]
     return DaemonStatus(
         running=is_held(daemon_lock(workspace)),
         pid=held_by(daemon_lock(workspace)),

@@ -7,13 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from daemon.changing import freezing
-from daemon.machines.home import shown
 from daemon.new_run import id_stem, new_run_directory, versions
-from daemon.standing import Here, refuse_damaged, standing_of
-from jobs.errors import DataError, InvalidInput, ModelError
-from jobs.order import EVALUATE, Evaluation, Order, read_order, write_order
-from jobs.paths import RunDirectory, Workspace
-from jobs.state import FINISHED, FINISHED_WELL, JobState, now, write_state
+from daemon.trained import check_has_adapter, check_model, training_of
+from jobs.errors import DataError, InvalidInput
+from jobs.order import EVALUATE, Evaluation, Order, write_order
+from jobs.paths import Workspace
+from jobs.state import JobState, now, write_state
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,18 +56,15 @@ def place_evaluation(
             get one), its files or its model are not here, or it has ended badly meanwhile.
         WorkspaceError: the workspace cannot be written.
     """
-    order, trained = _training(record, workspace)
-    state = _own_state(record, workspace)
-    if state.state in FINISHED and not trained.adapter_weights.is_file():
-        raise InvalidInput(
-            f"{record.id} has no adapter: it is {state.state}, and there is no "
-            f"{trained.adapter_weights.relative_to(workspace.root)}.",
-            None if state.state in FINISHED_WELL else f"Train it anew: farense retry {record.id}",
-        )
-    _check_model(order, workspace)
+    order, trained, state = training_of(record, workspace, "Evaluate")
+    if order.valid is None:
+        raise InvalidInput(f"{record.id} has no validation set, so nothing to be asked.", RETRAIN)
+    if state.finished:
+        check_has_adapter(trained, state)
+    check_model(order, workspace)
     with freezing(workspace):
         _check_data(order, workspace)
-        first = begin(None if state.state in FINISHED else record.id)
+        first = begin(None if state.finished else record.id)
         if first.finished:
             raise InvalidInput(f"The evaluation would never start: {first.reason}.")
         run = new_run_directory(id_stem(order.preset, EVALUATE), workspace)
@@ -102,45 +98,6 @@ def check_questions(path: Path, prompt_format: PromptFormat) -> None:
         raise DataError(
             f"{path} holds texts alone, and no questions: there is nothing to answer.",
             'An evaluation needs rows with {"prompt", "completion"} or {"messages"}.',
-        )
-
-
-def _training(record: JobRecord, workspace: Workspace) -> tuple[Order, RunDirectory]:
-    """Return the order of a training job, and its run directory."""
-    if record.kind == EVALUATE:
-        raise InvalidInput(
-            f"{record.id} is an evaluation itself.", f"It evaluates {record.evaluates}."
-        )
-    _own_state(record, workspace)
-    run = workspace.run(record.id)
-    order = read_order(run)
-    if order.valid is None:
-        raise InvalidInput(f"{record.id} has no validation set, so nothing to be asked.", RETRAIN)
-    return order, run
-
-
-def _own_state(record: JobRecord, workspace: Workspace) -> JobState:
-    standing = standing_of(workspace, record.id, record)
-    refuse_damaged(standing)
-    if not isinstance(standing, Here):
-        raise InvalidInput(
-            f"The files of {record.id} are not in this workspace.",
-            f"Evaluate it where they are: {shown(record.home) or 'unknown'}.",
-        )
-    return standing.state
-
-
-def _check_model(order: Order, workspace: Workspace) -> None:
-    from jobs.config import config_from  # noqa: PLC0415 - `status` needs neither
-    from jobs.models.store import check_model, fingerprint  # noqa: PLC0415
-
-    model = workspace.inside(config_from(order.config, f"the order of {order.id}").model)
-    check_model(model)
-    if fingerprint(model) != order.model_fingerprint:
-        raise ModelError(
-            f"The model in {model} has changed since {order.id} was enqueued: its adapter does not "
-            "fit it any more.",
-            "Put the old model back.",
         )
 
 

@@ -25,7 +25,7 @@ import mlx.core as mx  # noqa: E402
 import mlx.nn as nn  # noqa: E402
 import mlx.optimizers as optimizers  # noqa: E402
 from mlx.utils import tree_flatten, tree_map, tree_unflatten  # noqa: E402
-from mlx_lm.generate import BatchGenerator, generate_step  # noqa: E402
+from mlx_lm.generate import BatchGenerator, generate_step, stream_generate  # noqa: E402
 from mlx_lm.models import activations, base  # noqa: E402
 from mlx_lm.models.cache import make_prompt_cache  # noqa: E402
 from mlx_lm.models.llama import Model, ModelArgs  # noqa: E402
@@ -50,6 +50,7 @@ __all__ = [
     "on_metal",
     "optimizers",
     "scalar",
+    "stream_generate",
     "tree_map",
     "tree_unflatten",
 ]

@@ -57,6 +57,11 @@ class Workspace:
         return self.root / "checkpoints_qlora"
 
     @property
+    def output(self) -> Path:
+        """Exports, a folder each."""
+        return self.root / "output"
+
+    @property
     def logs(self) -> Path:
         """The daemon's log and, below ``jobs/``, one log for each job."""
         return self.root / "logs"
@@ -189,6 +194,16 @@ class RunDirectory:
     def evaluation(self) -> Path:
         """What the best adapter answered, and how good that was."""
         return self.path / "evaluation"
+
+    @property
+    def plots(self) -> Path:
+        """Pictures of the metrics, drawn at the end."""
+        return self.path / "plots"
+
+    @property
+    def report(self) -> Path:
+        """The page that ``farense report`` makes of it."""
+        return self.path / "report.html"
 
     @property
     def answers(self) -> Path:

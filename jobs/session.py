@@ -9,7 +9,6 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 from jobs.base_model import BaseModel
 from jobs.blas import blas_build
@@ -17,19 +16,20 @@ from jobs.config import TrainConfig, config_from
 from jobs.content import weights_digest
 from jobs.dataset import TokenizedExample, Tokenizer, cut
 from jobs.engine import Engine
-from jobs.errors import DataError, FarenseError, ModelError, WorkspaceError
+from jobs.errors import DataError, FarenseError, WorkspaceError
 from jobs.events import Event, Failed, Finished, Started, Warned
 from jobs.feed import Feed, Source
 from jobs.files import read_json
 from jobs.lanes import cpu_name, cpu_threads, make_lanes
 from jobs.model import adapter_config, device_memory, device_name, load_tokenizer
-from jobs.models.folder import check_model, fingerprint
-from jobs.order import DataFile, Order
+from jobs.models.folder import check_unchanged
+from jobs.order import TRAIN, DataFile, Order
 from jobs.paths import RunDirectory, Workspace
 from jobs.prefix.cache import FillStopped, PrefixCache
 from jobs.prefix.prefix import Prefix, PrefixStates
 from jobs.prefix.states_cache import StatesCache
 from jobs.preflight import check_disk, check_memory, disk_needed, memory_limits
+from jobs.report.write import plot_training
 from jobs.results import BestAdapter, write_summary
 from jobs.token_cache import encoded
 from jobs.train import Trainer
@@ -67,7 +67,7 @@ class Session:
         self.run = workspace.run(order.id)
         self.config: TrainConfig = config_from(order.config, str(self.run.job))
         self.model_path = workspace.inside(self.config.model)
-        _check_model(self.model_path, order)
+        check_unchanged(self.model_path, order.model_fingerprint)
         self.lanes = make_lanes(max(self.config.batch_size, self.config.gradient_accumulation))
         self.versions = environment() | {"splits": str(splits)}
         # Loaded once, and only if some data file is not in the cache of tokens.
@@ -96,6 +96,7 @@ class Session:
         outcome = trainer.run()
         if outcome:
             write_summary(self.run, outcome, self.order.config, self.versions)
+            plot_training(self.workspace, self.run, self.emit)
             self.emit(outcome)
         return outcome
 
@@ -264,6 +265,8 @@ def write_failure(run: RunDirectory, order: Order, emit: Emit, error: Exception)
     # On a full disk neither may succeed; the exit code still tells.
     with contextlib.suppress(WorkspaceError):
         write_summary(run, failed, order.config, environment())
+    if order.kind == TRAIN:
+        plot_training(Workspace(run.path.parent.parent), run, emit)
     with contextlib.suppress(WorkspaceError):
         emit(failed)
 
@@ -280,13 +283,3 @@ def environment() -> dict[str, str]:
         "blas": blas_build(),
         "threads": str(cpu_threads()),
     }
-
-
-def _check_model(path: Path, order: Order) -> None:
-    """Refuse a model that is not the one the job was ordered with."""
-    check_model(path)
-    if order.model_fingerprint and fingerprint(path) != order.model_fingerprint:
-        raise ModelError(
-            f"The model in {path} has changed since this job was enqueued.",
-            "Put the old model back, or enqueue the job again.",
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from jobs.blas import load_fast_blas
 from jobs.paths import REPOSITORY, Workspace
 
 load_fast_blas()  # before any test module imports MLX
+# Drawing takes longer than most jobs here; tests of plots turn it on.
+os.environ["FARENSE_PLOTS"] = "off"
 
 
 @pytest.fixture

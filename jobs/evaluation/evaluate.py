@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 from jobs.blas import set_blas_threads
 from jobs.dataset import Tokenizer, prompt_tokens
-from jobs.engine import Engine
-from jobs.errors import DataError, InvalidInput, ModelError
+from jobs.errors import DataError, InvalidInput
 from jobs.evaluation.answers import ADAPTER, ANSWERERS, BASE, Answer, Answers
 from jobs.evaluation.events import Evaluated, EvaluationStarted
 from jobs.evaluation.generation import check_batching, generate, groups
@@ -17,19 +16,18 @@ from jobs.evaluation.report import Losses, answer_rows, report_of, write_evaluat
 from jobs.evaluation.scores import METRICS
 from jobs.events import Progress, Warned
 from jobs.examples import Dialogue, read_examples
-from jobs.files import sha256_of
 from jobs.lanes import cpu_threads
-from jobs.mlx import mx, tree_unflatten
+from jobs.mlx import tree_unflatten
 from jobs.model import device_name, load_tokenizer
 from jobs.order import DataFile, Order
 from jobs.order import Evaluation as Wanted
 from jobs.pace import Pace
-from jobs.paths import RunDirectory, Workspace
+from jobs.paths import Workspace
+from jobs.report.write import plot_evaluation
 from jobs.results import write_summary
 from jobs.session import Emit, Session, Stop
 from jobs.state import State, now
-
-Arrays = dict[str, mx.array]
+from jobs.trained import Arrays, read_adapter
 
 # What an answer may have of tokens: so many times the longest reference, and that many at least.
 ROOM, LEAST_TOKENS = 2, 32
@@ -63,7 +61,7 @@ class Evaluation:
         self.wanted, self.valid = _parts(order)
         self.started = time.monotonic()
         self.trained = workspace.run(self.wanted.job)
-        _check_adapter(self.trained)
+        self.adapter = read_adapter(self.trained)
         rows = read_examples(workspace.inside(self.valid.path))
         self.questions = [row for row in rows if isinstance(row, Dialogue)]
         if not self.questions:
@@ -78,7 +76,6 @@ class Evaluation:
         self.limit = self.wanted.max_new_tokens or _room(self.questions, tokenizer)
         self.batch_size = max(1, self.wanted.batch_size >> splits)
         self.without_question = len(rows) - len(self.questions)
-        self.digest = sha256_of(self.trained.adapter_weights)
         self.answers = Answers(workspace.run(order.id).answers, self._circumstances())
         self.pace = Pace()
 
@@ -98,7 +95,7 @@ class Evaluation:
         """Return what makes the model answer as adapter or as base model, and both losses."""
         engine, feed = self.session.measuring()
         # A fresh adapter adds nothing: with it the model is the base model.
-        arrays = {ADAPTER: _load_adapter(self.trained, engine), BASE: dict(engine.adapter)}
+        arrays = {ADAPTER: self.adapter.fitting(engine.adapter), BASE: dict(engine.adapter)}
         losses: dict[str, float] = {}
         for by in ANSWERERS:
             engine.adapter = arrays[by]
@@ -142,7 +139,7 @@ class Evaluation:
     def _circumstances(self) -> dict[str, object]:
         """Return all that an answer depends on."""
         return {
-            "adapter": self.digest,
+            "adapter": self.adapter.sha256,
             "model": self.order.model_fingerprint,
             "data": self.valid.sha256,
             "prompt_format": self.session.config.prompt_format,
@@ -159,7 +156,7 @@ class Evaluation:
             "job": wanted.job,
             "preset": self.order.preset,
             "model": self.session.model_path.name,
-            "adapter_sha256": self.digest,
+            "adapter_sha256": self.adapter.sha256,
             "data": {"source": self.valid.source, "sha256": self.valid.sha256},
             "without_question": self.without_question,
             "max_new_tokens": self.limit,
@@ -186,6 +183,7 @@ class Evaluation:
         )
         self._warn_of_cut(outcome)
         write_summary(self.session.run, outcome, self.order.config, self.session.versions)
+        plot_evaluation(self.session.workspace, self.trained, self.emit)
         self.emit(outcome)
         return outcome
 
@@ -219,32 +217,7 @@ def _parts(order: Order) -> tuple[Wanted, DataFile]:
     return order.evaluation, order.valid
 
 
-def _check_adapter(trained: RunDirectory) -> None:
-    if not trained.adapter_weights.is_file():
-        raise InvalidInput(
-            f"{trained.job_id} has no adapter: there is no {trained.adapter_weights}.",
-            "An adapter is there once a validation of the job has been passed.",
-        )
-
-
 def _room(questions: Sequence[Dialogue], tokenizer: Tokenizer) -> int:
     """Return the most tokens that an answer may have where nobody has said so."""
     lengths = (len(tokenizer.encode(q.completion, add_special_tokens=False)) for q in questions)
     return max(LEAST_TOKENS, ROOM * max(lengths))
-
-
-def _load_adapter(trained: RunDirectory, engine: Engine) -> Arrays:
-    """Return the best adapter's arrays.
-
-    Raises:
-        ModelError: they do not fit the model, or are damaged.
-    """
-    path = trained.adapter_weights
-    try:
-        found: Arrays = mx.load(str(path))  # type: ignore[assignment]  # of safetensors: a dict
-    except (RuntimeError, ValueError) as error:
-        raise ModelError(f"{path} is damaged: {error}") from error
-    shapes = {name: array.shape for name, array in engine.adapter.items()}
-    if {name: array.shape for name, array in found.items()} != shapes:
-        raise ModelError(f"{path} does not fit the model and configuration of {trained.job_id}.")
-    return found

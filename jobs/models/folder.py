@@ -56,6 +56,23 @@ def check_model(path: Path) -> None:
     read_model(path)
 
 
+def check_unchanged(path: Path, expected: str) -> None:
+    """Check that a model folder is whole and the one that a job was ordered with.
+
+    Args:
+        expected: its fingerprint at that time; empty where it is not known.
+
+    Raises:
+        ModelError: as :func:`check_model`, or it is another model.
+    """
+    check_model(path)
+    if expected and fingerprint(path) != expected:
+        raise ModelError(
+            f"The model in {path} has changed since this job was enqueued.",
+            "Put the old model back, or enqueue the job again.",
+        )
+
+
 def fingerprint(path: Path) -> str:
     """Return a SHA-256 that identifies the model in a folder, in hexadecimal.
 

@@ -7,7 +7,9 @@ from datetime import datetime
 
 import pytest
 
+from cli.queue import held_lines
 from daemon.broker import Broker
+from daemon.machines.workers import WorkerCard
 from daemon.run_files import job_ids, record_from_files
 from daemon.server import EmbeddedServer
 from daemon.settings import Settings
@@ -54,21 +56,35 @@ def rows(out: str) -> list[list[str]]:
 
 def test_what_waits_is_shown_in_its_order(invoke: Run, queued: Workspace) -> None:
     done = invoke("queue")
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err) == (
+        0, "No daemon works on this queue. Start one: farense daemon\n"
+    )  # fmt: skip
     night = f"{datetime.fromisoformat(NIGHT).astimezone():%Y-%m-%d %H:%M}"
     assert rows(done.out) == [
-        ["#", "JOB", "STATE", "PRIORITY", "STARTS", "REASON"],
-        ["1", job_id(3), "queued", "2", "-", "it?[31m's its turn"],
-        ["2", job_id(2), "queued", "0", "-", "-"],
-        ["-", job_id(4), "scheduled", "0", night, "-"],
-        ["-", job_id(5), "waiting", "0", f"after {job_id(3)}", "-"],
-        ["-", job_id(6), "paused", "0", "-", "paused by the user"],
+        ["#", "JOB", "PRESET", "STATE", "PRIORITY", "STARTS", "REASON"],
+        ["1", job_id(3), "v2", "queued", "2", "-", "it?[31m's its turn"],
+        ["2", job_id(2), "v2", "queued", "0", "-", "-"],
+        ["-", job_id(4), "v2", "scheduled", "0", night, "-"],
+        ["-", job_id(5), "v2", "waiting", "0", f"after {job_id(3)}", "-"],
+        ["-", job_id(6), "v2", "paused", "0", "-", "paused by the user"],
     ]
     listed = json.loads(invoke("queue", "--json").out)
     assert [(job["position"], job["id"]) for job in listed] == [
         (1, job_id(3)), (2, job_id(2)), (None, job_id(4)), (None, job_id(5)), (None, job_id(6))
     ]  # fmt: skip
     assert (listed[2]["schedule"], listed[3]["after"]) == (NIGHT, job_id(3))
+
+
+def test_it_says_why_nothing_starts() -> None:
+    def card(held: str | None, queue: str = "default", *, alive: bool = True) -> WorkerCard:
+        return WorkerCard("mac:7", "/farense", queue, None, held, 30.0, 1.0, alive)
+
+    window = "outside the window 22:00-07:00"
+    assert held_lines([card(window)], "default") == [f"The daemon mac:7 starts nothing: {window}."]
+    assert held_lines([card(window), card(None)], "default") == []
+    for others in ([card(None, alive=False)], [card(None, "night")]):
+        assert held_lines(others, "default")[0].endswith("farense daemon")
+    assert held_lines([], "night")[0].endswith("farense daemon --queue night")
 
 
 def test_a_narrow_terminal_cuts_the_reason(invoke: Run, queued: Workspace) -> None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from jobs.paths import REPOSITORY
+
 # Programs, separated by commas, without which tests fail rather than skip; `.ci/run` sets it.
 REQUIRE = "FARENSE_REQUIRE"
+# The Python of an environment that `make peft` makes, or another one.
+PEFT_PYTHON = "FARENSE_PEFT_PYTHON"
 
 
 def required(program: str) -> Path:
@@ -17,7 +22,19 @@ def required(program: str) -> Path:
     found = shutil.which(program)
     if found is not None:
         return Path(found)
-    message = f"{program} is missing: install it (Debian: apt-get install {program})"
-    if program in os.environ.get(REQUIRE, "").split(","):
+    return _missing(program, f"install it (Debian: apt-get install {program})")
+
+
+def peft_python() -> Path:
+    """Return a Python that has torch, transformers and peft; skip where there is none."""
+    found = Path(os.environ.get(PEFT_PYTHON) or REPOSITORY / ".venv-peft/bin/python")
+    if found.is_file():
+        return found
+    return _missing("peft", f"make peft, or set {PEFT_PYTHON} to a Python that has it")
+
+
+def _missing(name: str, advice: str) -> NoReturn:
+    message = f"{name} is missing: {advice}"
+    if name in os.environ.get(REQUIRE, "").split(","):
         pytest.fail(message)
     pytest.skip(message)

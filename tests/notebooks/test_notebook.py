@@ -35,7 +35,8 @@ def pictures(notebook: nbformat.NotebookNode) -> list[str]:
 
 
 @pytest.mark.timeout(170)
-def test_it_runs_from_top_to_bottom(documented: Workspace) -> None:
+def test_it_runs_from_top_to_bottom(documented: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FARENSE_PLOTS", "on")  # it shows them
     with FarenseClient.connect(documented) as client:
         client.ensure_daemon()
         older = client.watch(client.enqueue(client.preset("v1")).id)

@@ -123,8 +123,10 @@ def test_twice_and_killed_in_between_it_writes_the_same(
     trained: tuple[Workspace, RunDirectory],
 ) -> None:
     workspace, run = trained
-    assert run_child(make_evaluation(workspace, run, "aaaa", **SLOW)).returncode == ExitCode.OK
+    first_time = make_evaluation(workspace, run, "aaaa", **SLOW)
+    assert run_child(first_time, FARENSE_PLOTS="on").returncode == ExitCode.OK
     first = written(run.evaluation)
+    assert {"scores.png", "categories.png"} < set(first)
     shutil.rmtree(run.evaluation)
 
     killed = make_evaluation(workspace, run, "bbbb", **SLOW)
@@ -134,7 +136,7 @@ def test_twice_and_killed_in_between_it_writes_the_same(
     process.wait()
     assert not run.evaluation.exists()
     kept = given(killed)
-    done = run_child(killed)
+    done = run_child(killed, FARENSE_PLOTS="on")
     assert done.returncode == ExitCode.OK, done.stderr
     assert f"goes on after {kept} of 10 answers" in done.stdout
     assert written(run.evaluation) == first

@@ -1,0 +1,126 @@
+"""``farense ask``: questions to a job's best adapter."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.options import job_argument, json_option
+from cli.output import note, print_json
+from jobs.text import printable
+
+if TYPE_CHECKING:
+    from jobs.ask import Answerer
+
+PROMPT = "> "
+KEPT = "\n\t"
+
+
+@click.command(short_help="Ask a job's best adapter a question.")
+@job_argument
+@click.argument("question", metavar="[QUESTION]", required=False)
+@click.option("--base", is_flag=True, help="Ask the base model, without the adapter.")
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(1, 4096),
+    default=512,
+    metavar="N",
+    help="Most tokens of an answer (512).",
+)
+@json_option
+def ask(job: str, question: str | None, base: bool, max_new_tokens: int, as_json: bool) -> None:
+    """Let a training job's best adapter answer a question, token by token.
+
+    JOB is an id, a unique part of one, or `latest`. The question is put as in training, and the
+    answer is greedy: always the same. Without a question a terminal asks for one after the
+    other (an empty line is passed over, Ctrl-D ends); otherwise each line of the input is one.
+    Each stands for itself: the model does not know the ones before.
+
+    \b
+    Examples:
+      farense ask latest "Qual foi o resultado do jogo entre o Farense e o Benfica?"
+      farense ask latest --base
+      farense ask latest < questions.txt
+    """
+    if as_json and question is None:
+        raise click.UsageError('--json needs a question: farense ask JOB "..." --json')
+    if question is not None and not question.strip():
+        raise click.UsageError("The question is empty.")
+    from cli.foreground import foreground_job
+
+    with foreground_job(job, "Ask", needs_adapter=not base) as (order, _):
+        if question is None and sys.stdin.isatty():
+            note("Loading the model ...")
+        from jobs.ask import Answerer
+        from jobs.paths import Workspace
+
+        answerer = Answerer(Workspace.current(), order, base=base)
+        if question is None:
+            answer_input(answerer, max_new_tokens)
+            return
+        found = answer(answerer, question, max_new_tokens, quiet=as_json)
+        if as_json:
+            print_json({"job": order.id, "by": "base" if base else "adapter", **found})
+
+
+def answer_input(answerer: Answerer, max_new_tokens: int) -> None:
+    """Answer what a person types, or each line of a file."""
+    if sys.stdin.isatty():
+        note("Ask; Ctrl-D ends.")
+        converse(answerer, max_new_tokens)
+        return
+    for line in sys.stdin:
+        if line.strip():
+            answer(answerer, line, max_new_tokens)
+
+
+def answer(
+    answerer: Answerer, question: str, max_new_tokens: int, *, quiet: bool = False
+) -> dict[str, Any]:
+    """Write an answer to stdout as it comes; return it.
+
+    Args:
+        quiet: write nothing.
+    """
+    texts: list[str] = []
+    tokens, end = 0, None
+    for piece in answerer.answer(question.strip(), max_new_tokens):
+        texts.append(piece.text)
+        tokens, end = piece.tokens, piece.end
+        if piece.text and not quiet:
+            click.echo(printable(piece.text, keep=KEPT), nl=False)
+    cut = end == "length"
+    if not quiet:
+        click.echo()
+        if cut:
+            note(f"(cut after {max_new_tokens} tokens: --max-new-tokens)")
+    return {"question": question.strip(), "answer": "".join(texts), "tokens": tokens, "cut": cut}
+
+
+def converse(answerer: Answerer, max_new_tokens: int) -> None:
+    """Answer what is typed until the input ends; Ctrl-C ends an answer, or the conversation."""
+    while (line := typed()) is not None:
+        if not line.strip():
+            continue
+        try:
+            answer(answerer, line, max_new_tokens)
+        except KeyboardInterrupt:
+            click.echo()
+
+
+def typed() -> str | None:
+    """Return a line that is typed at the prompt; None where the input ends."""
+    with suppress(ImportError):
+        import readline  # noqa: F401 - gives input() a line editor and the lines before
+    try:
+        # The prompt is no result: where stdout is a file it must not go there.
+        if sys.stdout.isatty():
+            return input(PROMPT)
+        click.echo(PROMPT, nl=False, err=True)
+        return sys.stdin.readline() or None
+    except (EOFError, KeyboardInterrupt):
+        click.echo(err=True)
+        return None

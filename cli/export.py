@@ -1,0 +1,89 @@
+"""``farense export``: a job's best adapter in the forms in which other programs load it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.options import job_argument, json_option
+from cli.output import note, print_json, warn
+
+if TYPE_CHECKING:
+    from jobs.export.kinds import Exported
+
+
+@click.command(short_help="Write a job's adapter where other programs load it.")
+@job_argument
+@click.option("--fuse", is_flag=True, help="Also a whole model, its weights not quantized.")
+@click.option(
+    "--requantize",
+    is_flag=True,
+    help="With --fuse: quantize again, which loses a part of the adapter.",
+)
+@click.option("--peft", is_flag=True, help="Also in the layout of Hugging Face PEFT.")
+@click.option("--to", "name", metavar="NAME", help="The folder's name in output/.")
+@click.option("--force", is_flag=True, help="Replace the export of another job.")
+@json_option
+def export(
+    job: str,
+    fuse: bool,
+    requantize: bool,
+    peft: bool,
+    name: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Write a training job's best adapter to output/, with a model card.
+
+    JOB is an id, a unique part of one, or `latest`. The adapter goes to
+    output/MODEL-farense-qlora-PRESET/, as mlx-lm loads it. --peft adds a folder of that name with
+    -peft behind it. --fuse adds one with -fused: the base model with the adapter in its weights, in
+    16 bits (some 14.5 GB for a model of 7 billion weights). With --requantize it is as small as the
+    base model (-fused-quantized), but 4 bits hold only a part of what an adapter adds. Either way
+    its loss over the validation set is measured, beside the adapter's.
+
+    A folder has its name once it is whole. An earlier export of the same job is replaced.
+
+    \b
+    Examples:
+      farense export latest
+      farense export latest --fuse --peft --to farense-assistant
+    """
+    from cli.foreground import foreground_job
+    from jobs.export.kinds import Wanted
+
+    wanted = Wanted(fuse=fuse, requantize=requantize, peft=peft, name=name, force=force)
+    with foreground_job(job, "Export") as (order, state):
+        from jobs.export.export import export as run_export
+        from jobs.paths import Workspace
+
+        if not state.finished:
+            warn(f"{order.id} has not ended: this is its best adapter so far.")
+        written = []
+        for exported in run_export(Workspace.current(), order, wanted, note, warn):
+            written.append(exported)
+            if not as_json:
+                click.echo(described(exported))
+    if as_json:
+        print_json([{**asdict(found), "moved": found.moved} for found in written])
+
+
+def described(found: Exported) -> str:
+    """Return what was written: folder and size, and of a fused model its loss."""
+    form = f", weights in {found.dtype}" if found.kind == "fused" else ""
+    text = f"{found.folder}  ({found.kind}, {size(found.bytes)}{form})"
+    if found.moved is not None:
+        text += (
+            f"\n  validation loss {found.validation_loss:.4f}, of the adapter beside the base "
+            f"model {found.adapter_validation_loss:.4f} ({found.moved:+.4f})"
+        )
+    return text
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people."""
+    from jobs.prefix.budget import size_text
+
+    return size_text(count) if count >= 1e6 else f"{count / 1e3:.0f} kB"

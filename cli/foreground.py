@@ -1,0 +1,74 @@
+"""Commands that compute themselves, beside or without a daemon."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from cli.output import warn
+
+if TYPE_CHECKING:
+    from jobs.order import Order
+    from jobs.paths import Workspace
+    from jobs.state import JobState
+
+
+@contextmanager
+def foreground_job(
+    job: str, verb: str, *, needs_adapter: bool = True
+) -> Iterator[tuple[Order, JobState]]:
+    """Provide a training job to compute with in this process, which is made ready for it.
+
+    Redis is asked where it answers, else the files; no server is started.
+
+    Args:
+        verb: what is to be done with the job: ``Export``, say.
+        needs_adapter: whether that takes its best adapter.
+
+    Raises:
+        UnknownJob: there is no such job.
+        InvalidInput: it is no training job, has no adapter, or its files or its model are not here.
+    """
+    from daemon.reader import open_reader
+    from daemon.trained import check_has_adapter, check_model, running_here, training_of
+
+    reader, warning = open_reader()
+    with reader:
+        if warning:
+            warn(warning)
+        workspace = reader.workspace
+        order, run, state = training_of(reader.job(job), workspace, verb)
+    # What MLX would find out too, some seconds later.
+    if needs_adapter:
+        check_has_adapter(run, state)
+    check_model(order, workspace)
+    for other in running_here(workspace):
+        warn(f"{other} is running: it shares memory and processor with this.")
+    with surroundings(workspace):
+        yield order, state
+
+
+@contextmanager
+def surroundings(workspace: Workspace) -> Iterator[None]:
+    """Give this process what the child of a job has around it; before MLX is imported."""
+    from daemon.private_folder import temporary_folder
+
+    wanted = {"HF_HUB_OFFLINE": "1", "TMPDIR": str(temporary_folder(workspace))}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    # `kill` and a closed terminal end this like Ctrl-C: nothing may stay behind.
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    handlers = [signal.signal(number, signal.default_int_handler) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, handlers, strict=True):
+            signal.signal(number, handler)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

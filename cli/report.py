@@ -1,0 +1,63 @@
+"""``farense report``: a page to look at, of one run or of several laid over one another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cli.options import json_option
+from cli.output import print_json, warn
+
+# More would be a picture of nothing.
+MOST = 12
+
+
+@click.command(short_help="Make a page about runs, with plots.")
+@click.argument("jobs", metavar="JOB...", nargs=-1, required=True)
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to write.")
+@click.option("--open", "opening", is_flag=True, help="Open it in the browser.")
+@json_option
+def report(jobs: tuple[str, ...], output: Path | None, opening: bool, as_json: bool) -> None:
+    """Make one HTML file about a run, or about several side by side, and print its path.
+
+    It holds everything it shows: curves, settings, scores, the worst answers first. It opens from
+    disk, without a network, in light and dark. Each JOB is an id, a unique part of one, `latest`,
+    or the folder of a run, also of an older one; it may still run. Needs no Redis.
+
+    The page of one job goes to its folder, `report.html`, and the plots to `plots/` there; any
+    other to `output/`.
+
+    \b
+    Examples: farense report latest --open
+              farense report 0931 quickstart-kblp --output both.html
+              farense report old_runs/v1 latest
+    """
+    from cli.past import past_run
+    from daemon.reader import open_reader
+    from jobs.errors import InvalidInput
+    from jobs.report.publish import publish
+
+    if len(jobs) > MOST:
+        raise InvalidInput(
+            f"{len(jobs)} jobs are too many for one report.", f"Take {MOST} or less."
+        )
+    reader, warning = open_reader()
+    with reader:
+        if warning:
+            warn(warning)
+        runs = [past_run(job, reader) for job in jobs]
+    published = publish(reader.workspace, runs, output)
+    if as_json:
+        print_json(published.as_dict())
+    else:
+        click.echo(str(published.page))
+    if opening:
+        _open(published.page)
+
+
+def _open(page: Path) -> None:
+    import webbrowser
+
+    if not webbrowser.open(page.resolve().as_uri()):
+        warn(f"No browser could be opened: open {page} yourself.")

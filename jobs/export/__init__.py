@@ -1,0 +1,1 @@
+"""A trained adapter in the forms in which other programs load it."""

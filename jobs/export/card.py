@@ -1,0 +1,199 @@
+"""The model card of an export: where it comes from, what was measured, how to load it.
+
+Nothing stands in it that was not measured, and no path of this machine: a card is made to be read
+elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from jobs.config import TrainConfig
+from jobs.early_stopping import gap_status
+from jobs.export.kinds import ADAPTER, FUSED, PEFT, REQUANTIZED, Exported
+from jobs.files import write_atomic
+from jobs.order import DataFile, Order
+from jobs.past_run import PastRun
+
+SCORES = {
+    "token_f1": "token F1",
+    "exact_match": "exact match",
+    "rouge_l": "ROUGE-L",
+    "chrf": "chrF",
+}
+WHAT = {
+    ADAPTER: "A QLoRA adapter for `{model}`, as mlx-lm loads it.",
+    PEFT: "A LoRA adapter trained on `{model}`, as Hugging Face PEFT loads it.",
+    FUSED: "`{model}` with a QLoRA adapter in its weights, which are {dtype} and not quantized.",
+    REQUANTIZED: "`{model}` with a QLoRA adapter in its weights. The adapted layers were quantized "
+    "again, which keeps only a part of what the adapter adds.",
+}
+MLX_EXAMPLE = """\
+    python -m mlx_lm generate --model {model}{adapter} \\
+        {prompt} --max-tokens 200
+"""
+RAW_PROMPT = '--ignore-chat-template --prompt "### Pergunta:\\nQUESTION\\n\\n### Resposta:\\n"'
+CHAT_PROMPT = '--prompt "QUESTION"'
+PEFT_EXAMPLE = """\
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained("THE BASE MODEL")
+    model = PeftModel.from_pretrained(model, "{folder}")
+
+The base model has to be one that transformers loads: the one that `{model}` was quantized from, or
+`{model}` itself, dequantized: `python -m mlx_lm convert --hf-path {path} -d --mlx-path FOLDER`. The
+adapter was trained beside the quantized weights; beside others it was not measured.
+"""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a card tells of.
+
+    Attributes:
+        past: the job's files.
+        exported: the export; its folder's name is the card's heading.
+    """
+
+    past: PastRun
+    order: Order
+    config: TrainConfig
+    exported: Exported
+
+    @property
+    def name(self) -> str:
+        """The name of the export."""
+        return Path(self.exported.folder).name
+
+    @property
+    def model(self) -> str:
+        """The name of the base model's folder."""
+        return Path(self.config.model).name
+
+
+def write_card(folder: Path, card: Card) -> None:
+    """Write ``README.md``.
+
+    Raises:
+        WorkspaceError: it cannot be written.
+    """
+    write_atomic(folder / "README.md", card_text(card).encode())
+
+
+def card_text(card: Card) -> str:
+    """Return a model card in Markdown, with the front matter that model hubs read."""
+    kind = card.exported.kind
+    head = {
+        "library_name": "peft" if kind == PEFT else "mlx",
+        "pipeline_tag": "text-generation",
+        "tags": ["farense", "lora"],
+    }
+    what = WHAT[kind].format(model=card.model, dtype=card.exported.dtype)
+    settings = yaml.safe_dump(card.order.config, sort_keys=False, allow_unicode=True)
+    parts = [
+        f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
+        f"# {card.name}",
+        f"{what} Trained with farense {card.order.versions.get('farense', '')}".rstrip() + ".",
+        "## How to load it",
+        _example(card),
+        "## What was measured",
+        _measured(card),
+        "## Where it comes from",
+        _lines(_origin(card)),
+        "## Settings",
+        f"```yaml\n{settings}```",
+    ]
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+
+
+def _example(card: Card) -> str:
+    folder = f"output/{card.name}"
+    if card.exported.kind == PEFT:
+        return PEFT_EXAMPLE.format(folder=folder, model=card.model, path=card.config.model)
+    beside = card.exported.kind == ADAPTER
+    return MLX_EXAMPLE.format(
+        model=card.config.model if beside else folder,
+        adapter=f" --adapter-path {folder}" if beside else "",
+        prompt=RAW_PROMPT if card.config.prompt_format == "farense" else CHAT_PROMPT,
+    )
+
+
+def _measured(card: Card) -> str:
+    lines = [*_training(card.past.summary), *_fusing(card.exported)]
+    report = card.past.report
+    evaluated = report is not None and report.get("adapter_sha256") == card.exported.adapter_sha256
+    if not evaluated:
+        lines.append("its answers: not evaluated")
+    text = _lines(lines)
+    if evaluated and report is not None:
+        text += f"\n\nIts answers to the {report['questions']} questions of the validation set, "
+        text += "with 95% bootstrap intervals"
+        if card.exported.kind != ADAPTER:
+            text += " (of the adapter beside the base model)"
+        text += f":\n\n{_scores(report)}"
+    return text
+
+
+def _training(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what training measured; nothing of a run that has not ended."""
+    if (state := summary.get("state")) is None:
+        yield "the training had not ended when this was exported"
+        return
+    yield f"the training ended as `{state}`"
+    loss, gap = summary.get("best_val_loss"), summary.get("best_gap")
+    if not isinstance(loss, float):
+        return
+    yield f"validation loss {loss:.4f} nats per token, at step {summary.get('best_step')}"
+    if isinstance(before := summary.get("baseline_val_loss"), float):
+        yield f"before training {before:.4f}"
+    if isinstance(gap, float):
+        yield f"gap (validation loss minus training loss) {gap:.4f}: {gap_status(gap)}"
+
+
+def _fusing(exported: Exported) -> Iterator[str]:
+    if exported.validation_loss is not None:
+        yield (
+            f"validation loss of this fused model {exported.validation_loss:.4f}, of the base "
+            f"model with the adapter beside it {exported.adapter_validation_loss:.4f}"
+        )
+    elif exported.kind in (FUSED, REQUANTIZED):
+        yield "validation loss of this fused model: not measured"
+
+
+def _scores(report: Mapping[str, Any]) -> str:
+    rows = ["| score | adapter | base model |", "|---|---|---|"]
+    for metric, name in SCORES.items():
+        cells = [_cell(report[by]["scores"][metric]) for by in ("adapter", "base")]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _cell(score: Mapping[str, float]) -> str:
+    return f"{score['mean']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
+
+
+def _origin(card: Card) -> Iterator[str]:
+    order = card.order
+    yield f"base model: `{card.config.model}`"
+    if order.model_fingerprint:
+        yield f"fingerprint of the base model: `{order.model_fingerprint}`"
+    yield f"job `{order.id}`, preset `{order.preset}`"
+    yield f"training data: {_data(order.train)}"
+    if order.valid is not None:
+        yield f"validation data: {_data(order.valid)}"
+    yield f"SHA-256 of `adapters.safetensors`: `{card.exported.adapter_sha256}`"
+
+
+def _data(file: DataFile) -> str:
+    # Of the source only its name: the folders of a machine are nobody's business.
+    return f"`{Path(file.source).name}`, {file.examples} examples, SHA-256 `{file.sha256}`"
+
+
+def _lines(lines: Iterator[str] | list[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)

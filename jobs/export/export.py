@@ -1,0 +1,158 @@
+"""From a training job to folders below ``output/`` that other programs load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from jobs.config import TrainConfig, config_from
+from jobs.export.card import Card, write_card
+from jobs.export.folder import (
+    MARKER,
+    check_name,
+    check_space,
+    check_target,
+    export_name,
+    exporting,
+    replacing,
+)
+from jobs.export.fuse import FusedModel, fused_model
+from jobs.export.kinds import ADAPTER, FUSED, PEFT, REQUANTIZED, SUFFIXES, Exported, Wanted
+from jobs.export.losses import adapter_loss, fits_memory, model_loss
+from jobs.export.peft import check_peft, write_peft
+from jobs.files import write_atomic, write_json
+from jobs.models.folder import check_unchanged
+from jobs.order import Order
+from jobs.past_run import PastRun, read_run
+from jobs.paths import Workspace
+from jobs.state import now
+from jobs.trained import TrainedAdapter, read_adapter
+
+VERSION = 1
+# The card, the configuration and the marker, on disk.
+SMALL_BYTES = 1_000_000
+
+
+def export(
+    workspace: Workspace,
+    order: Order,
+    wanted: Wanted,
+    report: Callable[[str], None],
+    warn: Callable[[str], None],
+) -> Iterator[Exported]:
+    """Write a training job's best adapter, and what else is wanted; yield each folder once whole.
+
+    Args:
+        report: told each long stage, in a line for people.
+        warn: told what a person should know.
+
+    Raises:
+        InvalidInput: the job has no adapter, its model is not here or has changed or cannot be
+            written as wanted, or there is something else in the place of an export.
+        WorkspaceError: there is no room, or a folder cannot be written.
+    """
+    return Export(workspace, order, wanted, report, warn).run()
+
+
+class Export:
+    """What one export works with; see :func:`export`."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        order: Order,
+        wanted: Wanted,
+        report: Callable[[str], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        self.workspace, self.order, self.report, self.warn = workspace, order, report, warn
+        self.wanted = wanted
+        self.past: PastRun = read_run(workspace.run(order.id).path)
+        self.adapter: TrainedAdapter = read_adapter(workspace.run(order.id))
+        self.config: TrainConfig = config_from(order.config, f"the order of {order.id}")
+        self.model = workspace.inside(self.config.model)
+        check_unchanged(self.model, order.model_fingerprint)
+        stem = check_name(wanted.name or export_name(self.model.name, order.preset))
+        self.output = workspace.inside(workspace.output.name)
+        self.targets = {kind: self.output / (stem + SUFFIXES[kind]) for kind in wanted.kinds}
+
+    def run(self) -> Iterator[Exported]:
+        """Write everything; yield each folder once it has its name."""
+        with exporting(self.workspace, list(self.targets.values())):
+            for target in self.targets.values():
+                check_target(target, self.order.id, force=self.wanted.force)
+            if self.wanted.peft:
+                check_peft(self.adapter)
+            fused = self._fused() if self.wanted.fuse else None
+            adapters = (1 + self.wanted.peft) * len(self.adapter.content)
+            size = adapters + len(self.targets) * SMALL_BYTES + (fused.bytes if fused else 0)
+            check_space(self.output, size)
+            for kind, target in self.targets.items():
+                yield self._write(kind, target, fused)
+
+    def _fused(self) -> FusedModel:
+        return fused_model(
+            self.model, self.config.lora, self.adapter, requantize=self.wanted.requantize
+        )
+
+    def _write(self, kind: str, target: Path, fused: FusedModel | None) -> Exported:
+        found = Exported(kind, str(target), self.order.id, self.adapter.sha256)
+        with replacing(target) as folder:
+            if kind == ADAPTER:
+                write_atomic(folder / "adapters.safetensors", self.adapter.content)
+                settings = self.adapter.settings | {"model": self.config.model}
+                write_json(folder / "adapter_config.json", settings)
+            elif kind == PEFT:
+                write_peft(folder, self.adapter, self.config.lora, self.model.name)
+            elif fused is not None:
+                found = self._write_fused(folder, found, fused)
+            return self._finish(folder, found)
+
+    def _write_fused(self, folder: Path, found: Exported, fused: FusedModel) -> Exported:
+        """Write a fused model and measure it beside the adapter."""
+        size = fused.bytes
+        self.report("Measuring the adapter's validation loss ...")
+        beside = adapter_loss(self.workspace, self.order, self.adapter, self.warn)
+        self.report(
+            f"Writing {size / 1e9:.2f} GB of weights ({_form(found.kind, fused.dtype)}) ..."
+        )
+        fused.write(folder)
+        loss = None
+        if not fits_memory(size):
+            self.warn(
+                "The fused model's loss was not measured: it needs more memory than there is."
+            )
+        elif beside is not None:
+            self.report("Measuring the fused model's validation loss ...")
+            model = Path(self.workspace.output.name, folder.name)
+            loss = model_loss(self.workspace, self.order, str(model), self.warn)
+        found = replace(
+            found, dtype=fused.dtype, validation_loss=loss, adapter_validation_loss=beside
+        )
+        if found.moved_too_far:
+            self.warn(
+                f"Fusing moved the validation loss by {found.moved:+.4f} nats, from {beside:.4f} "
+                f"to {loss:.4f}. {_why(found.kind)}"
+            )
+        return found
+
+    def _finish(self, folder: Path, found: Exported) -> Exported:
+        """Add the card and the marker, which makes the folder an export."""
+        write_card(folder, Card(self.past, self.order, self.config, found))
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        found = replace(found, bytes=size)
+        # No path of this machine: an export may be handed on.
+        marker = asdict(found) | {"folder": Path(found.folder).name, "exported_at": now()}
+        write_json(folder / MARKER, {"version": VERSION, **marker})
+        return found
+
+
+def _form(kind: str, dtype: str) -> str:
+    return f"{dtype}, not quantized" if kind == FUSED else "quantized again"
+
+
+def _why(kind: str) -> str:
+    if kind == REQUANTIZED:
+        return "Quantizing again loses a part of the adapter: fuse without --requantize."
+    return "Serve the adapter beside its base model instead."

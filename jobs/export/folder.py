@@ -1,0 +1,164 @@
+"""Folders below ``output/`` that are there whole or not at all.
+
+Each says in ``farense_export.json`` whose export it is; what does not is never replaced.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from jobs.errors import InvalidInput, JobLocked, WorkspaceError
+from jobs.files import explain, read_json, sync_folder
+from jobs.lock import hold
+from jobs.paths import Workspace
+
+MARKER = "farense_export.json"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+# How a model's name says that its weights are quantized.
+QUANTIZED = re.compile(r"[-_.](\d+-?bits?|[qQ]\d\w*|mxfp\d|nvfp\d)$", re.ASCII)
+OTHERS = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)
+# Left free beside what is written.
+SPARE_BYTES = 100_000_000
+
+
+def export_name(model: str, preset: str) -> str:
+    """Return the name of an export: ``mistral-7b-farense-qlora-v2`` of ``mistral-7b-4bit``, v2."""
+    name = f"{QUANTIZED.sub('', model)}-farense-qlora-{preset}"
+    return OTHERS.sub("_", name).lstrip("._-")[:100]
+
+
+def check_name(name: str) -> str:
+    """Return the name of a folder below ``output/``, without that folder where it is given too.
+
+    Raises:
+        InvalidInput: it cannot be one.
+    """
+    bare = name.removeprefix("output/").rstrip("/")
+    if not NAME.fullmatch(bare):
+        raise InvalidInput(
+            f"{name!r} cannot be the name of a folder in output/.",
+            "Use up to 100 letters (a-z), digits, dots, dashes and underscores, starting with a "
+            "letter or digit.",
+        )
+    return bare
+
+
+def check_target(target: Path, job: str, *, force: bool) -> None:
+    """Refuse to replace what is not an earlier export of ``job``.
+
+    Args:
+        force: an export of another job may be replaced.
+
+    Raises:
+        InvalidInput: something else is there.
+    """
+    if not target.exists() and not target.is_symlink():
+        return
+    owner = _owner(target)
+    if owner is None:
+        raise InvalidInput(
+            f"{target} is there, and is no export of farense: it stays.",
+            "Remove or rename it, or choose another name: --to NAME",
+        )
+    if owner != job and not force:
+        raise InvalidInput(
+            f"{target} is the export of another job, {owner}.",
+            "Replace it with --force, or choose another name: --to NAME",
+        )
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Compare the bytes to be written with what is free around ``folder``.
+
+    Raises:
+        WorkspaceError: they will not fit.
+    """
+    free = shutil.disk_usage(_existing(folder)).free
+    if needed + SPARE_BYTES > free:
+        raise WorkspaceError(
+            f"Not enough disk space: this export takes {needed / 1e9:.2f} GB, and {folder} has "
+            f"{free / 1e9:.2f} GB free.",
+            "Free some space: farense prune, farense cache clear.",
+        )
+
+
+@contextmanager
+def exporting(workspace: Workspace, targets: list[Path]) -> Iterator[None]:
+    """Let one process at a time write these exports, and mend what a killed one left.
+
+    Raises:
+        WorkspaceError: another process is writing one of them, or a folder cannot be written.
+    """
+    try:
+        workspace.private.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with ExitStack() as locks:
+            for target in targets:
+                locks.enter_context(hold(workspace.private / f"export-{target.name}.lock"))
+                _mend(target)
+            yield
+    except JobLocked as error:
+        raise WorkspaceError(
+            "Another process is exporting under this name at this moment.",
+            "Wait until it is done, or choose another name: --to NAME",
+        ) from error
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Provide an empty folder that takes the name ``target`` at the end, and only at the end.
+
+    Whatever goes wrong before leaves ``target`` as it was.
+
+    Raises:
+        WorkspaceError: a folder cannot be written.
+    """
+    partial, replaced = _partial(target), _replaced(target)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        sync_folder(partial)
+        if target.exists():
+            target.rename(replaced)
+        partial.rename(target)
+        sync_folder(target.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
+    except OSError as error:
+        raise explain(error, target) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _mend(target: Path) -> None:
+    """Undo what a process left that was killed while it wrote or renamed."""
+    shutil.rmtree(_partial(target), ignore_errors=True)
+    replaced = _replaced(target)
+    if replaced.exists() and not target.exists():
+        replaced.rename(target)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _partial(target: Path) -> Path:
+    return target.with_name(f".{target.name}.partial")
+
+
+def _replaced(target: Path) -> Path:
+    return target.with_name(f".{target.name}.replaced")
+
+
+def _owner(target: Path) -> str | None:
+    """Return the job whose export a folder is; None where it is none."""
+    try:
+        marker: Any = read_json(target / MARKER)
+    except (OSError, ValueError):
+        return None
+    job = marker.get("job") if isinstance(marker, dict) else None
+    return job if isinstance(job, str) else None
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())

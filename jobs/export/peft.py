@@ -1,0 +1,87 @@
+"""An adapter as Hugging Face's PEFT lays it out.
+
+PEFT computes ``y = W x + (lora_alpha / r) B A x`` with A of [r, in] and B of [out, r]; MLX
+``y = W x + scale x A B`` with A of [in, r] and B of [r, out]. So both are transposed, and
+``lora_alpha`` is scale * r.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from jobs.checkpoint import save_arrays
+from jobs.config import LoraConfig
+from jobs.errors import ModelError
+from jobs.files import write_json
+from jobs.mlx import mx
+from jobs.trained import Arrays, TrainedAdapter
+
+PREFIX = "base_model.model."
+# How a matrix is named in MLX; the names of layers are those of the architecture in transformers.
+MATRIX = re.compile(r"(?P<layer>model\.layers\.(?P<block>\d+)\.(?P<path>.+))\.lora_(?P<part>[ab])")
+
+
+def write_peft(folder: Path, adapter: TrainedAdapter, lora: LoraConfig, base: str) -> None:
+    """Write ``adapter_model.safetensors`` and ``adapter_config.json``.
+
+    Args:
+        base: what the configuration names as the base model.
+
+    Raises:
+        ModelError: the model's layers have other names than in transformers.
+        WorkspaceError: the folder cannot be written.
+    """
+    save_arrays(folder / "adapter_model.safetensors", peft_arrays(adapter))
+    write_json(folder / "adapter_config.json", peft_config(adapter, lora, base))
+
+
+def check_peft(adapter: TrainedAdapter) -> None:
+    """Check that an adapter can be written for PEFT; raises as :func:`write_peft`."""
+    for name in adapter.arrays:
+        _parts(name)
+
+
+def peft_arrays(adapter: TrainedAdapter) -> Arrays:
+    """Return the matrices by the names and in the shapes that PEFT expects.
+
+    Raises:
+        ModelError: as :func:`write_peft`.
+    """
+    arrays: Arrays = {}
+    for name, array in adapter.arrays.items():
+        found = _parts(name)
+        key = f"{PREFIX}{found['layer']}.lora_{found['part'].upper()}.weight"
+        arrays[key] = mx.contiguous(array.T)
+    return arrays
+
+
+def peft_config(adapter: TrainedAdapter, lora: LoraConfig, base: str) -> dict[str, Any]:
+    """Return the content of PEFT's ``adapter_config.json``."""
+    found = [_parts(name) for name in adapter.arrays]
+    alpha = lora.scale * lora.rank
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": lora.rank,
+        "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
+        "lora_dropout": lora.dropout,
+        "target_modules": sorted({match["path"] for match in found}),
+        "layers_to_transform": sorted({int(match["block"]) for match in found}),
+        "layers_pattern": "layers",
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+    }
+
+
+def _parts(name: str) -> re.Match[str]:
+    found = MATRIX.fullmatch(name)
+    if found is None:
+        raise ModelError(
+            f"This architecture's layers have other names in transformers ({name}): the adapter "
+            "cannot be written for PEFT."
+        )
+    return found

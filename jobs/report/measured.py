@@ -1,0 +1,210 @@
+"""What the rows of a run say, as numbers to draw and to tell: pure, and content with damaged rows.
+
+Rows come from a run under way, one that failed, or another program: a value may be missing, no
+number, or not finite.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.early_stopping import EarlyStopping, gap_status
+from jobs.errors import JobFailed
+from jobs.past_run import PastRun, Row
+from jobs.state import FINISHED, State, read_state
+
+# Beyond this a number is drawn like one that is not finite.
+DRAWN = 1e30
+
+
+def number(value: Any) -> float | None:
+    """Return a number as it stands in a file, also one that is not finite; None of all else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def finite(value: Any) -> float | None:
+    """Return a finite number; None of all else."""
+    found = number(value)
+    return found if found is not None and math.isfinite(found) else None
+
+
+@dataclass(frozen=True)
+class Series:
+    """A measure over the steps of a run.
+
+    Attributes:
+        steps, values: of the rows that have it; the values are finite.
+        odd: the steps at which it was NaN or infinite.
+    """
+
+    steps: list[float] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    odd: list[float] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.steps or self.odd)
+
+    @property
+    def last(self) -> float | None:
+        """The newest finite value."""
+        return self.values[-1] if self.values else None
+
+    @property
+    def median(self) -> float | None:
+        """The middle value, the upper one of two."""
+        return sorted(self.values)[len(self.values) // 2] if self.values else None
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best validation of a run; ``gap`` is None where it was not measured."""
+
+    step: float
+    loss: float
+    gap: float | None
+
+    @property
+    def status(self) -> str | None:
+        """The word for the gap."""
+        return None if self.gap is None else gap_status(self.gap)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run with what its rows say.
+
+    Attributes:
+        state: None of a folder that farense did not make.
+        reason: why it is in that state, where there is something to say.
+    """
+
+    run: PastRun
+    state: State | None
+    reason: str | None
+
+    def series(self, key: str) -> Series:
+        """Return a measure, a key of the rows, over the steps."""
+        found = Series()
+        for place, row in enumerate(self.run.rows):
+            value = number(row.get(key))
+            if value is None:
+                continue
+            step = _step(row, place)
+            if abs(value) < DRAWN:
+                found.steps.append(step)
+                found.values.append(value)
+            else:
+                found.odd.append(step)
+        return found
+
+    @property
+    def validations(self) -> Series:
+        """The validation losses, without the baseline before training."""
+        every = self.series("val_loss")
+        kept = [(s, v) for s, v in zip(every.steps, every.values, strict=True) if s > 0]
+        return Series(
+            [step for step, _ in kept],
+            [value for _, value in kept],
+            [step for step in every.odd if step > 0],
+        )
+
+    @property
+    def baseline(self) -> float | None:
+        """The validation loss before training."""
+        every = self.series("val_loss")
+        return every.values[0] if every.steps and every.steps[0] == 0 else None
+
+    @property
+    def best(self) -> Best | None:
+        """The best validation, as early stopping judges; None before the first finite one."""
+        summary = self.run.summary
+        step, loss = finite(summary.get("best_step")), finite(summary.get("best_val_loss"))
+        if step is None or loss is None:
+            judged = self._judged()
+            if judged.best_loss is None:
+                return None
+            step, loss = float(judged.best_step), judged.best_loss
+        gap = finite(summary.get("best_gap"))
+        return Best(step, loss, self._gap_at(step) if gap is None else gap)
+
+    @property
+    def last_step(self) -> float:
+        """The newest step there is a row of; 0 before the first."""
+        steps = [_step(row, place) for place, row in enumerate(self.run.rows)]
+        return max(steps, default=0)
+
+    @property
+    def total_steps(self) -> int | None:
+        """The steps it was planned to have."""
+        return self.run.order.total_steps if self.run.order else None
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Micro-batches in a pass over the training data; None where it is not known."""
+        batch = finite(self.run.config.get("batch_size"))
+        if self.run.order is None or not batch or batch < 1:
+            return None
+        return math.ceil(self.run.order.train.examples / batch) or None
+
+    @property
+    def seconds(self) -> float | None:
+        """What training took so far, over all attempts."""
+        told = finite(self.run.summary.get("elapsed_time_sec"))
+        return self.series("elapsed_time_sec").last if told is None else told
+
+    @property
+    def broken_off(self) -> str | None:
+        """How it was ended before its last step; None where it was not, or goes on."""
+        ends = {
+            State.EARLY_STOPPED: "stopped early",
+            State.FAILED: "failed",
+            State.CANCELLED: "cancelled",
+        }
+        # While a job plots its own end, its state still says that it runs.
+        told = self.run.summary.get("state") if self.state is State.RUNNING else self.state
+        return ends.get(State(told)) if told in set(State) else None
+
+    def _judged(self) -> EarlyStopping:
+        delta = finite(self.run.config.get("early_stopping_min_delta")) or 0.0
+        judged = EarlyStopping(patience=None, min_delta=delta)
+        validations = self.validations
+        for step, loss in zip(validations.steps, validations.values, strict=True):
+            judged = judged.after(loss, 0, int(step))
+        return judged
+
+    def _gap_at(self, step: float) -> float | None:
+        for place, row in enumerate(self.run.rows):
+            if _step(row, place) == step and row.get("val_loss") is not None:
+                return finite(row.get("overfitting_gap"))
+        return None
+
+
+def measured(run: PastRun) -> Measured:
+    """Return a run with what its rows say, and the state that it is in."""
+    state = reason = None
+    if run.order is not None:
+        try:
+            found = read_state(run.directory)
+            state, reason = found.state, found.reason
+        except JobFailed:
+            pass
+    told = run.summary.get("state")
+    if state is None and isinstance(told, str) and told in set(State):
+        state = State(told)
+    because = run.summary.get("reason")
+    if reason is None and state in (None, *FINISHED) and isinstance(because, str):
+        # Of a job that runs again it is the reason of an ending before.
+        reason = because
+    return Measured(run, state, reason)
+
+
+def _step(row: Row, place: int) -> float:
+    step = finite(row.get("step"))
+    return float(place + 1) if step is None else step

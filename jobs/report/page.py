@@ -1,0 +1,234 @@
+"""The report: one HTML file with everything in it. No script, no font, no picture from elsewhere.
+
+Whatever stands in questions, answers, names or settings is text: the template escapes all of it,
+and the page itself forbids scripts and requests (Content-Security-Policy), should it ever not.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from jobs.console import duration
+from jobs.evaluation.scores import METRICS
+from jobs.past_run import PastRun, Row
+from jobs.report import tables
+from jobs.report.evaluation_plots import TITLES, plots_of_report, plots_of_reports
+from jobs.report.findings import Named
+from jobs.report.look import DARK, LIGHT
+from jobs.report.measured import Measured, finite, measured
+from jobs.report.plot import Plot, figure
+from jobs.report.training_plots import plots_of_one, plots_of_several
+from jobs.text import printable
+
+TEMPLATE = "page.html.j2"
+# Answers that are shown at once, and at most, of one run; of each of several runs.
+SHOWN, MOST, MOST_OF_SEVERAL = 10, 200, 10
+# What a person may have written: line breaks, and the joints of emoji.
+KEPT = "\n\t\u200d\ufe0f"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A plot in both looks, as it stands in the page."""
+
+    name: str
+    finding: str
+    light: bytes
+    dark: bytes
+
+    @property
+    def light_uri(self) -> str:
+        """The picture for a light page, as a ``data:`` URI."""
+        return _uri(self.light)
+
+    @property
+    def dark_uri(self) -> str:
+        """The picture for a dark page, as a ``data:`` URI."""
+        return _uri(self.dark)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question with what was answered; ``scores`` are the adapter's, as text."""
+
+    question: str
+    reference: str
+    answer: str
+    base_answer: str | None
+    category: str | None
+    scores: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What is shown of an evaluation.
+
+    Attributes:
+        worst: the answers, the worst first.
+        left_out: how many more there are.
+    """
+
+    run: Measured
+    report: Row
+    pictures: list[Picture]
+    scores: list[tables.Line]
+    categories: list[tuple[str, list[tables.Line]]]
+    worst: list[Answer]
+    left_out: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report: the page, and the pictures in it, of training and of evaluation."""
+
+    html: bytes
+    training: list[Picture]
+    evaluation: list[Picture]
+
+
+def report_of(runs: Sequence[PastRun], made_at: str) -> Report:
+    """Return the report on one run, or the one that lays several over one another.
+
+    Args:
+        made_at: when, ISO 8601.
+    """
+    looked_at = [measured(run) for run in runs]
+    named = [
+        Named(name_of(run, n if len(runs) > 1 else None), run) for n, run in enumerate(looked_at)
+    ]
+    if len(runs) == 1:
+        training = _pictures(plots_of_one(looked_at[0]))
+        evaluated = [_evaluated(looked_at[0], MOST, plots_of_report)]
+        evaluation = evaluated[0].pictures if evaluated[0] else []
+    else:
+        training = _pictures(plots_of_several(named))
+        evaluated = [_evaluated(run, MOST_OF_SEVERAL, None) for run in looked_at]
+        reports = {n.name: n.run.run.report for n in named if n.run.run.report is not None}
+        evaluation = _pictures(plots_of_reports(reports))
+    html = _template().render(
+        runs=named,
+        evaluated=evaluated,
+        training=training,
+        evaluation=evaluation,
+        made_at=made_at,
+        shown=SHOWN,
+        warnings=cautions(named),
+        missing=[(n, n.run.run.missing) for n in named if n.run.run.missing],
+        light=LIGHT,
+        dark=DARK,
+    )
+    return Report(html.encode(), training, evaluation)
+
+
+def name_of(run: Measured, number: int | None = None) -> str:
+    """Return what to call a run: the name or preset of a job with the last letters of its id.
+
+    Args:
+        number: from 0, where it stands beside others.
+    """
+    order = run.run.order
+    name = run.run.name
+    if order is not None and number is not None:
+        name = f"{order.name or order.preset} {order.id[-4:]}"
+    letter = "" if number is None else f"{_letter(number)} "
+    return printable(f"{letter}{name}")
+
+
+def worst_first(answers: Sequence[Row]) -> list[Row]:
+    """Return answers by token F1, then chrF, the lowest first; an answer without comes last."""
+
+    def key(row: Row) -> tuple[float, float]:
+        scores = (finite(row.get("token_f1")), finite(row.get("chrf")))
+        return (2.0 if scores[0] is None else scores[0], 2.0 if scores[1] is None else scores[1])
+
+    return sorted(answers, key=key)
+
+
+def _evaluated(
+    run: Measured, most: int, plots: Callable[[Row], list[Plot]] | None
+) -> Evaluated | None:
+    report = run.run.report
+    if report is None:
+        return None
+    answers = worst_first(run.run.answers)
+    return Evaluated(
+        run=run,
+        report=report,
+        pictures=_pictures(plots(report)) if plots else [],
+        scores=tables.scores(report),
+        categories=tables.categories(report),
+        worst=[_answer(row) for row in answers[:most]],
+        left_out=max(0, len(answers) - most),
+    )
+
+
+def _answer(row: Row) -> Answer:
+    scores = [(TITLES[metric], figure(finite(row.get(metric)), 2)) for metric in METRICS]
+    base, category = row.get("base_answer"), row.get("category")
+    return Answer(
+        question=_said(row.get("question")),
+        reference=_said(row.get("reference")),
+        answer=_said(row.get("answer")),
+        base_answer=None if base is None else _said(base),
+        category=None if category is None else _said(category),
+        scores=scores,
+    )
+
+
+def cautions(runs: Sequence[Named]) -> list[str]:
+    """Return what a person must know before comparing runs, a sentence each."""
+    if len(runs) < 2:
+        return []
+    digests = {n.run.run.order.valid.sha256 if n.run.run.order.valid else None
+               for n in runs if n.run.run.order}  # fmt: skip
+    if len(digests) > 1:
+        return [
+            "These runs did not validate on the same data: "
+            "their losses, gaps and scores cannot be compared."
+        ]
+    if any(n.run.run.order is None for n in runs):
+        return [
+            "Of an older run it is not known what it validated on: losses, gaps and scores can "
+            "only be compared if the data was the same."
+        ]
+    return []
+
+
+def _pictures(plots: Sequence[Plot]) -> list[Picture]:
+    return [
+        Picture(plot.name, printable(plot.finding), plot.draw(LIGHT), plot.draw(DARK))
+        for plot in plots
+    ]
+
+
+def _template() -> Any:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: printable(value, keep=KEPT) if type(value) is str else value,
+    )
+    environment.globals.update(tables=tables, figure=figure, duration=duration)
+    return environment.get_template(TEMPLATE)
+
+
+def _said(value: Any) -> str:
+    return printable(value if isinstance(value, str) else str(value), keep=KEPT)
+
+
+def _letter(number: int) -> str:
+    """Return A, B, ... Z, AA, AB, ..."""
+    after = chr(ord("A") + number % 26)
+    return after if number < 26 else _letter(number // 26 - 1) + after
+
+
+def _uri(content: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,186 @@
+"""The tables of a report: how runs went, their settings, their scores. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.console import duration, gap_band
+from jobs.evaluation.answers import ADAPTER, BASE
+from jobs.evaluation.report import GAIN
+from jobs.evaluation.scores import METRICS
+from jobs.past_run import Row
+from jobs.report.evaluation_plots import TITLES, categories_of, interval, scores_of
+from jobs.report.findings import Named
+from jobs.report.measured import Measured, finite
+from jobs.report.plot import amount, figure, step_text
+from jobs.state import FINISHED_WELL, State
+
+NONE = "-"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table.
+
+    Attributes:
+        cells: one for each run, or each model.
+        differs: whether the runs differ in it, of which it is known.
+    """
+
+    name: str
+    cells: tuple[str, ...]
+    differs: bool = False
+
+
+def state_word(run: Measured) -> str:
+    """Return the state of a run; of one that farense did not make that it is another's."""
+    return str(run.state) if run.state else "older run"
+
+
+def outcome(runs: Sequence[Named]) -> list[Line]:
+    """Return how runs went: a line for each thing to know, a cell for each run."""
+    rows: dict[str, Callable[[Measured], str]] = {
+        "Job": lambda run: run.run.name,
+        "State": state_word,
+        "How it ended": how_it_ended,
+        "Best validation loss": lambda run: figure(run.best.loss if run.best else None),
+        "at step": lambda run: step_text(run.best.step) if run.best else NONE,
+        "Validation loss before training": lambda run: figure(run.baseline),
+        "Gap at the best step": _gap,
+        "Status of the gap": lambda run: status_text(run.best.status if run.best else None),
+        "Training loss at last": lambda run: figure(run.series("loss").last),
+        "Token F1": lambda run: _score(run, "token_f1"),
+        "Exact match": lambda run: _score(run, "exact_match"),
+        "Steps": steps_text,
+        "Duration": lambda run: NONE if run.seconds is None else duration(run.seconds),
+        "Median speed (tokens/s)": lambda run: amount(run.series("tokens_per_second").median),
+        "Peak memory (MB)": lambda run: amount(run.series("memory_mb").last),
+    }
+    lines = [Line(name, tuple(cell(named.run) for named in runs)) for name, cell in rows.items()]
+    return [line for line in lines if set(line.cells) != {NONE}]
+
+
+def how_it_ended(run: Measured) -> str:
+    """Return how a run ended, or how far it has come, in words."""
+    last, state = step_text(run.last_step), run.state
+    if state is None:
+        return f"{last} steps, how it ended is not known"
+    if state is State.EARLY_STOPPED:
+        patience = finite(run.run.config.get("early_stopping_patience"))
+        after = f" after {patience:.0f} validations without improvement" if patience else ""
+        return f"stopped early at step {last}{after}"
+    because = f": {run.reason}" if run.reason else ""
+    if state is State.COMPLETED:
+        return f"trained to its end, step {last}"
+    if state in (State.FAILED, State.CANCELLED):
+        return f"{state} at step {last}{because}"
+    if state is State.RUNNING:
+        return f"still runs: {steps_text(run)} steps when this page was made"
+    return f"{state}{because}" if because else f"has not ended: {steps_text(run)} steps"
+
+
+def steps_text(run: Measured) -> str:
+    """Return the steps of a run so far, of as many as were planned."""
+    planned = "" if run.total_steps is None else f" of {step_text(run.total_steps)}"
+    return f"{step_text(run.last_step)}{planned}"
+
+
+def status_text(status: str | None) -> str:
+    """Return the word for a gap with the band that it stands for."""
+    return NONE if status is None else f"{status} ({gap_band(status)})"
+
+
+def ended_well(run: Measured) -> bool:
+    """Tell whether a run ended as it should."""
+    return run.state in FINISHED_WELL
+
+
+def settings(runs: Sequence[Named]) -> list[Line]:
+    """Return the settings of runs, a line for each key, dotted as for ``--set``."""
+    found = [_flat(named.run) for named in runs]
+    keys = dict.fromkeys(key for one in found for key in one)
+    lines = []
+    for key in keys:
+        # Of an older run nothing may be known: that is no difference.
+        known = {one.get(key, NONE) for one in found if one}
+        lines.append(Line(key, tuple(one.get(key, NONE) for one in found), len(known) > 1))
+    return lines
+
+
+def made_with(run: Measured) -> list[Line]:
+    """Return the versions of what computed a run, where they are known."""
+    versions = run.run.summary.get("versions")
+    if not isinstance(versions, Mapping):
+        return []
+    return [Line(str(name), (_text(value),)) for name, value in versions.items()]
+
+
+def scores(report: Row) -> list[Line]:
+    """Return the scores of an evaluation: adapter, base model and the gain, with intervals."""
+    return _score_lines({by: scores_of(report, by) for by in (ADAPTER, BASE)}, report.get(GAIN))
+
+
+def categories(report: Row) -> list[tuple[str, list[Line]]]:
+    """Return the scores of each category, with its name and the number of its questions."""
+    found = []
+    for name, part in categories_of(report).items():
+        count = finite(part.get("questions"))
+        heading = name if count is None else f"{name} ({count:.0f} questions)"
+        lines = _score_lines({by: part.get(by) for by in (ADAPTER, BASE)}, part.get(GAIN))
+        found.append((heading, lines))
+    return found
+
+
+def _score_lines(scores: Mapping[str, Any], gain: Any) -> list[Line]:
+    lines = []
+    for metric in METRICS:
+        cells = [_interval(scores.get(by), metric) for by in (ADAPTER, BASE)]
+        lines.append(Line(TITLES[metric], (*cells, _interval(gain, metric, sign="+"))))
+    return lines
+
+
+def _interval(scores: Any, metric: str, sign: str = "") -> str:
+    found = interval(scores, metric)
+    if found is None:
+        return NONE
+    low, high = f"{found.low:{sign}.3f}", f"{found.high:{sign}.3f}"
+    return f"{found.mean:{sign}.3f} [{low}, {high}]"
+
+
+def _gap(run: Measured) -> str:
+    return figure(run.best.gap if run.best else None, 3)
+
+
+def _score(run: Measured, metric: str) -> str:
+    found = interval(scores_of(run.run.report or {}, ADAPTER), metric)
+    return NONE if found is None else f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def _flat(run: Measured) -> dict[str, str]:
+    order = run.run.order
+    flat = {key: _text(value) for key, value in _pairs(run.run.config, "")}
+    if order is not None:
+        files = {"data.train": order.train, "data.valid": order.valid}
+        for key, file in files.items():
+            flat[key] = NONE if file is None else f"{file.source} ({file.examples:,} examples)"
+    return flat
+
+
+def _pairs(values: Mapping[str, Any], before: str) -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        name = f"{before}{key}"
+        pairs += _pairs(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
+    return pairs
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return NONE
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,72 @@
+"""The best adapter of a training job, read once and whole, for whoever uses it afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.errors import InvalidInput, ModelError
+from jobs.files import read_json
+from jobs.mlx import mx
+from jobs.paths import RunDirectory
+
+Arrays = dict[str, mx.array]
+
+
+@dataclass(frozen=True)
+class TrainedAdapter:
+    """An adapter as it lay in ``adapters/`` at one moment: training may put a better one there.
+
+    Attributes:
+        job: the training job.
+        content: of ``adapters.safetensors``, whose SHA-256 is ``sha256``.
+        arrays: the same by name, as mlx-lm names them.
+        settings: ``adapter_config.json``.
+    """
+
+    job: str
+    content: bytes
+    sha256: str
+    arrays: Arrays
+    settings: dict[str, Any]
+
+    def fitting(self, fresh: Mapping[str, mx.array]) -> Arrays:
+        """Return the arrays, after a look at those that an untrained adapter of the model has.
+
+        Raises:
+            ModelError: their names or shapes are others.
+        """
+        shapes = {name: array.shape for name, array in fresh.items()}
+        if {name: array.shape for name, array in self.arrays.items()} != shapes:
+            raise ModelError(f"The adapter of {self.job} does not fit its model and configuration.")
+        return dict(self.arrays)
+
+
+def read_adapter(run: RunDirectory) -> TrainedAdapter:
+    """Return the best adapter of a training job.
+
+    Raises:
+        InvalidInput: it has none.
+        ModelError: its files are damaged.
+    """
+    path = run.adapter_weights
+    try:
+        content = path.read_bytes()
+        settings = read_json(run.adapters / "adapter_config.json")
+        arrays: Arrays = mx.load(io.BytesIO(content), "safetensors")  # type: ignore[assignment]  # of safetensors: a dict
+        mx.eval(arrays)
+    except FileNotFoundError as error:
+        raise InvalidInput(
+            f"{run.job_id} has no adapter: there is no {error.filename}.",
+            "An adapter is there once a validation of the job has been passed.",
+        ) from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ModelError(f"The adapter in {run.adapters} is damaged: {error}") from error
+    if not isinstance(settings, dict):
+        raise ModelError(f"{run.adapters / 'adapter_config.json'} holds no JSON object.")
+    return TrainedAdapter(
+        run.job_id, content, hashlib.sha256(content).hexdigest(), arrays, settings
+    )

@@ -1,0 +1,85 @@
+"""The PEFT layout, by its names and by what PEFT computes with it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs.errors import ModelError
+from jobs.files import read_json
+from jobs.mlx import mx
+from jobs.paths import REPOSITORY, Workspace
+from tests.helpers.exports import exported, float32_model, mlx_logits
+from tests.helpers.past_runs import FIRST, SECOND
+from tests.helpers.required import peft_python
+
+PROGRAM = REPOSITORY / "tests/children/peft_logits.py"
+# A prompt is a text of any tokens.
+TOKENS = [0, *range(40, 100, 3)]
+CLOSE = 1e-3
+
+
+def peft_logits(base: Path, adapter: Path | None, tokens: list[int], scratch: Path) -> np.ndarray:
+    """Return the logits [L, V] that transformers and PEFT compute, in a process of their own."""
+    (scratch / "tokens.json").write_text(json.dumps(tokens))
+    target = scratch / "logits.npy"
+    done = subprocess.run(
+        [peft_python(), PROGRAM, base, adapter or "-", scratch / "tokens.json", target],
+        env={"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    # Not a word that a matrix has no place in the model, or a layer none in the file.
+    assert "missing" not in done.stderr.lower(), done.stderr
+    assert "unexpected" not in done.stderr.lower(), done.stderr
+    found: np.ndarray = np.load(target, allow_pickle=False)
+    return found
+
+
+def test_peft_computes_with_it_what_mlx_computes_with_the_adapter(
+    past: Workspace, tmp_path: Path
+) -> None:
+    peft_python()
+    base = float32_model(past.models / "tiny", tmp_path / "base")
+    written = exported(past, FIRST, peft=True)
+    theirs = peft_logits(base, Path(written["peft"].folder), TOKENS, tmp_path)
+    ours = np.array(mlx_logits(base, Path(written["adapter"].folder), TOKENS))
+    assert np.abs(theirs - ours).max() < CLOSE
+    # The adapter counts: without it the logits are others by far.
+    bare = np.array(mlx_logits(base, None, TOKENS))
+    assert np.abs(theirs - bare).max() > 100 * CLOSE
+
+
+def test_its_configuration_says_where_the_matrices_belong(past: Workspace) -> None:
+    folder = Path(exported(past, SECOND, peft=True)["peft"].folder)
+    config = read_json(folder / "adapter_config.json")
+    assert config["lora_alpha"] / config["r"] == 16.0
+    assert (config["r"], config["bias"], config["task_type"]) == (2, "none", "CAUSAL_LM")
+    assert config["target_modules"] == ["mlp.up_proj", "self_attn.q_proj"]
+    assert config["layers_to_transform"] == [2, 3]
+    assert config["base_model_name_or_path"] == "tiny"
+    arrays = mx.load(str(folder / "adapter_model.safetensors"))
+    assert isinstance(arrays, dict)
+    layer = "base_model.model.model.layers.3.mlp.up_proj"
+    assert arrays[f"{layer}.lora_A.weight"].shape == (2, 64)
+    assert arrays[f"{layer}.lora_B.weight"].shape == (128, 2)
+    assert len(arrays) == 2 * 2 * 2
+
+
+def test_layers_with_names_of_their_own_are_refused_before_anything_is_written(
+    past: Workspace,
+) -> None:
+    weights = past.run(FIRST).adapter_weights
+    arrays = mx.load(str(weights))
+    assert isinstance(arrays, dict)
+    renamed = {name.replace("model.", "transformer."): array for name, array in arrays.items()}
+    mx.save_safetensors(str(weights), renamed)
+    with pytest.raises(ModelError, match="other names in transformers"):
+        exported(past, FIRST, peft=True)
+    assert not past.output.exists()

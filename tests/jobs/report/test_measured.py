@@ -1,0 +1,76 @@
+"""What the rows of a run say, whole, damaged, or of another program."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.past_run import read_run
+from jobs.report.measured import Measured, measured
+from jobs.state import State
+
+
+def run_of(folder: Path, rows: list[dict[str, Any]], **summary: Any) -> Measured:
+    """Return a run of another program."""
+    (folder / "training_metrics.json").write_text(json.dumps(rows))
+    if summary:
+        (folder / "training_summary.json").write_text(json.dumps(summary))
+    return measured(read_run(folder))
+
+
+def test_a_series_leaves_out_what_is_missing_and_sets_apart_what_is_not_finite(
+    tmp_path: Path,
+) -> None:
+    values = [2.0, None, math.nan, "text", True, 1.5, -math.inf, 10**400, [1]]
+    run = run_of(tmp_path, [{"step": n, "loss": value} for n, value in enumerate(values, 1)])
+    series = run.series("loss")
+    assert (series.steps, series.values) == ([1, 6], [2.0, 1.5])
+    assert series.odd == [3, 7, 8]
+
+
+def test_a_row_without_a_step_stands_where_it_is_in_the_list(tmp_path: Path) -> None:
+    run = run_of(tmp_path, [{"loss": 3.0}, {"loss": 2.0, "step": "x"}])
+    assert run.series("loss").steps == [1, 2]
+
+
+def test_the_best_is_judged_as_early_stopping_does_and_never_the_baseline(tmp_path: Path) -> None:
+    losses = [0.5, 2.0, 1.9995, math.nan, 1.0, 1.2]
+    rows = [
+        {"step": n * 10, "val_loss": v, "overfitting_gap": n / 10} for n, v in enumerate(losses)
+    ]
+    run = run_of(tmp_path, rows)
+    assert run.baseline == 0.5
+    assert run.best is not None
+    assert (run.best.step, run.best.loss, run.best.gap) == (40, 1.0, 0.4)
+    assert run.best.status == "CRÍTICO"
+    run = run_of(tmp_path, rows[:3], config={"early_stopping_min_delta": 0.001})
+    assert run.best is not None
+    assert run.best.step == 10
+
+
+@pytest.mark.parametrize("rows", [[{"step": 0, "val_loss": 3.0}], [{"step": 4, "loss": 1.0}]])
+def test_without_a_validation_after_step_0_there_is_no_best(
+    tmp_path: Path, rows: list[dict[str, Any]]
+) -> None:
+    assert run_of(tmp_path, rows).best is None
+
+
+@pytest.mark.parametrize(
+    ("summary", "how"),
+    [
+        ({"state": "early_stopped"}, "stopped early"),
+        ({"state": "failed", "reason": "It diverged."}, "failed"),
+        ({"state": "completed"}, None),
+        ({"state": "no state"}, None),
+        ({}, None),
+    ],
+)
+def test_how_it_was_broken_off(tmp_path: Path, summary: dict[str, str], how: str | None) -> None:
+    run = run_of(tmp_path, [{"step": 1, "loss": 1.0}], **summary)
+    assert run.broken_off == how
+    assert run.reason == summary.get("reason")
+    assert run.state in (None, *State)
