@@ -57,9 +57,11 @@ def standing_of(workspace: Workspace, job_id: str, record: JobRecord | None = No
     Raises:
         WorkspaceError: the file is there, and cannot be read for now: nothing can be said.
     """
-    run = workspace.run(job_id)
     try:
+        run = workspace.run(job_id)
         state = read_state(run)
+    except InvalidInput:
+        return Missing()  # what names no job: `after` in a damaged file, say
     except JobFailed as error:
         return _without_state(run, workspace, record, error)
     return Elsewhere(state) if is_elsewhere(workspace, state, record) else Here(state)
