@@ -41,7 +41,7 @@ def cancel(job: str, force: bool, as_json: bool) -> None:
         click.echo(f"Cancelled {record.id}.")
     else:
         how = "killed" if force else "told to stop"
-        click.echo(f"Cancelling {record.id}: its process is {how}.")
+        click.echo(f"Cancelling {record.id}: its process is {how}{_by_whom(record)}.")
 
 
 @click.command(short_help="Pause a job until it is resumed.")
@@ -56,19 +56,22 @@ def pause(job: str, as_json: bool) -> None:
     Example: farense pause latest
     """
     from daemon.client import FarenseClient
+    from jobs.order import TRAIN
     from jobs.state import State
 
     with FarenseClient.connect() as client:
         before = client.job(job)
+        _refuse_to_pause(before)
         record = client.pause(before.id)
     if as_json:
         print_json(record.as_dict())
-    elif before.finished or before.state is State.PAUSED:
-        click.echo(f"{record.id} is {before.state} already.")
+    elif before.state is State.PAUSED:
+        click.echo(f"{record.id} is paused already.")
     elif record.state is State.PAUSED:
         click.echo(f"Paused {record.id}.")
     else:
-        click.echo(f"Pausing {record.id}: it writes a checkpoint first.")
+        first = "writes a checkpoint first" if record.kind == TRAIN else "keeps its answers so far"
+        click.echo(f"Pausing {record.id}: it {first}.")
 
 
 @click.command(short_help="Let a paused job go on.")
@@ -134,6 +137,35 @@ def retry(job: str, from_checkpoint: bool, anywhere: bool, as_json: bool) -> Non
         click.echo(f"{record.id} may run on any machine now.")
     else:
         click.echo(f"Queued {record.id}")
+
+
+def _refuse_to_pause(record: JobRecord) -> None:
+    """Refuse to pause a job that will not go on.
+
+    Raises:
+        InvalidInput: it has ended, or is being cancelled.
+    """
+    from jobs.errors import InvalidInput
+
+    if record.finished:
+        raise InvalidInput(f"{record.id} is {record.state} already.", _instead(record))
+    if record.cancel_requested:
+        raise InvalidInput(
+            f"{record.id} is being cancelled.",
+            f"To do it later, once it has ended: farense retry {record.id}",
+        )
+
+
+def _by_whom(record: JobRecord) -> str:
+    """Return who carries out a wish, where that is not the daemon that runs here."""
+    from daemon.control import daemon_status
+    from daemon.machines.home import is_home
+    from jobs.paths import Workspace
+
+    here = Workspace.current()
+    if not is_home(record.home, here) or daemon_status(here).running:
+        return ""
+    return " once a daemon runs again (farense daemon)"
 
 
 def _instead(record: JobRecord) -> str | None:

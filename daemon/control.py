@@ -154,7 +154,8 @@ def _stop(workspace: Workspace, timeout: float) -> bool:
         if time.monotonic() > deadline:
             raise WorkspaceError(
                 f"The daemon (pid {pid}) has not stopped within {timeout:.0f} s.",
-                "Its job may still be writing a checkpoint. `farense daemon stop` again kills it.",
+                "Its job may still be writing a checkpoint; `farense daemon stop` again has the "
+                "job's process killed.",
             )
         time.sleep(POLL_SECONDS)
     return told is not None

@@ -194,7 +194,9 @@ class Survey:
 
 
 def _is_fresh(state: JobState) -> bool:
-    """Tell whether a client may still be telling Redis of the job."""
+    """Tell whether a client may still be telling Redis of the job, which it does before it runs."""
+    if state.attempt > 0:
+        return False
     try:
         age = datetime.now(UTC) - datetime.fromisoformat(state.updated_at)
     except (ValueError, TypeError):

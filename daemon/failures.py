@@ -14,7 +14,9 @@ from typing import Any
 
 from jobs.errors import ExitCode
 from jobs.events import CheckpointSaved, Envelope, Started
+from jobs.kernels import KERNEL_SIGNS
 from jobs.memory import tells_of_memory
+from jobs.order import TRAIN
 from jobs.state import FINISHED_WELL, now
 
 
@@ -65,6 +67,7 @@ class Ending:
         said: the end of its raw output.
         stop_requested: the daemon is stopping, and has asked the child to stop.
         cancel_requested: the user wants the job to end.
+        kill_requested: the user did not want to wait for that.
         pause_requested: the user wants the job to rest.
         queue_away: Redis did not answer at the end.
         held_because: why the daemon itself has asked the child to stop, to go on later.
@@ -73,6 +76,7 @@ class Ending:
         verdict: why the daemon stopped it: it hung, or its time was up.
         progressed: it saved a checkpoint later than the one it began from (:func:`made_progress`).
         disk_free: bytes left on the workspace's disk when it had ended.
+        kind: of the job: a training or an evaluation.
         config: of the job.
         splits: how often the attempt halved each micro-batch.
     """
@@ -85,6 +89,7 @@ class Ending:
     said: str = ""
     stop_requested: bool = False
     cancel_requested: bool = False
+    kill_requested: bool = False
     pause_requested: bool = False
     held_because: str | None = None
     queue_away: bool = False
@@ -93,6 +98,7 @@ class Ending:
     verdict: Verdict | None = None
     progressed: bool = False
     disk_free: int | None = None
+    kind: str = TRAIN
     config: Mapping[str, Any] = field(default_factory=dict)
     splits: int = 0
 
@@ -156,6 +162,8 @@ DISK_SIGNS = (
     "Disc quota exceeded",
 )
 SIGNS = {
+    # Its child has removed the library, so that the next one compiles it again.
+    FailureClass.CRASHED: KERNEL_SIGNS,
     FailureClass.GPU_TIMEOUT: GPU_SIGNS,
     FailureClass.RESOURCE_LIMIT: RESOURCE_SIGNS,
     FailureClass.DISK_FULL: DISK_SIGNS,

@@ -24,7 +24,7 @@ from daemon.machines.taking import Taking
 from daemon.outcome import PAUSED, Outcome
 from daemon.records import JobRecord, state_from
 from daemon.rewriting import own_or_rebuilt, rewrite, rewrite_if_damaged
-from daemon.run_files import own_state, restore, state_here, state_of
+from daemon.run_files import own_state, restore, state_here, state_of, why_no_state
 from daemon.standing import Damaged, standing_of
 from daemon.store import JobStore, Written
 from jobs.lock import is_held
@@ -265,8 +265,7 @@ class Lifecycle:
         ):
             return self.taking.take(record)
         if record.state is State.QUEUED:
-            run, here = record.run_dir, self.workspace.root
-            reason = f"Its run directory {run} is not in this workspace: {here}"
+            reason = why_no_state(self.workspace, record)
             old = state_from(record)
             self.store.transition(record.id, old, old.to(State.FAILED, reason=reason))
         return None

@@ -8,7 +8,8 @@ from typing import Any
 
 from daemon.failures import FINAL, Ending, Failure, FailureClass, classify, how, label, signal_name
 from jobs.errors import ExitCode
-from jobs.memory import advice, next_splits, what_next
+from jobs.memory import FEWER_QUESTIONS, advice, next_splits, what_next
+from jobs.order import TRAIN
 from jobs.state import HISTORY_LENGTH, JobState, State
 
 
@@ -54,7 +55,6 @@ ADVICE = {
     "--from-checkpoint` goes on from the last checkpoint.",
 }
 PAUSED = "paused by the user; `farense resume` lets it go on"
-QUEUE_AWAY = "the queue could not be reached; the job goes on from its last checkpoint"
 WENT_DOWN_TWICE = (
     "The machine went down twice while this job was running, so it may be what brings the machine "
     "down (a kernel panic, say). `farense resume JOB` starts it again."
@@ -152,9 +152,7 @@ def _as_wanted(ending: Ending) -> Outcome:
     if ending.pause_requested:
         return Outcome(State.PAUSED, PAUSED)
     if ending.held_because:
-        return Outcome(State.QUEUED, f"{ending.held_because}; goes on from its last checkpoint")
-    if ending.queue_away and not ending.stop_requested:
-        return Outcome(State.QUEUED, QUEUE_AWAY)
+        return Outcome(State.QUEUED, f"{ending.held_because}; goes on {_from(ending)}")
     return Outcome(State.QUEUED, _stopped(ending))
 
 
@@ -165,12 +163,21 @@ def _out_of_memory(ending: Ending) -> Outcome:
     reason = ending.failure
     if ending.returncode != ExitCode.OUT_OF_MEMORY or not reason:
         what = f"Attempt {ending.attempt} ran out of memory and {_end(ending)}."
-        reason = f"{what} {what_next(ending.config, ending.splits)}"
+        reason = f"{what} {_what_next(ending, splits)}"
     failure = Failure(FailureClass.OUT_OF_MEMORY, ending.attempt, reason)
     return Outcome(state, reason, splits=splits, failure=failure)
 
 
+def _what_next(ending: Ending, splits: int | None) -> str:
+    if ending.kind == TRAIN:
+        return what_next(ending.config, ending.splits)
+    halved = "The next attempt takes half as many questions at a time."
+    return FEWER_QUESTIONS if splits is None else halved
+
+
 def _cancelled(ending: Ending) -> str:
+    if ending.killed and ending.kill_requested:
+        return "cancelled by the user; its process was killed, as asked"
     if ending.killed:
         return "cancelled by the user; it did not stop in time and was killed"
     return "cancelled by the user"
@@ -179,15 +186,25 @@ def _cancelled(ending: Ending) -> str:
 def _stopped(ending: Ending) -> str:
     if ending.killed:
         return "the daemon was stopped; the job did not stop in time and was killed"
-    return "the daemon was stopped; the job goes on from its last checkpoint"
+    if ending.stop_requested:
+        why = "the daemon was stopped"
+    elif ending.queue_away:
+        why = "the queue could not be reached"
+    else:  # by a signal from outside, or a wish that was taken back
+        why = "its process was told to stop"
+    return f"{why}; the job goes on {_from(ending)}"
+
+
+def _from(ending: Ending) -> str:
+    return "from its last checkpoint" if ending.kind == TRAIN else "after its last answers"
 
 
 def _reason(ending: Ending, kind: FailureClass) -> str:
     """Return for a person why an attempt failed."""
     if ending.returncode == ExitCode.OK:
         return (
-            "The training process reported success, but left no training_summary.json that says "
-            f"so: {ending.stderr}"
+            "The job's process reported success, but left no training_summary.json that says so: "
+            f"{ending.stderr}"
         )
     if kind in FINAL or kind is FailureClass.DISK_FULL:
         return ending.failure or _unsaid(ending, kind)
@@ -199,15 +216,18 @@ def _reason(ending: Ending, kind: FailureClass) -> str:
     reason = f"Attempt {ending.attempt} {stopped or _end(ending)}."
     perhaps = PERHAPS_MEMORY.get(ending.returncode)
     if perhaps and not (ending.killed or stopped):
-        return f"{reason} {perhaps}. If so: {advice(ending.config, ending.splits)}"
-    return f"{reason} {ADVICE[kind]}" if kind in ADVICE else reason
+        train = ending.kind == TRAIN
+        lower = advice(ending.config, ending.splits) if train else FEWER_QUESTIONS
+        return f"{reason} {perhaps}. If so: {lower}"
+    advised = kind in ADVICE and (ending.kind == TRAIN or kind is not FailureClass.TIME_LIMIT)
+    return f"{reason} {ADVICE[kind]}" if advised else reason
 
 
 def _unsaid(ending: Ending, kind: FailureClass) -> str:
     """Return what can be said of a child that said nothing itself."""
     if kind is FailureClass.DISK_FULL:
-        return "The disk is full: the training process could not even write down why it failed."
-    return f"The training process failed and said nothing: {ending.stderr}"
+        return "The disk is full: the job's process could not even write down why it failed."
+    return f"The job's process failed and said nothing: {ending.stderr}"
 
 
 def _end(ending: Ending) -> str:

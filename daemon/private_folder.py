@@ -29,7 +29,7 @@ def temporary_folder(workspace: Workspace) -> Path:
     could plant one.
     """
     private_folder(workspace)
-    return _made_private(workspace.private / "tmp")
+    return _made_private(workspace.temporary)
 
 
 def _made_private(folder: Path) -> Path:

@@ -20,9 +20,11 @@ from daemon.lifecycle import Lifecycle
 from daemon.machines.foreign import ForeignJobs
 from daemon.machines.leases import LeaseWatch
 from daemon.mirror import send
+from daemon.orphans import Orphans
 from daemon.outcome import PAUSED, outcome_of_lost
 from daemon.records import JobRecord, state_from
 from daemon.run_files import state_without_record
+from daemon.settings import Settings
 from daemon.store import Written
 from jobs.errors import FarenseError
 from jobs.paths import Workspace
@@ -54,7 +56,7 @@ def decide(facts: Facts, max_attempts: int) -> Decision:
     if facts.elsewhere:
         return _decide_elsewhere(facts, state)
     if facts.alive and (state.state is State.RUNNING or facts.state is None):
-        return Decision(wait=True)
+        return Decision(wait=True, publish=record is None and facts.state is not None)
     if state.state is State.RUNNING:
         state = _without_worker(facts, state, max_attempts)
     elif record is not None:
@@ -119,16 +121,15 @@ class Recovery:
         pending: the scheduled and waiting jobs that the last run has met.
     """
 
-    def __init__(
-        self, workspace: Workspace, broker: Broker, max_attempts: int, lease_seconds: float
-    ) -> None:
+    def __init__(self, workspace: Workspace, broker: Broker, settings: Settings) -> None:
         self.workspace = workspace
         self.broker = broker
-        self.max_attempts = max_attempts
+        self.max_attempts = settings.max_attempts
         self.lifecycle = Lifecycle(workspace, broker.store)
         self.survey = Survey(workspace, broker)
-        self.watch = LeaseWatch(lease_seconds)
-        self.foreign = ForeignJobs(workspace, broker, self.watch, max_attempts)
+        self.watch = LeaseWatch(settings.lease_seconds)
+        self.foreign = ForeignJobs(workspace, broker, self.watch, settings.max_attempts)
+        self.orphans = Orphans(settings.grace_seconds)
         self.pending: set[str] = set()
         self._unsettled: set[str] = set()
 
@@ -153,12 +154,15 @@ class Recovery:
                 self.pending.add(job_id)
             if decision.wait:
                 unsettled.add(job_id)
+                kill = facts.record is not None and facts.record.kill_requested
+                self.orphans.look(job_id, self.workspace.run(job_id).lock, kill=kill)
             try:
                 self._carry_out(job_id, facts, decision)
             except FarenseError as error:
                 log.error("job_not_recovered", job=job_id, reason=error.message)
         self.foreign.look(self.survey.foreign)
         self._unsettled = unsettled
+        self.orphans.keep(unsettled)
         return not unsettled
 
     def _carry_out(self, job_id: str, facts: Facts, decision: Decision) -> None:

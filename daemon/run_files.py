@@ -170,6 +170,16 @@ def state_here(workspace: Workspace, record: JobRecord, verb: str) -> JobState:
     )
 
 
+def why_no_state(workspace: Workspace, record: JobRecord) -> str:
+    """Return why nothing can be read of the state of a job of this workspace, for a person."""
+    try:
+        read_state(workspace.run(record.id))
+    except FarenseError as error:
+        if workspace.run(record.id).path.is_dir():
+            return error.message
+    return f"Its run directory {record.run_dir} is not in this workspace: {workspace.root}"
+
+
 def _started_at(reader: LogReader) -> str | None:
     lines = reader.read(4096)
     return lines.events[0].time if lines and lines.events else None

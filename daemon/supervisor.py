@@ -77,7 +77,7 @@ class Child:
                 )
         except OSError as error:
             os.close(ours)
-            raise WorkspaceError(f"The training process cannot be started: {error}") from error
+            raise WorkspaceError(f"The job's process cannot be started: {error}") from error
         finally:
             os.close(theirs)
         return cls(process, ours, settings.grace_seconds)
@@ -111,13 +111,18 @@ class Child:
         if not self.stop_requested:
             self.stop_requested = True
             self._kill_at = time.monotonic() + self._grace_seconds
-            self._signal(signal.SIGTERM)
+            # It alone: the compiler that it may be waiting for has to end its work first. Without
+            # the library that this makes, MLX fails the job instead of coming to the checkpoint.
+            self._process.terminate()
 
     def kill(self) -> None:
         """Kill the child and what it has started."""
         if not self.killed:
             self.killed = True
-            self._signal(signal.SIGKILL)
+            if self._process.poll() is None:
+                # macOS answers "not permitted" for a group whose leader has just ended.
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self.pid, signal.SIGKILL)
 
     @property
     def killed_for_memory(self) -> bool:
@@ -127,13 +132,6 @@ class Child:
         """
         by_signal = self._process.poll() == -signal.SIGKILL and not self.killed
         return by_signal and oom_kills() > self._oom_kills
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process.poll() is not None:
-            return
-        # macOS answers "not permitted" for a group whose leader has just ended.
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, number)
 
     def __enter__(self) -> Child:
         return self

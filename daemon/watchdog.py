@@ -56,7 +56,7 @@ class Watchdog:
     def _time_is_up(self) -> Verdict | None:
         if self._max_hours is None or self._trained < self._max_hours * 3600:
             return None
-        reason = f"it has trained for {self._max_hours:g} hours (max_hours)"
+        reason = f"it has run for {self._max_hours:g} hours (max_hours)"
         return Verdict(FailureClass.TIME_LIMIT, reason)
 
     def _hangs(self) -> Verdict | None:

@@ -39,8 +39,8 @@ from jobs.state import JobState, State
 
 log = structlog.get_logger(__name__)
 
-# How long a child of a daemon that died may take for its last checkpoint.
-LOCK_PATIENCE = 180.0
+# From the kill of a child that a daemon left behind until its lock is free.
+LOCK_MARGIN = 30.0
 RECHECK_SECONDS = 0.5
 # Of a job's log, in which its last checkpoints are looked for.
 LOG_BYTES = 4 << 20
@@ -70,7 +70,7 @@ class Worker:
         self.stop = stop
         self.kill = kill
         self.lifecycle = Lifecycle(workspace, broker.store)
-        self.recovery = Recovery(workspace, broker, settings.max_attempts, settings.lease_seconds)
+        self.recovery = Recovery(workspace, broker, settings)
         self.left = LeftJobs(broker.store, settings.queue)
         self.pending = Pending(workspace, broker)
         self.gate = Gate(workspace, settings)
@@ -155,10 +155,12 @@ class Worker:
     def _child_of_before_is_gone(self, job_id: str) -> bool:
         """Wait for the child of a daemon that died: it is writing its last checkpoint."""
         lock, waited = self.workspace.run(job_id).lock, 0.0
+        orphans = self.recovery.orphans
         while is_held(lock):
-            if waited == 0.0:
-                log.warning("waiting_for_run_lock", path=str(lock))
-            if waited > LOCK_PATIENCE or self.stop.wait(self.settings.poll_seconds):
+            orphans.look(job_id, lock)
+            if waited > orphans.patience + LOCK_MARGIN or self.stop.wait(
+                self.settings.poll_seconds
+            ):
                 return False
             waited += self.settings.poll_seconds
         return True
@@ -196,7 +198,7 @@ class Worker:
 
     def _attempt(self, claim: Claim, mirror: Mirror) -> Outcome:
         run = self.workspace.run(claim.job_id)
-        state, config = claim.state, read_order(run).config
+        state, order = claim.state, read_order(run)
         log_path = self.workspace.job_log(claim.job_id)
         stderr = self.workspace.job_stderr(claim.job_id)
         said_before = stderr.stat().st_size if stderr.exists() else 0
@@ -207,7 +209,7 @@ class Worker:
             mirror.note(pid=child.pid)
             keep_awake(child.pid)
             before = events_at_end(log_path, LOG_BYTES)
-            watchdog = watchdog_of(config, before, time.monotonic())
+            watchdog = watchdog_of(order.config, before, time.monotonic())
             returncode, verdict = self._look_after(child, mirror, watchdog)
         ending = Ending(
             returncode=returncode,
@@ -217,6 +219,7 @@ class Worker:
             failure=failure_said(log_path, claim.attempt) or last_lines(stderr, said_before),
             stop_requested=self.stop.is_set(),
             cancel_requested=mirror.cancel_requested,
+            kill_requested=mirror.kill_requested,
             pause_requested=mirror.pause_requested,
             held_because=self.gate.closed_because,
             queue_away=self.link.away,
@@ -226,7 +229,8 @@ class Worker:
             killed_for_memory=child.killed_for_memory,
             progressed=made_progress(events_at_end(log_path, LOG_BYTES), claim.attempt),
             disk_free=disk_usage(self.workspace.root).free,
-            config=config,
+            kind=order.kind,
+            config=order.config,
             splits=state.splits,
         )
         log.info("child_ended", attempt=claim.attempt, pid=child.pid, code=returncode)

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 from jobs.errors import ExitCode, FarenseError, InvalidInput, OutOfMemory, Superseded
 from jobs.files import as_disk_full
+from jobs.kernels import Kernels, is_about_kernels
 from jobs.lock import hold
-from jobs.memory import as_out_of_memory, next_splits, what_next
+from jobs.memory import FEWER_QUESTIONS, as_out_of_memory, next_splits, what_next
 from jobs.order import EVALUATE, Order, read_order
 from jobs.paths import RunDirectory, Workspace
 from jobs.state import FINISHED, JobState, State, read_state, write_state
@@ -27,10 +28,6 @@ from jobs.stopping import StopRequest
 if TYPE_CHECKING:
     from jobs.evaluation.events import Evaluated
     from jobs.events import Finished
-
-
-# What helps an evaluation that ran out of memory.
-FEWER = "Evaluate with fewer questions at a time (--batch-size 4), or close other programs."
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         stop.listen_to_pipe(options.pipe, options.silence)
     try:
         order = read_order(run)
-        with hold(run.lock):
+        with hold(run.lock, by_hand=options.attempt is None):
             if options.attempt is None:
                 return _run_by_hand(run, order, stop)
             state = _refuse_if_superseded(run, options.attempt)
@@ -99,9 +96,15 @@ def _run(
     workspace = Workspace(run.path.parent.parent)
     sinks = [job_log(workspace.job_log(order.id)), *([console()] if by_hand else [])]
     emit = emitter(sinks, order.id, state.attempt)
+    kernels = Kernels.of(workspace)
+    kernels.remove_torn()
     try:
         outcome = _work(order)(workspace, order, emit, stop.reason, state.splits)
     except Exception as error:
+        kernels.remove_named(str(error))
+        if stop.reason() and is_about_kernels(str(error)):
+            # Whoever asks, a machine that goes down, say, may have told the compiler to end, too.
+            return ExitCode.STOPPED, State.QUEUED, stop.reason()
         failure = _failure(error, run, order, state.splits)
         write_failure(run, order, emit, failure)
         code = failure.exit_code if isinstance(failure, FarenseError) else ExitCode.FAILED
@@ -129,7 +132,7 @@ def _failure(error: Exception, run: RunDirectory, order: Order, splits: int) -> 
         error = as_out_of_memory(error) or as_disk_full(error, run.path) or error
     if isinstance(error, OutOfMemory):
         train = order.kind != EVALUATE
-        error.hint = what_next(order.config, splits) if train else FEWER
+        error.hint = what_next(order.config, splits) if train else FEWER_QUESTIONS
     return error
 
 

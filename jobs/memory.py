@@ -21,6 +21,10 @@ SIGNS = (
     "Cannot allocate memory",
     "MemoryError",
 )
+# What helps an evaluation.
+FEWER_QUESTIONS = (
+    "Evaluate with fewer questions at a time (--batch-size 4), or close other programs."
+)
 
 
 def tells_of_memory(text: str) -> bool:

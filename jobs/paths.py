@@ -72,6 +72,11 @@ class Workspace:
         return self.root / ".farense"
 
     @property
+    def temporary(self) -> Path:
+        """What takes the place of the shared ``/tmp`` for the daemon's children."""
+        return self.private / "tmp"
+
+    @property
     def prefix_cache(self) -> Path:
         """Hidden states that many jobs share, a folder for each list of examples."""
         return self.private / "prefix_cache"

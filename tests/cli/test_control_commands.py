@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 
 import pytest
@@ -40,6 +42,41 @@ def test_cancel_of_a_finished_job_says_so(invoke: Run, daemons: Daemons) -> None
     done = invoke("cancel", "latest")
     assert done.code == 0
     assert "is completed already" in done.out
+
+
+def test_a_forced_cancel_without_a_daemon_says_who_will_do_it(
+    invoke: Run, client: FarenseClient, daemons: Daemons
+) -> None:
+    daemon = daemons.start("endless")
+    job_id = json.loads(invoke("enqueue", "tiny", "--json").out)["id"]
+    pid = under_way(client, job_id).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    daemon.kill()
+    daemon.wait()
+    said = invoke("cancel", job_id, "--force").out
+    assert said == (
+        f"Cancelling {job_id}: its process is killed once a daemon runs again (farense daemon).\n"
+    )
+    daemons.start()
+    wait_until(lambda: client.job(job_id).state is State.CANCELLED, "the end")
+
+
+def test_a_job_that_will_not_go_on_is_not_paused(
+    invoke: Run, client: FarenseClient, daemons: Daemons
+) -> None:
+    job_id = json.loads(invoke("enqueue", "tiny", "--json").out)["id"]
+    daemons.start("stubborn", grace_seconds=300)
+    under_way(client, job_id)
+    invoke("cancel", job_id)
+    done = invoke("pause", job_id)
+    assert done.code == 2
+    assert f"{job_id} is being cancelled" in done.err
+    invoke("cancel", job_id, "--force")
+    wait_until(lambda: client.job(job_id).finished, "the end")
+    done = invoke("pause", job_id)
+    assert (done.code, done.out) == (2, "")
+    assert f"{job_id} is cancelled already" in done.err
 
 
 def test_the_daemon_runs_until_told_to_stop(farense: Run, workspace: Workspace) -> None:

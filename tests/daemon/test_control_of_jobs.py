@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,8 +12,9 @@ import pytest
 from daemon.client import FarenseClient
 from daemon.server import EmbeddedServer
 from jobs.config import Preset
-from jobs.errors import InvalidInput
+from jobs.errors import InvalidInput, JobFailed
 from jobs.events import Envelope
+from jobs.files import whole_lines
 from jobs.paths import Workspace
 from jobs.state import State, read_state
 from tests.helpers.jobs import ended, running
@@ -67,7 +71,32 @@ def test_a_forced_cancel_does_not_wait(
     running(client, queued.id)
     client.cancel(queued.id)
     assert client.cancel(queued.id, force=True).cancel_requested
-    assert ended(client, queued.id).state is State.CANCELLED
+    record = ended(client, queued.id)
+    assert record.state is State.CANCELLED
+    assert record.reason == "cancelled by the user; its process was killed, as asked"
+
+
+def test_a_child_that_somebody_else_told_to_stop_goes_on_and_says_so(
+    workspace: Workspace, preset: Preset, client: FarenseClient, daemons: Daemons
+) -> None:
+    job = client.enqueue(preset, name="endless")
+    daemons.start("as_named")
+    pid = running(client, job.id).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: client.job(job.id).attempt == 2, "the next attempt")
+    said = [json.loads(line) for line in whole_lines(workspace.daemon_log)]
+    reasons = [line["reason"] for line in said if line["event"] == "job_ended"]
+    assert reasons == ["its process was told to stop; the job goes on from its last checkpoint"]
+
+
+def test_moving_a_job_whose_state_is_damaged_says_so(
+    workspace: Workspace, preset: Preset, client: FarenseClient
+) -> None:
+    job = client.enqueue(preset)
+    workspace.run(job.id).state.write_text("")
+    with pytest.raises(JobFailed, match=r"state\.json is missing or damaged"):
+        client.move(job.id)
 
 
 def test_a_scheduled_job_starts_at_its_time(

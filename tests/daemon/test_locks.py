@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from daemon.locks import FileLock, held_by
-from jobs.lock import is_held
+from jobs.lock import hold, is_held
 from tests.helpers.waiting import wait_until
 
 HOLDER = """
@@ -17,6 +17,16 @@ from daemon.locks import FileLock
 lock = FileLock.acquire(Path(sys.argv[1]))
 lock.write("4711")
 threading.Event().wait()
+"""
+
+WATCHER = """
+import sys
+from pathlib import Path
+from jobs.lock import is_held
+path = Path(sys.argv[1])
+path.write_text("")
+while True:
+    is_held(path)
 """
 
 
@@ -50,3 +60,16 @@ def test_a_holder_that_wrote_nothing_has_no_pid(tmp_path: Path) -> None:
     assert lock is not None
     with lock:
         assert held_by(tmp_path / "a.lock") is None
+
+
+def test_who_looks_whether_a_job_runs_does_not_keep_it_from_running(tmp_path: Path) -> None:
+    path = tmp_path / "run.lock"
+    path.write_text("not yet")
+    with subprocess.Popen([sys.executable, "-P", "-c", WATCHER, path]) as watcher:
+        try:
+            wait_until(lambda: path.read_text() == "", "the watcher")
+            for _ in range(2000):
+                with hold(path):
+                    pass
+        finally:
+            watcher.kill()

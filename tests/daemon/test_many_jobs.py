@@ -61,7 +61,7 @@ def test_of_very_many_jobs_each_has_its_turn(
     client.cancel(jobs[1].id)
     broker = Broker(workspace, Settings())
     broker.queue().storage.flush_queue()
-    mending = Recovery(workspace, broker, max_attempts=3, lease_seconds=30.0)
+    mending = Recovery(workspace, broker, Settings())
     found = []
     for _ in range(3):
         assert mending.run(thorough=False)

@@ -92,7 +92,7 @@ def test_what_a_child_said_after_its_daemon_had_died_is_carried_over(
     log.parent.mkdir(parents=True)
     log.write_bytes(line(1) + line(7))
     write_json(run.summary, {"state": "completed"})
-    assert Recovery(workspace, broker, 3, 30.0).run()
+    assert Recovery(workspace, broker, Settings()).run()
     found = broker.store.get(JOB)
     assert found is not None
     assert (found.state, found.step) == (State.COMPLETED, 7)

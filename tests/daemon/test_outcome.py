@@ -18,11 +18,14 @@ from daemon.outcome import (
 )
 from daemon.supervisor import oom_kills
 from jobs.errors import ExitCode
+from jobs.order import EVALUATE, TRAIN
 from jobs.state import HISTORY_LENGTH, TRANSITIONS, JobState, State
 from tests.children.child import GPU_TIMEOUT, METAL_OOM, RESOURCE_LIMIT
 
 END = Ending(returncode=0, attempt=1, stderr="logs/jobs/x.stderr", failure="said so")
 CANCEL, STOP, SHOT = {"cancel_requested": True}, {"stop_requested": True}, {"killed": True}
+FORCE, PAUSE = {"kill_requested": True}, {"pause_requested": True}
+TORN = "Could not load C++ shared library /tmp/mlx/0.32.4/cpu/libA.so: file too short"
 KILLED, ABORTED = -signal.SIGKILL, -signal.SIGABRT
 RUNNING = JobState(State.RUNNING, attempt=1)
 
@@ -42,7 +45,10 @@ RUNNING = JobState(State.RUNNING, attempt=1)
         ({"returncode": ExitCode.FAILED, **CANCEL}, State.FAILED, False, "said"),
         ({"returncode": ExitCode.STOPPED, **CANCEL}, State.CANCELLED, False, "user"),
         ({"returncode": ExitCode.STOPPED, **STOP}, State.QUEUED, False, "daemon"),
-        ({"returncode": ExitCode.STOPPED}, State.QUEUED, False, "stopped"),
+        ({"returncode": ExitCode.STOPPED}, State.QUEUED, False, "its process was told to stop"),
+        ({"returncode": ExitCode.STOPPED, "queue_away": True}, State.QUEUED, False, "the queue"),
+        ({"returncode": ExitCode.FAILED, "failure": TORN}, State.QUEUED, True, TORN),
+        ({"returncode": ExitCode.FAILED, "failure": TORN, **PAUSE}, State.PAUSED, False, "user"),
         ({"returncode": ExitCode.LOCKED}, State.QUEUED, True, "run.lock"),
         ({"returncode": ExitCode.SUPERSEDED}, State.QUEUED, True, "newer attempt"),
         ({"returncode": KILLED}, State.QUEUED, True, "SIGKILL"),
@@ -50,7 +56,8 @@ RUNNING = JobState(State.RUNNING, attempt=1)
         ({"returncode": -200}, State.QUEUED, True, "signal 200"),
         ({"returncode": 99}, State.QUEUED, True, "code 99"),
         ({"returncode": KILLED, **CANCEL}, State.CANCELLED, False, "user"),
-        ({"returncode": KILLED, **CANCEL, **SHOT}, State.CANCELLED, False, "killed"),
+        ({"returncode": KILLED, **CANCEL, **SHOT}, State.CANCELLED, False, "not stop in time"),
+        ({"returncode": KILLED, **CANCEL, **FORCE, **SHOT}, State.CANCELLED, False, "as asked"),
         ({"returncode": -signal.SIGTERM, **STOP}, State.QUEUED, False, "daemon"),
         ({"returncode": KILLED, **STOP, **SHOT}, State.QUEUED, False, "killed"),
     ],
@@ -115,6 +122,27 @@ def test_where_one_cannot_be_sure_it_says_perhaps(returncode: int, words: str) -
     assert (outcome.state, outcome.lost, outcome.splits) == (State.QUEUED, True, None)
     assert words in (outcome.reason or "")
     assert "batch_size" in (outcome.reason or "")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"returncode": ExitCode.STOPPED, **STOP},
+        {"returncode": ExitCode.STOPPED, "held_because": "outside the window"},
+        {"returncode": ABORTED, "said": METAL_OOM, "config": CONFIG},
+        {"returncode": ABORTED, "said": METAL_OOM, "config": SMALLER},
+        {"returncode": KILLED, "config": CONFIG},
+        {"returncode": KILLED, "verdict": Verdict(FailureClass.TIME_LIMIT, "too long")},
+        {"returncode": ExitCode.OK},
+        {"returncode": ExitCode.FAILED, "failure": ""},
+    ],
+)
+def test_what_is_said_of_an_evaluation_is_not_of_a_training(changes: dict[str, object]) -> None:
+    ending = replace(END, kind=EVALUATE, **changes)  # type: ignore[arg-type]  # any field
+    reason = outcome_of(ending, RUNNING, 3).reason or ""
+    for word in ("checkpoint", "training process", "adapter", "micro-batch", "max_seq_length"):
+        assert word not in reason
+    assert reason != outcome_of(replace(ending, kind=TRAIN), RUNNING, 3).reason or "job's" in reason
 
 
 def test_the_kernels_count_of_kills_for_memory(tmp_path: Path) -> None:
@@ -247,7 +275,7 @@ def test_the_history_is_short() -> None:
 
 
 def test_a_child_that_could_not_be_started_for_lack_of_files_is_tried_again() -> None:
-    reason = "The training process cannot be started: [Errno 24] Too many open files"
+    reason = "The job's process cannot be started: [Errno 24] Too many open files"
     lost = outcome_of_error(ExitCode.FAILED, reason, RUNNING, 3)
     assert (lost.state, lost.lost) == (State.QUEUED, True)
     failed = outcome_of_error(ExitCode.FAILED, "No permission to write x.", RUNNING, 3)

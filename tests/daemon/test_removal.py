@@ -119,7 +119,7 @@ def test_without_redis_the_files_go_and_the_record_follows(
     assert job_ids(workspace) == []
     assert list(workspace.imported.iterdir()) == []
     # Redis is back: the record does not make a job of it again.
-    assert Recovery(workspace, broker, 3, 30.0).run()
+    assert Recovery(workspace, broker, Settings()).run()
     assert Lifecycle(workspace, broker.store).claim(job_id(1), "worker") is None
     assert job_ids(workspace) == []
     with FarenseClient.connect(workspace) as client:

@@ -75,7 +75,7 @@ def test_recovery_of_files(workspace: Workspace, tiny_model: Path) -> None:
     order = read_json(run.job)
     server, broker = EmbeddedServer(workspace), Broker(workspace, Settings())
     server.ensure()
-    recovery = Recovery(workspace, broker, max_attempts=3, lease_seconds=30.0)
+    recovery = Recovery(workspace, broker, Settings())
 
     def attempt(mutator: Mutator) -> bool:
         state = replace(STATE, state=mutator.random.choice(list(State)), after=None)

@@ -54,8 +54,8 @@ class LockLog:
         hold = program.hold
 
         @contextmanager
-        def held(path: Path) -> Iterator[None]:
-            with hold(path), self.holding():
+        def held(path: Path, **about: bool) -> Iterator[None]:
+            with hold(path, **about), self.holding():
                 yield
 
         program.hold = held  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ PROC = Path("/proc")
 TICKS = os.sysconf("SC_CLK_TCK")
 # Fields of /proc/PID/stat behind the command's name, which may hold spaces: proc(5) counts from 1.
 USER, SYSTEM = 14 - 3, 15 - 3
+GROUP = 5 - 3
 
 
 @dataclass(frozen=True)
@@ -68,3 +69,14 @@ def command_lines() -> list[str]:
         with suppress(OSError):  # it has ended
             lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
     return lines
+
+
+def group_of(pid: int) -> list[str]:
+    """Return the names of the commands in the process group that ``pid`` leads."""
+    names = []
+    for path in PROC.glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended
+            head, _, rest = path.read_text().rpartition(")")
+            if int(rest.split()[GROUP]) == pid:
+                names.append(head.partition("(")[2])
+    return names
