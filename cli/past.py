@@ -25,7 +25,7 @@ def past_run(argument: str, reader: QueueReader | FileClient) -> PastRun:
         InvalidInput: its files are elsewhere, or there are none.
     """
     from daemon.machines.home import shown
-    from daemon.run_files import own_state
+    from daemon.standing import Elsewhere, Missing, standing_of
     from jobs.errors import InvalidInput, UnknownJob
     from jobs.past_run import read_run
 
@@ -43,7 +43,8 @@ def past_run(argument: str, reader: QueueReader | FileClient) -> PastRun:
     if record.evaluates:
         note(f"{record.id} evaluates {record.evaluates}: that one is taken.")
         record = reader.job(record.evaluates)
-    if own_state(reader.workspace, record.id, record) is None:
+    standing = standing_of(reader.workspace, record.id, record)
+    if isinstance(standing, Missing | Elsewhere):
         raise InvalidInput(
             f"The files of {record.id} are not in this workspace.",
             f"They are in {shown(record.home) or 'another one, unknown'}.",

@@ -8,7 +8,7 @@ from dataclasses import replace
 from daemon.changing import freezing
 from daemon.new_run import id_stem, new_run_directory, point_latest_to, versions
 from daemon.ordering import FIRST
-from daemon.run_files import state_of
+from daemon.standing import Elsewhere, Here, refuse_damaged, standing_of
 from jobs.errors import DataError, InvalidInput
 from jobs.files import explain
 from jobs.order import TRAIN, Order, read_order, write_order
@@ -60,9 +60,11 @@ def place_again(
 
 def _ended(job_id: str, workspace: Workspace) -> RunDirectory:
     """Return the run directory of a job that has ended."""
-    state = state_of(workspace, job_id)
-    if state is None:
+    standing = standing_of(workspace, job_id)
+    refuse_damaged(standing)
+    if not isinstance(standing, Here | Elsewhere):
         raise InvalidInput(f"The files of {job_id} are not in this workspace.")
+    state = standing.state
     if state.state not in FINISHED:
         raise InvalidInput(
             f"{job_id} is {state.state}: only a job that has ended can be retried.",

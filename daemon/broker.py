@@ -79,6 +79,13 @@ class Broker:
     def unreachable(self, error: Exception) -> QueueUnreachable:
         """Return what to tell a person whose command met ``error`` while talking to the server."""
         start = "Start the daemon: farense daemon"
+        if is_wrong_type(error):
+            return QueueUnreachable(
+                f"A key of the queue at {self.address} holds something else than farense keeps "
+                f"there: {error}",
+                "The daemon puts that right from the files and records (farense daemon). Try again "
+                "then.",
+            )
         if self.server is not None and self.server.pid() is None:
             return QueueUnreachable("The queue of this workspace is not running.", start)
         if self.server is not None:
@@ -111,6 +118,11 @@ class Broker:
     def close(self) -> None:
         """Close all connections."""
         self.pool.disconnect()
+
+
+def is_wrong_type(error: Exception) -> bool:
+    """Tell whether the server answered, and refused a command for what stands under its key."""
+    return isinstance(error, RedisError) and "WRONGTYPE" in str(error)
 
 
 def _pool_of(url: str) -> ConnectionPool:

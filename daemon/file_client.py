@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from daemon.glance import Glance, glance_at
 from daemon.joblog import LogReader
 from daemon.records import JobRecord
-from daemon.run_files import job_ids, newest_training, record_from_files, state_of
+from daemon.run_files import job_ids, newest_training, record_shown, state_of
 from jobs.errors import UnknownJob
 from jobs.events import Envelope
 from jobs.paths import Workspace
@@ -50,7 +50,7 @@ class FileClient:
         job_id = matching(argument, ids)
         record = self._record(job_id)
         if record is None:
-            raise UnknownJob(f"The run directory of {job_id} is damaged: it was never queued.")
+            raise UnknownJob(f"{job_id} was never queued: its run directory has no state.json.")
         return record
 
     def follow(self, job_id: str, *, follow: bool = True) -> Iterator[Envelope]:
@@ -75,7 +75,7 @@ class FileClient:
         self.close()
 
     def _record(self, job_id: str) -> JobRecord | None:
-        return record_from_files(self.workspace, job_id)
+        return record_shown(self.workspace, job_id)
 
     def _unfinished(self, job_id: str) -> bool:
         state = state_of(self.workspace, job_id)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from jobs.events import Envelope, parse_event
+from jobs.events import Envelope, Failed, parse_event
 
 CHUNK = 262_144
 # A line longer than this is no event; it is passed over rather than kept in memory.
@@ -111,3 +111,11 @@ def last_lines(path: Path, offset: int = 0, limit: int = 600) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     clean = "".join(c if c.isprintable() else " " for c in " | ".join(lines[-4:]))
     return clean[-limit:]
+
+
+def failure_said(path: Path, attempt: int) -> str | None:
+    """Return what a child said went wrong in an attempt; None where its log has no such word."""
+    for envelope in reversed(events_at_end(path)):
+        if isinstance(envelope.event, Failed) and envelope.attempt == attempt:
+            return envelope.event.reason
+    return None

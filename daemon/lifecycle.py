@@ -9,28 +9,30 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from redis.exceptions import RedisError
 
+from daemon.agreement import CANCELLED, UNSTARTED, agreement
 from daemon.boot import boot_id
 from daemon.changing import changing
+from daemon.claim import Claim
 from daemon.joblog import size_of
 from daemon.machines.home import home_of, is_home
 from daemon.machines.taking import Taking
 from daemon.outcome import PAUSED, Outcome
 from daemon.records import JobRecord, state_from
+from daemon.rewriting import own_or_rebuilt, rewrite, rewrite_if_damaged
 from daemon.run_files import own_state, restore, state_here, state_of, why_no_state
+from daemon.standing import Damaged, standing_of
 from daemon.store import JobStore, Written
 from jobs.lock import is_held
 from jobs.paths import Workspace
-from jobs.state import FINISHED, PENDING, TRANSITIONS, JobState, State, now, write_state
+from jobs.state import FINISHED, TRANSITIONS, JobState, State, write_state
 
 log = logging.getLogger(__name__)
 
-CANCELLED = "cancelled by the user"
 # What the user wants of a running job. A queued one keeps it: its next worker looks for it.
 NO_WISHES: dict[str, bool | None] = {
     "cancel_requested": False,
@@ -39,41 +41,11 @@ NO_WISHES: dict[str, bool | None] = {
     "prune_requested": None,
 }
 NO_WORKER = {"worker": None, "pid": None, "lease_until": None}
-UNSTARTED = PENDING | {State.QUEUED}
-
-
-@dataclass(frozen=True)
-class Claim:
-    """The right to run a job, for one attempt."""
-
-    job_id: str
-    attempt: int
-    priority: int
-    log_offset: int
 
 
 def daemon_lock(workspace: Workspace) -> Path:
     """Return the lock that a workspace's daemon holds for its whole life; its pid stands in it."""
     return workspace.private / "daemon.lock"
-
-
-def agreement(state: JobState, record: JobRecord) -> JobState:
-    """Return the state a job has when ``state.json`` and the record are brought together.
-
-    The file is the truth, with two exceptions, both of a job that waits: its record was ended or
-    paused by a machine that has no run directory of it, or the user asked a worker that died to
-    cancel or pause it.
-    """
-    if state.state not in UNSTARTED or state.attempt != record.attempt:
-        return state
-    by_others = record.finished or record.state is State.PAUSED
-    if by_others and record.state in TRANSITIONS[state.state]:
-        return replace(state, state=record.state, reason=record.reason, updated_at=now())
-    if record.cancel_requested:
-        return state.to(State.CANCELLED, reason=CANCELLED)
-    if record.pause_requested:
-        return state.to(State.PAUSED, reason=PAUSED)
-    return state
 
 
 class Lifecycle:
@@ -97,7 +69,7 @@ class Lifecycle:
             if record is None:
                 log.warning("a message about the unknown job %s was dropped", job_id)
                 return None
-            old = own_state(self.workspace, job_id, record)
+            old = own_or_rebuilt(self.workspace, record)
             taken = old is None
             old = self._taken(record) if old is None else self._agreed(old, record)
             if old is None or old.state is not State.QUEUED:
@@ -109,23 +81,34 @@ class Lifecycle:
             new = old.to(State.RUNNING, attempt=old.attempt + 1, reason=None, boot=boot_id())
             if not self._claimed(record, old, new, worker, moved):
                 return None
-        return Claim(job_id, new.attempt, new.priority, offset)
+        return Claim(job_id, new.attempt, new.priority, offset, new)
 
-    def conclude(self, job_id: str, attempt: int, outcome: Outcome) -> JobState | None:
+    def conclude(self, claim: Claim, outcome: Outcome) -> JobState | None:
         """Write the end of an attempt into ``state.json``; :meth:`publish` brings it to Redis.
 
         Returns:
-            The new state; None where another attempt has taken the job over.
+            The new state; None where another attempt has taken the job over, or its run directory
+            is gone.
+
+        Raises:
+            WorkspaceError: the file cannot be read or written for now.
         """
         with changing(self.workspace):
-            old = state_of(self.workspace, job_id)
-            if old is None or (old.state, old.attempt) != (State.RUNNING, attempt):
+            rewrite_if_damaged(self.workspace, claim.job_id, claim.state)
+            old = state_of(self.workspace, claim.job_id)
+            if old is None or (old.state, old.attempt) != (State.RUNNING, claim.attempt):
                 return None
-            return self._write(job_id, old.to(outcome.state, **outcome.changes(old)))
+            return self._write(claim.job_id, old.to(outcome.state, **outcome.changes(old)))
 
-    def publish(self, job_id: str) -> JobRecord | None:
-        """Make the record say what ``state.json`` says, and return it."""
+    def publish(self, job_id: str, claim: Claim | None = None) -> JobRecord | None:
+        """Make the record say what ``state.json`` says, and return it.
+
+        Args:
+            claim: of the attempt under way, from which a damaged file is made again.
+        """
         with changing(self.workspace):
+            if claim is not None:
+                rewrite_if_damaged(self.workspace, claim.job_id, claim.state)
             record = self._record(job_id)
             state = own_state(self.workspace, job_id, record)
             if state is not None:
@@ -144,6 +127,25 @@ class Lifecycle:
                 return False
             self._write(job_id, new)
             self._publish(job_id, new, self._record(job_id))
+            return True
+
+    def rebuild(self, job_id: str, record: JobRecord | None, state: JobState) -> bool:
+        """Write a state that was decided for a job whose ``state.json`` is damaged.
+
+        Args:
+            record: on which that was decided.
+
+        Returns:
+            Whether it was written: the file is still damaged, and the record still says the same.
+        """
+        with changing(self.workspace):
+            found = self.store.get(job_id)
+            if _at(found) != _at(record):
+                return False
+            if not isinstance(standing_of(self.workspace, job_id, found), Damaged):
+                return False
+            rewrite(self.workspace, job_id, state)
+            self._publish(job_id, state, self._record(job_id))
             return True
 
     def cancel(self, record: JobRecord, *, force: bool = False) -> None:
@@ -291,3 +293,7 @@ class Lifecycle:
     def _write(self, job_id: str, state: JobState) -> JobState:
         write_state(self.workspace.run(job_id), state)
         return state
+
+
+def _at(record: JobRecord | None) -> tuple[State, int] | None:
+    return (record.state, record.attempt) if record is not None else None

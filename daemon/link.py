@@ -8,13 +8,14 @@ says that.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from redis.exceptions import RedisError
 
-from daemon.broker import Broker
+from daemon.broker import Broker, is_wrong_type
 from jobs.errors import QueueUnreachable, WorkspaceError
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class Link:
         self._clock = clock
         self._delay = FIRST_DELAY
         self._next_try = 0.0
+        self._lost_at = -math.inf
         self.away = False
         self.lost_something = False
 
@@ -65,14 +67,18 @@ class Link:
         if self.away:
             log.info("the queue at %s is back", self._broker.address)
             self.away = False
-        self._delay = FIRST_DELAY
+        if self._clock() - self._lost_at > 2 * MAX_DELAY:
+            # An answer alone does not tell: of two commands, the server may refuse one each time.
+            self._delay = FIRST_DELAY
         return result
 
     def lost(self, error: Exception) -> None:
         """Note that the server did not answer."""
         if not self.away:
-            log.warning("the queue at %s is away: %s", self._broker.address, error)
+            what = "has a key of a wrong type" if is_wrong_type(error) else "is away"
+            log.warning("the queue at %s %s: %s", self._broker.address, what, error)
         self.away = True
         self.lost_something = True
-        self._next_try = self._clock() + self._delay
+        self._lost_at = self._clock()
+        self._next_try = self._lost_at + self._delay
         self._delay = min(self._delay * 2, MAX_DELAY)

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from daemon.claim import Claim
 from daemon.joblog import LogLines, LogReader, size_of
-from daemon.lifecycle import Claim
 from daemon.link import Link
 from daemon.progress import changes
 from daemon.records import JobRecord

@@ -16,7 +16,8 @@ import structlog
 
 from daemon.broker import Broker
 from daemon.lifecycle import Lifecycle
-from daemon.run_files import own_state, state_of
+from daemon.run_files import own_state
+from daemon.standing import Damaged, Elsewhere, Here, standing_of
 from jobs.errors import FarenseError
 from jobs.paths import Workspace
 from jobs.state import FINISHED, FINISHED_BADLY, PENDING, JobState, State
@@ -160,5 +161,10 @@ def state_elsewhere(workspace: Workspace, broker: Broker, state: JobState) -> St
     if state.after is None:
         return None
     record = broker.store.get(state.after)
-    other = own_state(workspace, state.after, record) or record or state_of(workspace, state.after)
+    standing = standing_of(workspace, state.after, record)
+    if isinstance(standing, Damaged) and record is None:
+        # Not judged before the daemon has made its state again.
+        return State.WAITING
+    known = standing.state if isinstance(standing, Here | Elsewhere) else None
+    other = (known if isinstance(standing, Here) else None) or record or known
     return other.state if other else None

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
 from typing import Any
 
 import orjson
 
 from jobs.files import plain
-from jobs.order import TRAIN, Order
+from jobs.order import EVALUATE, TRAIN, Order
 from jobs.paths import JOB_ID
 from jobs.shape import well_typed
-from jobs.state import DEFAULT_QUEUE, FINISHED, JobState, State, is_history, now
+from jobs.state import DEFAULT_QUEUE, FINISHED, JobState, State, checked, is_history, now
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,8 @@ class JobRecord:
 
 NAMES = frozenset(field.name for field in fields(JobRecord))
 COMPARED = ("state", "attempt")
+# How the middle of the id of an evaluation begins.
+EVALUATES = "eval_"
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 
 
@@ -134,6 +137,21 @@ def record_of(order: Order, state: JobState) -> JobRecord:
         total_steps=order.total_steps if order.kind == TRAIN else None,
         sweep=order.sweep.sweep if order.sweep else None,
         trial=order.sweep.number if order.sweep else None,
+    )
+    return replace(blank, **life(state))
+
+
+def record_of_id(job_id: str, state: JobState) -> JobRecord:
+    """Return the record of a job whose ``job.json`` is lost: what the id itself says of it."""
+    day, time, stem, _ = job_id.split("-")
+    try:
+        created = datetime.strptime(f"{day}{time}+0000", "%Y%m%d%H%M%S%z").isoformat()
+    except ValueError:
+        created = ""
+    preset = stem.removeprefix(EVALUATES)
+    kind = TRAIN if preset == stem else EVALUATE
+    blank = JobRecord(
+        job_id, preset, state.state, run_dir_of(job_id), kind=kind, created_at=created
     )
     return replace(blank, **life(state))
 
@@ -210,9 +228,13 @@ def from_hash(values: Mapping[bytes, bytes]) -> JobRecord | None:
         if any(values[name.encode()] != orjson.dumps(known[name]) for name in COMPARED):
             return None
         record = JobRecord(**{**known, "state": State(known["state"])})
+        if not well_typed(record) or not _names_a_run(record):
+            return None
+        # A lost `state.json` is made again from it, and has to be one.
+        checked(state_from(record))
     except (ValueError, KeyError, TypeError):
         return None
-    return record if well_typed(record) and _names_a_run(record) else None
+    return record
 
 
 def _names_a_run(record: JobRecord) -> bool:

@@ -118,7 +118,7 @@ class Reorder:
         record = store.get(job_id)
         if record is None:
             if restore(self.workspace, store, job_id) is None:
-                raise UnknownJob(f"The run directory of {job_id} is damaged: it was never queued.")
+                raise UnknownJob(f"The files of {job_id} cannot be read any more.")
         elif store.annotate(job_id, record, {"priority": priority}) is not Written.DONE:
             raise JobFailed(f"{job_id} is changing at this moment.", "Try again.")
 

@@ -7,14 +7,25 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from daemon.joblog import LogReader, events_at_end
-from daemon.machines.home import home_of, is_home, shown
+from daemon.machines.home import home_of, shown
 from daemon.progress import advanced
-from daemon.records import JobRecord, record_of
+from daemon.records import JobRecord, record_of, record_of_id
+from daemon.standing import (
+    Damaged,
+    Here,
+    Missing,
+    is_elsewhere,
+    not_known,
+    order_damage,
+    refuse_damaged,
+    standing_of,
+)
 from jobs.errors import FarenseError, JobFailed
 from jobs.files import read_json
+from jobs.lock import is_held
 from jobs.order import TRAIN, order_text, read_order
 from jobs.paths import JOB_ID, Workspace
-from jobs.state import JobState, read_state
+from jobs.state import FINISHED_WELL, JobState, State, now, read_state
 
 if TYPE_CHECKING:
     from daemon.store import JobStore
@@ -64,15 +75,59 @@ def pruned_by(workspace: Workspace, job_id: str) -> str | None:
 
 
 def record_from_files(workspace: Workspace, job_id: str) -> JobRecord | None:
-    """Return the record that the files of a job make; None where it was never wholly enqueued."""
+    """Return the record that the files of a job make; None where ``state.json`` tells of none.
+
+    Without ``job.json`` the id still says what the job is called.
+    """
     state = state_of(workspace, job_id)
-    if state is None:
+    return None if state is None else _record(workspace, job_id, state)
+
+
+def record_shown(workspace: Workspace, job_id: str) -> JobRecord | None:
+    """Return what is shown of a job where Redis is away; None where it was never wholly enqueued.
+
+    A job whose files are damaged is shown as it stands as far as the other files tell: as failed,
+    saying why, where they do not.
+    """
+    standing = standing_of(workspace, job_id)
+    if isinstance(standing, Missing):
         return None
+    if not isinstance(standing, Damaged):
+        state = standing.state
+    elif is_held(workspace.run(job_id).lock):
+        state = JobState(State.RUNNING, last_attempt(workspace, job_id), reason=standing.reason)
+    else:
+        summary, attempt = summary_state(workspace, job_id), last_attempt(workspace, job_id)
+        state = state_without_record(standing.reason, summary, attempt)
+    damage = None if state.state is State.RUNNING else order_damage(workspace, job_id)
+    if damage is not None and not (state.finished and isinstance(standing, Here)):
+        state = JobState(State.FAILED, state.attempt, reason=damage, updated_at=state.updated_at)
+    return _record(workspace, job_id, state)
+
+
+def last_attempt(workspace: Workspace, job_id: str) -> int:
+    """Return the attempt that the job's log last tells of; 0 where it tells of none."""
+    return max((e.attempt for e in events_at_end(workspace.job_log(job_id))), default=0)
+
+
+def state_without_record(damage: str, summary: str | None, attempt: int) -> JobState:
+    """Return how a job stands of which ``state.json`` and Redis say nothing.
+
+    Args:
+        damage: what is wrong with the file.
+        summary: the state in ``training_summary.json``, where there is one.
+        attempt: the last one that is known of.
+    """
+    if summary in FINISHED_WELL:
+        return JobState(State(summary), attempt, updated_at=now())
+    return JobState(State.FAILED, attempt, reason=not_known(damage), updated_at=now())
+
+
+def _record(workspace: Workspace, job_id: str, state: JobState) -> JobRecord:
     try:
-        order = read_order(workspace.run(job_id))
+        record = record_of(read_order(workspace.run(job_id)), state)
     except FarenseError:
-        return None
-    record = record_of(order, state)
+        record = record_of_id(job_id, state)
     log = workspace.job_log(job_id)
     for envelope in events_at_end(log):
         record = advanced(record, envelope)
@@ -91,19 +146,9 @@ def restore(workspace: Workspace, store: JobStore, job_id: str) -> JobRecord | N
     if record is not None:
         store.restore(record)
         if store.shared:
-            store.put_orders({job_id: order_text(read_order(workspace.run(job_id)))})
+            with suppress(FarenseError):  # without an order no other machine can run it
+                store.put_orders({job_id: order_text(read_order(workspace.run(job_id)))})
     return record
-
-
-def is_elsewhere(workspace: Workspace, state: JobState, record: JobRecord | None) -> bool:
-    """Tell whether another workspace has taken a job over from this one.
-
-    ``state.json`` here says so, or is older than what that workspace has told Redis.
-    """
-    if state.home is not None:
-        return True
-    newer = record is not None and record.attempt > state.attempt
-    return newer and record is not None and not is_home(record.home, workspace)
 
 
 def own_state(
@@ -111,9 +156,7 @@ def own_state(
 ) -> JobState | None:
     """Return what ``state.json`` says of a job of this workspace; None of one that is elsewhere."""
     state = state_of(workspace, job_id)
-    if state is None or is_elsewhere(workspace, state, record):
-        return None
-    return state
+    return None if state is None or is_elsewhere(workspace, state, record) else state
 
 
 def state_here(workspace: Workspace, record: JobRecord, verb: str) -> JobState:
@@ -123,17 +166,17 @@ def state_here(workspace: Workspace, record: JobRecord, verb: str) -> JobState:
         verb: what they want: ``Resume``, say.
 
     Raises:
-        JobFailed: the job is of another workspace, or its files are damaged or gone.
+        JobFailed: the job is of another workspace, or its ``state.json`` is damaged.
+        WorkspaceError: that file cannot be read for now.
     """
-    state = own_state(workspace, record.id, record)
-    if state is None and is_home(record.home, workspace):
-        raise JobFailed(why_no_state(workspace, record))
-    if state is None:
-        raise JobFailed(
-            f"The files of {record.id} are not in this workspace.",
-            f"{verb} it where they are: {shown(record.home) or 'unknown'}.",
-        )
-    return state
+    standing = standing_of(workspace, record.id, record)
+    if isinstance(standing, Here):
+        return standing.state
+    refuse_damaged(standing)
+    raise JobFailed(
+        f"The files of {record.id} are not in this workspace.",
+        f"{verb} it where they are: {shown(record.home) or 'unknown'}.",
+    )
 
 
 def why_no_state(workspace: Workspace, record: JobRecord) -> str:

@@ -16,6 +16,17 @@ redis.call(ARGV[3] == '1' and 'SREM' or 'SADD', KEYS[2], ARGV[1])
 return 1
 """
 
+# KEYS: record, unfinished, index. ARGV: id, score, then the states in which a job has ended.
+INDEX = """
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return 0 end
+local state = redis.call('HGET', KEYS[1], 'state')
+local change = 'SADD'
+for i = 3, #ARGV do if ARGV[i] == state then change = 'SREM' end end
+redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
+redis.call(change, KEYS[2], ARGV[1])
+return 1
+"""
+
 # KEYS: record, unfinished. ARGV: expected state, expected attempt, id, "1" where finished after it,
 # then fields and values; an empty value removes the field.
 WRITE = """

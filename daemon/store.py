@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import IntEnum
+from itertools import islice
 from typing import Any, cast
 
 from redis import Redis
@@ -20,13 +21,16 @@ from daemon import keys, streams
 from daemon.dead_letters import set_aside, set_record_aside
 from daemon.joblog import LogLines
 from daemon.records import JobRecord, from_hash, life, to_hash
-from daemon.scripts import CREATE, EVENTS, LEASE, WRITE
+from daemon.scripts import CREATE, EVENTS, INDEX, LEASE, WRITE
 from jobs.errors import JobFailed
+from jobs.paths import JOB_ID
 from jobs.state import FINISHED, TRANSITIONS, JobState, State
 
 STREAM_LENGTH = 5_000
 STREAM_SECONDS = 7 * 86_400
 NEWEST = 20
+# Records put into the indexes in one exchange.
+INDEXED = 500
 
 
 class Written(IntEnum):
@@ -52,6 +56,7 @@ class JobStore:
         self.redis = redis
         self.shared = shared
         self._create = redis.register_script(CREATE)
+        self._index = redis.register_script(INDEX)
         self._write = redis.register_script(WRITE)
         self._events = redis.register_script(EVENTS)
         self._lease = redis.register_script(LEASE)
@@ -68,12 +73,10 @@ class JobStore:
         return sum(pipeline.execute())
 
     def _create_in(self, pipeline: Pipeline, record: JobRecord) -> None:
-        created = record.created_at
-        score = datetime.fromisoformat(created).timestamp() if created else 0
         values = {name: value for name, value in to_hash(record.as_dict()).items() if value}
         self._create(
             keys=[keys.job(record.id), keys.UNFINISHED, keys.JOBS],
-            args=[record.id, score, _flag(record.state), *_flat(values)],
+            args=[record.id, _score(record), _flag(record.state), *_flat(values)],
             client=pipeline,
         )
 
@@ -107,6 +110,26 @@ class JobStore:
         pipeline.delete(keys.job(record.id), keys.events(record.id))
         self._create_in(pipeline, record)
         pipeline.execute()
+
+    def index(self, records: Iterable[JobRecord]) -> None:
+        """Put jobs into the indexes again, by what their records say at that moment."""
+        pipeline = self.redis.pipeline(transaction=False)
+        ended = to_hash({state: state for state in FINISHED}).values()
+        for record in records:
+            self._index(
+                keys=[keys.job(record.id), keys.UNFINISHED, keys.JOBS],
+                args=[record.id, _score(record), *ended],
+                client=pipeline,
+            )
+        pipeline.execute()
+
+    def index_all(self) -> None:
+        """Put every job that has a record into the indexes again."""
+        found = (name.decode(errors="replace") for name in self.redis.scan_iter(keys.job("*")))
+        names = (name.removeprefix(keys.job("")) for name in found)
+        jobs = filter(JOB_ID.fullmatch, names)
+        while batch := list(islice(jobs, INDEXED)):
+            self.index(self.get_many(batch))
 
     def get(self, job_id: str) -> JobRecord | None:
         """Return a record; None where there is none that can be read."""
@@ -232,6 +255,14 @@ def _arguments(job_id: str, old: JobState | JobRecord, values: Mapping[str, Any]
     expected = to_hash({"state": old.state, "attempt": old.attempt})
     state = values.get("state", old.state)
     return [*expected.values(), job_id, _flag(state), *_flat(to_hash(values))]
+
+
+def _score(record: JobRecord) -> float:
+    """Return where a job stands in the index: when it was created, in seconds."""
+    try:
+        return datetime.fromisoformat(record.created_at).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def _flag(state: State) -> str:

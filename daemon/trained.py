@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from daemon.machines.home import shown
-from daemon.run_files import job_ids, own_state, state_of
+from daemon.run_files import job_ids, state_of
+from daemon.standing import Here, refuse_damaged, standing_of
 from jobs.errors import InvalidInput
 from jobs.lock import is_held
 from jobs.order import EVALUATE, Order, read_order
@@ -27,19 +28,21 @@ def training_of(
 
     Raises:
         InvalidInput: it is no training job, or its files are not here.
+        JobFailed: its ``state.json`` is damaged.
     """
     if record.kind == EVALUATE:
         raise InvalidInput(
             f"{record.id} is an evaluation itself.", f"It evaluates {record.evaluates}."
         )
-    state = own_state(workspace, record.id, record)
-    if state is None:
+    standing = standing_of(workspace, record.id, record)
+    refuse_damaged(standing)
+    if not isinstance(standing, Here):
         raise InvalidInput(
             f"The files of {record.id} are not in this workspace.",
             f"{verb} it where they are: {shown(record.home) or 'unknown'}.",
         )
     run = workspace.run(record.id)
-    return read_order(run), run, state
+    return read_order(run), run, standing.state
 
 
 def check_has_adapter(run: RunDirectory, state: JobState) -> None:

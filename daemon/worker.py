@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from shutil import disk_usage
 from threading import Event
@@ -13,13 +11,15 @@ from redis.exceptions import RedisError
 
 from daemon.awake import keep_awake
 from daemon.broker import Broker
+from daemon.claim import Claim
 from daemon.failures import Ending, Verdict, made_progress
 from daemon.gate import Gate
-from daemon.joblog import LogReader, events_at_end, last_lines, text_at_end
-from daemon.lifecycle import Claim, Lifecycle
+from daemon.index_keys import put_right
+from daemon.joblog import LogReader, events_at_end, failure_said, last_lines, text_at_end
+from daemon.lifecycle import Lifecycle
 from daemon.link import MAX_DELAY, Link
 from daemon.machines.taking import LeftJobs
-from daemon.machines.workers import Announcer
+from daemon.machines.workers import Announcer, own_name
 from daemon.mirror import Mirror
 from daemon.outcome import Outcome, outcome_of, outcome_of_error
 from daemon.pending import Pending
@@ -30,12 +30,11 @@ from daemon.supervisor import Child
 from daemon.sweep.keeper import SweepKeeper
 from daemon.watchdog import Watchdog, watchdog_of
 from jobs.errors import DiskFull, ExitCode, FarenseError, WorkspaceError
-from jobs.events import Failed
 from jobs.files import end_torn_line
 from jobs.lock import is_held
 from jobs.order import read_order
 from jobs.paths import Workspace
-from jobs.state import JobState, State, read_state
+from jobs.state import JobState, State
 
 log = structlog.get_logger(__name__)
 
@@ -72,16 +71,20 @@ class Worker:
         self.sweeps = SweepKeeper(workspace, settings)
         self._job: str | None = None
         self._recheck_at = 0.0
-        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.name = own_name()
         self.announcer = Announcer(broker.redis, self.name, workspace, settings)
 
     def mend(self) -> None:
         """Bring files, records and queue together, where something may have been lost, and from
-        time to time; queue the jobs whose time has come; look after sweeps."""
+        time to time; queue the jobs whose time has come; look after sweeps.
+        """
         self.sweeps.tick()
+        lost = self.link.lost_something
+        if lost:
+            self.link.call(lambda: put_right(self.broker, self.settings.queue))
         self.link.call(self.pending.tick)
         self.link.call(lambda: self.announcer.tell(self._job, self.gate.closed_because))
-        lost = self.link.lost_something
+        lost |= self.link.lost_something
         if not lost and time.monotonic() < self._recheck_at:
             return
         settled = self.link.call(lambda: self.recovery.run(busy_with=self._job, thorough=lost))
@@ -176,7 +179,7 @@ class Worker:
         self._record(claim, mirror, outcome)
 
     def _not_run(self, claim: Claim, code: ExitCode, reason: str) -> Outcome:
-        state = state_of(self.workspace, claim.job_id) or JobState(State.RUNNING, claim.attempt)
+        state = state_of(self.workspace, claim.job_id) or claim.state
         return outcome_of_error(code, reason, state, self.settings.max_attempts)
 
     def _mirror(self, claim: Claim) -> Mirror:
@@ -187,22 +190,22 @@ class Worker:
             self.broker.store,
             self.link,
             self.settings.lease_seconds,
-            restore=lambda: self.lifecycle.publish(claim.job_id),
+            restore=lambda: self.lifecycle.publish(claim.job_id, claim),
         )
 
     def _attempt(self, claim: Claim, mirror: Mirror) -> Outcome:
         run = self.workspace.run(claim.job_id)
-        state, order = read_state(run), read_order(run)
+        state, order = claim.state, read_order(run)
+        log_path = self.workspace.job_log(claim.job_id)
         stderr = self.workspace.job_stderr(claim.job_id)
         said_before = stderr.stat().st_size if stderr.exists() else 0
-        job_log = self.workspace.job_log(claim.job_id)
-        end_torn_line(job_log)
+        end_torn_line(log_path)
         with Child.start(self.workspace, self.settings, claim.job_id, claim.attempt) as child:
             log.info("child_started", attempt=claim.attempt, pid=child.pid)
             mirror.renewed = child.beat
             mirror.note(pid=child.pid)
             keep_awake(child.pid)
-            before = events_at_end(job_log, LOG_BYTES)
+            before = events_at_end(log_path, LOG_BYTES)
             watchdog = watchdog_of(order.config, before, time.monotonic())
             returncode, verdict = self._look_after(child, mirror, watchdog)
         ending = Ending(
@@ -211,7 +214,7 @@ class Worker:
             stderr=stderr.relative_to(self.workspace.root).as_posix(),
             summary_state=summary_state(self.workspace, claim.job_id),
             pruned_by=pruned_by(self.workspace, claim.job_id),
-            failure=self._failure(claim, said_before),
+            failure=failure_said(log_path, claim.attempt) or last_lines(stderr, said_before),
             stop_requested=self.stop.is_set(),
             cancel_requested=mirror.cancel_requested,
             kill_requested=mirror.kill_requested,
@@ -222,7 +225,7 @@ class Worker:
             killed=child.killed,
             said=text_at_end(stderr, said_before),
             killed_for_memory=child.killed_for_memory,
-            progressed=made_progress(events_at_end(job_log, LOG_BYTES), claim.attempt),
+            progressed=made_progress(events_at_end(log_path, LOG_BYTES), claim.attempt),
             disk_free=disk_usage(self.workspace.root).free,
             kind=order.kind,
             config=order.config,
@@ -256,7 +259,12 @@ class Worker:
         sent = mirror.carry()
         state = self._conclude(claim, outcome)
         if state is None:
-            log.warning("attempt_superseded", attempt=claim.attempt)
+            if self.workspace.run(claim.job_id).path.is_dir():
+                log.warning("attempt_superseded", attempt=claim.attempt)
+            else:
+                log.warning("run_directory_gone", attempt=claim.attempt)
+                # The record is all that is left of it: recovery lets it say so.
+                self.link.lost_something = True
             return
         log.info("job_ended", attempt=claim.attempt, state=state.state, reason=state.reason)
         while not mirror.superseded:
@@ -272,7 +280,7 @@ class Worker:
         delay = 1.0
         while True:
             try:
-                return self.lifecycle.conclude(claim.job_id, claim.attempt, outcome)
+                return self.lifecycle.conclude(claim, outcome)
             except WorkspaceError as error:
                 log.error("state_not_written", reason=error.message, retry_in=delay)
                 if self.stop.wait(delay):
@@ -290,10 +298,3 @@ class Worker:
     def _push_again(self, claim: Claim) -> None:
         queue = self.broker.queue(self.settings.queue)
         self.link.call(lambda: queue.push(claim.job_id, claim.priority, resumed=True))
-
-    def _failure(self, claim: Claim, said_before: int) -> str:
-        """Return what the child said went wrong in this attempt."""
-        for envelope in reversed(events_at_end(self.workspace.job_log(claim.job_id))):
-            if isinstance(envelope.event, Failed) and envelope.attempt == claim.attempt:
-                return envelope.event.reason
-        return last_lines(self.workspace.job_stderr(claim.job_id), said_before)

@@ -73,7 +73,7 @@ def save_checkpoint(
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir(parents=True)
+        temporary.mkdir()
         save_arrays(temporary / "adapters.safetensors", adapter)
         save_arrays(temporary / "state.safetensors", state)
         if best is not None:

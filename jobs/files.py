@@ -16,6 +16,7 @@ from typing import IO, Any
 import orjson
 
 from jobs.errors import DiskFull, WorkspaceError
+from jobs.paths import JOB_ID
 
 JSON_OPTIONS = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
 MAX_LEVELS = 50
@@ -62,7 +63,7 @@ def write_with(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         temporary = _written_beside(path, write)
         temporary.replace(path)
         sync_folder(path.parent)
@@ -71,6 +72,14 @@ def write_with(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder where it is missing, but no run directory: who removed it wants it gone."""
+    for run in (folder, *folder.parents):
+        if JOB_ID.fullmatch(run.name) and not run.exists():
+            raise FileNotFoundError(errno.ENOENT, "its run directory was removed")
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def write_atomic(path: Path, content: bytes) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from jobs.errors import InvalidInput
-from jobs.files import from_plain, plain, read_json, write_json
+from jobs.files import explain, from_plain, plain, read_json, write_json
 from jobs.paths import JOB_ID, RunDirectory
 from jobs.shape import well_typed
 
@@ -115,7 +115,15 @@ class Order:
 
 
 def write_order(run: RunDirectory, order: Order) -> None:
-    """Write ``job.json``."""
+    """Write ``job.json``; a run directory begins with it.
+
+    Raises:
+        WorkspaceError: the folder cannot be written.
+    """
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise explain(error, run.path) from error
     write_json(run.job, asdict(order))
 
 

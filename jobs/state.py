@@ -39,13 +39,18 @@ DEFAULT_QUEUE = "default"
 # Endings that ``state.json`` keeps.
 HISTORY_LENGTH = 20
 
-# From each state, where a job may go. `running -> queued` is a job whose worker stopped or died.
+# Numbers that count something, and more than any of them ever will be.
+COUNTS = ("attempt", "lost_attempts", "splits")
+MOST = 1_000_000
+
+# From each state, where a job may go. `running -> queued` is a job whose worker stopped or died; a
+# job whose files turn out to be damaged fails wherever it stands.
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.RUNNING, State.CANCELLED, State.PAUSED, State.FAILED}),
-    State.SCHEDULED: frozenset({State.QUEUED, State.CANCELLED, State.PAUSED}),
+    State.SCHEDULED: FINISHED_BADLY | {State.QUEUED, State.PAUSED},
     State.WAITING: FINISHED_BADLY | {State.QUEUED, State.SCHEDULED, State.PAUSED},
     State.RUNNING: FINISHED | {State.QUEUED, State.PAUSED},
-    State.PAUSED: PENDING | {State.QUEUED, State.CANCELLED},
+    State.PAUSED: PENDING | FINISHED_BADLY | {State.QUEUED},
     State.COMPLETED: frozenset(),
     State.EARLY_STOPPED: frozenset(),
     State.FAILED: frozenset(),
@@ -121,7 +126,7 @@ def read_state(run: RunDirectory) -> JobState:
     try:
         values = read_json(run.state)
         values.pop("version", None)
-        return _checked(JobState(**{**values, "state": State(values["state"])}))
+        return checked(JobState(**{**values, "state": State(values["state"])}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise JobFailed(f"{run.state} is missing or damaged: {error}") from error
 
@@ -135,7 +140,7 @@ def is_history(value: Any) -> bool:
     )
 
 
-def _checked(state: JobState) -> JobState:
+def checked(state: JobState) -> JobState:
     """Return ``state``, which decides what becomes of the job.
 
     Raises:
@@ -143,6 +148,9 @@ def _checked(state: JobState) -> JobState:
     """
     if not well_typed(state):
         raise TypeError("a value has another type than it should have")
+    for name in COUNTS:
+        if not 0 <= getattr(state, name) <= MOST:
+            raise ValueError(f"{name} is not between 0 and {MOST}")
     if not is_history(state.history):
         raise TypeError("history is not a list of objects")
     if state.schedule is not None and datetime.fromisoformat(state.schedule).tzinfo is None:

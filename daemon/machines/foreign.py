@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 
 import structlog
 
+from daemon.agreement import CANCELLED
 from daemon.broker import Broker
 from daemon.failures import Failure, FailureClass
-from daemon.lifecycle import CANCELLED, NO_WORKER
-from daemon.machines.home import host_of
+from daemon.lifecycle import NO_WORKER
+from daemon.machines.home import host_of, is_home
 from daemon.machines.leases import LeaseWatch
 from daemon.outcome import PAUSED, Outcome, given_up_or_queued
 from daemon.pending import begin, state_elsewhere
@@ -24,6 +25,11 @@ from jobs.paths import Workspace
 from jobs.state import PENDING, JobState, State
 
 log = structlog.get_logger(__name__)
+
+GONE = (
+    "Its run directory {} was removed while it ran, and what it had learned with it. Enqueue it "
+    "anew."
+)
 
 
 class ForeignJobs:
@@ -41,12 +47,27 @@ class ForeignJobs:
     def look(self, ids: Collection[str]) -> None:
         """Look at unfinished jobs: expired leases, times that have come, lost messages."""
         records = self.broker.store.get_many(ids)
-        for record in self.watch.expired(r for r in records if r.state is State.RUNNING):
+        running = [record for record in records if record.state is State.RUNNING]
+        gone = [record for record in running if self._has_lost_its_files(record)]
+        for record in gone:
+            self._fail(record)
+        for record in self.watch.expired(record for record in running if record not in gone):
             self._lease_is_over(record)
         for record in records:
             if record.state in PENDING:
                 self._is_due(record)
         self._push_those_without_a_message(records)
+
+    def _has_lost_its_files(self, record: JobRecord) -> bool:
+        """Tell whether a job ran in this workspace, whose daemon looks at it, and left nothing."""
+        here = record.home is not None and is_home(record.home, self.workspace)
+        return here and not self.workspace.run(record.id).path.exists()
+
+    def _fail(self, record: JobRecord) -> None:
+        old = state_from(record)
+        new = old.to(State.FAILED, reason=GONE.format(record.run_dir))
+        if self._moved(record, old, new):
+            log.warning("run_directory_gone", job=record.id, reason=new.reason)
 
     def _lease_is_over(self, record: JobRecord) -> None:
         outcome = after_expiry(record, self.max_attempts)

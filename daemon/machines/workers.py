@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from dataclasses import asdict, dataclass
 from typing import cast
@@ -43,6 +45,11 @@ class WorkerCard:
     silence_seconds: float
     seconds_ago: float = 0.0
     alive: bool = True
+
+
+def own_name() -> str:
+    """Return the name of the daemon in this process: ``host:pid``."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 class Announcer:

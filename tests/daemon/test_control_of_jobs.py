@@ -95,7 +95,7 @@ def test_moving_a_job_whose_state_is_damaged_says_so(
 ) -> None:
     job = client.enqueue(preset)
     workspace.run(job.id).state.write_text("")
-    with pytest.raises(JobFailed, match=r"state\.json is missing or damaged"):
+    with pytest.raises(JobFailed, match=r"state\.json is damaged"):
         client.move(job.id)
 
 

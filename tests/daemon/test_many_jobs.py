@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from daemon import recovery
+from daemon import facts
 from daemon.broker import Broker
 from daemon.client import FarenseClient
 from daemon.recovery import Recovery
@@ -56,7 +56,7 @@ def test_jobs_leave_the_daemon_as_it_was(
 def test_of_very_many_jobs_each_has_its_turn(
     workspace: Workspace, preset: Preset, client: FarenseClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recovery, "LOOKS", 2)
+    monkeypatch.setattr(facts, "LOOKS", 2)
     jobs = client.enqueue_many([preset] * 5)
     client.cancel(jobs[1].id)
     broker = Broker(workspace, Settings())

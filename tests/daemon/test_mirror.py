@@ -11,9 +11,9 @@ import pytest
 
 from daemon import keys
 from daemon.broker import Broker
+from daemon.claim import Claim
 from daemon.dead_letters import dead_letters
 from daemon.joblog import LogReader
-from daemon.lifecycle import Claim
 from daemon.link import Link
 from daemon.mirror import Mirror
 from daemon.recovery import Recovery

@@ -19,6 +19,8 @@ from tests.helpers.traps import pickles
 HOPELESS = 30
 """Messages that cannot be read: so many delayed a good one by over a minute once."""
 STALE = 10
+INDEXES = 0.5
+"""How often something of a wrong type takes the place of an index, where records are damaged."""
 FIELDS = (
     "state", "attempt", "id", "log_offset", "lease_until", "history", "loss", "priority", "worker",
 )  # fmt: skip
@@ -83,6 +85,10 @@ def plant_records(stage: Stage) -> list[bytes]:
         redis.zadd(keys.JOBS, {odd: dice.random() * 1e10})
         redis.sadd(keys.UNFINISHED, odd)
     redis.hset(keys.WORKERS, "somebody", _odd_field(dice, mutator, stage))
+    if dice.random() < INDEXES:
+        index = dice.choice((keys.JOBS, keys.UNFINISHED, keys.WORKERS, keys.left("default")))
+        redis.delete(index)
+        redis.set(index, dice.choice(pickles(trace_of(stage))))
     return unreadable
 
 

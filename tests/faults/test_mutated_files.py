@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
 
 from cli.render import job_details, status_table
+from daemon.broker import Broker
+from daemon.facts import Facts
 from daemon.pending import begin
 from daemon.records import to_hash
-from daemon.recovery import Facts, decide
-from daemon.run_files import record_from_files
+from daemon.recovery import Recovery, decide
+from daemon.run_files import record_from_files, record_shown
+from daemon.server import EmbeddedServer
+from daemon.settings import Settings
 from jobs.config import config_from
 from jobs.errors import JobFailed
 from jobs.files import read_json
@@ -20,7 +25,7 @@ from jobs.paths import Workspace
 from jobs.state import PENDING, JobState, State, read_state, state_values, write_state
 from tests.helpers.mutations import Mutator
 from tests.helpers.runs import make_run
-from tests.helpers.trials import harmless, tried
+from tests.helpers.trials import EACH, harmless, tried
 
 JOB = "20261122-210000-tiny-abcd"
 STATE = JobState(
@@ -39,11 +44,13 @@ def test_files(workspace: Workspace, tiny_model: Path) -> None:
         run.job.write_bytes(orjson.dumps(order))
         run.state.write_bytes(orjson.dumps(state))
         damaged.write_bytes(mutator.json_or_bytes(order if damaged == run.job else state))
+        shown = record_shown(workspace, JOB)
+        assert shown is not None
+        assert all(map(harmless, [*status_table([shown], 100), *job_details(shown)]))
         record = record_from_files(workspace, JOB)
         if record is None:
             read_state(run)
-            read_order(run)
-            raise AssertionError("both can be read, and make no record")
+            raise AssertionError("the state can be read, and makes no record")
         assert all(map(harmless, [*status_table([record], 100), *job_details(record)]))
         to_hash(record.as_dict())
         config_from(read_order(run).config, "job.json")
@@ -60,3 +67,43 @@ def test_files(workspace: Workspace, tiny_model: Path) -> None:
         return True
 
     tried("files", attempt)
+
+
+def test_recovery_of_files(workspace: Workspace, tiny_model: Path) -> None:
+    """Whatever became of the files, the job is one that can be read, in Redis and on disk."""
+    run = make_run(workspace, tiny_model, JOB)
+    order = read_json(run.job)
+    server, broker = EmbeddedServer(workspace), Broker(workspace, Settings())
+    server.ensure()
+    recovery = Recovery(workspace, broker, Settings())
+
+    def attempt(mutator: Mutator) -> bool:
+        state = replace(STATE, state=mutator.random.choice(list(State)), after=None)
+        damaged = mutator.random.choice((run.job, run.state))
+        run.job.write_bytes(orjson.dumps(order))
+        write_state(run, state)
+        broker.redis.flushall()
+        whole = record_from_files(workspace, JOB)
+        assert whole is not None
+        if known := mutator.random.random() < 0.5:
+            broker.store.restore(whole)
+        before = orjson.dumps(order if damaged == run.job else state_values(state))
+        damaged.write_bytes(mutator.json_or_bytes(orjson.loads(before)))
+        readable = record_from_files(workspace, JOB) is not None
+        recovery.run()
+        found, record = read_state(run), broker.store.get(JOB)
+        assert record is not None
+        assert record.follows(found)
+        if known and damaged == run.state and not readable and state.state is not State.RUNNING:
+            assert found.state is state.state
+        recovery.run()
+        assert read_state(run) == found
+        for path in run.path.glob("state.json.damaged*"):
+            path.unlink()
+        return readable
+
+    try:
+        tried("recovery_of_files", attempt, EACH // 2)
+    finally:
+        broker.close()
+        server.shut_down()

@@ -10,8 +10,9 @@ from typing import Any
 import orjson
 
 from daemon import keys
+from daemon.claim import Claim
 from daemon.client import FarenseClient
-from daemon.lifecycle import Claim, Lifecycle
+from daemon.lifecycle import Lifecycle
 from daemon.outcome import Outcome
 from daemon.records import JobRecord
 from jobs.events import Envelope, Event, Progress, Started, Validation
@@ -85,7 +86,7 @@ class StandInWorker:
             run = self.client.workspace.run(claim.job_id)
             run.adapters.mkdir(exist_ok=True)
             run.adapter_weights.write_bytes(b"an adapter")
-        self.lifecycle.conclude(claim.job_id, claim.attempt, Outcome(state, reason))
+        self.lifecycle.conclude(claim, Outcome(state, reason))
         self.lifecycle.publish(claim.job_id)
         if failure is not None:
             found = self.client.job(claim.job_id)

@@ -56,6 +56,10 @@ def test_a_job_that_ended_well_did_not_fail() -> None:
         '{"state": "queued", "history": null}',
         '{"state": "queued", "history": ["killed"]}',
         '{"state": "queued", "failure": 3}',
+        '{"state": "queued", "attempt": -5}',
+        '{"state": "queued", "lost_attempts": -1}',
+        '{"state": "queued", "splits": -1}',
+        '{"state": "queued", "attempt": 99999999999}',
         '{"state": "queued", "boot": []}',
     ],
 )

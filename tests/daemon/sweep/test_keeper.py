@@ -42,6 +42,7 @@ def kept(workspace: Workspace) -> Iterator[Kept]:
 def sweep(workspace: Workspace, letters: str, state: State = State.RUNNING) -> SweepFolder:
     """Make a sweep that nobody can coordinate: it does not say what is to be done."""
     folder = SweepFolder(sweeps_of(workspace) / f"20260101-000000-night-{letters}")
+    folder.path.mkdir(parents=True)
     write_sweep_state(folder, SweepState(state))
     return folder
 
