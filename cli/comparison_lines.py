@@ -12,7 +12,7 @@ from cli.render import GAP_COLOURS, aligned, column_widths, number, shortened
 from jobs.compare.changed import Changed
 from jobs.compare.comparison import Comparison
 from jobs.compare.criteria import Judged
-from jobs.compare.curve import Curve
+from jobs.compare.curve import ROUGH, Curve
 from jobs.compare.decision import Action
 from jobs.compare.paired import ScoreDifference
 from jobs.compare.side import Side
@@ -212,10 +212,6 @@ LOSSES: dict[str, Callable[[Curve], float | None]] = {
     "Training loss at the best step": lambda curve: curve.train_loss,
     "Gap at the best step": lambda curve: curve.gap,
 }
-ROUGH = (
-    "The gap of {} is rough: its training loss is that of mini-batches, with dropout on, which "
-    "makes a gap look smaller if anything."
-)
 METHOD = (
     f"Paired bootstrap over the same questions (Koehn 2004; Efron & Tibshirani 1993), {RESAMPLES} "
     "samples, two-sided p."
