@@ -13,7 +13,7 @@ from typing import Any
 
 from jobs.compare.criteria import GAP_TARGET
 from jobs.compare.decision import LOSS_MARGIN
-from jobs.compare.side import DIVERGED, OUT_OF_MEMORY, Side
+from jobs.compare.side import DIVERGED, OUT_OF_MEMORY, Side, measured_otherwise
 from jobs.config import flatten
 from jobs.early_stopping import GAP_BANDS
 from jobs.state import State
@@ -201,7 +201,7 @@ def _ended_early(a: Side, b: Side, now: Values) -> Finding | None:
 
 def _underfitting(a: Side, b: Side, now: Values) -> Finding | None:
     ours, theirs, gap = b.curve.train_loss, a.curve.train_loss, b.curve.gap
-    if ours is None or theirs is None or gap is None:
+    if ours is None or theirs is None or gap is None or measured_otherwise(a, b):
         return None
     if gap >= NO_OVERFITTING or ours <= theirs + LOSS_MARGIN:
         return None

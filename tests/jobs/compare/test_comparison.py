@@ -129,11 +129,17 @@ def test_scores_with_and_without_accents_are_not_paired(past: Workspace) -> None
     assert any("accents" in reason for reason in found.decision.reasons)
 
 
-def test_losses_that_were_measured_in_another_way_carry_a_note(past: Workspace) -> None:
+def test_losses_that_were_measured_in_another_way_carry_a_note_and_decide_nothing(
+    past: Workspace,
+) -> None:
     run = past.run(SECOND)
     order = read_order(run)
     write_order(run, replace(order, config={**order.config, "max_seq_length": 128}))
-    assert "Losses compare only roughly: max_seq_length differs." in compared(past).notes
+    assert "Losses do not compare: other max_seq_length." in compared(past).notes
+    shutil.rmtree(run.evaluation)
+    found = compared(past)
+    assert (found.decision.action, found.advice) == (Action.NONE, ())
+    assert f"farense evaluate {SECOND}" in found.decision.reasons[0]
 
 
 def test_a_folder_of_an_older_run(past: Workspace, tmp_path: Path) -> None:
