@@ -117,7 +117,7 @@ def _no_validation(a: Side, b: Side, now: Values) -> Finding | None:
 
 def _overfitting(a: Side, b: Side, now: Values) -> Finding | None:
     gap = b.curve.gap
-    if gap is None or gap < GAP_TARGET:
+    if gap is None or not _overfits(b):
         return None
     rank, epochs, best = now.get("lora.rank") or 1, now.get("num_epochs"), b.curve.best_epoch
     fewer = best is not None and isinstance(epochs, int) and 0 < best < epochs
@@ -159,12 +159,8 @@ def _few_validations(a: Side, b: Side, now: Values) -> Finding | None:
 
 
 def _stopped_early(a: Side, b: Side, now: Values) -> Finding | None:
-    gap, patience = b.curve.gap, now.get("early_stopping_patience")
-    if (
-        b.state is not State.EARLY_STOPPED
-        or not patience
-        or (gap is not None and gap >= GAP_TARGET)
-    ):
+    patience = now.get("early_stopping_patience")
+    if b.state is not State.EARLY_STOPPED or not patience or _overfits(b):
         return None
     if b.curve.missed_gain > 0:
         return Finding(
@@ -182,9 +178,9 @@ def _stopped_early(a: Side, b: Side, now: Values) -> Finding | None:
 
 
 def _ended_early(a: Side, b: Side, now: Values) -> Finding | None:
-    """Find a run whose last validation was its best."""
+    """Find a run whose last validation was its best, unless more training would only overfit."""
     falling = b.curve.validations > 1 and b.curve.since_best == 0
-    if b.state is not State.COMPLETED or not falling or not now:
+    if b.state is not State.COMPLETED or not falling or not now or _overfits(b):
         return None
     limit, epochs = now.get("max_steps"), now.get("num_epochs") or 1
     examples = b.train.examples if b.train else 0
@@ -238,6 +234,10 @@ def _without_repeats(findings: list[Finding]) -> Iterator[Finding]:
         changes = tuple(change for change in finding.changes if change.setting not in seen)
         seen |= {change.setting for change in changes}
         yield Finding(finding.rule, finding.symptom, changes, finding.also)
+
+
+def _overfits(side: Side) -> bool:
+    return side.curve.gap is not None and side.curve.gap >= GAP_TARGET
 
 
 def _half(rate: float | None) -> float | None:

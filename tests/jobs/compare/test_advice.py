@@ -111,6 +111,12 @@ def test_a_run_that_ended_while_it_still_learned() -> None:
     assert changes(found(short)["ended too soon"]) == {"max_steps": (64, 128)}
 
 
+def test_a_run_that_overfits_is_not_told_to_train_longer() -> None:
+    both = found(made_side(since_best=0, state=State.COMPLETED, **OVERFITS))
+    assert "overfitting" in both
+    assert "ended too soon" not in both
+
+
 def test_a_run_that_nothing_stopped() -> None:
     finding = found(made_side("v1", since_best=4, state=State.COMPLETED))["no early stopping"]
     assert changes(finding) == {
