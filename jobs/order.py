@@ -132,8 +132,11 @@ def order_text(order: Order) -> bytes:
     return orjson.dumps(plain(asdict(order)), option=orjson.OPT_NON_STR_KEYS)
 
 
-def read_order(run: RunDirectory) -> Order:
+def read_order(run: RunDirectory, *, copied: bool = False) -> Order:
     """Return the order in a run directory.
+
+    Args:
+        copied: the directory may have another name: a backup, only to be read.
 
     Raises:
         InvalidInput: there is none, it is damaged, or a newer farense wrote it.
@@ -144,7 +147,7 @@ def read_order(run: RunDirectory) -> Order:
         raise InvalidInput(f"{run.job} is missing or damaged: {error}") from error
     if order.version > VERSION:
         raise InvalidInput(f"{run.job} was written by a newer farense.", "Update farense.")
-    if order.id != run.job_id:
+    if order.id != run.job_id and not copied:
         raise InvalidInput(f"{run.job} is the order of another job ({order.id!r}).")
     return order
 
