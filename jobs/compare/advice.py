@@ -83,7 +83,7 @@ def _back_to_a(theirs: Values, ours: Values) -> Finding | None:
         return None
     (key,) = other
     return Finding(
-        "worse than A",
+        "one setting",
         f"{key} is all that differs, and A's is the better",
         (Change(key, ours[key], theirs[key]),),
         also="With it B is A again: from there, change something else.",
