@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from jobs.errors import InvalidInput
-from jobs.files import explain, from_plain, plain, read_json, write_json
+from jobs.files import explain, plain, read_json, write_json
 from jobs.paths import JOB_ID, RunDirectory
 from jobs.shape import well_typed
 
@@ -158,7 +158,7 @@ def parse_order(text: bytes | None, job_id: str) -> Order | None:
     Whatever it says, its data are files below ``data/imported``, named by their content.
     """
     try:
-        order = _order(from_plain(orjson.loads(text or b"")))
+        order = _order(orjson.loads(text or b""))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     files = [file for file in (order.train, order.valid) if file is not None]

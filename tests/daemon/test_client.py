@@ -210,6 +210,12 @@ def test_a_config_file_gives_its_name_to_the_job(
     assert client.job(job.id).preset == "Às Quintas (v2)"
 
 
+def test_a_job_may_have_the_name_of_a_number(preset: Preset, client: FarenseClient) -> None:
+    for name in ("NaN", "-Infinity", "3"):
+        job = client.enqueue(preset, name=name)
+        assert client.job(job.id).name == name
+
+
 def test_a_job_is_found_by_a_word_of_its_id_or_its_name(
     workspace: Workspace, preset: Preset, client: FarenseClient
 ) -> None:
