@@ -9,7 +9,7 @@ from typing import Any
 from jobs.compare.advice import Finding, advice
 from jobs.compare.changed import Changed, changed_most
 from jobs.compare.criteria import Criterion, criteria
-from jobs.compare.decision import FEWEST, PRIMARY, Action, Decision, decide
+from jobs.compare.decision import FEWEST, PRIMARY, Action, Basis, Decision, Verdict, decide
 from jobs.compare.paired import (
     Pair,
     ScoreDifference,
@@ -87,17 +87,22 @@ def compare(first: PastRun, second: PastRun) -> Comparison:
         worse=worse,
         criteria=criteria(a, b),
         decision=decision,
-        advice=advice(a, b) if _is_to_change(b, decision) else (),
+        advice=_advice(a, b, decision),
         notes=tuple(_notes(a, b, len(pairs))),
     )
 
 
-def _is_to_change(b: Side, decision: Decision) -> bool:
-    """Tell whether it is B whose settings are to be changed."""
+def _advice(a: Side, b: Side, decision: Decision) -> tuple[Finding, ...]:
+    """Return what to change in B; nothing where it is not B that is to be changed."""
     if not b.has_ended or decision.action is Action.USE_B:
-        return False
+        return ()
     # Without a decision B is to blame only for what B itself lacks.
-    return decision.action is Action.KEEP_A or not b.usable or b.curve.best_val_loss is None
+    lacking = not b.usable or b.curve.best_val_loss is None
+    if decision.action is Action.NONE and not lacking:
+        return ()
+    # What left no adapter failed for a reason of its own.
+    measured = decision.basis in (Basis.F1, Basis.LOSS)
+    return advice(a, b, is_worse=measured and decision.verdict is Verdict.WORSE)
 
 
 def _same_validation_set(a: Side, b: Side) -> bool | None:

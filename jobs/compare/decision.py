@@ -125,11 +125,13 @@ def _by_gap(a: Side, b: Side) -> tuple[Action, str]:
     if other := ", ".join(measured_otherwise(a, b)):
         return Action.KEEP_A, f"Their gaps do not compare: other {other}."
     before, after = a.curve.gap, b.curve.gap
-    # A's gap may be rough: the true one is no smaller.
-    known = {"A": before is not None, "B": b.curve.like_with_like}
-    if before is None or after is None or not all(known.values()):
-        which = " and ".join(name for name, is_known in known.items() if not is_known)
-        return Action.KEEP_A, f"Which generalizes better is not known: no measured gap of {which}."
+    if before is None or after is None:
+        without = " and ".join(n for n, gap in (("A", before), ("B", after)) if gap is None)
+        return Action.KEEP_A, f"Which generalizes better is not known: no gap of {without}."
+    if not b.curve.like_with_like:
+        # A's gap may be rough, too: that can only speak for A.
+        rough = "B's gap is only rough, and may be larger"
+        return Action.KEEP_A, f"Which generalizes better is not known: {rough}."
     figures = f"gap {after:.3f} with B, {before:.3f} with A"
     smaller = max(after, 0.0) < max(before, 0.0) - GAP_MARGIN
     if smaller and _has_higher_loss(a, b):

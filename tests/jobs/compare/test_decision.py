@@ -98,7 +98,11 @@ def test_a_rough_gap_of_a_counts_but_one_of_b_does_not() -> None:
     assert found.action is Action.USE_B
     back = decide(made_side(gap=0.5), older(gap=0.1, like_with_like=False), NO_SCORES, WHY)
     assert (back.verdict, back.action) == (Verdict.SIMILAR, Action.KEEP_A)
-    assert "no measured gap of B" in back.reasons[-1]
+    assert "B's gap is only rough" in back.reasons[-1]
+    two = decide(rough, older(gap=0.1, like_with_like=False), NO_SCORES, WHY)
+    assert "B's gap is only rough" in two.reasons[-1]
+    none = decide(made_side(gap=None), older(gap=None, like_with_like=False), NO_SCORES, WHY)
+    assert "no gap of A and B" in none.reasons[-1]
 
 
 def test_a_run_without_an_adapter_loses_against_one_that_has_one() -> None:
