@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cli.options import json_option, open_option, output_option
 from cli.output import print_json, warn
+
+if TYPE_CHECKING:
+    from jobs.past_run import PastRun
 
 # More would be a picture of nothing.
 MOST = 12
@@ -47,6 +52,7 @@ def report(jobs: tuple[str, ...], output: Path | None, opening: bool, as_json: b
         if warning:
             warn(warning)
         runs = [past_run(job, reader) for job in jobs]
+    _refuse_twice(runs)
     published = publish(reader.workspace, runs, output)
     if as_json:
         print_json(published.as_dict())
@@ -54,6 +60,16 @@ def report(jobs: tuple[str, ...], output: Path | None, opening: bool, as_json: b
         click.echo(str(published.page))
     if opening:
         open_page(published.page)
+
+
+def _refuse_twice(runs: Sequence[PastRun]) -> None:
+    """Refuse runs of which one was named twice: it would lie over itself."""
+    from jobs.errors import InvalidInput
+
+    folders = [run.directory.path.resolve() for run in runs]
+    for number, run in enumerate(runs):
+        if folders.index(folders[number]) < number:
+            raise InvalidInput(f"{run.name} is named twice.", "Name each run once.")
 
 
 def open_page(page: Path) -> None:

@@ -144,8 +144,12 @@ def best_of(rows: Sequence[Row], min_delta: float = 0.0) -> Best | None:
 def number(row: Row, key: str) -> float | None:
     """Return a number in a row, finite or not; None where there is none."""
     value = row.get(key)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and value is not None else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def whole(row: Row, key: str) -> int | None:

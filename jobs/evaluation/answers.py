@@ -29,12 +29,14 @@ class Answer:
         question: its place in the validation set, from 0.
         text: without the white space around it.
         cut: it came to the limit before its end.
+        elapsed_time_sec: that the evaluation had taken by then, over all attempts.
     """
 
     by: str
     question: int
     text: str
     cut: bool
+    elapsed_time_sec: float = 0.0
 
 
 class Answers:
@@ -70,6 +72,11 @@ class Answers:
     def has(self, by: str, question: int) -> bool:
         """Tell whether a question was answered."""
         return (by, question) in self._given
+
+    @property
+    def elapsed_time_sec(self) -> float:
+        """What the evaluation had taken when the last of them was given, over all attempts."""
+        return max((answer.elapsed_time_sec for answer in self._given.values()), default=0.0)
 
     def of(self, by: str, question: int) -> Answer:
         """Return an answer that was given."""

@@ -77,6 +77,7 @@ class Evaluation:
         self.batch_size = max(1, self.wanted.batch_size >> splits)
         self.without_question = len(rows) - len(self.questions)
         self.answers = Answers(workspace.run(order.id).answers, self._circumstances())
+        self.earlier = self.answers.elapsed_time_sec
         self.pace = Pace()
 
     def run(self) -> Evaluated | None:
@@ -122,7 +123,7 @@ class Evaluation:
             prompts = [self.prompts[number] for number in group]
             for place, found in generate(self.module, prompts, ends, self.limit, self._goes_on):
                 text = self.tokenizer.decode(list(found.tokens)).strip()
-                self.answers.add(Answer(by, group[place], text, found.cut))
+                self.answers.add(Answer(by, group[place], text, found.cut, self._elapsed))
             if not self._goes_on():
                 return False
         return True
@@ -135,6 +136,11 @@ class Evaluation:
     @property
     def _total(self) -> int:
         return len(self.questions) * len(ANSWERERS)
+
+    @property
+    def _elapsed(self) -> float:
+        """Seconds so far, with those of earlier attempts up to the last answer that they gave."""
+        return self.earlier + time.monotonic() - self.started
 
     def _circumstances(self) -> dict[str, object]:
         """Return all that an answer depends on."""
@@ -151,7 +157,7 @@ class Evaluation:
     def _finish(self, losses: Losses) -> Evaluated:
         wanted = self.wanted
         rows = answer_rows(self.questions, self.answers, ignore_accents=wanted.ignore_accents)
-        elapsed = time.monotonic() - self.started
+        elapsed = self._elapsed
         about = {
             "job": wanted.job,
             "preset": self.order.preset,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jobs.past_run import PastRun
 from jobs.report.measured import Measured, Series
 from jobs.report.plot import amount, figure, step_text
 
@@ -15,6 +16,11 @@ class Named:
 
     name: str
     run: Measured
+
+    @property
+    def past(self) -> PastRun:
+        """What the run left behind."""
+        return self.run.run
 
 
 def losses_finding(run: Measured) -> str:
@@ -62,9 +68,9 @@ def gap_finding(runs: Sequence[Named]) -> str:
         best, last = named.run.best, named.run.series("overfitting_gap").last
         name = f"{named.name}: " if named.name else ""
         if best is not None and best.gap is not None:
-            parts.append(
-                f"{name}gap {best.gap:.3f} at the best step, {best.status}; {figure(last, 3)} last"
-            )
+            rough = " (rough)" if best.rough else ""
+            end = "" if last is None else f"; {figure(last, 3)} last"
+            parts.append(f"{name}gap {best.gap:.3f} at the best step, {best.status}{rough}{end}")
         elif last is not None:
             parts.append(f"{name}gap {last:.3f} at last")
     return _sentence(parts or ["No finite gap was measured"])
@@ -88,7 +94,7 @@ def _range(series: Series) -> str:
     low, high = amount(min(series.values)), amount(max(series.values))
     if low == high:
         return f"{low} throughout"
-    return f"from {low} to {high}, {amount(series.last)} at last"
+    return f"between {low} and {high}, {amount(series.last)} at last"
 
 
 def _sentence(parts: Sequence[str]) -> str:

@@ -10,7 +10,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.early_stopping import EarlyStopping, gap_status
+from jobs.compare.curve import best_of
+from jobs.early_stopping import gap_status
 from jobs.errors import JobFailed
 from jobs.past_run import PastRun, Row
 from jobs.state import FINISHED, State, read_state
@@ -64,11 +65,18 @@ class Series:
 
 @dataclass(frozen=True)
 class Best:
-    """The best validation of a run; ``gap`` is None where it was not measured."""
+    """The best validation of a run.
+
+    Attributes:
+        gap: None where nothing tells of it.
+        rough: the gap rests on the loss of mini-batches, with dropout on, as ``farense compare``
+            says it (:func:`jobs.compare.curve.best_of`).
+    """
 
     step: float
     loss: float
     gap: float | None
+    rough: bool = False
 
     @property
     def status(self) -> str | None:
@@ -124,15 +132,17 @@ class Measured:
     @property
     def best(self) -> Best | None:
         """The best validation, as early stopping judges; None before the first finite one."""
-        summary = self.run.summary
+        summary, found = self.run.summary, self._found
         step, loss = finite(summary.get("best_step")), finite(summary.get("best_val_loss"))
         if step is None or loss is None:
-            judged = self._judged()
-            if judged.best_loss is None:
-                return None
-            step, loss = float(judged.best_step), judged.best_loss
-        gap = finite(summary.get("best_gap"))
-        return Best(step, loss, self._gap_at(step) if gap is None else gap)
+            return found
+        told = finite(summary.get("best_gap"))
+        if told is not None and self.run.order is not None:
+            return Best(step, loss, told)
+        if found is not None and found.step == step and found.gap is not None:
+            return Best(step, loss, found.gap, found.rough)
+        # How another program measured it is not known.
+        return Best(step, loss, told, told is not None)
 
     @property
     def last_step(self) -> float:
@@ -171,19 +181,14 @@ class Measured:
         told = self.run.summary.get("state") if self.state is State.RUNNING else self.state
         return ends.get(State(told)) if told in set(State) else None
 
-    def _judged(self) -> EarlyStopping:
-        delta = finite(self.run.config.get("early_stopping_min_delta")) or 0.0
-        judged = EarlyStopping(patience=None, min_delta=delta)
-        validations = self.validations
-        for step, loss in zip(validations.steps, validations.values, strict=True):
-            judged = judged.after(loss, 0, int(step))
-        return judged
-
-    def _gap_at(self, step: float) -> float | None:
-        for place, row in enumerate(self.run.rows):
-            if _step(row, place) == step and row.get("val_loss") is not None:
-                return finite(row.get("overfitting_gap"))
-        return None
+    @property
+    def _found(self) -> Best | None:
+        """The best validation as the rows have it."""
+        rows = [{**row, "step": _step(row, place)} for place, row in enumerate(self.run.rows)]
+        best = best_of(rows, finite(self.run.config.get("early_stopping_min_delta")) or 0.0)
+        if best is None or best.step is None or best.val_loss >= DRAWN:
+            return None
+        return Best(best.step, best.val_loss, best.gap, best.rough)
 
 
 def measured(run: PastRun) -> Measured:

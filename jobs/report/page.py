@@ -14,6 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from jobs.compare.side import MEASURED_BY
 from jobs.console import duration
 from jobs.evaluation.scores import METRICS
 from jobs.past_run import PastRun, Row
@@ -55,12 +56,18 @@ class Picture:
 
 @dataclass(frozen=True)
 class Answer:
-    """A question with what was answered; ``scores`` are the adapter's, as text."""
+    """A question with what was answered; ``scores`` are the adapter's, as text.
+
+    Attributes:
+        cut, base_cut: the answer came to the limit of tokens before its end.
+    """
 
     question: str
     reference: str
     answer: str
+    cut: bool
     base_answer: str | None
+    base_cut: bool
     category: str | None
     scores: list[tuple[str, str]]
 
@@ -81,6 +88,11 @@ class Evaluated:
     categories: list[tuple[str, list[tables.Line]]]
     worst: list[Answer]
     left_out: int
+
+    @property
+    def cut(self) -> str | None:
+        """How many answers came to the limit of tokens, in a sentence; None where none did."""
+        return tables.cut_answers(self.report)
 
 
 @dataclass(frozen=True)
@@ -109,7 +121,7 @@ def report_of(runs: Sequence[PastRun], made_at: str) -> Report:
     else:
         training = pictures_of(plots_of_several(named))
         evaluated = [evaluation_of(run, MOST_OF_SEVERAL, None) for run in looked_at]
-        reports = {n.name: n.run.run.report for n in named if n.run.run.report is not None}
+        reports = {n.name: n.past.report for n in named if n.past.report is not None}
         evaluation = pictures_of(plots_of_reports(reports))
     html = template(TEMPLATE).render(
         runs=named,
@@ -118,7 +130,7 @@ def report_of(runs: Sequence[PastRun], made_at: str) -> Report:
         evaluation=evaluation,
         made_at=made_at,
         warnings=cautions(named),
-        missing=[(n, n.run.run.missing) for n in named if n.run.run.missing],
+        missing=[(n, n.past.missing) for n in named if n.past.missing],
     )
     return Report(html.encode(), training, evaluation)
 
@@ -178,7 +190,9 @@ def _answer(row: Row) -> Answer:
         question=_said(row.get("question")),
         reference=_said(row.get("reference")),
         answer=_said(row.get("answer")),
+        cut=row.get("cut") is True,
         base_answer=None if base is None else _said(base),
+        base_cut=row.get("base_cut") is True,
         category=None if category is None else _said(category),
         scores=scores,
     )
@@ -188,19 +202,40 @@ def cautions(runs: Sequence[Named]) -> list[str]:
     """Return what a person must know before comparing runs, a sentence each."""
     if len(runs) < 2:
         return []
-    digests = {n.run.run.order.valid.sha256 if n.run.run.order.valid else None
-               for n in runs if n.run.run.order}  # fmt: skip
+    return [*_of_data(runs), *_of_measuring(runs)]
+
+
+def _of_data(runs: Sequence[Named]) -> list[str]:
+    orders = [named.past.order for named in runs]
+    digests = {order.valid.sha256 if order.valid else None for order in orders if order}
     if len(digests) > 1:
         return [
             "These runs did not validate on the same data: "
             "their losses, gaps and scores cannot be compared."
         ]
-    if any(n.run.run.order is None for n in runs):
+    if None in orders:
         return [
             "Of an older run it is not known what it validated on: losses, gaps and scores can "
             "only be compared if the data was the same."
         ]
     return []
+
+
+def _of_measuring(runs: Sequence[Named]) -> list[str]:
+    """Say where the runs measure losses in different ways; of some it may not be known."""
+    configs = [named.past.config for named in runs]
+    other = [
+        key
+        for key in ("model", *MEASURED_BY)
+        if len({tables.text_of(c[key]) for c in configs if key in c}) > 1
+    ]
+    if not other:
+        return []
+    verb = "differ" if len(other) > 1 else "differs"
+    return [
+        f"{', '.join(other)} {verb} between these runs: their losses are measured in different "
+        "ways, so that neither they nor the gaps can be compared."
+    ]
 
 
 def pictures_of(plots: Sequence[Plot]) -> list[Picture]:
@@ -228,7 +263,8 @@ def template(name: str) -> Any:
 
 
 def _said(value: Any) -> str:
-    return printable(value if isinstance(value, str) else str(value), keep=KEPT)
+    text = value if isinstance(value, str) else str(value)
+    return printable(text.replace("\r\n", "\n"), keep=KEPT)
 
 
 def _letter(number: int) -> str:

@@ -141,4 +141,4 @@ def _light(pictures: Sequence[Picture]) -> dict[str, bytes]:
 def _among_outputs(workspace: Workspace, runs: Sequence[PastRun]) -> Path:
     names = "-".join(run.order.id[-4:] if run.order else run.name for run in runs)
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in names)[:LONGEST]
-    return workspace.root / "output" / f"report-{safe}.html"
+    return workspace.output / f"report-{safe}.html"

@@ -142,7 +142,7 @@ def _gap(swept: Swept, trial: Trial) -> str:
     best = run.best if run else None
     if best is None or best.gap is None:
         return NONE
-    return f"{best.gap:.3f} {best.status}"
+    return f"{best.gap:.3f} {best.status}{' (rough)' if best.rough else ''}"
 
 
 def _settings(swept: Swept, settings: Mapping[str, Any]) -> Sequence[str]:

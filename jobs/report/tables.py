@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jobs.compare.curve import ROUGH
 from jobs.console import duration, gap_band
 from jobs.evaluation.answers import ADAPTER, BASE
 from jobs.evaluation.report import GAIN
@@ -13,11 +14,13 @@ from jobs.evaluation.scores import METRICS
 from jobs.past_run import Row
 from jobs.report.evaluation_plots import TITLES, categories_of, interval, scores_of
 from jobs.report.findings import Named
-from jobs.report.measured import Measured, finite
+from jobs.report.measured import Best, Measured, finite
 from jobs.report.plot import amount, figure, step_text
 from jobs.state import FINISHED_WELL, State
 
 NONE = "-"
+# Words of so many characters are not broken: no figure is longer.
+WORD = 12
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ def outcome(runs: Sequence[Named]) -> list[Line]:
         "at step": lambda run: step_text(run.best.step) if run.best else NONE,
         "Validation loss before training": lambda run: figure(run.baseline),
         "Gap at the best step": _gap,
-        "Status of the gap": lambda run: status_text(run.best.status if run.best else None),
+        "Status of the gap": lambda run: status_text(run.best),
         "Training loss at last": lambda run: figure(run.series("loss").last),
         "Token F1": lambda run: _score(run, "token_f1"),
         "Exact match": lambda run: _score(run, "exact_match"),
@@ -87,9 +90,18 @@ def steps_text(run: Measured) -> str:
     return f"{step_text(run.last_step)}{planned}"
 
 
-def status_text(status: str | None) -> str:
-    """Return the word for a gap with the band that it stands for."""
-    return NONE if status is None else f"{status} ({gap_band(status)})"
+def status_text(best: Best | None) -> str:
+    """Return the word for the gap at the best validation, its band, and whether it is rough."""
+    if best is None or best.status is None:
+        return NONE
+    rough = ", rough" if best.rough else ""
+    return f"{best.status} ({gap_band(best.status)}){rough}"
+
+
+def rough_gaps(runs: Sequence[Named]) -> list[str]:
+    """Return what the gaps that are rough are worth, a sentence for each run that has one."""
+    bests = [(named.name, named.run.best) for named in runs]
+    return [ROUGH.format(name) for name, best in bests if best and best.rough]
 
 
 def ended_well(run: Measured) -> bool:
@@ -133,6 +145,20 @@ def categories(report: Row) -> list[tuple[str, list[Line]]]:
     return found
 
 
+def cut_answers(report: Row) -> str | None:
+    """Return how many answers were cut at the limit of tokens; None where none was."""
+    parts = (report.get(by) for by in (ADAPTER, BASE))
+    adapter, base = (finite(p.get("cut")) or 0 if isinstance(p, Mapping) else 0 for p in parts)
+    if not adapter and not base:
+        return None
+    limit = finite(report.get("max_new_tokens"))
+    after = "at the limit of tokens" if limit is None else f"after {limit:.0f} tokens"
+    return (
+        f"{adapter:.0f} answers of the adapter and {base:.0f} of the base model had no end {after} "
+        "and were cut there (--max-new-tokens)."
+    )
+
+
 def _score_lines(scores: Mapping[str, Any], gain: Any) -> list[Line]:
     lines = []
     for metric in METRICS:
@@ -174,6 +200,11 @@ def _pairs(values: Mapping[str, Any], before: str) -> list[tuple[str, Any]]:
         name = f"{before}{key}"
         pairs += _pairs(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
     return pairs
+
+
+def is_short(cell: str) -> bool:
+    """Tell whether every word of a cell fits into a narrow column, as every figure does."""
+    return all(len(word) <= WORD for word in cell.split())
 
 
 def text_of(value: Any) -> str:

@@ -172,6 +172,7 @@ def _measure(runs: Sequence[Named], measure: Measure, look: Look) -> bytes:
         if measure is TRAIN_LOSS:
             unit = scale_losses(axes, [named.run.series(measure.key) for named in runs])
         elif axes.get_ylim()[0] > 0:
-            axes.set_ylim(bottom=0)
+            # The highest points keep a margin of the new height: the old one is of a narrower band.
+            axes.set_ylim(0, 1.05 * axes.dataLim.ymax)
         label(axes, unit, unit_of_steps(runs))
         return png(figure)

@@ -68,6 +68,8 @@ def test_several_go_to_output_and_an_older_folder_stays_as_it_is(
         (["models"], "does not look like a run"),
         (["./nowhere"], "There is no folder"),
         (["first", "--output", "data"], "data is a folder"),
+        (["latest", "latest"], f"{SECOND} is named twice"),
+        (["latest", "first", f"checkpoints_qlora/{SECOND}"], f"{SECOND} is named twice"),
         (["first"] * 13, "13 jobs are too many"),
     ],
 )

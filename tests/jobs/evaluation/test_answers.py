@@ -21,6 +21,17 @@ def test_the_next_attempt_finds_them(tmp_path: Path) -> None:
     assert not again.has(BASE, 0)
 
 
+def test_what_earlier_attempts_took_is_known_also_where_they_did_not_say(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    answers = Answers(path, UNDER)
+    assert answers.elapsed_time_sec == 0
+    answers.add(Answer(ADAPTER, 0, "Sim.", False, 12.5))
+    with path.open("ab") as file:
+        file.write(b'{"by": "base", "question": 1, "text": "", "cut": true}\n')
+    again = Answers(path, UNDER)
+    assert (len(again), again.elapsed_time_sec) == (2, 12.5)
+
+
 def test_an_answer_stays_when_the_question_is_answered_once_more(tmp_path: Path) -> None:
     answers = Answers(tmp_path / "answers.jsonl", UNDER)
     answers.add(FIRST)

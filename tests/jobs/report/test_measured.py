@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from jobs.compare.curve import curve_of
 from jobs.past_run import read_run
 from jobs.report.measured import Measured, measured
 from jobs.state import State
@@ -50,6 +51,28 @@ def test_the_best_is_judged_as_early_stopping_does_and_never_the_baseline(tmp_pa
     run = run_of(tmp_path, rows[:3], config={"early_stopping_min_delta": 0.001})
     assert run.best is not None
     assert run.best.step == 10
+
+
+@pytest.mark.parametrize(
+    ("extra", "gap", "rough"),
+    [
+        ({}, 0.5, True),
+        ({"train_eval_loss": 1.25}, 0.75, False),
+        ({"overfitting_gap": 0.4}, 0.4, True),
+    ],
+    ids=["mini-batches", "eval-mode", "noted"],
+)
+def test_the_gap_is_that_of_a_comparison(
+    tmp_path: Path, extra: dict[str, float], gap: float, rough: bool
+) -> None:
+    rows: list[dict[str, Any]] = [
+        {"step": 10, "loss": 1.5},
+        {"step": 20, "val_loss": 2.0, **extra},
+        {"step": 30, "loss": 0.5, "val_loss": 2.5},
+    ]
+    best, curve = run_of(tmp_path, rows).best, curve_of(rows)
+    assert best is not None
+    assert (best.gap, best.rough) == (curve.gap, not curve.like_with_like) == (gap, rough)
 
 
 @pytest.mark.parametrize("rows", [[{"step": 0, "val_loss": 3.0}], [{"step": 4, "loss": 1.0}]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,6 +30,14 @@ MARKUP = (
     "<script>document.title = 'obeyed'</script><img src=x onerror=\"document.title='obeyed'\">"
     "<style>body{display:none}</style></dd>{{ 7 * 7 }} \u202e &amp; 'quoted' \"twice\""
 )
+
+
+# Whether the text of an element stands in one line.
+ONE_LINE = """element => {
+  const range = document.createRange();
+  range.selectNodeContents(element);
+  return range.getClientRects().length === 1;
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +157,47 @@ def test_runs_that_validated_on_other_data_come_with_a_warning(past: Workspace) 
     assert cautions(both[:1]) == cautions([both[0], both[0]]) == []
 
 
+def test_runs_that_measure_losses_in_different_ways_come_with_a_warning(past: Workspace) -> None:
+    order = read_json(past.run(SECOND).job)
+    order["config"] |= {"mask_prompt": False, "max_seq_length": 64}
+    write_json(past.run(SECOND).job, order)
+    old = older(past.root / "old", [{"step": 1, "loss": 2.0}])
+    runs = [Named(run.name, measured(run)) for run in (past_run(past, SECOND), old)]
+    # Of an older run nothing is known.
+    assert "mask_prompt" not in str(cautions(runs))
+    both = [Named(FIRST, measured(past_run(past, FIRST))), *runs]
+    assert "mask_prompt, max_seq_length differ between these runs" in cautions(both)[-1]
+
+
+def test_cut_answers_are_marked_and_counted_and_lines_end_as_they_do(
+    past: Workspace, chromium: Browser
+) -> None:
+    folder = past.run(FIRST).evaluation
+    rows = [orjson.loads(line) for line in whole_lines(folder / "answers.jsonl")]
+    rows = [{**row, "cut": number < 2, "base_cut": False} for number, row in enumerate(rows)]
+    rows[0]["question"] = "One line\r\nand another"
+    write_atomic(folder / "answers.jsonl", b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    report = read_json(folder / "evaluation_report.json")
+    report["adapter"]["cut"], report["base"]["cut"] = 2, 0
+    write_json(folder / "evaluation_report.json", report)
+    with chromium.open(page_of(past.root, past_run(past, FIRST))) as seen:
+        assert seen.faults() == {}
+        text = seen.page.inner_text("body")
+    assert "2 answers of the adapter and 0 of the base model had no end" in text
+    assert text.count("cut at the limit") == 2
+    assert "One line\nand another" in text
+
+
+def test_no_figure_is_broken_on_a_phone(past: Workspace, chromium: Browser) -> None:
+    runs = [past_run(past, job) for job in (FIRST, SECOND)] * 3
+    with chromium.open(page_of(past.root, *runs), size=PHONE) as seen:
+        assert seen.faults() == {}
+        figures = seen.page.get_by_role("cell", name=re.compile(r"^-?[\d.,]+$")).all()
+        heights = {figure.evaluate(ONE_LINE) for figure in figures}
+    assert len(figures) > 20
+    assert heights == {True}
+
+
 def test_a_run_that_failed_before_its_first_row(past: Workspace, chromium: Browser) -> None:
     run = past.run(FIRST)
     shutil.rmtree(run.evaluation)
@@ -175,8 +225,10 @@ def test_a_run_that_failed_before_its_first_row(past: Workspace, chromium: Brows
             ],
             "BOM (gap < 0.15)",
         ),
+        ([{"step": 4, "loss": 1.0, "val_loss": 1.8645}], "CRÍTICO (gap >= 0.30), rough"),
+        ([{"step": 4, "val_loss": 1.8645}], "unknown: no training loss was logged"),
     ],
-    ids=["baseline", "no-validation", "not-finite", "one-validation"],
+    ids=["baseline", "no-validation", "not-finite", "one-validation", "rough", "no-training-loss"],
 )
 def test_a_run_with_one_validation_or_none(
     tmp_path: Path, chromium: Browser, rows: list[dict[str, Any]], told: str

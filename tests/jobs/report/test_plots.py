@@ -13,13 +13,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from jobs.past_run import read_run
 from jobs.paths import Workspace
 from jobs.report.curves import apart
 from jobs.report.evaluation_plots import plots_of_report
-from jobs.report.findings import Named
+from jobs.report.findings import Named, measure_finding
 from jobs.report.look import DARK, DOTS, LIGHT, WIDTH
 from jobs.report.measured import measured
 from jobs.report.plot import Plot
@@ -99,6 +100,26 @@ def test_what_is_not_finite_is_marked_and_told(tmp_path: Path) -> None:
     assert plots["gradient_norm"].finding == "L2 norm of the gradient: has no finite value."
     for plot in plots.values():
         assert plot.draw(LIGHT).startswith(b"\x89PNG")
+
+
+def test_a_loss_that_falls_is_not_told_as_one_that_rises(tmp_path: Path) -> None:
+    rows = [{"step": n, "loss": loss} for n, loss in enumerate((3.0, 1.0, 0.652), 1)]
+    (tmp_path / "training_metrics.json").write_text(json.dumps(rows))
+    named = Named("A", measured(read_run(tmp_path)))
+    told = measure_finding([named], "loss", "training loss")
+    assert told == "Training loss: A between 0.652 and 3, 0.652 at last."
+
+
+def test_the_highest_points_of_a_narrow_band_are_whole(tmp_path: Path) -> None:
+    rows = [{"step": n, "memory_mb": 5000 + 6 * n} for n in range(31)]
+    (plot,) = of_rows(tmp_path, rows)
+    with Image.open(io.BytesIO(plot.draw(LIGHT))) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    blue = (pixels == [int(LIGHT.data[0][n : n + 2], 16) for n in (1, 3, 5)]).all(axis=2)
+    (across,) = np.nonzero(blue.any(axis=0))
+    # The last point's marker is as tall as the first one's.
+    first, last = (np.ptp(np.nonzero(blue[:, column])[0]) for column in across[[6, -7]])
+    assert abs(int(first) - int(last)) <= 2
 
 
 def test_names_are_no_formulas(tmp_path: Path) -> None:
