@@ -77,6 +77,7 @@ class Evaluation:
         self.batch_size = max(1, self.wanted.batch_size >> splits)
         self.without_question = len(rows) - len(self.questions)
         self.answers = Answers(workspace.run(order.id).answers, self._circumstances())
+        self.before = self.answers.elapsed
         self.pace = Pace()
 
     def run(self) -> Evaluated | None:
@@ -122,7 +123,7 @@ class Evaluation:
             prompts = [self.prompts[number] for number in group]
             for place, found in generate(self.module, prompts, ends, self.limit, self._goes_on):
                 text = self.tokenizer.decode(list(found.tokens)).strip()
-                self.answers.add(Answer(by, group[place], text, found.cut))
+                self.answers.add(Answer(by, group[place], text, found.cut, self._elapsed))
             if not self._goes_on():
                 return False
         return True
@@ -131,6 +132,11 @@ class Evaluation:
         if self.pace.is_due():
             self.emit(self.pace.report(len(self.answers), self._total, 0))
         return self.stop_reason() is None
+
+    @property
+    def _elapsed(self) -> float:
+        """Seconds so far; of an earlier attempt those whose answers are kept."""
+        return self.before + time.monotonic() - self.started
 
     @property
     def _total(self) -> int:
@@ -151,7 +157,7 @@ class Evaluation:
     def _finish(self, losses: Losses) -> Evaluated:
         wanted = self.wanted
         rows = answer_rows(self.questions, self.answers, ignore_accents=wanted.ignore_accents)
-        elapsed = time.monotonic() - self.started
+        elapsed = self._elapsed
         about = {
             "job": wanted.job,
             "preset": self.order.preset,
