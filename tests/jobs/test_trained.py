@@ -43,7 +43,7 @@ def test_arrays_and_content_are_of_one_moment(
 ) -> None:
     run = past.run(FIRST)
     load: Any = mx.load
-    times = []
+    times: list[str] = []
 
     def load_while_training_goes_on(path: str) -> Any:
         found = load(path)
