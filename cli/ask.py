@@ -35,7 +35,7 @@ KEPT = "\n\t"
 def ask(job: str, question: str | None, base: bool, max_new_tokens: int, as_json: bool) -> None:
     """Let a training job's best adapter answer a question, token by token.
 
-    JOB is an id, a unique part of one, or `latest`. The question is put as in training, and the
+    JOB is an id, part of one, a name, or `latest`. The question is put as in training, and the
     answer is greedy: always the same. Without a question a terminal asks for one after the
     other (an empty line is passed over, Ctrl-D ends); otherwise each line of the input is one.
     Each stands for itself: the model does not know the ones before.

@@ -34,12 +34,14 @@ def compare(a: str, b: str, as_json: bool) -> None:
       interval of the difference in token F1 (paired bootstrap) lies above 0,
       worse where it lies below, else similar.
     - Otherwise the best validation losses decide; within 0.01 nats per token
-      they are similar.
+      they are similar. Of runs with another model, prompt_format, mask_prompt
+      or max_seq_length losses do not compare: without answers, no decision.
     - Better: use B. Worse: keep A. Similar: use B if its gap at the best step
       is smaller by more than 0.01 (below 0 counts as 0) and its validation
       loss not higher by more than 0.01, else keep A.
 
-    Where B is not to be used, settings to change follow. The exit code is 0 whatever the decision.
+    Where B is not to be used, or lacks what a decision needs, settings to change follow. The exit
+    code is 0 whatever the decision.
 
     \b
     Example: farense compare v1 latest

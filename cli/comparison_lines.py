@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from click import style
 
 from cli.differences import cells, paired, set_text, value_text
-from cli.render import GAP_COLOURS, aligned, column_widths, number, shortened
+from cli.render import GAP_COLOURS, aligned, column_widths, shortened
 from jobs.compare.changed import Changed
 from jobs.compare.comparison import Comparison
 from jobs.compare.criteria import Judged
-from jobs.compare.curve import Curve
+from jobs.compare.curve import ROUGH, Curve
 from jobs.compare.decision import Action
 from jobs.compare.paired import ScoreDifference
 from jobs.compare.side import Side
@@ -31,6 +31,8 @@ NONE = "-"
 EXAMPLES = 3
 # An answer takes at most about as many lines.
 ANSWER_LINES = 3
+# As everywhere a gap is told.
+GAP_DECIMALS = 3
 
 ACTION_COLOURS = {Action.USE_B: "green", Action.KEEP_A: "yellow", Action.NONE: "red"}
 MET = {True: ("met", "green"), False: ("not met", "red"), None: ("unknown", "yellow")}
@@ -94,11 +96,9 @@ class _Page:
 
     def losses(self, a: Side, b: Side) -> Iterator[str]:
         rows = [["LOSSES", "A", "B", "B - A"]]
-        for name, value in LOSSES.items():
-            before, after = value(a.curve), value(b.curve)
-            change = NONE if before is None or after is None else f"{after - before:+.4f}"
-            rows.append([name, number(before), number(after), change])
+        rows += [_figures(name, value(a.curve), value(b.curve)) for name, value in LOSSES.items()]
         rows += [
+            _figures("Gap at the best step", a.curve.gap, b.curve.gap, GAP_DECIMALS),
             ["Status of the gap", *(_gap_word(side.curve) for side in (a, b)), ""],
             ["Best step", *(_whole(side.curve.best_step) for side in (a, b)), ""],
             ["Training time", *(_time(side.curve.seconds) for side in (a, b)), ""],
@@ -210,12 +210,7 @@ LOSSES: dict[str, Callable[[Curve], float | None]] = {
     "Best validation loss": lambda curve: curve.best_val_loss,
     "Baseline, before training": lambda curve: curve.baseline_val_loss,
     "Training loss at the best step": lambda curve: curve.train_loss,
-    "Gap at the best step": lambda curve: curve.gap,
 }
-ROUGH = (
-    "The gap of {} is rough: its training loss is that of mini-batches, with dropout on, which "
-    "makes a gap look smaller if anything."
-)
 METHOD = (
     f"Paired bootstrap over the same questions (Koehn 2004; Efron & Tibshirani 1993), {RESAMPLES} "
     "samples, two-sided p."
@@ -257,6 +252,13 @@ def _colour(cell: str) -> str | None:
     """Return the colour of a cell that says how good something is."""
     words = {f"{word}:": colour for word, colour in MET.values()} | GAP_COLOURS
     return next((colour for word, colour in words.items() if cell.startswith(word)), None)
+
+
+def _figures(name: str, a: float | None, b: float | None, decimals: int = 4) -> list[str]:
+    """Return a measure of both runs, and the difference."""
+    cells = [NONE if value is None else f"{value:.{decimals}f}" for value in (a, b)]
+    change = NONE if a is None or b is None else f"{b - a:+.{decimals}f}"
+    return [name, *cells, change]
 
 
 def _gap_word(curve: Curve) -> str:

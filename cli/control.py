@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def cancel(job: str, force: bool, as_json: bool) -> None:
     """Cancel a job: at once while it waits; a running one writes a checkpoint and stops.
 
-    JOB is an id, a unique part of one, or `latest`. The run directory stays, with the best adapter
+    JOB is an id, part of one, a name, or `latest`. The run directory stays, with the best adapter
     so far.
 
     \b
@@ -50,7 +50,7 @@ def cancel(job: str, force: bool, as_json: bool) -> None:
 def pause(job: str, as_json: bool) -> None:
     """Pause a job: a running one writes a checkpoint and makes room for the next.
 
-    JOB is an id, a unique part of one, or `latest`. It goes on with `farense resume`.
+    JOB is an id, part of one, a name, or `latest`. It goes on with `farense resume`.
 
     \b
     Example: farense pause latest
@@ -80,7 +80,7 @@ def pause(job: str, as_json: bool) -> None:
 def resume(job: str, as_json: bool) -> None:
     """Let a paused job go on from its last checkpoint.
 
-    JOB is an id, a unique part of one, or `latest`. A job with a start time, or one that waits for
+    JOB is an id, part of one, a name, or `latest`. A job with a start time, or one that waits for
     another, goes back to waiting for that.
 
     \b
@@ -115,7 +115,7 @@ def resume(job: str, as_json: bool) -> None:
 def retry(job: str, from_checkpoint: bool, anywhere: bool, as_json: bool) -> None:
     """Queue a new job with the configuration and the data of one that has ended.
 
-    JOB is an id, a unique part of one, or `latest`; it stays as it is. With --anywhere no new job
+    JOB is an id, part of one, a name, or `latest`; it stays as it is. With --anywhere no new job
     is made: the one that waits may then start anew on another machine.
 
     \b

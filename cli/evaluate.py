@@ -46,7 +46,7 @@ def evaluate(
 ) -> None:
     """Queue an evaluation of a training job and print its id.
 
-    JOB is an id, a unique part of one, or `latest`. Its best adapter answers every question of its
+    JOB is an id, part of one, a name, or `latest`. Its best adapter answers every question of its
     validation set, and so does the base model; the answers are scored (token F1, exact match,
     ROUGE-L, chrF) and written to the job's folder `evaluation/`. Where the training has not ended,
     the evaluation starts after it.

@@ -37,7 +37,7 @@ def export(
 ) -> None:
     """Write a training job's best adapter to output/, with a model card.
 
-    JOB is an id, a unique part of one, or `latest`. The adapter goes to
+    JOB is an id, part of one, a name, or `latest`. The adapter goes to
     output/MODEL-farense-qlora-PRESET/, as mlx-lm loads it. --peft adds a folder of that name with
     -peft behind it. --fuse adds one with -fused: the base model with the adapter in its weights, in
     16 bits (some 14.5 GB for a model of 7 billion weights). With --requantize it is as small as the

@@ -18,7 +18,7 @@ from cli.output import print_json_line, warn
 def logs(job: str | None, follow: bool, raw: bool, as_json: bool) -> None:
     """Print what a job has said so far; with -f go on until it ends.
 
-    JOB is an id, a unique part of one, or `latest`, which is also meant where it is left out. With
+    JOB is an id, part of one, a name, or `latest`, which is also meant where it is left out. With
     --json every line is one event.
 
     \b

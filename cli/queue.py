@@ -52,7 +52,7 @@ def queue(ctx: click.Context, queue_name: str | None, as_json: bool) -> None:
 def move(job: str, priority: int, as_json: bool) -> None:
     """Give a job that waits another priority.
 
-    JOB is an id, a unique part of one, or `latest`. Among jobs of one priority it keeps its turn:
+    JOB is an id, part of one, a name, or `latest`. Among jobs of one priority it keeps its turn:
     the one queued first goes first.
 
     \b
@@ -67,7 +67,7 @@ def move(job: str, priority: int, as_json: bool) -> None:
 def top(job: str, as_json: bool) -> None:
     """Give a job that waits a priority above those of all queued jobs.
 
-    JOB is an id, a unique part of one, or `latest`.
+    JOB is an id, part of one, a name, or `latest`.
 
     \b
     Example: farense queue top latest

@@ -17,7 +17,7 @@ def status(job: str | None, show_all: bool, as_json: bool) -> None:
 
     Of more than a hundred that wait the oldest hundred are shown; --all and --json leave none out.
 
-    JOB is an id, a unique part of one, or `latest`. Starts nothing: without Redis the answer comes
+    JOB is an id, part of one, a name, or `latest`. Starts nothing: without Redis the answer comes
     from the files of the workspace.
 
     \b

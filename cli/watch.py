@@ -35,7 +35,7 @@ class Reader(Protocol):
 def watch(ctx: click.Context, job: str | None, as_json: bool) -> None:
     """Watch a job until it ends: what it says, and below it a progress bar.
 
-    JOB is an id, a unique part of one, or `latest`; without it the running job, else the newest
+    JOB is an id, part of one, a name, or `latest`; without it the running job, else the newest
     unfinished one, else the newest. Ctrl-C stops watching; the job goes on. Exits with 0 where the
     job came to a good end and with 1 where it failed or was cancelled.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from daemon.glance import Glance, glance_at
 from daemon.joblog import LogReader
@@ -35,7 +35,7 @@ class FileClient:
         return glance_at(self.jobs())
 
     def job(self, argument: str) -> JobRecord:
-        """Return the job that an id, a unique part of one, or ``latest`` names.
+        """Return the job that an id, a unique part of one, a name, or ``latest`` means.
 
         Raises:
             UnknownJob: it names none, or several.
@@ -47,7 +47,7 @@ class FileClient:
             argument = link.readlink().name
         elif argument == "latest":
             argument = newest_training(self.workspace) or argument
-        job_id = matching(argument, ids)
+        job_id = matching(argument, ids, lambda: self._named(argument))
         record = self._record(job_id)
         if record is None:
             raise UnknownJob(f"{job_id} was never queued: its run directory has no state.json.")
@@ -74,6 +74,9 @@ class FileClient:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def _named(self, name: str) -> list[str]:
+        return [record.id for record in self.jobs(all=True) if record.name == name]
+
     def _record(self, job_id: str) -> JobRecord | None:
         return record_shown(self.workspace, job_id)
 
@@ -82,8 +85,14 @@ class FileClient:
         return state is not None and state.state not in FINISHED
 
 
-def matching(argument: str, ids: list[str]) -> str:
+def matching(argument: str, ids: list[str], named: Callable[[], list[str]]) -> str:
     """Return the id that ``argument`` names among ``ids``, newest first.
+
+    That is an id, a part that only one of them has (``v2`` means no ``eval_v2``), or the name that
+    somebody gave a job.
+
+    Args:
+        named: returns the ids of the jobs of that name; asked only where the ids do not tell.
 
     Raises:
         UnknownJob: it names none, or several.
@@ -92,8 +101,13 @@ def matching(argument: str, ids: list[str]) -> str:
         if ids:
             return ids[0]
         raise UnknownJob("There are no jobs yet.", "Queue one: farense enqueue v2")
-    found = [argument] if argument in ids else [job_id for job_id in ids if argument in job_id]
-    if len(found) == 1 and argument:
+    found = [argument] if argument in ids else []
+    if argument and not found:
+        found = [job_id for job_id in ids if argument in job_id]
+        words = [job_id for job_id in found if argument in job_id.split("-")]
+        found = words if len(words) == 1 else found
+        found = found if len(found) == 1 else named() or found
+    if len(found) == 1:
         return found[0]
     if not found:
         raise UnknownJob(f"There is no job {argument!r}.", "`farense status --all` lists all jobs.")

@@ -92,7 +92,7 @@ class QueueReader:
         return self._ask(lambda: glance(self._store))
 
     def job(self, argument: str) -> JobRecord:
-        """Return the job that an id, a unique part of one, or ``latest`` names.
+        """Return the job that an id, a unique part of one, a name, or ``latest`` means.
 
         That is the newest training: an evaluation follows one, and has no adapter.
 
@@ -104,7 +104,7 @@ class QueueReader:
         else:
             record = self._ask(lambda: self._store.get(argument))
         if record is None:
-            job_id = matching(argument, self._ask(self._store.ids))
+            job_id = matching(argument, self._ask(self._store.ids), lambda: self._named(argument))
             record = self._ask(lambda: self._store.get(job_id))
         if record is None:
             raise UnknownJob(f"The record of {argument!r} cannot be read.")
@@ -179,6 +179,9 @@ class QueueReader:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def _named(self, name: str) -> list[str]:
+        return [record.id for record in self.jobs(all=True) if record.name == name]
 
     def _all(self) -> list[JobRecord]:
         return self._store.get_many(self._store.ids())

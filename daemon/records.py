@@ -120,6 +120,8 @@ COMPARED = ("state", "attempt")
 # How the middle of the id of an evaluation begins.
 EVALUATES = "eval_"
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")
+# Only in these such a text stands for a number: a job may be called NaN.
+NUMBERS = frozenset(field.name for field in fields(JobRecord) if "float" in str(field.type))
 
 
 def record_of(order: Order, state: JobState) -> JobRecord:
@@ -218,7 +220,7 @@ def from_hash(values: Mapping[bytes, bytes]) -> JobRecord | None:
     """Return the record in a Redis hash, or None where it holds none that can be read."""
     try:
         known = {
-            name: _number(orjson.loads(value))
+            name: _number(name, orjson.loads(value))
             for key, value in values.items()
             if (name := key.decode()) in NAMES
         }
@@ -242,5 +244,5 @@ def _names_a_run(record: JobRecord) -> bool:
     return bool(JOB_ID.fullmatch(record.id)) and record.run_dir == run_dir_of(record.id)
 
 
-def _number(value: Any) -> Any:
-    return float(value) if value in NOT_FINITE else value
+def _number(name: str, value: Any) -> Any:
+    return float(value) if name in NUMBERS and value in NOT_FINITE else value

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from jobs.errors import InvalidInput
-from jobs.files import explain, from_plain, plain, read_json, write_json
+from jobs.files import explain, plain, read_json, write_json
 from jobs.paths import JOB_ID, RunDirectory
 from jobs.shape import well_typed
 
@@ -132,8 +132,11 @@ def order_text(order: Order) -> bytes:
     return orjson.dumps(plain(asdict(order)), option=orjson.OPT_NON_STR_KEYS)
 
 
-def read_order(run: RunDirectory) -> Order:
+def read_order(run: RunDirectory, *, copied: bool = False) -> Order:
     """Return the order in a run directory.
+
+    Args:
+        copied: the directory may have another name: a backup, only to be read.
 
     Raises:
         InvalidInput: there is none, it is damaged, or a newer farense wrote it.
@@ -144,7 +147,7 @@ def read_order(run: RunDirectory) -> Order:
         raise InvalidInput(f"{run.job} is missing or damaged: {error}") from error
     if order.version > VERSION:
         raise InvalidInput(f"{run.job} was written by a newer farense.", "Update farense.")
-    if order.id != run.job_id:
+    if order.id != run.job_id and not copied:
         raise InvalidInput(f"{run.job} is the order of another job ({order.id!r}).")
     return order
 
@@ -155,7 +158,7 @@ def parse_order(text: bytes | None, job_id: str) -> Order | None:
     Whatever it says, its data are files below ``data/imported``, named by their content.
     """
     try:
-        order = _order(from_plain(orjson.loads(text or b"")))
+        order = _order(orjson.loads(text or b""))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     files = [file for file in (order.train, order.valid) if file is not None]

@@ -76,8 +76,10 @@ def read_run(folder: Path) -> PastRun:
         raise InvalidInput(f"There is no folder {folder}.")
     run = RunDirectory(folder)
     reader = _Reader(run)
-    order = reader.read("job.json", lambda: read_order(run))
-    rows = reader.read("training_metrics.json", lambda: _rows(run))
+    order = reader.read("job.json", lambda: read_order(run, copied=True))
+    rows = reader.read(run.metrics.name, lambda: _record(run)) if run.metrics.is_file() else None
+    if rows is None:  # older runs have the list for people alone
+        rows = reader.read(run.metrics_json.name, lambda: _list(run))
     summary = reader.read("training_summary.json", lambda: _object(run.summary))
     report = reader.read(f"evaluation/{REPORT}", lambda: _object(run.evaluation / REPORT))
     answers = reader.read(f"evaluation/{ANSWERS}", lambda: _lines(run.evaluation / ANSWERS))
@@ -112,10 +114,11 @@ class _Reader:
         return None
 
 
-def _rows(run: RunDirectory) -> tuple[Row, ...]:
-    """Return the rows of the record, else of the list for people, which older runs have too."""
-    if run.metrics.is_file():
-        return tuple(from_plain(row) for row in _lines(run.metrics))
+def _record(run: RunDirectory) -> tuple[Row, ...]:
+    return tuple(from_plain(row) for row in _lines(run.metrics))
+
+
+def _list(run: RunDirectory) -> tuple[Row, ...]:
     # Other programs write NaN as Python does, which is no JSON.
     rows = from_plain(json.loads(run.metrics_json.read_bytes()))
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

@@ -172,14 +172,15 @@ def kernels_finding(kernels: dict[str, Any], prefix: str) -> Finding:
     """
     for name, kernel in kernels.items():
         program = (kernel["spec"].get("argv") or [""])[0]
-        if Path(prefix) in Path(program).parents:
+        # The environment's own kernel only says `python`: it is told by where it is kept.
+        folder = kernel.get("resource_dir") or ""
+        if any(Path(prefix) in Path(path).parents for path in (program, folder)):
             return ok("notebook", f"kernel {kernel['spec'].get('display_name', name)!r}")
     return warning(
         "notebook",
         f"None of Jupyter's kernels ({', '.join(kernels) or 'it has none'}) runs this environment; "
         "only a notebook needs one.",
-        f"{prefix}/bin/python -m pip install ipykernel && "
-        f"{prefix}/bin/python -m ipykernel install --user --name farense",
+        "make notebook",
     )
 
 

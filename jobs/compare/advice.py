@@ -13,7 +13,7 @@ from typing import Any
 
 from jobs.compare.criteria import GAP_TARGET
 from jobs.compare.decision import LOSS_MARGIN
-from jobs.compare.side import DIVERGED, OUT_OF_MEMORY, Side
+from jobs.compare.side import DIVERGED, MEASURED_BY, OUT_OF_MEMORY, Side, measured_otherwise
 from jobs.config import flatten
 from jobs.early_stopping import GAP_BANDS
 from jobs.state import State
@@ -27,6 +27,8 @@ FASTEST = 1e-3
 PATIENCE, MIN_DELTA = 5, 0.001
 VALIDATIONS = 8
 FEW_VALIDATIONS = 3
+# What makes a difference by chance, or is another task.
+NOT_TUNED = ("seed", "data.train", "data.valid", "model", *MEASURED_BY)
 
 Values = dict[str, Any]
 
@@ -60,11 +62,32 @@ class Finding:
 Rule = Callable[[Side, Side, Values], Finding | None]
 
 
-def advice(a: Side, b: Side) -> tuple[Finding, ...]:
-    """Return what to change in B's configuration, the most pressing first."""
+def advice(a: Side, b: Side, *, is_worse: bool = False) -> tuple[Finding, ...]:
+    """Return what to change in B's configuration, the most pressing first.
+
+    Args:
+        is_worse: whether B's answers or losses are worse than A's. Where one setting alone makes
+            that difference, no rule knows better than to go back.
+    """
     settings = flatten(b.config)
+    if is_worse and (back := _back_to_a(flatten(a.config), settings)) is not None:
+        return (back,)
     found = [finding for rule in RULES if (finding := rule(a, b, settings)) is not None]
     return tuple(_without_repeats(found))
+
+
+def _back_to_a(theirs: Values, ours: Values) -> Finding | None:
+    """Find the one setting by which B was made worse than A."""
+    other = [key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)]
+    if len(other) != 1 or other[0] in NOT_TUNED or not {*other} <= ours.keys() & theirs.keys():
+        return None
+    (key,) = other
+    return Finding(
+        "one setting",
+        f"{key} is all that differs, and A's is the better",
+        (Change(key, ours[key], theirs[key]),),
+        also="With it B is A again: from there, change something else.",
+    )
 
 
 def _unstable(a: Side, b: Side, now: Values) -> Finding | None:
@@ -117,7 +140,7 @@ def _no_validation(a: Side, b: Side, now: Values) -> Finding | None:
 
 def _overfitting(a: Side, b: Side, now: Values) -> Finding | None:
     gap = b.curve.gap
-    if gap is None or gap < GAP_TARGET:
+    if gap is None or not _overfits(b):
         return None
     rank, epochs, best = now.get("lora.rank") or 1, now.get("num_epochs"), b.curve.best_epoch
     fewer = best is not None and isinstance(epochs, int) and 0 < best < epochs
@@ -159,12 +182,8 @@ def _few_validations(a: Side, b: Side, now: Values) -> Finding | None:
 
 
 def _stopped_early(a: Side, b: Side, now: Values) -> Finding | None:
-    gap, patience = b.curve.gap, now.get("early_stopping_patience")
-    if (
-        b.state is not State.EARLY_STOPPED
-        or not patience
-        or (gap is not None and gap >= GAP_TARGET)
-    ):
+    patience = now.get("early_stopping_patience")
+    if b.state is not State.EARLY_STOPPED or not patience or _overfits(b):
         return None
     if b.curve.missed_gain > 0:
         return Finding(
@@ -182,9 +201,9 @@ def _stopped_early(a: Side, b: Side, now: Values) -> Finding | None:
 
 
 def _ended_early(a: Side, b: Side, now: Values) -> Finding | None:
-    """Find a run whose last validation was its best."""
+    """Find a run whose last validation was its best, unless more training would only overfit."""
     falling = b.curve.validations > 1 and b.curve.since_best == 0
-    if b.state is not State.COMPLETED or not falling or not now:
+    if b.state is not State.COMPLETED or not falling or not now or _overfits(b):
         return None
     limit, epochs = now.get("max_steps"), now.get("num_epochs") or 1
     examples = b.train.examples if b.train else 0
@@ -201,7 +220,7 @@ def _ended_early(a: Side, b: Side, now: Values) -> Finding | None:
 
 def _underfitting(a: Side, b: Side, now: Values) -> Finding | None:
     ours, theirs, gap = b.curve.train_loss, a.curve.train_loss, b.curve.gap
-    if ours is None or theirs is None or gap is None:
+    if ours is None or theirs is None or gap is None or measured_otherwise(a, b):
         return None
     if gap >= NO_OVERFITTING or ours <= theirs + LOSS_MARGIN:
         return None
@@ -240,13 +259,17 @@ def _without_repeats(findings: list[Finding]) -> Iterator[Finding]:
         yield Finding(finding.rule, finding.symptom, changes, finding.also)
 
 
+def _overfits(side: Side) -> bool:
+    return side.curve.gap is not None and side.curve.gap >= GAP_TARGET
+
+
 def _half(rate: float | None) -> float | None:
     return None if rate is None else rate / 2
 
 
 def _other_rate(ours: float | None, theirs: float | None) -> float | None:
-    """Return a rate to learn more with: a higher one, or A's where that learned more at less."""
-    if ours is None or (theirs is not None and theirs < ours):
+    """Return a rate to learn more with: A's, which did, or where it is the same a higher one."""
+    if ours is None or (theirs is not None and theirs != ours):
         return theirs
     return None if ours >= FASTEST else min(FASTEST, 2 * ours)
 

@@ -9,7 +9,7 @@ from typing import Any
 from jobs.compare.advice import Finding, advice
 from jobs.compare.changed import Changed, changed_most
 from jobs.compare.criteria import Criterion, criteria
-from jobs.compare.decision import FEWEST, PRIMARY, Action, Decision, decide
+from jobs.compare.decision import FEWEST, PRIMARY, Action, Basis, Decision, Verdict, decide
 from jobs.compare.paired import (
     Pair,
     ScoreDifference,
@@ -17,14 +17,12 @@ from jobs.compare.paired import (
     pairs_of,
     unpaired_difference,
 )
-from jobs.compare.side import Side, side_of
+from jobs.compare.side import Side, measured_otherwise, side_of
 from jobs.differences import Difference, differences
 from jobs.errors import InvalidInput
 from jobs.evaluation.scores import METRICS
 from jobs.past_run import PastRun
 
-# What a loss per token depends on, beside the adapter.
-MEASURED_BY = ("model", "prompt_format", "mask_prompt", "max_seq_length")
 DATA = ("data.train", "data.valid")
 
 
@@ -41,7 +39,8 @@ class Comparison:
             not paired.
         better, worse: the questions whose answers changed most.
         criteria: whether either is a success.
-        advice: what to change in B's settings, where B has ended and is not to be used.
+        advice: what to change in B's settings, where B has ended and is not to be used, or lacks
+            what a decision needs.
         notes: what else a reader has to know, a sentence each.
     """
 
@@ -88,9 +87,22 @@ def compare(first: PastRun, second: PastRun) -> Comparison:
         worse=worse,
         criteria=criteria(a, b),
         decision=decision,
-        advice=advice(a, b) if decision.action is not Action.USE_B and b.has_ended else (),
+        advice=_advice(a, b, decision),
         notes=tuple(_notes(a, b, len(pairs))),
     )
+
+
+def _advice(a: Side, b: Side, decision: Decision) -> tuple[Finding, ...]:
+    """Return what to change in B; nothing where it is not B that is to be changed."""
+    if not b.has_ended or decision.action is Action.USE_B:
+        return ()
+    # Without a decision B is to blame only for what B itself lacks.
+    lacking = not b.usable or b.curve.best_val_loss is None
+    if decision.action is Action.NONE and not lacking:
+        return ()
+    # What left no adapter failed for a reason of its own.
+    measured = decision.basis in (Basis.F1, Basis.LOSS)
+    return advice(a, b, is_worse=measured and decision.verdict is Verdict.WORSE)
 
 
 def _same_validation_set(a: Side, b: Side) -> bool | None:
@@ -144,9 +156,15 @@ def _data(run: PastRun, row: Difference) -> Any:
 
 def _why_unpaired(a: Side, b: Side, same: bool | None) -> Iterator[str]:
     """Yield why answers are not compared question by question."""
-    for name, side in (("A", a), ("B", b)):
+    for name, side, other in (("A", a, b), ("B", b, a)):
         evaluate = f" (farense evaluate {side.name})" if side.made_by_farense else ""
-        if not side.scores:
+        if not side.scores and side.made_by_farense and side.valid is None:
+            valid = other.valid.path if other.valid else "FILE"
+            yield (
+                f"{name} has no validation set, so it cannot be evaluated "
+                f"(train it anew with --set data.valid={valid})"
+            )
+        elif not side.scores:
             yield f"{name} was not evaluated{evaluate}"
         elif side.outdated:
             yield f"{name} has another adapter since it was evaluated{evaluate}"
@@ -166,8 +184,7 @@ def _notes(a: Side, b: Side, pairs: int) -> Iterator[str]:
             yield f"The validation set of {name} is not known: losses may be of different data."
         if not side.has_ended:
             yield f"{name} is {side.state}: its figures are those so far."
-    other = [key for key in MEASURED_BY if a.config.get(key) != b.config.get(key)]
-    if a.config and b.config and other:
-        yield f"Losses compare only roughly: {', '.join(other)} differs."
+    if other := measured_otherwise(a, b):
+        yield f"Losses do not compare: other {', '.join(other)}."
     if pairs and pairs < max(a.questions, b.questions):
         yield f"{pairs} questions were answered by both, of {a.questions} and {b.questions}."

@@ -12,6 +12,36 @@ from jobs.early_stopping import EarlyStopping, gap_status
 
 Row = Mapping[str, Any]
 
+ROUGH = (
+    "The gap of {} is rough: its training loss is that of mini-batches, with dropout on, which "
+    "makes a gap look smaller if anything."
+)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best validation of a run, as training chose it. Losses are nats per token.
+
+    Attributes:
+        step, epoch: where it was; None where its row does not say.
+        val_loss: finite.
+        train_loss: in eval mode where it was measured, else as logged last before it.
+        gap: validation minus training loss; None where no training loss is known.
+        rough: ``gap`` is there, but does not compare like with like (:data:`ROUGH`).
+    """
+
+    step: int | None
+    epoch: int | None
+    val_loss: float
+    train_loss: float | None
+    gap: float | None
+    rough: bool
+
+    @property
+    def gap_status(self) -> str | None:
+        """The word for the gap."""
+        return None if self.gap is None else gap_status(self.gap)
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -70,12 +100,11 @@ def curve_of(rows: Sequence[Row], min_delta: float = 0.0) -> Curve:
     Args:
         min_delta: the improvement from which on a validation counts as a better one, nats.
     """
-    validations = [row for row in rows if number(row, "val_loss") is not None]
-    counted = [row for row in validations if row.get("step") != 0]
-    best, later = _best(counted, min_delta)
-    gap, like_with_like = _gap(rows, best)
+    validations = _validations(rows)
+    counted = _counted(validations)
+    row, later = _best(counted, min_delta)
+    best = _best_of(rows, row)
     first_loss, last_loss = _first_and_last(rows, validations)
-    best_val_loss = None if best is None else number(best, "val_loss")
     later_losses = filter(math.isfinite, _numbers(later, "val_loss"))
     return Curve(
         steps=_last_whole(rows, "step"),
@@ -84,15 +113,15 @@ def curve_of(rows: Sequence[Row], min_delta: float = 0.0) -> Curve:
         baseline_val_loss=next(
             (number(row, "val_loss") for row in validations if row.get("step") == 0), None
         ),
-        best_val_loss=best_val_loss,
-        best_step=None if best is None else whole(best, "step"),
-        best_epoch=None if best is None else whole(best, "epoch"),
-        missed_gain=max(0.0, (best_val_loss or 0.0) - min(later_losses, default=math.inf)),
+        best_val_loss=None if best is None else best.val_loss,
+        best_step=None if best is None else best.step,
+        best_epoch=None if best is None else best.epoch,
+        missed_gain=max(0.0, best.val_loss - min(later_losses, default=math.inf)) if best else 0.0,
         last_val_loss=number(counted[-1], "val_loss") if counted else None,
-        train_loss=_train_loss(rows, best),
-        gap=gap,
-        like_with_like=like_with_like,
-        gap_status=None if gap is None else gap_status(gap),
+        train_loss=None if best is None else best.train_loss,
+        gap=None if best is None else best.gap,
+        like_with_like=best is not None and best.gap is not None and not best.rough,
+        gap_status=None if best is None else best.gap_status,
         first_loss=first_loss,
         last_loss=last_loss,
         train_rise=_rise(validations),
@@ -100,6 +129,16 @@ def curve_of(rows: Sequence[Row], min_delta: float = 0.0) -> Curve:
         seconds=_most(rows, "elapsed_time_sec"),
         memory_mb=_most(rows, "memory_mb"),
     )
+
+
+def best_of(rows: Sequence[Row], min_delta: float = 0.0) -> Best | None:
+    """Return the best validation of a run with its gap; None before the first finite one.
+
+    Args:
+        rows: of the run, oldest first; those of older runs may lack any key.
+        min_delta: the improvement from which on a validation counts as a better one, nats.
+    """
+    return _best_of(rows, _best(_counted(_validations(rows)), min_delta)[0])
 
 
 def number(row: Row, key: str) -> float | None:
@@ -120,6 +159,30 @@ def _finite(row: Row, key: str) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
+def _validations(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if number(row, "val_loss") is not None]
+
+
+def _counted(validations: Sequence[Row]) -> list[Row]:
+    """Return the validations without the baseline before training."""
+    return [row for row in validations if row.get("step") != 0]
+
+
+def _best_of(rows: Sequence[Row], best: Row | None) -> Best | None:
+    val_loss = None if best is None else number(best, "val_loss")
+    if best is None or val_loss is None:
+        return None
+    gap, like_with_like = _gap(rows, best, val_loss)
+    return Best(
+        step=whole(best, "step"),
+        epoch=whole(best, "epoch"),
+        val_loss=val_loss,
+        train_loss=_train_loss(rows, best),
+        gap=gap,
+        rough=gap is not None and not like_with_like,
+    )
+
+
 def _best(counted: Sequence[Row], min_delta: float) -> tuple[Row | None, Sequence[Row]]:
     """Return the validation that training took for the best, and those after it."""
     stopping, place = EarlyStopping(None, min_delta), None
@@ -132,25 +195,19 @@ def _best(counted: Sequence[Row], min_delta: float) -> tuple[Row | None, Sequenc
     return counted[place], counted[place + 1 :]
 
 
-def _gap(rows: Sequence[Row], best: Row | None) -> tuple[float | None, bool]:
+def _gap(rows: Sequence[Row], best: Row, val_loss: float) -> tuple[float | None, bool]:
     """Return the gap at the best validation, and whether it compares like with like."""
-    if best is None:
-        return None, False
-    val_loss, in_eval_mode = _finite(best, "val_loss"), _finite(best, "train_eval_loss")
-    if val_loss is not None and in_eval_mode is not None:
+    in_eval_mode = _finite(best, "train_eval_loss")
+    if in_eval_mode is not None:
         return val_loss - in_eval_mode, True
     noted = _finite(best, "overfitting_gap")
     if noted is not None:
         return noted, False
     train_loss = _train_loss(rows, best)
-    if val_loss is None or train_loss is None:
-        return None, False
-    return val_loss - train_loss, False
+    return (None if train_loss is None else val_loss - train_loss), False
 
 
-def _train_loss(rows: Sequence[Row], best: Row | None) -> float | None:
-    if best is None:
-        return None
+def _train_loss(rows: Sequence[Row], best: Row) -> float | None:
     measured = _finite(best, "train_eval_loss")
     if measured is not None:
         return measured

@@ -7,7 +7,8 @@ The rule, in this order:
    interval of the difference in token F1 decides: above 0, B is better; below 0, worse; else they
    are similar.
 3. Else the best validation losses decide: B is better or worse where they differ by more than
-   :data:`LOSS_MARGIN`, else similar.
+   :data:`LOSS_MARGIN`, else similar. Losses that were measured in another way, of another model or
+   over other tokens, decide nothing, and no more does a gap between them.
 4. Of similar ones B is used if it generalizes better: its gap at the best step is smaller than A's
    by more than :data:`GAP_MARGIN`, a gap below 0 counting as 0, and its best validation loss is not
    higher by more than :data:`LOSS_MARGIN`: what has learned less has a smaller gap, too. Where that
@@ -21,7 +22,7 @@ from enum import StrEnum
 
 from jobs.compare.criteria import GAP_TARGET
 from jobs.compare.paired import ScoreDifference
-from jobs.compare.side import Side
+from jobs.compare.side import Side, measured_otherwise
 
 # Nats per token: 1% of the perplexity.
 LOSS_MARGIN = 0.01
@@ -75,9 +76,13 @@ def decide(a: Side, b: Side, token_f1: ScoreDifference, unpaired: str | None) ->
     """
     if not (a.usable and b.usable):
         return _by_adapter(a, b)
+    other = ", ".join(measured_otherwise(a, b))
     if unpaired is None and token_f1.low is not None and token_f1.high is not None:
         verdict, basis = _by_interval(token_f1.low, token_f1.high), Basis.F1
-        reasons = [_interval_reason(token_f1), *_loss_reason(a, b)]
+        reasons = [_interval_reason(token_f1), *([] if other else _loss_reason(a, b))]
+    elif other:
+        reason = f"Losses do not compare (other {other}), so only answers can decide: {unpaired}."
+        return Decision(Verdict.UNKNOWN, Action.NONE, None, (reason,))
     elif a.curve.best_val_loss is not None and b.curve.best_val_loss is not None:
         verdict, basis = _by_loss(a.curve.best_val_loss, b.curve.best_val_loss), Basis.LOSS
         alone = f"That rests on validation losses alone: {unpaired}."
@@ -117,12 +122,16 @@ def _by_loss(a: float, b: float) -> Verdict:
 
 def _by_gap(a: Side, b: Side) -> tuple[Action, str]:
     """Return what to do with similar runs, and why."""
+    if other := ", ".join(measured_otherwise(a, b)):
+        return Action.KEEP_A, f"Their gaps do not compare: other {other}."
     before, after = a.curve.gap, b.curve.gap
-    # A's gap may be rough: the true one is no smaller.
-    known = {"A": before is not None, "B": b.curve.like_with_like}
-    if before is None or after is None or not all(known.values()):
-        which = " and ".join(name for name, is_known in known.items() if not is_known)
-        return Action.KEEP_A, f"Which generalizes better is not known: no measured gap of {which}."
+    if before is None or after is None:
+        without = " and ".join(n for n, gap in (("A", before), ("B", after)) if gap is None)
+        return Action.KEEP_A, f"Which generalizes better is not known: no gap of {without}."
+    if not b.curve.like_with_like:
+        # A's gap may be rough, too: that can only speak for A.
+        rough = "B's gap is only rough, and may be larger"
+        return Action.KEEP_A, f"Which generalizes better is not known: {rough}."
     figures = f"gap {after:.3f} with B, {before:.3f} with A"
     smaller = max(after, 0.0) < max(before, 0.0) - GAP_MARGIN
     if smaller and _has_higher_loss(a, b):

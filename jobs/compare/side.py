@@ -18,6 +18,8 @@ from jobs.state import FINISHED, FINISHED_WELL, JobState, State, read_state
 DIVERGED, OUT_OF_MEMORY = "diverged", "out_of_memory"
 # What a summary says of an ending whose class the daemon has not written down.
 ERRORS = {"Diverged": DIVERGED, "OutOfMemory": OUT_OF_MEMORY}
+# What a loss per token depends on, beside the adapter.
+MEASURED_BY = ("prompt_format", "mask_prompt", "max_seq_length")
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,23 @@ class Side:
     def usable(self) -> bool:
         """Whether it can have an adapter to use; of an older run nobody knows where that lies."""
         return self.has_adapter or not self.made_by_farense
+
+
+def measured_otherwise(a: Side, b: Side) -> tuple[str, ...]:
+    """Return the settings by which the losses of two runs do not compare.
+
+    None are known of a run whose settings are not known.
+    """
+    if not (a.config and b.config):
+        return ()
+    other = [key for key in MEASURED_BY if a.config.get(key) != b.config.get(key)]
+    return ("model", *other) if _has_other_model(a, b) else tuple(other)
+
+
+def _has_other_model(a: Side, b: Side) -> bool:
+    if a.model_fingerprint and b.model_fingerprint:
+        return a.model_fingerprint != b.model_fingerprint
+    return bool(a.config.get("model") != b.config.get("model"))
 
 
 def side_of(run: PastRun) -> Side:

@@ -183,8 +183,15 @@ def test_a_run_without_validations(invoke: Run, past: Workspace, tiny_model: Pat
     assert "B has no validation set." in done.out
     assert "DECISION: none" in done.out
     assert "--set data.valid=data/imported/" in done.out
+    assert "farense evaluate" not in done.out
     back = invoke("compare", "third", "first")
     assert "DECISION: none" in back.out
+    text = " ".join(back.out.split())
+    assert "A has no validation set, so it cannot be evaluated" in text
+    assert "train it anew with --set data.valid=data/imported/" in text
+    assert "farense evaluate" not in text
+    # It is not B that lacks anything.
+    assert "WHAT TO CHANGE IN B" not in text
 
 
 def test_jobs_in_the_queue(invoke: Run, client: FarenseClient, preset: Preset) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,14 +10,18 @@ from click import unstyle
 
 from cli.comparison_lines import comparison_lines
 from cli.render import display_width
+from jobs.compare.advice import advice
 from jobs.compare.changed import Changed
 from jobs.compare.comparison import Comparison, compare
-from jobs.compare.decision import Action, Decision, Verdict
+from jobs.compare.criteria import criteria
+from jobs.compare.decision import Action, Decision, Verdict, decide
+from jobs.compare.paired import ScoreDifference
 from jobs.differences import differences
 from jobs.past_run import read_run
 from jobs.paths import Workspace
 from jobs.state import State
 from tests.helpers.past_runs import FIRST, SECOND
+from tests.helpers.sides import made_side
 
 
 @pytest.fixture
@@ -55,6 +60,20 @@ def test_settings_that_are_read_together_stand_in_one_row(found: Comparison) -> 
     (line,) = (line for line in comparison_lines(changed, None) if line.startswith("batch_size"))
     assert line.split("  ")[0] == "batch_size x gradient_accumulation"
     assert line.endswith("2 x 2  1 x 2")
+
+
+def test_a_gap_is_one_figure_wherever_it_stands() -> None:
+    a = replace(made_side(gap=0.8645), name="a")
+    b = replace(made_side(gap=0.9645, gap_status="CRÍTICO"), name="b")
+    decision = decide(a, b, ScoreDifference("token_f1", None, None, None), "not evaluated")
+    whole = Comparison(
+        a, b, True, (), (), 0, (), (), criteria(a, b), decision, advice(a, b), ()
+    )  # fmt: skip
+    text = "\n".join(comparison_lines(whole, None))
+    assert set(re.findall(r"\b0\.86\d+", text)) == {f"{0.8645:.3f}"}
+    assert set(re.findall(r"\b0\.96\d+", text)) == {f"{0.9645:.3f}"}
+    (line,) = (line for line in text.splitlines() if line.startswith("Gap at the best step"))
+    assert line.split()[-1] == "+0.100"
 
 
 @pytest.mark.parametrize(

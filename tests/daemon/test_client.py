@@ -208,3 +208,26 @@ def test_a_config_file_gives_its_name_to_the_job(
     job = client.enqueue(load_preset(str(path), ()))
     assert "-_s_quintas__v2_-" in job.id
     assert client.job(job.id).preset == "Às Quintas (v2)"
+
+
+def test_a_job_may_have_the_name_of_a_number(preset: Preset, client: FarenseClient) -> None:
+    for name in ("NaN", "-Infinity", "3"):
+        job = client.enqueue(preset, name=name)
+        assert client.job(job.id).name == name
+
+
+def test_a_job_is_found_by_a_word_of_its_id_or_its_name(
+    workspace: Workspace, preset: Preset, client: FarenseClient
+) -> None:
+    job = client.enqueue(preset, name="slower one")
+    evaluation = client.evaluate(job.id)
+    for reader in (client, FileClient(workspace)):
+        assert reader.job("tiny").id == job.id
+        assert reader.job("eval_tiny").id == evaluation.id
+        assert reader.job("slower one").id == job.id
+    again = client.enqueue(preset, name="slower one")
+    for reader in (client, FileClient(workspace)):
+        with pytest.raises(UnknownJob, match=f"names 2 jobs: {again.id}, {job.id}"):
+            reader.job("slower one")
+        with pytest.raises(UnknownJob, match="There is no job ''"):
+            reader.job("")

@@ -60,8 +60,12 @@ def test_jobs_run_whatever_stands_in_the_place_of_the_indexes(
         spoil(broker.redis, name)
     wait_until(lambda: len(dead_letters_of(broker)) == len(names), "the letters")
     jobs = [done, under_way, *queued, waiting]
-    assert {record.id for record in client.jobs(all=True)} == {job.id for job in jobs}
-    assert broker.store.unfinished() == {job.id for job in jobs[1:]}
+    wait_until(
+        lambda: {record.id for record in client.jobs(all=True)} == {job.id for job in jobs},
+        "the index of all jobs",
+    )
+    open_ones = {job.id for job in jobs[1:]}
+    wait_until(lambda: broker.store.unfinished() == open_ones, "the index of the open ones")
     assert client.job(under_way.id).state is State.RUNNING
     client.cancel(under_way.id)
     assert ended(client, under_way.id).state is State.CANCELLED

@@ -116,6 +116,7 @@ def test_the_jobs_and_the_data_of_a_sweep_stay_until_it_has_ended(workspace: Wor
     for number in (1, 2):
         put_job(workspace, number, data="of the sweep" if number == 1 else "of another")
     folder = SweepFolder(sweeps_of(workspace) / "20261101-000000-night-aaaa")
+    folder.path.mkdir(parents=True)
     write_trial(folder, Trial(0, {}, state=State.COMPLETED, jobs=[job_id(1)]))
     write_json(folder.order, {"data": read_order(workspace.run(job_id(1))).train.path})
     for state in (State.RUNNING, State.PAUSED):

@@ -25,7 +25,7 @@ STORM = str(HELPERS.parent / "children" / "storm.py")
 LAWLESS = (
     "import contextlib, sys; import jobs.__main__ as program; "
     "from tests.children.storm import main; "
-    "program.hold = lambda path: contextlib.nullcontext(); sys.exit(main())"
+    "program.hold = lambda path, **about: contextlib.nullcontext(); sys.exit(main())"
 )
 
 

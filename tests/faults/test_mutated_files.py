@@ -93,7 +93,8 @@ def test_recovery_of_files(workspace: Workspace, tiny_model: Path) -> None:
         recovery.run()
         found, record = read_state(run), broker.store.get(JOB)
         assert record is not None
-        assert record.follows(found)
+        # A job that has ended here and there is not compared any more: there are thousands of them.
+        assert record.follows(found) or (record.finished and found.finished)
         if known and damaged == run.state and not readable and state.state is not State.RUNNING:
             assert found.state is state.state
         recovery.run()

@@ -59,6 +59,25 @@ def test_what_is_damaged_is_named_and_the_rest_is_read(tmp_path: Path) -> None:
     assert "job.json" in told
 
 
+def test_a_record_with_a_bad_line_gives_way_to_the_list(past: Workspace) -> None:
+    run = past.run(FIRST)
+    whole = read_run(run.path).rows
+    with run.metrics.open("ab") as file:
+        file.write(b"garbage\n")
+    found = read_run(run.path)
+    assert found.rows == whole
+    assert found.missing[0].startswith("training_metrics.jsonl cannot be read")
+
+
+def test_a_backup_under_another_name_is_the_same_run(past: Workspace) -> None:
+    backup = past.root / "checkpoints_qlora_v1_backup"
+    shutil.copytree(past.run(FIRST).path, backup)
+    found = read_run(backup)
+    assert (found.name, found.missing) == (backup.name, ())
+    assert found.order is not None
+    assert found.order.id == FIRST
+
+
 def test_a_folder_without_a_run_says_what_is_looked_for(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="does not look like a run"):
         read_run(tmp_path)

@@ -53,6 +53,13 @@ def test_it_runs_from_top_to_bottom(documented: Workspace, monkeypatch: pytest.M
     assert "DECISION" in said
     assert len(pictures(notebook)) >= 3
 
+    # After the kernel was restarted it shows the same job, and starts no second night.
+    again = nbformat.read(NOTEBOOK, as_version=4)
+    NotebookClient(again, timeout=150, kernel_name="python3").execute()
+    assert f"EVALUATION of {job_id}" in texts(again)
+    with FarenseClient.connect(documented) as client:
+        assert sum(record.preset == "v2" for record in client.jobs(all=True)) == 2
+
 
 def test_it_is_kept_without_output_and_names_its_kernel() -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)

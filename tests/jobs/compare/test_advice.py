@@ -49,7 +49,37 @@ def test_underfitting_gives_them_back() -> None:
     # A was slower, and learned more: faster still would not help.
     fast = made_side("v1", gap=0.01, train_loss=1.5, state=State.COMPLETED)
     assert changes(found(fast)["underfitting"])["learning_rate"] == (5e-4, 2e-4)
+    # A was faster, and learned more.
+    faster = made_side("v1")
+    slower = made_side(gap=0.01, train_loss=1.5, state=State.COMPLETED)
+    assert changes(found(slower, faster)["underfitting"])["learning_rate"] == (2e-4, 5e-4)
     assert "underfitting" not in found(made_side(gap=0.01, train_loss=1.1))
+
+
+def with_settings(side: Side, **changed: Any) -> Side:
+    return replace(side, config={**side.config, **changed})
+
+
+def test_where_one_setting_made_it_worse_the_advice_is_to_go_back() -> None:
+    a = with_settings(made_side(), learning_rate=5e-3)
+    learned_little = made_side(gap=0.01, train_loss=1.5, since_best=0, state=State.COMPLETED)
+    b = with_settings(learned_little, learning_rate=1e-5)
+    (finding,) = advice(a, b, is_worse=True)
+    assert changes(finding) == {"learning_rate": (1e-5, 5e-3)}
+    assert "learning_rate is all that differs" in finding.symptom
+    patient = with_settings(b, learning_rate=5e-3, early_stopping_patience=None)
+    (finding,) = advice(a, patient, is_worse=True)
+    assert changes(finding) == {"early_stopping_patience": (None, 5)}
+
+
+def test_what_no_single_setting_made_worse_is_told_by_its_symptoms() -> None:
+    b = made_side(**OVERFITS)
+    several = with_settings(made_side(), learning_rate=1e-4, num_epochs=2)
+    for a in (several, made_side(), with_settings(made_side(), seed=7), older()):
+        rules = [finding.rule for finding in advice(a, b, is_worse=True)]
+        assert rules[0] == "overfitting"
+    similar = advice(with_settings(made_side(), learning_rate=1e-4), b)
+    assert similar[0].rule == "overfitting"
 
 
 @pytest.mark.parametrize(
@@ -109,6 +139,12 @@ def test_a_run_that_ended_while_it_still_learned() -> None:
     }
     short = replace(limited, config={**limited.config, "max_steps": 64})
     assert changes(found(short)["ended too soon"]) == {"max_steps": (64, 128)}
+
+
+def test_a_run_that_overfits_is_not_told_to_train_longer() -> None:
+    both = found(made_side(since_best=0, state=State.COMPLETED, **OVERFITS))
+    assert "overfitting" in both
+    assert "ended too soon" not in both
 
 
 def test_a_run_that_nothing_stopped() -> None:

@@ -129,11 +129,34 @@ def test_scores_with_and_without_accents_are_not_paired(past: Workspace) -> None
     assert any("accents" in reason for reason in found.decision.reasons)
 
 
-def test_losses_that_were_measured_in_another_way_carry_a_note(past: Workspace) -> None:
+def test_losses_that_were_measured_in_another_way_carry_a_note_and_decide_nothing(
+    past: Workspace,
+) -> None:
     run = past.run(SECOND)
     order = read_order(run)
     write_order(run, replace(order, config={**order.config, "max_seq_length": 128}))
-    assert "Losses compare only roughly: max_seq_length differs." in compared(past).notes
+    assert "Losses do not compare: other max_seq_length." in compared(past).notes
+    shutil.rmtree(run.evaluation)
+    found = compared(past)
+    assert (found.decision.action, found.advice) == (Action.NONE, ())
+    assert f"farense evaluate {SECOND}" in found.decision.reasons[0]
+
+
+def test_where_one_setting_made_it_worse_the_advice_is_to_go_back(past: Workspace) -> None:
+    order = read_order(past.run(FIRST))
+    slow = replace(read_order(past.run(SECOND)), config={**order.config, "learning_rate": 1e-5})
+    write_order(past.run(SECOND), slow)
+    for job_id in (FIRST, SECOND):
+        shutil.rmtree(past.run(job_id).evaluation)
+    found, back = compared(past), compared(past, SECOND, FIRST)
+    worse, better = sorted((found, back), key=lambda one: one.decision.verdict is Verdict.BETTER)
+    assert (worse.decision.verdict, better.advice) == (Verdict.WORSE, ())
+    (finding,) = worse.advice
+    rates = {one.name: one.config["learning_rate"] for one in (worse.a, worse.b)}
+    (change,) = finding.changes
+    assert (change.setting, change.now, change.to) == (
+        "learning_rate", rates[worse.b.name], rates[worse.a.name],
+    )  # fmt: skip
 
 
 def test_a_folder_of_an_older_run(past: Workspace, tmp_path: Path) -> None:

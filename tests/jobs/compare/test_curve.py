@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from jobs.compare.curve import Row, curve_of
+from jobs.compare.curve import Best, Row, best_of, curve_of
 from jobs.past_run import read_run
 from jobs.paths import Workspace
 from tests.helpers.past_runs import FIRST, SECOND
@@ -53,6 +53,22 @@ def test_the_gap_of_an_older_run_is_rough() -> None:
     assert (curve.like_with_like, curve.gap_status) == (False, "CRÍTICO")
     noted = curve_of([{"step": 20, "loss": 0.9, "val_loss": 3.2, "overfitting_gap": 2.27}])
     assert (noted.gap, noted.like_with_like) == (2.27, False)
+
+
+def test_the_best_validation_alone_with_its_gap_and_whether_that_is_rough() -> None:
+    old: list[Row] = [
+        {"step": 0, "val_loss": 0.5},
+        {"step": 10, "loss": 0.9, "val_loss": 1.7645},
+        {"step": 20, "loss": 0.2, "val_loss": 1.8},
+    ]
+    best = best_of(old)
+    assert best == Best(10, None, 1.7645, 0.9, 1.7645 - 0.9, rough=True)
+    assert best.gap_status == "CRÍTICO"
+    assert best_of(ROWS) == Best(400, 2, 1.2, 1.1, 1.2 - 1.1, rough=False)
+    alone = best_of([{"step": 5, "val_loss": 2.0}])
+    assert alone == Best(5, None, 2.0, None, None, rough=False)
+    assert alone.gap_status is None
+    assert best_of([{"step": 0, "val_loss": 2.0}, {"step": 5, "val_loss": math.nan}]) is None
 
 
 def test_a_loss_that_is_not_finite_is_found_and_never_the_best() -> None:

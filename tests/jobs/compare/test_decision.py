@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from jobs.compare.decision import Action, Basis, Decision, Verdict, decide
 from jobs.compare.paired import ScoreDifference
+from jobs.compare.side import Side
 from jobs.state import State
 from tests.helpers.sides import made_side, older
 
@@ -96,7 +98,11 @@ def test_a_rough_gap_of_a_counts_but_one_of_b_does_not() -> None:
     assert found.action is Action.USE_B
     back = decide(made_side(gap=0.5), older(gap=0.1, like_with_like=False), NO_SCORES, WHY)
     assert (back.verdict, back.action) == (Verdict.SIMILAR, Action.KEEP_A)
-    assert "no measured gap of B" in back.reasons[-1]
+    assert "B's gap is only rough" in back.reasons[-1]
+    two = decide(rough, older(gap=0.1, like_with_like=False), NO_SCORES, WHY)
+    assert "B's gap is only rough" in two.reasons[-1]
+    none = decide(made_side(gap=None), older(gap=None, like_with_like=False), NO_SCORES, WHY)
+    assert "no gap of A and B" in none.reasons[-1]
 
 
 def test_a_run_without_an_adapter_loses_against_one_that_has_one() -> None:
@@ -131,6 +137,44 @@ def test_where_nothing_was_measured_of_both_nothing_is_decided(
     found = by_losses(a, b)
     assert (found.verdict, found.action, found.basis) == (Verdict.UNKNOWN, Action.NONE, None)
     assert reason in found.reasons[0]
+
+
+def with_settings(**changes: Any) -> Side:
+    side = made_side(best_val_loss=0.8, gap=0.0)
+    return replace(side, config={**side.config, **changes})
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"mask_prompt": False},
+        {"model": "mlx-community/Another"},
+        {"prompt_format": "plain"},
+        {"max_seq_length": 128},
+    ],
+)
+def test_losses_that_were_measured_in_another_way_decide_nothing(changed: dict[str, Any]) -> None:
+    (name,) = changed
+    a, b = made_side(), with_settings(**changed)
+    found = decide(a, b, NO_SCORES, WHY)
+    assert (found.verdict, found.action, found.basis) == (Verdict.UNKNOWN, Action.NONE, None)
+    (reason,) = found.reasons
+    assert f"Losses do not compare (other {name})" in reason
+    assert WHY in reason
+    better = decide(a, b, f1(0.01, 0.09), None)
+    assert (better.action, better.basis) == (Action.USE_B, Basis.F1)
+    assert not any("validation loss" in reason for reason in better.reasons)
+    similar = decide(a, b, f1(-0.01, 0.09), None)
+    assert similar.action is Action.KEEP_A
+    assert similar.reasons[1:] == (f"Their gaps do not compare: other {name}.",)
+
+
+def test_the_model_is_known_by_its_files_rather_than_by_its_name() -> None:
+    renamed = replace(with_settings(model="elsewhere/copy"), model_fingerprint="ab")
+    same = replace(made_side(), model_fingerprint="ab")
+    assert decide(same, renamed, NO_SCORES, WHY).basis is Basis.LOSS
+    other = replace(with_settings(), model_fingerprint="cd")
+    assert decide(same, other, NO_SCORES, WHY).action is Action.NONE
 
 
 def test_what_stands_against_a_better_run_is_said() -> None:
