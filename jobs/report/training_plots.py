@@ -28,8 +28,6 @@ from jobs.report.measured import Measured
 from jobs.report.plot import Plot
 
 GAP = "gap (nats per token)"
-# Of an axis that begins at 0, above what is drawn.
-ROOM = 1.05
 
 
 @dataclass(frozen=True)
@@ -174,7 +172,6 @@ def _measure(runs: Sequence[Named], measure: Measure, look: Look) -> bytes:
         if measure is TRAIN_LOSS:
             unit = scale_losses(axes, [named.run.series(measure.key) for named in runs])
         elif axes.get_ylim()[0] > 0:
-            # The margin above was one of a narrow range.
-            axes.set_ylim(0, axes.get_ylim()[1] * ROOM)
+            axes.set_ylim(bottom=0)
         label(axes, unit, unit_of_steps(runs))
         return png(figure)

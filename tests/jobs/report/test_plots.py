@@ -13,8 +13,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 
 from jobs.past_run import read_run
@@ -149,21 +147,3 @@ def test_fonts_are_listed_in_the_workspace_alone(past: Workspace) -> None:
     assert list(folder.glob("fontlist-*.json"))
     written = sorted(path.stem for path in past.run(FIRST).plots.iterdir())
     assert written == sorted(ALL)
-
-
-def test_a_measure_that_hardly_moves_has_room_above_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = [{"step": step, "memory_mb": 5000 + 18 * step} for step in range(11)]
-    (memory,) = of_rows(tmp_path, rows)
-    ranges: list[tuple[float, float]] = []
-
-    def drawn(figure: Figure) -> bytes:
-        ranges.append(figure.axes[0].get_ylim())
-        return b""
-
-    monkeypatch.setattr("jobs.report.training_plots.png", drawn)
-    memory.draw(LIGHT)
-    ((bottom, top),) = ranges
-    assert bottom == 0
-    assert top > 1.04 * 5180
