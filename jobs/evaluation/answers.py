@@ -29,14 +29,12 @@ class Answer:
         question: its place in the validation set, from 0.
         text: without the white space around it.
         cut: it came to the limit before its end.
-        elapsed: seconds that the evaluation had taken by then, over all its attempts.
     """
 
     by: str
     question: int
     text: str
     cut: bool
-    elapsed: float = 0.0
 
 
 class Answers:
@@ -76,11 +74,6 @@ class Answers:
     def of(self, by: str, question: int) -> Answer:
         """Return an answer that was given."""
         return self._given[by, question]
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds that the evaluation took up to its last answer."""
-        return max((answer.elapsed for answer in self._given.values()), default=0.0)
 
     def _were_given_under(self, circumstances: dict[str, Any]) -> bool:
         try:

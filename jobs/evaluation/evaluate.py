@@ -77,7 +77,6 @@ class Evaluation:
         self.batch_size = max(1, self.wanted.batch_size >> splits)
         self.without_question = len(rows) - len(self.questions)
         self.answers = Answers(workspace.run(order.id).answers, self._circumstances())
-        self.before = self.answers.elapsed
         self.pace = Pace()
 
     def run(self) -> Evaluated | None:
@@ -123,7 +122,7 @@ class Evaluation:
             prompts = [self.prompts[number] for number in group]
             for place, found in generate(self.module, prompts, ends, self.limit, self._goes_on):
                 text = self.tokenizer.decode(list(found.tokens)).strip()
-                self.answers.add(Answer(by, group[place], text, found.cut, self._elapsed))
+                self.answers.add(Answer(by, group[place], text, found.cut))
             if not self._goes_on():
                 return False
         return True
@@ -132,11 +131,6 @@ class Evaluation:
         if self.pace.is_due():
             self.emit(self.pace.report(len(self.answers), self._total, 0))
         return self.stop_reason() is None
-
-    @property
-    def _elapsed(self) -> float:
-        """Seconds so far; of an earlier attempt those whose answers are kept."""
-        return self.before + time.monotonic() - self.started
 
     @property
     def _total(self) -> int:
@@ -157,7 +151,7 @@ class Evaluation:
     def _finish(self, losses: Losses) -> Evaluated:
         wanted = self.wanted
         rows = answer_rows(self.questions, self.answers, ignore_accents=wanted.ignore_accents)
-        elapsed = self._elapsed
+        elapsed = time.monotonic() - self.started
         about = {
             "job": wanted.job,
             "preset": self.order.preset,

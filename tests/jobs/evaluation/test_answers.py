@@ -59,12 +59,3 @@ def test_a_file_that_was_never_begun_is_begun(tmp_path: Path) -> None:
     answers = Answers(path, UNDER)
     answers.add(FIRST)
     assert len(Answers(path, UNDER)) == 1
-
-
-def test_the_time_of_earlier_attempts_is_known(tmp_path: Path) -> None:
-    path = tmp_path / "answers.jsonl"
-    answers = Answers(path, UNDER)
-    assert answers.elapsed == 0
-    answers.add(Answer(ADAPTER, 0, "Sim.", False, 12.5))
-    answers.add(Answer(ADAPTER, 1, "Sim.", False, 14.0))
-    assert Answers(path, UNDER).elapsed == 14

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import shutil
 import signal
 import statistics
@@ -154,12 +153,7 @@ def test_asked_to_stop_it_keeps_its_answers_and_goes_on_later(
     kept = evaluation.answers.read_bytes()
     assert given(evaluation) == 3
     assert not run.evaluation.exists()
-    # As if it had taken long until then: what both attempts took is told.
-    kept = re.sub(rb'"elapsed":[0-9.e-]+', b'"elapsed":5000.0', kept)
-    evaluation.answers.write_bytes(kept)
-    done = evaluate(workspace, order, ignored, never)
-    assert done is not None
-    assert 5000 < done.elapsed_time_sec < 10000
+    assert evaluate(workspace, order, ignored, never) is not None
     assert evaluation.answers.read_bytes().startswith(kept)
     assert len(answers(run)) == 5
 
