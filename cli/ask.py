@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,8 @@ def ask(job: str, question: str | None, base: bool, max_new_tokens: int, as_json
         raise click.UsageError('--json needs a question: farense ask JOB "..." --json')
     if question is not None and not question.strip():
         raise click.UsageError("The question is empty.")
+    if question is not None and not is_unicode(question):
+        raise click.UsageError("The question is not UTF-8.")
     from cli.foreground import foreground_job
 
     with foreground_job(job, "Ask", needs_adapter=not base) as (order, _):
@@ -72,9 +75,36 @@ def answer_input(answerer: Answerer, max_new_tokens: int) -> None:
         note("Ask; Ctrl-D ends.")
         converse(answerer, max_new_tokens)
         return
-    for line in sys.stdin:
+    for line in lines_of(sys.stdin.buffer):
         if line.strip():
             answer(answerer, line, max_new_tokens)
+
+
+def lines_of(source: Iterable[bytes]) -> Iterator[str]:
+    """Yield lines of UTF-8 as they come.
+
+    Raises:
+        DataError: a line is not UTF-8.
+    """
+    from jobs.errors import DataError
+
+    for number, line in enumerate(source, 1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"The input's line {number} is not UTF-8.",
+                "Convert it first: iconv -f ISO-8859-1 -t UTF-8 FILE",
+            ) from error
+
+
+def is_unicode(text: str) -> bool:
+    """Tell whether a text is one: Python lets bytes that are none into arguments."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def answer(
@@ -104,6 +134,9 @@ def converse(answerer: Answerer, max_new_tokens: int) -> None:
     """Answer what is typed until the input ends; Ctrl-C ends an answer, or the conversation."""
     while (line := typed()) is not None:
         if not line.strip():
+            continue
+        if not is_unicode(line):
+            note("That was not UTF-8.")
             continue
         try:
             answer(answerer, line, max_new_tokens)

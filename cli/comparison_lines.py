@@ -20,7 +20,7 @@ from jobs.config import flatten
 from jobs.console import duration
 from jobs.differences import Difference
 from jobs.evaluation.bootstrap import RESAMPLES
-from jobs.evaluation.lines import NAMES
+from jobs.evaluation.scores import TITLES
 from jobs.state import State
 from jobs.text import printable
 
@@ -239,9 +239,9 @@ def _score_cells(row: ScoreDifference) -> list[str]:
     means = [NONE if mean is None else f"{mean:.3f}" for mean in (row.a, row.b)]
     change = NONE if row.difference is None else f"{row.difference:+.3f}"
     if row.low is None or row.high is None or row.p is None:
-        return [NAMES[row.metric], *means, change, NONE, NONE]
+        return [TITLES[row.metric], *means, change, NONE, NONE]
     p = "< 0.001" if row.p < 0.001 else f"{row.p:.3f}"
-    return [NAMES[row.metric], *means, change, f"{row.low:+.3f} to {row.high:+.3f}", p]
+    return [TITLES[row.metric], *means, change, f"{row.low:+.3f} to {row.high:+.3f}", p]
 
 
 def _judged(judged: Judged) -> str:

@@ -12,16 +12,23 @@ from cli.output import print_json
 if TYPE_CHECKING:
     from daemon.records import JobRecord
 
+MOST = 4096
+
 
 @click.command(short_help="Score the answers of a job's best adapter.")
 @job_argument
 @click.option(
     "--max-new-tokens",
-    type=int,
+    type=click.IntRange(1, MOST),
     metavar="N",
     help="Most tokens of an answer (default: twice as many as the longest reference has).",
 )
-@click.option("--batch-size", type=int, metavar="N", help="Questions answered together (16).")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1, MOST),
+    metavar="N",
+    help="Questions answered together (16).",
+)
 @click.option("--ignore-accents", is_flag=True, help="Accents make no difference to the scores.")
 @click.option("--priority", type=int, default=0, help="Higher goes first; 0 where not given.")
 @click.option("--watch", "watching", is_flag=True, help="Watch the evaluation until it ends.")

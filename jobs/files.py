@@ -92,6 +92,23 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, orjson.dumps(plain(value), option=JSON_OPTIONS))
 
 
+def open_to_others(*paths: Path) -> None:
+    """Give files the mode that this person's new files have: they are to be handed on.
+
+    What is written atomically is the owner's alone, as temporary files are.
+
+    Raises:
+        WorkspaceError: they are somebody else's.
+    """
+    umask = os.umask(0o077)
+    os.umask(umask)
+    for path in paths:
+        try:
+            path.chmod(0o666 & ~umask)
+        except OSError as error:
+            raise explain(error, path) from error
+
+
 def _written_beside(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
     """Return a temporary file beside ``path`` whose content is on disk."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.")

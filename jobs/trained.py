@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from jobs.errors import InvalidInput, ModelError
@@ -52,12 +53,9 @@ def read_adapter(run: RunDirectory) -> TrainedAdapter:
         InvalidInput: it has none.
         ModelError: its files are damaged.
     """
-    path = run.adapter_weights
     try:
-        content = path.read_bytes()
+        content, arrays = _read_whole(run.adapter_weights)
         settings = read_json(run.adapters / "adapter_config.json")
-        arrays: Arrays = mx.load(io.BytesIO(content), "safetensors")  # type: ignore[assignment]  # of safetensors: a dict
-        mx.eval(arrays)
     except FileNotFoundError as error:
         raise InvalidInput(
             f"{run.job_id} has no adapter: there is no {error.filename}.",
@@ -70,3 +68,19 @@ def read_adapter(run: RunDirectory) -> TrainedAdapter:
     return TrainedAdapter(
         run.job_id, content, hashlib.sha256(content).hexdigest(), arrays, settings
     )
+
+
+def _read_whole(path: Path) -> tuple[bytes, Arrays]:
+    """Return a file's bytes and its arrays, both of the same moment.
+
+    MLX opens the file itself: it lets go of what it reads in a thread of its own, and where that is
+    a Python object and Python is about to end, the process aborts.
+    """
+    while True:
+        with path.open("rb") as file:
+            arrays: Arrays = mx.load(str(path))  # type: ignore[assignment]  # of safetensors: a dict
+            mx.eval(arrays)
+            # Training replaces the file as a whole: where it is the one that is open here, it was
+            # when MLX opened it.
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file.read(), arrays

@@ -7,14 +7,8 @@ from contextlib import suppress
 from typing import Any
 
 from jobs.evaluation.events import Evaluated, EvaluationStarted
+from jobs.evaluation.scores import TITLES
 from jobs.events import Envelope
-
-NAMES = {
-    "token_f1": "Token F1",
-    "exact_match": "Exact match",
-    "rouge_l": "ROUGE-L",
-    "chrf": "chrF",
-}
 
 
 def evaluation_started(envelope: Envelope, event: EvaluationStarted) -> list[str]:
@@ -52,7 +46,7 @@ def evaluated(event: Evaluated) -> list[str]:
 
 def _table(scores: Mapping[str, Any]) -> list[str]:
     rows = [_row("", "adapter", "base", "gain")]
-    for metric, name in NAMES.items():
+    for metric, name in TITLES.items():
         cells = [
             f"{sign % value['mean']} [{sign % value['low']}, {sign % value['high']}]"
             for sign, value in (

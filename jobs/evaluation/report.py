@@ -49,7 +49,8 @@ def perplexity(loss: float) -> float:
 def category_of(row: Dialogue) -> str | None:
     """Return ``metadata.tipo`` of an example, where it has one."""
     found = row.metadata.get("tipo")
-    return str(found) if isinstance(found, str | int) and str(found).strip() else None
+    named = isinstance(found, str | int) and not isinstance(found, bool)
+    return str(found) if named and str(found).strip() else None
 
 
 def answer_rows(

@@ -15,9 +15,14 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from rapidfuzz.distance import LCSseq
-
-METRICS = ("token_f1", "exact_match", "rouge_l", "chrf")
+# What people call each score.
+TITLES = {
+    "token_f1": "Token F1",
+    "exact_match": "Exact match",
+    "rouge_l": "ROUGE-L",
+    "chrf": "chrF",
+}
+METRICS = tuple(TITLES)
 ARTICLES = frozenset(("o", "a", "os", "as", "um", "uma", "uns", "umas"))
 # What may join two digits to one token.
 JOINTS = frozenset("-/.,:")
@@ -54,6 +59,8 @@ def token_f1(given: Sequence[str], wanted: Sequence[str]) -> float:
 
 def rouge_l(given: Sequence[str], wanted: Sequence[str]) -> float:
     """Return ROUGE-L, the same over the longest common subsequence."""
+    from rapidfuzz.distance import LCSseq  # noqa: PLC0415 - status needs the names alone
+
     return _f_measure(LCSseq.similarity(given, wanted), given, wanted)
 
 

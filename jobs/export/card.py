@@ -15,17 +15,12 @@ import yaml
 
 from jobs.config import TrainConfig
 from jobs.early_stopping import gap_status
+from jobs.evaluation.scores import TITLES
 from jobs.export.kinds import ADAPTER, FUSED, PEFT, REQUANTIZED, Exported
 from jobs.files import write_atomic
 from jobs.order import DataFile, Order
 from jobs.past_run import PastRun
 
-SCORES = {
-    "token_f1": "token F1",
-    "exact_match": "exact match",
-    "rouge_l": "ROUGE-L",
-    "chrf": "chrF",
-}
 WHAT = {
     ADAPTER: "A QLoRA adapter for `{model}`, as mlx-lm loads it.",
     PEFT: "A LoRA adapter trained on `{model}`, as Hugging Face PEFT loads it.",
@@ -168,7 +163,7 @@ def _fusing(exported: Exported) -> Iterator[str]:
 
 def _scores(report: Mapping[str, Any]) -> str:
     rows = ["| score | adapter | base model |", "|---|---|---|"]
-    for metric, name in SCORES.items():
+    for metric, name in TITLES.items():
         cells = [_cell(report[by]["scores"][metric]) for by in ("adapter", "base")]
         rows.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(rows)

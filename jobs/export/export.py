@@ -15,6 +15,7 @@ from jobs.export.folder import (
     check_target,
     export_name,
     exporting,
+    owner_of,
     replacing,
 )
 from jobs.export.fuse import FusedModel, fused_model
@@ -26,6 +27,7 @@ from jobs.models.folder import check_unchanged
 from jobs.order import Order
 from jobs.past_run import PastRun, read_run
 from jobs.paths import Workspace
+from jobs.prefix.budget import size_text
 from jobs.state import now
 from jobs.trained import TrainedAdapter, read_adapter
 
@@ -68,20 +70,21 @@ class Export:
     ) -> None:
         self.workspace, self.order, self.report, self.warn = workspace, order, report, warn
         self.wanted = wanted
-        self.past: PastRun = read_run(workspace.run(order.id).path)
-        self.adapter: TrainedAdapter = read_adapter(workspace.run(order.id))
         self.config: TrainConfig = config_from(order.config, f"the order of {order.id}")
         self.model = workspace.inside(self.config.model)
-        check_unchanged(self.model, order.model_fingerprint)
-        stem = check_name(wanted.name or export_name(self.model.name, order.preset))
+        self.stem = check_name(wanted.name or export_name(self.model.name, order.preset))
         self.output = workspace.inside(workspace.output.name)
-        self.targets = {kind: self.output / (stem + SUFFIXES[kind]) for kind in wanted.kinds}
+        self.targets = {kind: self.output / (self.stem + SUFFIXES[kind]) for kind in wanted.kinds}
+        self._check_targets()
+        check_unchanged(self.model, order.model_fingerprint)
+        self.past: PastRun = read_run(workspace.run(order.id).path)
+        self.adapter: TrainedAdapter = read_adapter(workspace.run(order.id))
 
     def run(self) -> Iterator[Exported]:
         """Write everything; yield each folder once it has its name."""
         with exporting(self.workspace, list(self.targets.values())):
-            for target in self.targets.values():
-                check_target(target, self.order.id, force=self.wanted.force)
+            self._check_targets()
+            self._warn_of_others()
             if self.wanted.peft:
                 check_peft(self.adapter)
             fused = self._fused() if self.wanted.fuse else None
@@ -90,6 +93,18 @@ class Export:
             check_space(self.output, size)
             for kind, target in self.targets.items():
                 yield self._write(kind, target, fused)
+
+    def _check_targets(self) -> None:
+        for target in self.targets.values():
+            check_target(target, self.order.id, force=self.wanted.force)
+
+    def _warn_of_others(self) -> None:
+        """Tell of folders that bear the name of this export and stay another job's."""
+        beside = (self.output / (self.stem + suffix) for suffix in SUFFIXES.values())
+        for folder in beside:
+            owner = None if folder in self.targets.values() else owner_of(folder)
+            if owner not in (None, self.order.id):
+                self.warn(f"{folder} stays as it is: the export of another job, {owner}.")
 
     def _fused(self) -> FusedModel:
         return fused_model(
@@ -114,9 +129,7 @@ class Export:
         size = fused.bytes
         self.report("Measuring the adapter's validation loss ...")
         beside = adapter_loss(self.workspace, self.order, self.adapter, self.warn)
-        self.report(
-            f"Writing {size / 1e9:.2f} GB of weights ({_form(found.kind, fused.dtype)}) ..."
-        )
+        self.report(f"Writing {size_text(size)} of weights ({_form(found.kind, fused.dtype)}) ...")
         fused.write(folder)
         loss = None
         if not fits_memory(size):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import InvalidInput, JobLocked, WorkspaceError
-from jobs.files import explain, read_json, sync_folder
+from jobs.files import explain, open_to_others, read_json, sync_folder
 from jobs.lock import hold
 from jobs.paths import Workspace
 
@@ -59,7 +59,7 @@ def check_target(target: Path, job: str, *, force: bool) -> None:
     """
     if not target.exists() and not target.is_symlink():
         return
-    owner = _owner(target)
+    owner = owner_of(target)
     if owner is None:
         raise InvalidInput(
             f"{target} is there, and is no export of farense: it stays.",
@@ -121,6 +121,7 @@ def replacing(target: Path) -> Iterator[Path]:
     try:
         partial.mkdir(parents=True)
         yield partial
+        open_to_others(*partial.iterdir())
         sync_folder(partial)
         if target.exists():
             target.rename(replaced)
@@ -150,7 +151,7 @@ def _replaced(target: Path) -> Path:
     return target.with_name(f".{target.name}.replaced")
 
 
-def _owner(target: Path) -> str | None:
+def owner_of(target: Path) -> str | None:
     """Return the job whose export a folder is; None where it is none."""
     try:
         marker: Any = read_json(target / MARKER)

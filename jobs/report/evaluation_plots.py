@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jobs.evaluation.answers import ADAPTER, BASE
-from jobs.evaluation.scores import METRICS
+from jobs.evaluation.scores import METRICS, TITLES
 from jobs.past_run import Row
 from jobs.report.look import HEIGHT, LEGEND_ROW, Look, drawing, legend_above, png
 from jobs.report.measured import finite
@@ -17,12 +17,6 @@ from jobs.report.plot import SHORT_NAME, Plot, figure, short
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TITLES = {
-    "token_f1": "Token F1",
-    "exact_match": "Exact match",
-    "rouge_l": "ROUGE-L",
-    "chrf": "chrF",
-}
 BY = {ADAPTER: "adapter", BASE: "base model"}
 NAMES = ("scores", "categories")
 AXIS = "score (0 to 1; bar: 95% interval)"

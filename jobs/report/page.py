@@ -16,10 +16,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from jobs.compare.side import MEASURED_BY
 from jobs.console import duration
-from jobs.evaluation.scores import METRICS
+from jobs.evaluation.scores import METRICS, TITLES
 from jobs.past_run import PastRun, Row
 from jobs.report import tables
-from jobs.report.evaluation_plots import TITLES, plots_of_report, plots_of_reports
+from jobs.report.evaluation_plots import plots_of_report, plots_of_reports
 from jobs.report.findings import Named
 from jobs.report.look import DARK, LIGHT
 from jobs.report.measured import Measured, finite, measured

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import InvalidInput
-from jobs.files import write_atomic
+from jobs.files import open_to_others, write_atomic
 from jobs.past_run import PastRun
 from jobs.paths import Workspace
 from jobs.report import evaluation_plots, sweep_plots, training_plots
@@ -63,6 +63,8 @@ def publish(workspace: Workspace, runs: Sequence[PastRun], output: Path | None) 
     page = output or (runs[0].directory.report if ours else _among_outputs(workspace, runs))
     plots = _plots_of_a_job(runs[0], report) if ours else _plots_beside(page, report)
     write_atomic(page, report.html)
+    if not ours or output:
+        open_to_others(page, *([] if ours else plots))
     return Published(page, len(report.html), plots, list(runs))
 
 
@@ -108,6 +110,8 @@ def publish_sweep(
     plots = folder.plots if output is None else page.with_name(f"{page.stem}_plots")
     written = replace_pictures(plots, sweep_plots.NAMES, _light(report.pictures))
     write_atomic(page, report.html)
+    if output:
+        open_to_others(page, *written)
     return PublishedSweep(page, len(report.html), written, swept)
 
 

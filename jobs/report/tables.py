@@ -10,9 +10,9 @@ from jobs.compare.curve import ROUGH
 from jobs.console import duration, gap_band
 from jobs.evaluation.answers import ADAPTER, BASE
 from jobs.evaluation.report import GAIN
-from jobs.evaluation.scores import METRICS
+from jobs.evaluation.scores import METRICS, TITLES
 from jobs.past_run import Row
-from jobs.report.evaluation_plots import TITLES, categories_of, interval, scores_of
+from jobs.report.evaluation_plots import categories_of, interval, scores_of
 from jobs.report.findings import Named
 from jobs.report.measured import Best, Measured, finite
 from jobs.report.plot import amount, figure, step_text

@@ -48,6 +48,28 @@ def test_it_answers_each_line_of_its_input_and_starts_no_server(past: Workspace)
     assert not (past.private / "server").exists()
 
 
+def test_what_is_not_utf_8_is_refused_by_its_line(past: Workspace) -> None:
+    (first, one), *_ = beginnings(past)
+
+    def asked(text: bytes, *arguments: str | bytes) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [FARENSE, "ask", FIRST, *FEW, *arguments],
+            input=text,
+            env=environment(past.root, **QUICK),
+            capture_output=True,
+            check=False,
+        )
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+    code, out, err = asked(f"{first}\n".encode() + b"\xff\xfe bad\n")
+    assert code == 2
+    assert out.startswith(one)
+    assert "line 2 is not UTF-8" in err
+    code, out, err = asked(b"", b"\xff\xfe bad")
+    assert (code, out) == (2, "")
+    assert "The question is not UTF-8" in err
+
+
 def test_one_answer_as_json_and_another_job_is_mentioned(farense: Run, past: Workspace) -> None:
     running = past.run("20261123-210000-second-bbbb")
     write_state(running, type(read_state(running))(State.RUNNING, attempt=2))

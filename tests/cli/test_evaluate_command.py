@@ -141,7 +141,7 @@ def test_numbers_that_make_no_sense_are_refused(
     run = ended(client, preset)
     done = invoke("evaluate", run.job_id, *numbers)
     assert (done.code, done.out) == (2, "")
-    assert f"{numbers[0][2:].replace('-', '_')} is not between 1 and 4096" in done.err
+    assert f"Invalid value for '{numbers[0]}': {numbers[1]} is not in the range" in done.err
 
 
 def test_without_questions_nothing_is_queued(

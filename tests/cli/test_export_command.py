@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -181,3 +182,45 @@ def test_a_job_without_adapter_or_model_is_refused(
     assert "There is no model folder" in refusal()
     shutil.rmtree(run.path)
     assert "are not in this workspace" in refusal()
+
+
+def test_a_refusal_comes_before_anything_is_loaded(farense: Run, past: Workspace) -> None:
+    exported(past, FIRST)
+    past.run(SECOND).adapter_weights.write_bytes(b"torn")
+    done = farense("export", SECOND)
+    assert (done.code, done.out) == (2, "")
+    assert "is the export of another job" in done.err
+    assert "terminate" not in done.err
+
+
+def test_what_of_that_name_stays_another_jobs_is_told(past: Workspace) -> None:
+    exported(past, FIRST, name="mine", peft=True)
+    warnings: list[str] = []
+    exported(past, SECOND, warnings, name="mine", force=True)
+    (told,) = warnings
+    assert (
+        told == f"{past.output / 'mine-peft'} stays as it is: the export of another job, {FIRST}."
+    )
+    exported(past, SECOND, warnings, name="mine", force=True, peft=True)
+    exported(past, SECOND, warnings, name="mine")
+    assert warnings == [told]
+
+
+def test_an_export_may_be_read_by_whom_the_umask_lets(past: Workspace) -> None:
+    before = os.umask(0o027)
+    try:
+        exported(past, FIRST, fuse=True)
+    finally:
+        os.umask(before)
+    for folder in past.output.iterdir():
+        assert folder.stat().st_mode & 0o777 == 0o750
+        assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o640}
+
+
+def test_the_size_of_what_is_written_is_told_in_its_own_unit(
+    past: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exported(past, FIRST, fuse=True)
+    (line,) = (text for text in capsys.readouterr().out.splitlines() if "of weights" in text)
+    assert re.match(r"Writing \d+\.\d MB of weights", line)
+    assert "Writing 0.0" not in line

@@ -51,6 +51,10 @@ def test_several_go_to_output_and_an_older_folder_stays_as_it_is(
     assert (done.code, done.out) == (0, f"{page}\n")
     assert (page.with_name("report-v1-bbbb_plots") / "validation_loss.png").is_file()
     assert not past.run(SECOND).report.exists()
+    # Both are there to be handed on, as any file that this person makes; a job's own page is not.
+    (past.root / "mine").touch()
+    mode = (past.root / "mine").stat().st_mode
+    assert {path.stat().st_mode for path in page.parent.rglob("*") if path.is_file()} == {mode}
     alone = invoke("report", str(old))
     assert alone.out == f"{past.root / 'output' / 'report-v1.html'}\n"
     assert [path.name for path in old.iterdir()] == ["training_metrics.json"]

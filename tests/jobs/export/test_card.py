@@ -25,7 +25,7 @@ def test_it_says_what_was_measured_and_where_the_adapter_comes_from(past: Worksp
     order = read_json(run.job)
     assert f"validation loss {summary['best_val_loss']:.4f} nats per token, at step" in text
     f1 = report["adapter"]["scores"]["token_f1"]
-    assert f"| token F1 | {f1['mean']:.3f} ({f1['low']:.3f} to {f1['high']:.3f}) |" in text
+    assert f"| Token F1 | {f1['mean']:.3f} ({f1['low']:.3f} to {f1['high']:.3f}) |" in text
     for data in (order["train"], order["valid"]):
         assert f"{data['examples']} examples, SHA-256 `{data['sha256']}`" in text
     assert f"job `{FIRST}`, preset `tiny`" in text
@@ -40,7 +40,7 @@ def test_what_another_adapter_answered_is_not_told_of_this_one(past: Workspace) 
     report = past.run(FIRST).evaluation / "evaluation_report.json"
     write_json(report, read_json(report) | {"adapter_sha256": "0" * 64})
     text = card(past)
-    assert "token F1" not in text
+    assert "Token F1" not in text
     assert "its answers: not evaluated" in text
 
 
