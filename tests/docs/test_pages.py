@@ -106,6 +106,8 @@ def test_every_command_is_on_a_page() -> None:
 
 
 def arguments(words: tuple[str, ...]) -> list[str]:
+    if words == ("watch",):  # the job it would choose may be one that starts tonight
+        words = ("watch", "JOB")
     return [STANDS_FOR.get(word, word) for word in words if word not in ENDLESS]
 
 
