@@ -16,6 +16,8 @@ from playwright.sync_api import BrowserContext, Page, sync_playwright
 from tests.helpers.required import required
 
 PHONE, DESKTOP = (360, 740), (1280, 900)
+Look = Literal["light", "dark"]
+LOOKS: tuple[Look, ...] = ("light", "dark")
 # Of text to its ground, at least: WCAG 2.2, level AA.
 CONTRAST = 4.5
 OPTIONS = [
@@ -127,7 +129,7 @@ class Browser:
         path: Path,
         *,
         size: tuple[int, int] = DESKTOP,
-        scheme: Literal["light", "dark"] = "light",
+        scheme: Look = "light",
     ) -> Iterator[Seen]:
         """Open a file in a new window.
 
@@ -159,6 +161,24 @@ class Browser:
             yield seen
         finally:
             page.close()
+
+    def in_both_looks(self, path: Path, *, size: tuple[int, int], pictures: int) -> str:
+        """Open a file in light and in dark, find no fault, and return the text that stands there.
+
+        Args:
+            pictures: how many there are; each look has its own.
+        """
+        grounds, shown, text = [], [], ""
+        for scheme in LOOKS:
+            with self.open(path, size=size, scheme=scheme) as seen:
+                assert seen.faults() == {}
+                grounds.append(seen.ground)
+                shown.append(seen.pictures)
+                text = seen.page.inner_text("body")
+        assert len(shown[0]) == len(shown[1]) == pictures
+        assert not set(shown[0]) & set(shown[1])
+        assert grounds[0] != grounds[1]
+        return text
 
 
 @contextmanager
