@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.options import json_option
-from cli.output import print_json, terminal_width, wants_colour, warn
+from cli.output import print_json, terminal_width, wants_colour
+from cli.reading import reading
 
 if TYPE_CHECKING:
     from jobs.compare.comparison import Comparison
@@ -49,13 +50,9 @@ def compare(a: str, b: str, as_json: bool) -> None:
     """
     from cli.comparison_lines import comparison_lines
     from cli.past import past_run
-    from daemon.reader import open_reader
     from jobs.compare.comparison import compare as compared
 
-    reader, warning = open_reader()
-    with reader:
-        if warning:
-            warn(warning)
+    with reading() as reader:
         first, second = past_run(a, reader), past_run(b, reader)
         workspace = reader.workspace
     found = compared(first, second)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cli.output import warn
+from cli.reading import reading
 
 if TYPE_CHECKING:
     from jobs.order import Order
@@ -32,13 +33,9 @@ def foreground_job(
         UnknownJob: there is no such job.
         InvalidInput: it is no training job, has no adapter, or its files or its model are not here.
     """
-    from daemon.reader import open_reader
     from daemon.trained import check_has_adapter, check_model, running_here, training_of
 
-    reader, warning = open_reader()
-    with reader:
-        if warning:
-            warn(warning)
+    with reading() as reader:
         workspace = reader.workspace
         order, run, state = training_of(reader.job(job), workspace, verb)
     # What MLX would find out too, some seconds later.
@@ -52,14 +49,8 @@ def foreground_job(
 
 
 @contextmanager
-def surroundings(workspace: Workspace) -> Iterator[None]:
-    """Give this process what the child of a job has around it; before MLX is imported."""
-    from daemon.private_folder import temporary_folder
-
-    wanted = {"HF_HUB_OFFLINE": "1", "TMPDIR": str(temporary_folder(workspace))}
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    # `kill` and a closed terminal end this like Ctrl-C: nothing may stay behind.
+def interrupted_by_signals() -> Iterator[None]:
+    """Let `kill` and a closed terminal end this like Ctrl-C: nothing may stay behind."""
     numbers = (signal.SIGTERM, signal.SIGHUP)
     handlers = [signal.signal(number, signal.default_int_handler) for number in numbers]
     try:
@@ -67,6 +58,20 @@ def surroundings(workspace: Workspace) -> Iterator[None]:
     finally:
         for number, handler in zip(numbers, handlers, strict=True):
             signal.signal(number, handler)
+
+
+@contextmanager
+def surroundings(workspace: Workspace) -> Iterator[None]:
+    """Give this process what the child of a job has around it; before MLX is imported."""
+    from daemon.private_folder import temporary_folder
+
+    wanted = {"HF_HUB_OFFLINE": "1", "TMPDIR": str(temporary_folder(workspace))}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        with interrupted_by_signals():
+            yield
+    finally:
         for name, value in before.items():
             if value is None:
                 del os.environ[name]

@@ -7,7 +7,8 @@ import sys
 import click
 
 from cli.options import json_option, optional_job_argument
-from cli.output import print_json_line, warn
+from cli.output import print_json_line
+from cli.reading import reading
 
 
 @click.command(short_help="Print what a job has said so far.")
@@ -24,15 +25,11 @@ def logs(job: str | None, follow: bool, raw: bool, as_json: bool) -> None:
     \b
     Example: farense logs latest -f
     """
-    from daemon.reader import open_reader
     from jobs.console import Console
 
     if raw and (follow or as_json):
         raise click.UsageError("--stderr goes with neither --follow nor --json.")
-    reader, warning = open_reader()
-    with reader:
-        if warning:
-            warn(warning)
+    with reading() as reader:
         job_id = reader.job(job or "latest").id
         if raw:
             print_stderr_of(job_id)

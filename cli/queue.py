@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.options import PRIORITY, job_argument, json_option, queue_option
-from cli.output import note, print_json, terminal_width, warn
+from cli.output import note, print_json, terminal_width
+from cli.reading import reading
 from jobs.state import DEFAULT_QUEUE
 from jobs.text import printable
 
@@ -107,13 +108,10 @@ def dead(clear: bool, as_json: bool) -> None:
 
 
 def _show(queue_name: str | None, as_json: bool) -> None:
-    from daemon.reader import QueueReader, open_reader
+    from daemon.reader import QueueReader
     from daemon.reorder import places
 
-    reader, warning = open_reader(queue=queue_name)
-    with reader:
-        if warning:
-            warn(warning)
+    with reading(queue=queue_name) as reader:
         held = []
         if isinstance(reader, QueueReader):
             found = reader.queue()

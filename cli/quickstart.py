@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.foreground import interrupted_by_signals
 from cli.options import preset_from
 from cli.output import note
 
@@ -98,17 +98,15 @@ def running_daemon(workspace: Workspace) -> Iterator[None]:
     """Provide a daemon; one that is started here is stopped at the end, whatever happens."""
     from daemon.control import daemon_status, start_daemon, stop_daemon
 
-    # `kill` and a closed terminal end this like Ctrl-C: nothing may stay behind.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
-    started = not daemon_status(workspace).running
-    if started:
-        start_daemon(workspace)
-    try:
-        yield
-    finally:
+    with interrupted_by_signals():
+        started = not daemon_status(workspace).running
         if started:
-            stop_daemon(workspace)
+            start_daemon(workspace)
+        try:
+            yield
+        finally:
+            if started:
+                stop_daemon(workspace)
 
 
 def train(client: FarenseClient, job_id: str) -> int:

@@ -10,9 +10,11 @@ import click
 
 from cli.options import json_option, open_option, output_option
 from cli.output import print_json, warn
+from cli.reading import reading
 
 if TYPE_CHECKING:
     from jobs.past_run import PastRun
+    from jobs.report.publish import Published, PublishedSweep
 
 # More would be a picture of nothing.
 MOST = 12
@@ -39,7 +41,6 @@ def report(jobs: tuple[str, ...], output: Path | None, opening: bool, as_json: b
               farense report old_runs/v1 latest
     """
     from cli.past import past_run
-    from daemon.reader import open_reader
     from jobs.errors import InvalidInput
     from jobs.report.publish import publish
 
@@ -47,19 +48,10 @@ def report(jobs: tuple[str, ...], output: Path | None, opening: bool, as_json: b
         raise InvalidInput(
             f"{len(jobs)} jobs are too many for one report.", f"Take {MOST} or less."
         )
-    reader, warning = open_reader()
-    with reader:
-        if warning:
-            warn(warning)
+    with reading() as reader:
         runs = [past_run(job, reader) for job in jobs]
     _refuse_twice(runs)
-    published = publish(reader.workspace, runs, output)
-    if as_json:
-        print_json(published.as_dict())
-    else:
-        click.echo(str(published.page))
-    if opening:
-        open_page(published.page)
+    present(publish(reader.workspace, runs, output), as_json=as_json, opening=opening)
 
 
 def _refuse_twice(runs: Sequence[PastRun]) -> None:
@@ -70,6 +62,16 @@ def _refuse_twice(runs: Sequence[PastRun]) -> None:
     for number, run in enumerate(runs):
         if folders.index(folders[number]) < number:
             raise InvalidInput(f"{run.name} is named twice.", "Name each run once.")
+
+
+def present(published: Published | PublishedSweep, *, as_json: bool, opening: bool) -> None:
+    """Say where a page was written, and open it where that is wanted."""
+    if as_json:
+        print_json(published.as_dict())
+    else:
+        click.echo(str(published.page))
+    if opening:
+        open_page(published.page)
 
 
 def open_page(page: Path) -> None:

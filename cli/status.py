@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from cli.options import json_option, optional_job_argument
-from cli.output import note, print_json, terminal_width, wants_colour, warn
+from cli.output import note, print_json, terminal_width, wants_colour
+from cli.reading import reading
 
 
 @click.command(short_help="Show the jobs, or one of them.")
@@ -24,12 +25,8 @@ def status(job: str | None, show_all: bool, as_json: bool) -> None:
     Example: farense status latest
     """
     from cli.render import job_details, status_table
-    from daemon.reader import open_reader
 
-    reader, warning = open_reader()
-    with reader:
-        if warning:
-            warn(warning)
+    with reading() as reader:
         if job is not None:
             record = reader.job(job)
             if as_json:

@@ -14,7 +14,7 @@ from cli.sweep_report import report
 
 if TYPE_CHECKING:
     from daemon.sweep.view import SweepView
-    from jobs.sweep.folder import SweepFolder
+    from jobs.sweep.paths import SweepFolder
 
 
 @click.group(

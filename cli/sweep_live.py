@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from daemon.sweep.view import SweepView
-    from jobs.sweep.folder import SweepFolder
+    from jobs.sweep.paths import SweepFolder
     from jobs.sweep.trial import Trial
 
 LOOK_SECONDS = 1.0

@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from cli.options import json_option, open_option, output_option, sweep_argument
-from cli.output import print_json
 
 
 @click.command(short_help="Make a page about a sweep, with plots.")
@@ -29,7 +28,7 @@ def report(name: str, output: Path | None, opening: bool, as_json: bool) -> None
     Examples: farense sweep report --open
               farense sweep report 1125 --output night.html
     """
-    from cli.report import open_page
+    from cli.report import present
     from daemon.sweep.view import view_sweep
     from jobs.paths import Workspace
     from jobs.report.publish import publish_sweep
@@ -40,10 +39,4 @@ def report(name: str, output: Path | None, opening: bool, as_json: bool) -> None
     folder = find_sweep(workspace, name)
     view = view_sweep(folder)
     found = swept(workspace, view.order, view.state, view.trials, view.seconds_left)
-    published = publish_sweep(workspace, folder, found, output)
-    if as_json:
-        print_json(published.as_dict())
-    else:
-        click.echo(str(published.page))
-    if opening:
-        open_page(published.page)
+    present(publish_sweep(workspace, folder, found, output), as_json=as_json, opening=opening)

@@ -10,6 +10,7 @@ import click
 
 from cli.options import json_option, optional_job_argument
 from cli.output import note, print_json_line, warn
+from cli.reading import reading
 
 if TYPE_CHECKING:
     from daemon.records import JobRecord
@@ -42,12 +43,8 @@ def watch(ctx: click.Context, job: str | None, as_json: bool) -> None:
     \b
     Example: farense watch latest
     """
-    from daemon.reader import open_reader
 
-    reader, warning = open_reader()
-    with reader:
-        if warning:
-            warn(warning)
+    with reading() as reader:
         record = reader.job(job) if job else default_job(reader.jobs()) or reader.job("latest")
         warn_without_daemon(reader, record)
         ctx.exit(watch_job(reader, record.id, as_json=as_json))

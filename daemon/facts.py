@@ -15,7 +15,7 @@ from daemon.boot import boot_id
 from daemon.broker import Broker
 from daemon.machines.home import is_home
 from daemon.records import JobRecord
-from daemon.run_files import job_ids, last_attempt, pruned_by, state_of, summary_state
+from daemon.run_files import job_ids, last_attempt, state_of, summary_of
 from daemon.standing import Damaged, Elsewhere, Missing, Standing, order_damage, standing_of
 from jobs.errors import WorkspaceError
 from jobs.lock import is_held
@@ -135,13 +135,14 @@ class Survey:
         state = None if isinstance(standing, Damaged) else standing.state
         known = state or record
         lost = damaged or record is None
+        summary, pruned_by = summary_of(self.workspace, job_id)
         return Facts(
             state,
             record,
             alive=is_held(self.workspace.run(job_id).lock),
             message=known is not None and job_id in messages(known.queue),
-            summary=summary_state(self.workspace, job_id),
-            pruned_by=pruned_by(self.workspace, job_id),
+            summary=summary,
+            pruned_by=pruned_by,
             boot=boot_id(),
             elsewhere=elsewhere,
             damage=standing.reason if isinstance(standing, Damaged) else None,

@@ -47,7 +47,7 @@ class FileClient:
             argument = link.readlink().name
         elif argument == "latest":
             argument = newest_training(self.workspace) or argument
-        job_id = matching(argument, ids, lambda: self._named(argument))
+        job_id = matching(argument, ids, lambda: self.jobs(all=True))
         record = self._record(job_id)
         if record is None:
             raise UnknownJob(f"{job_id} was never queued: its run directory has no state.json.")
@@ -74,9 +74,6 @@ class FileClient:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _named(self, name: str) -> list[str]:
-        return [record.id for record in self.jobs(all=True) if record.name == name]
-
     def _record(self, job_id: str) -> JobRecord | None:
         return record_shown(self.workspace, job_id)
 
@@ -85,14 +82,14 @@ class FileClient:
         return state is not None and state.state not in FINISHED
 
 
-def matching(argument: str, ids: list[str], named: Callable[[], list[str]]) -> str:
+def matching(argument: str, ids: list[str], records: Callable[[], list[JobRecord]]) -> str:
     """Return the id that ``argument`` names among ``ids``, newest first.
 
     That is an id, a part that only one of them has (``v2`` means no ``eval_v2``), or the name that
     somebody gave a job.
 
     Args:
-        named: returns the ids of the jobs of that name; asked only where the ids do not tell.
+        records: returns all jobs; asked for their names only where the ids do not tell.
 
     Raises:
         UnknownJob: it names none, or several.
@@ -106,7 +103,8 @@ def matching(argument: str, ids: list[str], named: Callable[[], list[str]]) -> s
         found = [job_id for job_id in ids if argument in job_id]
         words = [job_id for job_id in found if argument in job_id.split("-")]
         found = words if len(words) == 1 else found
-        found = found if len(found) == 1 else named() or found
+        if len(found) != 1:
+            found = [record.id for record in records() if record.name == argument] or found
     if len(found) == 1:
         return found[0]
     if not found:

@@ -9,17 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from daemon import keys
+from daemon import keys, scripts
 from daemon.dead_letters import set_aside
 
 if TYPE_CHECKING:
     from daemon.broker import Broker
 
-# KEYS: one. ARGV: the type that it is to lose. Another daemon may have put it right meanwhile.
-REMOVE = """
-if redis.call('TYPE', KEYS[1]).ok ~= ARGV[1] then return 0 end
-return redis.call('DEL', KEYS[1])
-"""
 NONE = b"none"
 
 
@@ -35,7 +30,7 @@ def put_right(broker: Broker, queue: str) -> bool:
         RedisError: the server is away.
     """
     found = _misplaced(broker, queue)
-    remove = broker.redis.register_script(REMOVE)
+    remove = broker.redis.register_script(scripts.REMOVE)
     # That of the dead letters first, or nothing could be noted.
     for name, kind in sorted(found.items(), key=lambda item: item[0] != keys.DEAD_LETTERS):
         data = cast(bytes, broker.redis.get(name)) if kind == b"string" else kind

@@ -104,7 +104,7 @@ class QueueReader:
         else:
             record = self._ask(lambda: self._store.get(argument))
         if record is None:
-            job_id = matching(argument, self._ask(self._store.ids), lambda: self._named(argument))
+            job_id = matching(argument, self._ask(self._store.ids), lambda: self.jobs(all=True))
             record = self._ask(lambda: self._store.get(job_id))
         if record is None:
             raise UnknownJob(f"The record of {argument!r} cannot be read.")
@@ -179,9 +179,6 @@ class QueueReader:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-    def _named(self, name: str) -> list[str]:
-        return [record.id for record in self.jobs(all=True) if record.name == name]
 
     def _all(self) -> list[JobRecord]:
         return self._store.get_many(self._store.ids())

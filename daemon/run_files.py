@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from daemon.joblog import LogReader, events_at_end
-from daemon.machines.home import home_of, shown
+from daemon.machines.home import home_of
 from daemon.progress import advanced
 from daemon.records import JobRecord, record_of, record_of_id
 from daemon.standing import (
@@ -15,6 +15,7 @@ from daemon.standing import (
     Here,
     Missing,
     is_elsewhere,
+    not_here,
     not_known,
     order_damage,
     refuse_damaged,
@@ -57,21 +58,20 @@ def state_of(workspace: Workspace, job_id: str) -> JobState | None:
         return None
 
 
-def summary_state(workspace: Workspace, job_id: str) -> str | None:
-    """Return ``state`` in ``training_summary.json``; None where there is no such file."""
-    try:
-        return str(read_json(workspace.run(job_id).summary)["state"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def summary_of(workspace: Workspace, job_id: str) -> tuple[str | None, str | None]:
+    """Return the state in ``training_summary.json``, and who had the run end early.
 
-
-def pruned_by(workspace: Workspace, job_id: str) -> str | None:
-    """Return who had a run end early, as its summary says; None where nobody had."""
+    None of each where there is no such file, or where it does not say.
+    """
     try:
-        found = read_json(workspace.run(job_id).summary).get("pruned_by")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return found if isinstance(found, str) else None
+        summary = read_json(workspace.run(job_id).summary)
+    except (OSError, ValueError):
+        return None, None
+    if not isinstance(summary, dict):
+        return None, None
+    by = summary.get("pruned_by")
+    state = str(summary["state"]) if "state" in summary else None
+    return state, by if isinstance(by, str) else None
 
 
 def record_from_files(workspace: Workspace, job_id: str) -> JobRecord | None:
@@ -97,7 +97,7 @@ def record_shown(workspace: Workspace, job_id: str) -> JobRecord | None:
     elif is_held(workspace.run(job_id).lock):
         state = JobState(State.RUNNING, last_attempt(workspace, job_id), reason=standing.reason)
     else:
-        summary, attempt = summary_state(workspace, job_id), last_attempt(workspace, job_id)
+        (summary, _), attempt = summary_of(workspace, job_id), last_attempt(workspace, job_id)
         state = state_without_record(standing.reason, summary, attempt)
     damage = None if state.state is State.RUNNING else order_damage(workspace, job_id)
     if damage is not None and not (state.finished and isinstance(standing, Here)):
@@ -173,10 +173,7 @@ def state_here(workspace: Workspace, record: JobRecord, verb: str) -> JobState:
     if isinstance(standing, Here):
         return standing.state
     refuse_damaged(standing)
-    raise JobFailed(
-        f"The files of {record.id} are not in this workspace.",
-        f"{verb} it where they are: {shown(record.home) or 'unknown'}.",
-    )
+    raise JobFailed(*not_here(record, verb))
 
 
 def why_no_state(workspace: Workspace, record: JobRecord) -> str:

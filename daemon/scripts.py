@@ -85,3 +85,9 @@ local now = redis.call('TIME')
 redis.call('HSET', KEYS[1], 'lease_until', now[1] + ARGV[2], 'lease_seconds', ARGV[2])
 return 1
 """
+
+# KEYS: one. ARGV: the type that it is to lose. Another daemon may have put it right meanwhile.
+REMOVE = """
+if redis.call('TYPE', KEYS[1]).ok ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+"""

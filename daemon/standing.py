@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.machines.home import is_home
+from daemon.machines.home import is_home, shown
 from daemon.records import JobRecord
 from jobs.errors import InvalidInput, JobFailed, WorkspaceError
 from jobs.order import read_order
@@ -97,6 +97,18 @@ def not_known(damage: str) -> str:
     return (
         f"{damage}, and nothing else tells how the job stood. `farense retry JOB` runs it again, "
         "with --from-checkpoint from where it was."
+    )
+
+
+def not_here(record: JobRecord, verb: str) -> tuple[str, str]:
+    """Return for a person that the files of a job are elsewhere, and what to do.
+
+    Args:
+        verb: what they want to do with it: ``Resume``, say.
+    """
+    return (
+        f"The files of {record.id} are not in this workspace.",
+        f"{verb} it where they are: {shown(record.home) or 'unknown'}.",
     )
 
 

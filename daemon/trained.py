@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from daemon.machines.home import shown
 from daemon.run_files import job_ids, state_of
-from daemon.standing import Here, refuse_damaged, standing_of
+from daemon.standing import Here, not_here, refuse_damaged, standing_of
 from jobs.errors import InvalidInput
 from jobs.lock import is_held
 from jobs.order import EVALUATE, Order, read_order
@@ -37,10 +36,7 @@ def training_of(
     standing = standing_of(workspace, record.id, record)
     refuse_damaged(standing)
     if not isinstance(standing, Here):
-        raise InvalidInput(
-            f"The files of {record.id} are not in this workspace.",
-            f"{verb} it where they are: {shown(record.home) or 'unknown'}.",
-        )
+        raise InvalidInput(*not_here(record, verb))
     run = workspace.run(record.id)
     return read_order(run), run, standing.state
 

@@ -24,7 +24,7 @@ from daemon.mirror import Mirror
 from daemon.outcome import Outcome, outcome_of, outcome_of_error
 from daemon.pending import Pending
 from daemon.recovery import Recovery
-from daemon.run_files import pruned_by, state_of, summary_state
+from daemon.run_files import state_of, summary_of
 from daemon.settings import Settings
 from daemon.supervisor import Child
 from daemon.sweep.keeper import SweepKeeper
@@ -75,9 +75,8 @@ class Worker:
         self.announcer = Announcer(broker.redis, self.name, workspace, settings)
 
     def mend(self) -> None:
-        """Bring files, records and queue together, where something may have been lost, and from
-        time to time; queue the jobs whose time has come; look after sweeps.
-        """
+        """Bring files, records and queue together, where something may have been lost and now and
+        then; queue the jobs whose time has come; look after sweeps."""
         self.sweeps.tick()
         lost = self.link.lost_something
         if lost:
@@ -208,12 +207,13 @@ class Worker:
             before = events_at_end(log_path, LOG_BYTES)
             watchdog = watchdog_of(order.config, before, time.monotonic())
             returncode, verdict = self._look_after(child, mirror, watchdog)
+        summary, pruned_by = summary_of(self.workspace, claim.job_id)
         ending = Ending(
             returncode=returncode,
             attempt=claim.attempt,
             stderr=stderr.relative_to(self.workspace.root).as_posix(),
-            summary_state=summary_state(self.workspace, claim.job_id),
-            pruned_by=pruned_by(self.workspace, claim.job_id),
+            summary_state=summary,
+            pruned_by=pruned_by,
             failure=failure_said(log_path, claim.attempt) or last_lines(stderr, said_before),
             stop_requested=self.stop.is_set(),
             cancel_requested=mirror.cancel_requested,

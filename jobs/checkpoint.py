@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import CheckpointError
-from jobs.files import explain, from_plain, read_json, sha256_of, sync_folder, write_json
+from jobs.files import explain, from_plain, read_json, replace_folder, sha256_of, write_json
 from jobs.mlx import mx
 from jobs.paths import CHECKPOINT, RunDirectory
 
@@ -81,12 +81,7 @@ def save_checkpoint(
         files = {path.name: sha256_of(path) for path in sorted(temporary.iterdir())}
         values = {"version": VERSION, "counters": counters, "versions": versions, "files": files}
         write_json(temporary / "checkpoint.json", values)
-        replaced = target.with_name(f".{target.name}{REPLACED}")
-        if target.exists():
-            target.rename(replaced)
-        temporary.rename(target)
-        sync_folder(target.parent)
-        shutil.rmtree(replaced, ignore_errors=True)
+        replace_folder(temporary, target, target.with_name(f".{target.name}{REPLACED}"))
     except OSError as error:
         raise explain(error, target) from error
     finally:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from jobs.errors import ConfigError
 from jobs.paths import REPOSITORY, Workspace
 from jobs.schedule import Schedule
-from jobs.yaml12 import YAMLError, parse_yaml, yaml_problem
+from jobs.yaml12 import YAMLError, load_yaml, parse_yaml
 
 SHORT = Repr()
 SHORT.maxstring = SHORT.maxother = 200
@@ -156,12 +156,7 @@ def load_preset(name: str, folders: tuple[Path, ...], overrides: tuple[str, ...]
         ConfigError: unknown preset, unreadable file, or a value that is not allowed.
     """
     path = _find(name, folders)
-    try:
-        loaded = parse_yaml(path.read_text(encoding="utf-8"))
-    except YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {yaml_problem(error)}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    loaded = load_yaml(path)
     if not isinstance(loaded, dict):
         raise ConfigError(
             f"{path}: expected settings as `key: value` lines, found {_shown(loaded)}."

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -210,6 +211,21 @@ def end_torn_line(path: Path) -> None:
         file.seek(-1, os.SEEK_END)
         if file.read(1) != b"\n":
             file.write(b"\n")
+
+
+def replace_folder(new: Path, target: Path, aside: Path) -> None:
+    """Give a folder that is whole and on disk the name ``target``; what had it is removed.
+
+    Between two renames a crash leaves the old one under the name ``aside``.
+
+    Raises:
+        OSError: a folder cannot be renamed.
+    """
+    if target.exists():
+        target.rename(aside)
+    new.rename(target)
+    sync_folder(target.parent)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:

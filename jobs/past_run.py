@@ -19,6 +19,7 @@ from jobs.evaluation.report import ANSWERS, REPORT
 from jobs.files import from_plain, read_json, whole_lines
 from jobs.order import Order, read_order
 from jobs.paths import RunDirectory
+from jobs.state import State
 
 Row = dict[str, Any]
 Found = TypeVar("Found")
@@ -59,6 +60,12 @@ class PastRun:
             return self.order.config
         config = self.summary.get("config")
         return config if isinstance(config, dict) else {}
+
+    @property
+    def told_state(self) -> State | None:
+        """The state in which the summary says that it ended; None where it does not say."""
+        told = self.summary.get("state")
+        return State(told) if isinstance(told, str) and told in set(State) else None
 
     @property
     def validations(self) -> list[Row]:

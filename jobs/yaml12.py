@@ -7,9 +7,12 @@ are written that way, so the newer float rule is used here.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
+
+from jobs.errors import ConfigError
 
 YAMLError = yaml.YAMLError
 
@@ -40,6 +43,20 @@ def parse_yaml(text: str) -> Any:
     except Exception as error:
         # 2026-13-45, or !!int of nothing: PyYAML lets through what its constructors run into.
         raise YAMLError(f"a value does not fit its type: {error}") from error
+
+
+def load_yaml(path: Path) -> Any:
+    """Return the value of a YAML file.
+
+    Raises:
+        ConfigError: it cannot be read, or is not valid YAML.
+    """
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"))
+    except YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {yaml_problem(error)}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
 
 
 def yaml_problem(error: YAMLError) -> str:

@@ -23,7 +23,8 @@ from daemon.sweep.known import evaluation_seconds, known_trials
 from jobs.errors import ExitCode, FarenseError, QueueUnreachable
 from jobs.paths import Workspace
 from jobs.stopping import StopRequest
-from jobs.sweep.folder import SweepFolder, read_sweep
+from jobs.sweep.folder import read_sweep
+from jobs.sweep.paths import SweepFolder
 
 log = structlog.get_logger(__name__)
 

@@ -20,14 +20,13 @@ from jobs.paths import Workspace
 from jobs.schedule import Schedule
 from jobs.state import DEFAULT_QUEUE, now
 from jobs.sweep.folder import (
-    SweepFolder,
     SweepOrder,
     SweepState,
     read_sweep_state,
-    sweeps_of,
     write_sweep,
     write_sweep_state,
 )
+from jobs.sweep.paths import SweepFolder, sweeps_of
 from jobs.sweep.plan import SweepPlan, alone, base_config, load_plan
 
 

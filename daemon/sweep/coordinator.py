@@ -28,12 +28,8 @@ from jobs.order import SweepTrial
 from jobs.state import FINISHED_WELL, JobState, State, now
 from jobs.sweep.budget import Budget, trial_seconds
 from jobs.sweep.ending import outcome, without_a_value
-from jobs.sweep.folder import (
-    SweepFolder,
-    read_sweep,
-    read_sweep_state,
-    write_trial,
-)
+from jobs.sweep.folder import read_sweep, read_sweep_state, write_trial
+from jobs.sweep.paths import SweepFolder
 from jobs.sweep.plan import config_of
 from jobs.sweep.space import settings_of
 from jobs.sweep.trial import Trial, best_job, best_trial, failures_in_a_row, mean

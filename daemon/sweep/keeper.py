@@ -18,6 +18,7 @@ from jobs.files import read_json
 from jobs.lock import is_held
 from jobs.paths import JOB_ID, Workspace
 from jobs.state import State
+from jobs.sweep.paths import SweepFolder, sweeps_of
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +48,7 @@ class SweepKeeper:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._workspace, self._settings, self._clock = workspace, settings, clock
-        self._folder = workspace.runs / "sweeps"
+        self._folder = sweeps_of(workspace)
         self._kept: dict[str, _Kept] = {}
         self._delays: dict[str, float] = {}
         self._not_before: dict[str, float] = {}
@@ -90,22 +91,30 @@ class SweepKeeper:
         self._kept.clear()
 
     def _lacks_one(self, sweep: str) -> bool:
-        folder = self._folder / sweep
+        folder = SweepFolder(self._folder / sweep)
         try:
-            active = read_json(folder / "state.json")["state"] == State.RUNNING
+            active = read_json(folder.state)["state"] == State.RUNNING
         except (OSError, ValueError, KeyError, TypeError):
             return False
         waits = self._clock() < self._not_before.get(sweep, 0.0)
-        return active and not waits and not is_held(folder / "coordinator.lock")
+        return active and not waits and not is_held(folder.lock)
 
     def _start(self, sweep: str) -> None:
         if sweep in self._kept:
             return
-        folder = self._folder / sweep
+        folder = SweepFolder(self._folder / sweep)
         theirs, ours = os.pipe()
-        command = [sys.executable, "-P", "-m", "daemon.sweep", str(folder), "--pipe", str(theirs)]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "daemon.sweep",
+            str(folder.path),
+            "--pipe",
+            str(theirs),
+        ]
         try:
-            with (folder / "coordinator.stderr").open("wb") as output:
+            with folder.stderr.open("wb") as output:
                 process = subprocess.Popen(
                     command,
                     cwd=self._workspace.root,
@@ -143,7 +152,7 @@ class SweepKeeper:
         if code in (ExitCode.OK, ExitCode.LOCKED):
             self._delays.pop(sweep, None)
             return
-        self._wait_before(sweep, last_lines(self._folder / sweep / "coordinator.stderr"))
+        self._wait_before(sweep, last_lines(SweepFolder(self._folder / sweep).stderr))
 
     def _wait_before(self, sweep: str, reason: str) -> None:
         """Let some time pass before the next try, and more each time."""

@@ -12,7 +12,8 @@ from jobs.evaluation.events import Evaluated
 from jobs.files import sha256_of
 from jobs.order import EVALUATE, Order, read_order
 from jobs.paths import Workspace
-from jobs.sweep.folder import SweepFolder, SweepOrder, read_sweep, read_trials
+from jobs.sweep.folder import SweepOrder, read_sweep, read_trials
+from jobs.sweep.paths import SweepFolder
 from jobs.sweep.rebuild import merged
 from jobs.sweep.trial import Trial
 

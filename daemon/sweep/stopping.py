@@ -6,7 +6,8 @@ from daemon.client import FarenseClient
 from daemon.sweep.begin import change_sweep
 from jobs.errors import InvalidInput, UnknownJob
 from jobs.state import FINISHED, State
-from jobs.sweep.folder import SweepFolder, SweepState, read_sweep_state, read_trials
+from jobs.sweep.folder import SweepState, read_sweep_state, read_trials
+from jobs.sweep.paths import SweepFolder
 
 STOPPED = "stopped by the user; `farense sweep resume` lets it go on"
 

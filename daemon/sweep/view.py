@@ -12,15 +12,14 @@ from jobs.lock import is_held
 from jobs.paths import Workspace
 from jobs.sweep.budget import Budget, seconds_left
 from jobs.sweep.folder import (
-    SweepFolder,
     SweepOrder,
     SweepState,
     read_sweep,
     read_sweep_state,
     read_trials,
     sweep_ids,
-    sweeps_of,
 )
+from jobs.sweep.paths import SweepFolder, sweeps_of
 from jobs.sweep.trial import Trial, leaderboard
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from jobs import numbers
 from jobs.early_stopping import EarlyStopping, gap_status
 
 Row = Mapping[str, Any]
@@ -143,13 +144,7 @@ def best_of(rows: Sequence[Row], min_delta: float = 0.0) -> Best | None:
 
 def number(row: Row, key: str) -> float | None:
     """Return a number in a row, finite or not; None where there is none."""
-    value = row.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
+    return numbers.number(row.get(key))
 
 
 def whole(row: Row, key: str) -> int | None:
@@ -159,8 +154,7 @@ def whole(row: Row, key: str) -> int | None:
 
 
 def _finite(row: Row, key: str) -> float | None:
-    value = number(row, key)
-    return value if value is not None and math.isfinite(value) else None
+    return numbers.finite(row.get(key))
 
 
 def _validations(rows: Sequence[Row]) -> list[Row]:

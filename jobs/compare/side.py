@@ -123,7 +123,7 @@ def side_of(run: PastRun) -> Side:
         folder=str(run.directory.path),
         made_by_farense=order is not None,
         preset=None if order is None else order.preset,
-        state=_state_word(run, state),
+        state=state.state if state else run.told_state,
         reason=(state.reason if state else None) or _text(run.summary.get("reason")),
         failure=(state and state.failure) or ERRORS.get(str(run.summary.get("error"))),
         failed_attempts=tuple(str(e.get("class")) for e in state.history) if state else (),
@@ -161,13 +161,6 @@ def _state(run: PastRun) -> JobState | None:
         return read_state(run.directory)
     except JobFailed:
         return None
-
-
-def _state_word(run: PastRun, state: JobState | None) -> State | None:
-    if state is not None:
-        return state.state
-    word = run.summary.get("state")
-    return State(word) if word in set(State) else None
 
 
 def _is_outdated(directory: RunDirectory, evaluated: object) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import InvalidInput, JobLocked, WorkspaceError
-from jobs.files import explain, open_to_others, read_json, sync_folder
+from jobs.files import explain, open_to_others, read_json, replace_folder, sync_folder
 from jobs.lock import hold
 from jobs.paths import Workspace
 
@@ -123,11 +123,7 @@ def replacing(target: Path) -> Iterator[Path]:
         yield partial
         open_to_others(*partial.iterdir())
         sync_folder(partial)
-        if target.exists():
-            target.rename(replaced)
-        partial.rename(target)
-        sync_folder(target.parent)
-        shutil.rmtree(replaced, ignore_errors=True)
+        replace_folder(partial, target, replaced)
     except OSError as error:
         raise explain(error, target) from error
     finally:

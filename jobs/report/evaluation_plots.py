@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.evaluation.answers import ADAPTER, BASE
 from jobs.evaluation.scores import METRICS, TITLES
+from jobs.numbers import finite
 from jobs.past_run import Row
 from jobs.report.look import HEIGHT, LEGEND_ROW, Look, drawing, legend_above, png
-from jobs.report.measured import finite
 from jobs.report.plot import SHORT_NAME, Plot, figure, short
 
 if TYPE_CHECKING:

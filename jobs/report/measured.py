@@ -8,32 +8,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
 
 from jobs.compare.curve import best_of
 from jobs.early_stopping import gap_status
 from jobs.errors import JobFailed
+from jobs.numbers import finite, number
 from jobs.past_run import PastRun, Row
 from jobs.state import FINISHED, State, read_state
 
 # Beyond this a number is drawn like one that is not finite.
 DRAWN = 1e30
-
-
-def number(value: Any) -> float | None:
-    """Return a number as it stands in a file, also one that is not finite; None of all else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
-
-
-def finite(value: Any) -> float | None:
-    """Return a finite number; None of all else."""
-    found = number(value)
-    return found if found is not None and math.isfinite(found) else None
 
 
 @dataclass(frozen=True)
@@ -178,8 +162,8 @@ class Measured:
             State.CANCELLED: "cancelled",
         }
         # While a job plots its own end, its state still says that it runs.
-        told = self.run.summary.get("state") if self.state is State.RUNNING else self.state
-        return ends.get(State(told)) if told in set(State) else None
+        told = self.run.told_state if self.state is State.RUNNING else self.state
+        return None if told is None else ends.get(told)
 
     @property
     def _found(self) -> Best | None:
@@ -200,9 +184,7 @@ def measured(run: PastRun) -> Measured:
             state, reason = found.state, found.reason
         except JobFailed:
             pass
-    told = run.summary.get("state")
-    if state is None and isinstance(told, str) and told in set(State):
-        state = State(told)
+    state = state or run.told_state
     because = run.summary.get("reason")
     if reason is None and state in (None, *FINISHED) and isinstance(because, str):
         # Of a job that runs again it is the reason of an ending before.

@@ -19,7 +19,7 @@ from jobs.report.sweep_tables import missing
 from jobs.report.swept import Swept
 from jobs.report.write import replace_pictures
 from jobs.state import now
-from jobs.sweep.folder import SweepFolder
+from jobs.sweep.paths import SweepFolder
 
 # Of the names of runs in that of a file.
 LONGEST = 60

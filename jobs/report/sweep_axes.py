@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jobs.numbers import finite
 from jobs.report.curves import WIDE
-from jobs.report.measured import finite
 from jobs.report.plot import amount, short
 from jobs.report.swept import Swept
 from jobs.report.tables import text_of

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from jobs.numbers import finite
 from jobs.report.curves import EPOCHS, NO_LINE, STEPS, label, scale_losses
 from jobs.report.look import HEIGHT, LEGEND_ROW, Look, drawing, legend_above, png, titled
-from jobs.report.measured import Series, finite
+from jobs.report.measured import Series
 from jobs.report.plot import Plot, short
 from jobs.report.sweep_axes import BEYOND, Axis, axes_of
 from jobs.report.sweep_tables import counts, objective, value_text

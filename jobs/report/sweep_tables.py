@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from jobs.report.measured import finite
+from jobs.numbers import finite
 from jobs.report.plot import figure, step_text
 from jobs.report.swept import MOST, Kind, Swept, series_of
 from jobs.report.tables import NONE, Line, text_of

@@ -11,10 +11,11 @@ from jobs.console import duration, gap_band
 from jobs.evaluation.answers import ADAPTER, BASE
 from jobs.evaluation.report import GAIN
 from jobs.evaluation.scores import METRICS, TITLES
+from jobs.numbers import finite
 from jobs.past_run import Row
 from jobs.report.evaluation_plots import categories_of, interval, scores_of
 from jobs.report.findings import Named
-from jobs.report.measured import Best, Measured, finite
+from jobs.report.measured import Best, Measured
 from jobs.report.plot import amount, figure, step_text
 from jobs.state import FINISHED_WELL, State
 

@@ -18,6 +18,7 @@ from jobs.files import from_plain, read_json, write_json
 from jobs.paths import JOB_ID, Workspace
 from jobs.shape import well_typed
 from jobs.state import DEFAULT_QUEUE, State, now
+from jobs.sweep.paths import SweepFolder, sweeps_of
 from jobs.sweep.plan import SweepPlan, plan_from
 from jobs.sweep.trial import Trial, trial_from
 
@@ -73,67 +74,6 @@ class SweepState:
     def active(self) -> bool:
         """Whether there is something to coordinate."""
         return self.state is State.RUNNING
-
-
-@dataclass(frozen=True)
-class SweepFolder:
-    """The folder of a sweep."""
-
-    path: Path
-
-    @property
-    def id(self) -> str:
-        """The id of the sweep."""
-        return self.path.name
-
-    @property
-    def order(self) -> Path:
-        """What was ordered."""
-        return self.path / "sweep.json"
-
-    @property
-    def state(self) -> Path:
-        """Where it stands."""
-        return self.path / "state.json"
-
-    @property
-    def trials(self) -> Path:
-        """A file for each trial."""
-        return self.path / "trials"
-
-    @property
-    def study(self) -> Path:
-        """The sampler's database."""
-        return self.path / "study.db"
-
-    @property
-    def lock(self) -> Path:
-        """Held (flock) by the one process that coordinates."""
-        return self.path / "coordinator.lock"
-
-    @property
-    def stderr(self) -> Path:
-        """What that process said beside the daemon's log."""
-        return self.path / "coordinator.stderr"
-
-    @property
-    def report(self) -> Path:
-        """The page about it, where one was made."""
-        return self.path / "report.html"
-
-    @property
-    def plots(self) -> Path:
-        """The pictures in that page."""
-        return self.path / "plots"
-
-    def trial(self, number: int) -> Path:
-        """Return the file of a trial."""
-        return self.trials / f"{number:04}.json"
-
-
-def sweeps_of(workspace: Workspace) -> Path:
-    """Return the folder of a workspace's sweeps."""
-    return workspace.runs / "sweeps"
 
 
 def sweep_ids(workspace: Workspace) -> list[str]:

@@ -17,7 +17,7 @@ from jobs.config import Settings, TrainConfig, config_from, load_preset, validat
 from jobs.errors import ConfigError
 from jobs.sweep.names import nearest, setting_names, unknown_setting
 from jobs.sweep.space import Choice, Dimension, Range, Scalar, dimension, label, settings_of, size
-from jobs.yaml12 import YAMLError, parse_yaml, yaml_problem
+from jobs.yaml12 import load_yaml
 
 # What cannot be searched, and why.
 NOT_SEARCHED = {
@@ -153,12 +153,7 @@ def load_plan(path: Path) -> SweepPlan:
     Raises:
         ConfigError: it cannot be read, or something in it is not allowed.
     """
-    try:
-        loaded = parse_yaml(path.read_text(encoding="utf-8"))
-    except YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {yaml_problem(error)}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    loaded = load_yaml(path)
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: expected `key: value` lines, with preset and space.")
     return plan_from(loaded, str(path))

@@ -13,7 +13,8 @@ from daemon.client import FarenseClient
 from jobs.config import Preset
 from jobs.paths import Workspace
 from jobs.state import State
-from jobs.sweep.folder import SweepFolder, find_sweep, read_sweep, read_trials, write_trial
+from jobs.sweep.folder import find_sweep, read_sweep, read_trials, write_trial
+from jobs.sweep.paths import SweepFolder
 from jobs.sweep.trial import Trial
 from tests.cli.conftest import Run
 from tests.helpers.sweeps import PLAN

@@ -9,7 +9,8 @@ import pytest
 
 from jobs.config import Preset
 from jobs.paths import Workspace
-from jobs.sweep.folder import SweepFolder, find_sweep, write_trial
+from jobs.sweep.folder import find_sweep, write_trial
+from jobs.sweep.paths import SweepFolder
 from tests.cli.conftest import Run
 from tests.cli.test_sweep_command import plan_file
 from tests.helpers.made_up_sweep import every_kind

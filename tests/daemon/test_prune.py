@@ -23,7 +23,8 @@ from jobs.lock import hold
 from jobs.order import read_order
 from jobs.paths import Workspace
 from jobs.state import FINISHED, State
-from jobs.sweep.folder import SweepFolder, SweepState, sweeps_of, write_sweep_state, write_trial
+from jobs.sweep.folder import SweepState, write_sweep_state, write_trial
+from jobs.sweep.paths import SweepFolder, sweeps_of
 from jobs.sweep.trial import Trial
 from tests.helpers.ended import NOW, job_id, left, point_latest, put_adapter, put_job, record_of
 

@@ -20,7 +20,7 @@ from daemon.run_files import job_ids
 from daemon.sweep.view import SweepView, view_sweep
 from jobs.order import read_order
 from jobs.state import FINISHED_WELL, State
-from jobs.sweep.folder import SweepFolder
+from jobs.sweep.paths import SweepFolder
 from tests.helpers.sweeps import SweepStage
 from tests.helpers.waiting import wait_until
 

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import yaml
@@ -19,7 +18,7 @@ from daemon.settings import Settings
 from daemon.sweep.begin import begin_sweep
 from daemon.sweep.view import SweepView, view_sweep
 from jobs.paths import REPOSITORY, Workspace
-from jobs.sweep.folder import SweepFolder
+from jobs.sweep.paths import SweepFolder
 from tests.daemon.conftest import fill
 from tests.helpers.lock_log import overlaps, runs
 from tests.helpers.servers import Daemons
@@ -102,12 +101,7 @@ class SweepStage:
     def __enter__(self) -> SweepStage:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         for daemons in self.daemons:
             daemons.close()
         self.client.close()

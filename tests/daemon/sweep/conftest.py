@@ -17,7 +17,7 @@ from daemon.sweep.known import known_trials
 from daemon.sweep.view import SweepView, view_sweep
 from jobs.config import Preset
 from jobs.paths import Workspace
-from jobs.sweep.folder import SweepFolder
+from jobs.sweep.paths import SweepFolder
 from jobs.sweep.trial import Trial
 from tests.helpers.stand_in_worker import StandInWorker
 from tests.helpers.sweeps import PLAN

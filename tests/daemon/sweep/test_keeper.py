@@ -11,7 +11,8 @@ from daemon.settings import Settings
 from daemon.sweep.keeper import SweepKeeper
 from jobs.paths import Workspace
 from jobs.state import State
-from jobs.sweep.folder import SweepFolder, SweepState, sweeps_of, write_sweep_state
+from jobs.sweep.folder import SweepState, write_sweep_state
+from jobs.sweep.paths import SweepFolder, sweeps_of
 from tests.helpers.waiting import wait_until
 
 

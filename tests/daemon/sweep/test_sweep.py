@@ -14,7 +14,7 @@ from daemon.sweep.view import view_sweep
 from jobs.lock import is_held
 from jobs.order import read_order
 from jobs.state import State
-from jobs.sweep.folder import SweepFolder
+from jobs.sweep.paths import SweepFolder
 from tests.helpers.made_up_trial import VALIDATIONS, loss_at
 from tests.helpers.sweeps import SweepStage
 from tests.helpers.waiting import wait_until

@@ -12,16 +12,15 @@ from jobs.errors import InvalidInput, JobFailed
 from jobs.paths import Workspace
 from jobs.state import State
 from jobs.sweep.folder import (
-    SweepFolder,
     SweepState,
     find_sweep,
     read_sweep_state,
     read_trials,
     sweep_ids,
-    sweeps_of,
     write_sweep_state,
     write_trial,
 )
+from jobs.sweep.paths import SweepFolder, sweeps_of
 from jobs.sweep.trial import (
     Trial,
     best_job,
