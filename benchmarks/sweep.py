@@ -64,7 +64,10 @@ def main() -> None:
     """Measure, print and write."""
     options = parse()
     settings: dict[str, Any] = {"num_epochs": options.epochs, "save_steps": NEVER}
-    rows = {name: sample_rows(name) for name in ("train", "valid")}
+    rows = {
+        "train": sample_rows("train")[: options.examples],
+        "valid": sample_rows("valid")[: options.validation],
+    }
     if options.quick:
         settings |= {"max_steps": 12, "eval_steps": 6, "log_steps": 2, "lora": TINY_LORA}
         rows = {"train": rows["train"][:40], "valid": rows["valid"][:16]}
@@ -87,6 +90,8 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--trials", type=int, default=8, help="of the sweep (default: 8)")
     parser.add_argument("--epochs", type=int, default=3, help="of each trial (default: 3)")
+    parser.add_argument("--examples", type=int, help="of the 600 to train on (default: all)")
+    parser.add_argument("--validation", type=int, help="of the 80 to validate on (default: all)")
     parser.add_argument("--prune", action="store_true", help="let the median pruner end trials")
     parser.add_argument("--quick", action="store_true", help="a few steps of a tiny model")
     return parser.parse_args()
