@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -120,12 +121,14 @@ def write_inputs(
 
 
 def warm_up(workspace: Workspace, rows: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Let both sides compile their kernels; then forget what farense keeps."""
+    """Let both sides compile their kernels; then forget what farense keeps, and the runs."""
     say("Warming up the compilers ...")
     short = {**settings, "max_steps": 16, "eval_steps": 8}
     for measure in (measure_farense, measure_mlx_lm):
         measure(make_run(workspace, rows["train"][:32], rows["valid"][:32], **short), "warm-up")
     forget(workspace)
+    # A daemon would find the one that mlx-lm has trained, and run it before the sweep.
+    shutil.rmtree(workspace.runs)
 
 
 def sweep(workspace: Workspace) -> Swept:

@@ -9,6 +9,7 @@ import click
 
 from cli.options import json_option, queue_option, sweep_argument
 from cli.output import note, print_json, terminal_width, wants_colour, warn
+from cli.sweep_files import find_file
 from cli.sweep_group import SweepGroup
 from cli.sweep_report import report
 
@@ -76,10 +77,9 @@ def run(
     refuse_both(watching, as_json)
     workspace = Workspace.current()
     queue = check_queue_name(queue_name) if queue_name else Settings.from_environment().queue
-    path = file if file.exists() or file.is_absolute() else _in_workspace(file)
     presets = (workspace.configs, REPOSITORY / "configs")
     begun = begin_sweep(
-        path, workspace, presets, name=name, trials=trials, until=until, queue=queue
+        find_file(file), workspace, presets, name=name, trials=trials, until=until, queue=queue
     )
     warning = begun.schedule.warning(begun.order.base.early_stopping_patience)
     if as_json:
@@ -261,14 +261,6 @@ def _watch(folder: SweepFolder) -> int:
         return INTERRUPTED
     _print(view)
     return ExitCode.OK if view.state.state is State.COMPLETED else ExitCode.FAILED
-
-
-def _in_workspace(file: Path) -> Path:
-    """Return a file that is named from the workspace or the repository, else as it was given."""
-    from jobs.paths import REPOSITORY, Workspace
-
-    roots = (Workspace.current().root, REPOSITORY)
-    return next((root / file for root in roots if (root / file).exists()), file)
 
 
 def _warn_without_daemon() -> None:

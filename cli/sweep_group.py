@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from cli.sweep_files import named_file
+
 FILES = (".yaml", ".yml")
 
 
@@ -19,16 +21,6 @@ class SweepGroup(click.Group):
             return super().resolve_command(ctx, args)
         if word.endswith(FILES) or "/" in word:
             return "run", self.commands["run"], args
-        if (found := _named_file(word)) is not None:
+        if (found := named_file(word)) is not None:
             raise click.UsageError(f"No command and no file {word!r}. Try: farense sweep {found}")
         raise click.exceptions.NoSuchCommand(word, possibilities=[*self.commands], ctx=ctx)
-
-
-def _named_file(word: str) -> str | None:
-    """Return the sweep file that somebody may mean who names it as a preset is named."""
-    from jobs.paths import REPOSITORY, Workspace
-
-    for root in (Workspace.current().root, REPOSITORY):
-        if (root / "configs" / "sweeps" / f"{word}.yaml").is_file():
-            return f"configs/sweeps/{word}.yaml"
-    return None

@@ -102,18 +102,18 @@ class Coordinator:
             self._end(trial, State.FAILED, f"its job {trial.jobs[-1]} is gone")
             return
         trial = self._keep(found.trial)
-        if trial.curves:
-            # Of several seeds the first is looked at: the others are not at the same place.
-            self.study.report(trial.number, [loss for _, loss in trial.curves[0]])
+        # Of several seeds the first is looked at: the others are not at the same place.
+        losses = [loss for _, loss in trial.curves[0]] if trial.curves else []
+        validated = self.study.report(trial.number, losses)
         if found.record.finished:
             self._next_part(trial, found)
             return
-        self._prune(trial, found)
+        self._prune(trial, found, validated=validated)
 
-    def _prune(self, trial: Trial, found: Followed) -> None:
+    def _prune(self, trial: Trial, found: Followed, *, validated: bool) -> None:
         """Have a trial end early where its time is up, or where it will come to nothing."""
         by = trial.pruned_by
-        first = found.training and len(trial.jobs) == 1
+        first = validated and found.training and len(trial.jobs) == 1
         if by is None and first and self.study.should_prune(trial.number):
             by = self.plan.pruner.kind
         if by is None and self._budget().is_over(datetime.now(UTC)):

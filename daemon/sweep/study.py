@@ -36,6 +36,10 @@ STARTUP_TRIALS = 10
 SHORT_SWEEP = 3
 # What jobs with the same value of it share is the larger part of a run.
 WARM = "lora.num_layers"
+# A sampler that says so often what was tried already gives way to chance, and chance to the order
+# of the points.
+LEARNED_ATTEMPTS, ALL_ATTEMPTS = 5, 30
+REPEATED = "repeated"
 
 
 class Hasty(sqlite3.Connection):
@@ -65,32 +69,55 @@ class Study:
         self.distributions = {key: _distribution(found) for key, found in plan.space.items()}
         # Where a trial's files are all lost, later ones move up in the study.
         self._numbers = [trial.number for trial in trials]
+        self._reported: dict[int, int] = {}
         self._study = self._opened(path, name, trials)
 
     def ask(self, number: int) -> dict[str, Scalar] | None:
-        """Return what to try next; None where a grid has no point left.
+        """Return what to try next; None where nothing is left that was not tried.
+
+        Nothing is tried twice: the same settings would come to the same bits.
 
         Args:
             number: the trial it is for. The choice depends on it, on the sampler's seed and on what
                 the study knows alone: whoever asks again after a crash gets the same.
         """
-        if self.plan.sampler == "grid":
-            point = self._next_point()
-            if point is None:
-                return None
-            self._study.enqueue_trial(point)
-        self._study.sampler = _sampler(self.plan, number)
-        params = dict(self._study.ask(self.distributions).params)
-        self._numbers.append(number)
-        return params
+        if self.plan.sampler != "grid":
+            for attempt in range(ALL_ATTEMPTS):
+                if (params := self._asked(number, attempt)) is not None:
+                    return params
+        point = self._next_point()
+        if point is None:
+            return None
+        self._study.enqueue_trial(point)
+        return self._asked(number)
 
-    def report(self, number: int, losses: Sequence[float]) -> None:
-        """Tell of all validations of a trial so far; what is known already is passed over."""
+    def _asked(self, number: int, attempt: int = 0) -> dict[str, Scalar] | None:
+        """Ask the sampler; None where it says what was tried."""
+        tried = [trial.params for trial in self._known()]
+        self._study.sampler = _sampler(self.plan, number, attempt)
+        asked = self._study.ask(self.distributions)
+        if asked.params in tried:
+            asked.set_user_attr(REPEATED, value=True)
+            self._study.tell(asked, state=TrialState.FAIL)
+            return None
+        self._numbers.append(number)
+        return dict(asked.params)
+
+    def report(self, number: int, losses: Sequence[float]) -> bool:
+        """Tell of all validations of a trial so far; True where some are new.
+
+        What was told is remembered: to look it up in the file takes more than all else that
+        coordinating a sweep does.
+        """
+        if len(losses) == self._reported.get(number, 0):
+            return False
         trial = self._trial(number)
         known = self._frozen(number).intermediate_values
         for index, loss in enumerate(losses, 1):
             if index not in known:
                 trial.report(self._directed(loss), index)
+        self._reported[number] = len(losses)
+        return True
 
     def should_prune(self, number: int) -> bool:
         """Tell whether a trial will come to nothing, by what was told of it and of others."""
@@ -99,10 +126,11 @@ class Study:
 
     def tell(self, trial: Trial) -> None:
         """Tell how a trial has ended; telling twice is telling once."""
-        if self._frozen(trial.number).state.is_finished():
+        frozen = self._frozen(trial.number)
+        if frozen.state.is_finished():
             return
         values, state = _ending(trial)
-        self._study.tell(self._numbers.index(trial.number), values=values, state=state)
+        self._study.tell(frozen.number, values=values, state=state)
 
     def importances(self) -> dict[str, float]:
         """Return how much of the differences between trials each setting explains.
@@ -126,10 +154,14 @@ class Study:
         return optuna.trial.Trial(self._study, self._frozen(number)._trial_id)
 
     def _frozen(self, number: int) -> FrozenTrial:
-        return self._study.get_trials(deepcopy=False)[self._numbers.index(number)]
+        return self._known()[self._numbers.index(number)]
+
+    def _known(self) -> list[FrozenTrial]:
+        """Return the trials of the sweep; what was asked for in vain is none."""
+        return _trials_in(self._study)
 
     def _next_point(self) -> dict[str, Scalar] | None:
-        tried = [trial.params for trial in self._study.get_trials(deepcopy=False)]
+        tried = [trial.params for trial in self._known()]
         points = grid(self.plan.space, WARM)
         return next((point for point in points if point not in tried), None)
 
@@ -163,7 +195,7 @@ class Study:
         )
 
     def _agrees(self, study: optuna.Study, trials: Sequence[Trial]) -> bool:
-        known = study.get_trials(deepcopy=False)
+        known = _trials_in(study)
         return len(known) == len(trials) and all(
             found.params == trial.params and (not found.state.is_finished() or trial.ended)
             for found, trial in zip(known, trials, strict=True)
@@ -182,6 +214,11 @@ class Study:
                 index: self._directed(loss) for index, loss in enumerate(losses, 1)
             },
         )
+
+
+def _trials_in(study: optuna.Study) -> list[FrozenTrial]:
+    found = study.get_trials(deepcopy=False)
+    return [trial for trial in found if REPEATED not in trial.user_attrs]
 
 
 def _ending(trial: Trial) -> tuple[float | None, TrialState]:
@@ -204,9 +241,9 @@ def _distribution(found: Dimension) -> BaseDistribution:
     return FloatDistribution(found.low, found.high, log=found.log, step=found.step)
 
 
-def _sampler(plan: SweepPlan, number: int) -> optuna.samplers.BaseSampler:
-    seed = (plan.seed + 7919 * number) % 2**32
-    if plan.sampler != "tpe":
+def _sampler(plan: SweepPlan, number: int, attempt: int) -> optuna.samplers.BaseSampler:
+    seed = (plan.seed + 7919 * number + 104_729 * attempt) % 2**32
+    if plan.sampler != "tpe" or attempt >= LEARNED_ATTEMPTS:
         return optuna.samplers.RandomSampler(seed=seed)
     planned = plan.most_trials or SHORT_SWEEP * STARTUP_TRIALS
     startup = min(STARTUP_TRIALS, max(SHORT_SWEEP, planned // SHORT_SWEEP))

@@ -137,9 +137,11 @@ class SweepPlan(Settings):
 
     @property
     def most_trials(self) -> int | None:
-        """How many trials there will be at the most; None where only time ends the sweep."""
-        points = size(self.space) if self.sampler == "grid" else None
-        return min((n for n in (points, self.trials) if n is not None), default=None)
+        """How many trials there will be at the most; None where only time ends the sweep.
+
+        No point of a countable space is tried twice.
+        """
+        return min((n for n in (size(self.space), self.trials) if n is not None), default=None)
 
     @property
     def maximizes(self) -> bool:

@@ -83,8 +83,8 @@ def test_run_may_be_said_or_left_out(file: str, invoke: Run) -> None:
     [
         (("sweep", "statsu"), "Did you mean 'status'?"),
         (("sweep", "overnight"), "Try: farense sweep configs/sweeps/overnight.yaml"),
-        (("sweep", "configs/sweeps/none.yaml"), "cannot be read"),
-        (("sweep", "night.yaml"), "cannot be read"),
+        (("sweep", "configs/sweeps/none.yaml"), "There is no sweep file configs/sweeps/none.yaml"),
+        (("sweep", "night.yaml"), "Did you mean configs/sweeps/night.yaml?"),
         (("sweep", "configs/sweeps/night.yaml", "--trials", "0"), "1<=x<=10000"),
         (("sweep", "configs/sweeps/night.yaml", "--until", "25:00"), "is not a time"),
         (("sweep", "configs/sweeps/night.yaml", "--watch", "--json"), "do not go together"),

@@ -38,6 +38,7 @@ def played(
     folder: Path, wanted: SweepPlan, count: int, *, reopened: bool
 ) -> tuple[Study, list[Trial]]:
     """Play some trials whose value follows from the learning rate; return study and trials."""
+    folder.mkdir(exist_ok=True)
     trials: list[Trial] = []
     study = Study(folder / "study.db", "night", wanted, trials)
     for number in range(count):
@@ -84,6 +85,19 @@ def test_a_grid_is_walked_once_and_what_is_warm_is_used_up_first(tmp_path: Path)
     assert len(set(found)) == 5
     assert points[4] is None
     assert [point["lora.num_layers"] for point in points[:4] if point] == [4, 4, 8, 8]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("reopened", [False, True])
+def test_nothing_is_tried_twice(tmp_path: Path, sampler: str, reopened: bool) -> None:
+    space = {"lora.rank": [4, 6, 8], "learning_rate": [1e-4, 1e-3, 1e-2]}
+    wanted = plan(space=space, sampler=sampler)
+    assert wanted.most_trials == 9
+    study, trials = played(tmp_path, wanted, 9, reopened=reopened)
+    assert len({tuple(trial.params.values()) for trial in trials}) == 9
+    assert study.ask(9) is None
+    again, _ = played(tmp_path / "again", wanted, 9, reopened=not reopened)
+    assert [trial.params for trial in trials] == [dict(t.params) for t in again._known()]
 
 
 @pytest.mark.parametrize(

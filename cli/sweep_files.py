@@ -1,0 +1,45 @@
+"""Where a sweep file is that somebody names, and what to say where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+
+FOLDER = Path("configs", "sweeps")
+
+
+def find_file(file: Path) -> Path:
+    """Return the sweep file that is named as from here, from the workspace or the repository.
+
+    Raises:
+        ConfigError: there is none; the nearest is suggested.
+    """
+    from jobs.errors import ConfigError
+
+    for path in (file, *(root / file for root in _roots())):
+        if path.exists():
+            return path
+    known = {path.stem: path for path in _files()}
+    near = get_close_matches(file.stem, known, n=1)
+    hint = f"Did you mean {known[near[0]]}?" if near else None
+    if hint is None and known:
+        hint = f"There are: {', '.join(str(path) for path in known.values())}"
+    raise ConfigError(f"There is no sweep file {file}.", hint)
+
+
+def named_file(word: str) -> Path | None:
+    """Return the sweep file that somebody may mean who names it as a preset is named."""
+    return next((path for path in _files() if path.stem == word), None)
+
+
+def _files() -> Iterator[Path]:
+    """Yield the sweep files there are, named as a person would name them."""
+    for root in _roots():
+        yield from (path.relative_to(root) for path in sorted((root / FOLDER).glob("*.yaml")))
+
+
+def _roots() -> tuple[Path, Path]:
+    from jobs.paths import REPOSITORY, Workspace
+
+    return Workspace.current().root, REPOSITORY
