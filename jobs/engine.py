@@ -92,6 +92,7 @@ class Engine:
                     self.adapter,
                     *_arrays(piece),
                     noise,
+                    mx.array(self.noise.factor),
                     self.accumulated[lane],
                     self.loss_sums[lane],
                     self.bad_steps[lane],
@@ -243,13 +244,14 @@ class Engine:
         targets: mx.array,
         weights: mx.array,
         noise: mx.array,
+        factor: mx.array,
         accumulated: Arrays,
         loss_sum: mx.array,
         bad_step: mx.array,
         number: mx.array,
     ) -> tuple[Arrays, mx.array, mx.array]:
         self.traces += 1
-        with self.noise.using(noise):
+        with self.noise.using(noise, factor):
             value_and_grad = mx.value_and_grad(self._loss)
             loss, gradients = value_and_grad(adapter, inputs, positions, targets, weights)
         total = {name: array + gradients[name] for name, array in accumulated.items()}

@@ -27,18 +27,22 @@ class DropoutNoise:
         probability: of dropping an input feature.
 
     Attributes:
-        given: what :meth:`draw` returned, while a step is computed; None when measuring.
+        factor: by which the features that are kept are scaled up.
+        given: what :meth:`draw` returned, and ``factor``, while a step is computed; None when
+            measuring. An array rather than a number: MLX writes numbers into the kernels that it
+            compiles, and would compile them anew for each probability that a sweep tries.
     """
 
     def __init__(self, probability: float) -> None:
         self.probability = probability
-        self.given: mx.array | None = None
+        self.factor = 1 / (1 - probability)
+        self.given: tuple[mx.array, mx.array] | None = None
         self.reserved = 0
 
     @contextmanager
-    def using(self, numbers: mx.array) -> Iterator[None]:
+    def using(self, numbers: mx.array, factor: mx.array) -> Iterator[None]:
         """Let the layers drop out as ``numbers`` say while the block runs."""
-        self.given = numbers
+        self.given = numbers, factor
         try:
             yield
         finally:
@@ -57,8 +61,8 @@ class DropoutNoise:
         """Return the input of the layer at ``place`` without what is dropped, scaled up."""
         if self.given is None or not self.probability:
             return x
-        kept = self._kept(self.given, x.shape, place)
-        return mx.where(kept, x * (1 / (1 - self.probability)), 0.0)
+        numbers, factor = self.given
+        return mx.where(self._kept(numbers, x.shape, place), x * factor.astype(x.dtype), 0.0)
 
     def _kept(self, given: mx.array, shape: tuple[int, ...], place: int) -> mx.array:
         key = mx.random.split(given, self.reserved)[place]

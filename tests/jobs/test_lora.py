@@ -33,7 +33,7 @@ def inputs(*shape: int) -> mx.array:
 
 def left_of(x: mx.array, noise: DropoutNoise, *seeds: int) -> np.ndarray:
     """Return what the first layer keeps of its input."""
-    with noise.using(mx.array(noise.draw(x.size // WIDTH, *seeds))):
+    with noise.using(mx.array(noise.draw(x.size // WIDTH, *seeds)), mx.array(noise.factor)):
         return np.array(noise.dropout(x, 0))
 
 
@@ -96,7 +96,7 @@ def test_two_layers_share_no_numbers(noise_of: type[DropoutNoise]) -> None:
         # Each output is what the layer sees of one input.
         layer.linear.weight, layer.linear.bias = mx.zeros((WIDTH, WIDTH)), mx.zeros(WIDTH)
         layer.lora_a, layer.lora_b = mx.eye(WIDTH), mx.eye(WIDTH)
-        with noise.using(kept):
+        with noise.using(kept, mx.array(noise.factor)):
             unseen.append(np.array(layer(mx.ones((200, WIDTH)))) == 0)
     assert unseen[0].mean() == pytest.approx(0.3, abs=0.02)
     assert (unseen[0] & unseen[1]).mean() == pytest.approx(0.09, abs=0.02)
@@ -113,7 +113,7 @@ def test_the_gradient_of_a_step_sees_what_its_loss_saw(noise_of: type[DropoutNoi
         layer.lora_a = lora_a
         return mx.sum(layer(x))
 
-    with noise.using(mx.array(noise.draw(3, 9))):
+    with noise.using(mx.array(noise.draw(3, 9)), mx.array(noise.factor)):
         gradient = np.array(mx.grad(loss)(layer.lora_a))
     expected = left.T @ np.ones((3, OUT)) @ np.array(layer.lora_b).T * SCALE
     assert gradient == pytest.approx(expected, rel=1e-4, abs=1e-4)
