@@ -120,6 +120,8 @@ def _from_events(events: list[Event], process: Watched, setting: str) -> Measure
     started, finished = _only(events, "started"), _only(events, "finished")
     rows = [event for event in events if event["event"] == "train_metrics"]
     validations = [event for event in events if event["event"] == "validation"]
+    # The losses before training may be known from an earlier run.
+    measured = [event for event in validations if event["seconds"]]
     fills = _fills(events)
     setup = (_time(started) - process.launched).total_seconds()
     return Measured(
@@ -128,9 +130,9 @@ def _from_events(events: list[Event], process: Watched, setting: str) -> Measure
         setup_seconds=setup,
         wall_seconds=(_time(finished) - _time(started)).total_seconds(),
         fill_seconds=sum(fill["seconds"] for fill in fills),
-        validation_seconds=tuple(event["seconds"] for event in validations),
+        validation_seconds=tuple(event["seconds"] for event in measured),
         validation_alone_seconds=tuple(
-            event[ALONE] for event in validations if event.get(ALONE) is not None
+            event[ALONE] for event in measured if event.get(ALONE) is not None
         ),
         larger_batches_seconds=None,
         mlx_peak_mb=max(row["memory_mb"] for row in rows),

@@ -158,7 +158,7 @@ def tokenized(
 
 def forget(workspace: Workspace) -> None:
     """Remove everything that one job leaves to make the next one faster."""
-    for cache in (workspace.prefix_cache, workspace.token_cache):
+    for cache in (workspace.prefix_cache, workspace.token_cache, workspace.baselines):
         shutil.rmtree(cache, ignore_errors=True)
 
 

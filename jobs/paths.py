@@ -87,6 +87,11 @@ class Workspace:
         return self.private / "tokens"
 
     @property
+    def baselines(self) -> Path:
+        """Losses before training, kept from job to job."""
+        return self.private / "baselines"
+
+    @property
     def weight_digests(self) -> Path:
         """What is in the models' weight files, as last read."""
         return self.private / "weight_digests.json"

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.metadata
 import os
-import platform
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from jobs.base_model import BaseModel
-from jobs.blas import blas_build
+from jobs.baseline import Baseline, baseline_key
 from jobs.config import TrainConfig, config_from
 from jobs.content import weights_digest
 from jobs.dataset import TokenizedExample, Tokenizer, cut
 from jobs.engine import Engine
+from jobs.environment import environment
 from jobs.errors import DataError, FarenseError, WorkspaceError
 from jobs.events import Event, Failed, Finished, Started, Warned
 from jobs.feed import Feed, Source
 from jobs.files import read_json
-from jobs.lanes import cpu_name, cpu_threads, make_lanes
+from jobs.lanes import make_lanes
 from jobs.model import adapter_config, device_memory, device_name, load_tokenizer
 from jobs.models.folder import check_unchanged
 from jobs.order import TRAIN, DataFile, Order
@@ -89,7 +88,7 @@ class Session:
         engine = Engine(self.base.language, self.base.noise, self.lanes, self.config)
         settings = adapter_config(self.config.lora, self.base.lora_paths, str(self.model_path))
         best = BestAdapter(self.run.adapters, settings)
-        told = self.versions, self.emit, self.stop_reason, ending
+        told = self._baseline(), self.versions, self.emit, self.stop_reason, ending
         trainer = Trainer(self.run, self.config, engine, feed, best, *told)
         self.emit(self._started(feed, engine, trainer.resume()))
         self._check_room(engine, feed)
@@ -167,6 +166,16 @@ class Session:
             cache.add(name, valid, range(len(valid.examples)))
         cache.open()
         return cache
+
+    def _baseline(self) -> Baseline:
+        """Return the losses before training, to be measured unless another job has done so."""
+        parts = self.versions | {
+            "weights": weights_digest(self.model_path, self.workspace.weight_digests),
+            "form": self.base.form,
+            "cut": str(self.base.language.prefix is not None),
+            "lanes": f"{len(self.lanes)}, {self.lanes.blas_threads} threads each",
+        }
+        return Baseline(self.workspace.baselines, baseline_key(self.order, self.config, parts))
 
     def _fill(self, ending: Stop) -> None:
         """Compute what the cache lacks, then give back the memory that took.
@@ -277,17 +286,3 @@ def write_failure(run: RunDirectory, order: Order, emit: Emit, error: Exception)
         plot_training(Workspace(run.path.parent.parent), run, emit)
     with contextlib.suppress(WorkspaceError):
         emit(failed)
-
-
-def environment() -> dict[str, str]:
-    """Return what the bits of a result depend on beside the order."""
-    return {
-        "farense": importlib.metadata.version("farense"),
-        "python": platform.python_version(),
-        "mlx": importlib.metadata.version("mlx"),
-        "mlx-lm": importlib.metadata.version("mlx-lm"),
-        "device": device_name(),
-        "cpu": cpu_name(),
-        "blas": blas_build(),
-        "threads": str(cpu_threads()),
-    }

@@ -1,8 +1,7 @@
 """The training loop.
 
 Read :meth:`Trainer.run` first: a step, then the duties that fall due after it. Everything the loop
-says goes out as events; everything it must remember is in ``at`` (plain counters) and in the engine
-(arrays).
+says goes out as events; all it must remember is in ``at`` (counters) and in the engine (arrays).
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from jobs.baseline import Baseline
 from jobs.checkpoint import Checkpoint, newest_checkpoint, prune_checkpoints, save_checkpoint
 from jobs.config import TrainConfig
 from jobs.divergence import diverged, learning_rate, may_go_back, rollback_warning
@@ -43,6 +43,7 @@ class Trainer:
         engine: the model with its adapter and optimizer, fresh from the seed.
         feed: the batches.
         best: the folder of the best adapter.
+        baseline: what was measured before training.
         versions: what computes, noted in every checkpoint.
         emit: takes every event.
         stop_reason: returns why to stop with a checkpoint, or None; asked before every step.
@@ -56,13 +57,14 @@ class Trainer:
         engine: Engine,
         feed: Feed,
         best: BestAdapter,
+        baseline: Baseline,
         versions: dict[str, str],
         emit: Callable[[Event], None],
         stop_reason: Callable[[], str | None],
         ending: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.directory, self.config, self.engine, self.feed = run, config, engine, feed
-        self.best, self.versions = best, versions
+        self.best, self.baseline, self.versions = best, baseline, versions
         self.emit, self.stop_reason, self.ending = emit, stop_reason, ending
         self.schedule = feed.schedule
         self.metrics = MetricsFiles(run)
@@ -168,7 +170,7 @@ class Trainer:
 
     def _validate_baseline(self) -> None:
         """Measure before training: reported, and counted for nothing."""
-        losses = self._measure()
+        losses = self.baseline.losses(self._measure)
         self.at.baseline_val_loss = losses.valid
         self._write_row(losses)
         self.emit(validation_event(self.epoch, self.at, losses, improved=False))
@@ -253,9 +255,8 @@ class Trainer:
             "metrics_length": self.metrics.length,
         }
         best = self.best.weights if self.best.weights.exists() else None
-        save_checkpoint(
-            path, self.engine.adapter, self.engine.state(), best, counters, self.versions
-        )
+        arrays = self.engine.adapter, self.engine.state()
+        save_checkpoint(path, *arrays, best, counters, self.versions)
         keep, every = self.config.keep_checkpoints, self.config.save_steps
         prune_checkpoints(self.directory, keep, self.at.step, every)
         write_training_state(self.directory, self.epoch, self.at)
@@ -274,9 +275,8 @@ class Trainer:
         self.best.restore(checkpoint.best)
         changed = [name for name, v in self.versions.items() if checkpoint.versions.get(name) != v]
         if changed:
-            self._warn(
-                f"Resuming with another {', '.join(changed)}: results may differ in the bits."
-            )
+            names = ", ".join(changed)
+            self._warn(f"Resuming with another {names}: results may differ in the bits.")
 
     def finish(self) -> Finished:
         """Write what a run leaves, and return how it ended; Diverged without any finite validation.

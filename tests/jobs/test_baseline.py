@@ -1,0 +1,119 @@
+"""The losses before training: measured once, and the same for whoever shares them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.baseline import TRAINING_ONLY, TRAINING_ONLY_LORA
+from jobs.config import LoraConfig, TrainConfig
+from jobs.events import Event, Validation
+from jobs.mlx import mx
+from jobs.order import read_order
+from jobs.paths import Workspace
+from jobs.session import train
+from tests.helpers.runs import SETTINGS, make_run
+
+NAMES = itertools.product("abcdefgh", repeat=4)
+SHORT: dict[str, Any] = {"max_steps": 6}
+
+
+@pytest.fixture(autouse=True)
+def uncompiled() -> Iterator[None]:
+    """Compiling kernels takes longer than these trainings."""
+    mx.disable_compile()
+    yield
+    mx.enable_compile()
+
+
+def trained(
+    workspace: Workspace, model: Path, valid: int = 5, **settings: Any
+) -> tuple[Validation, bytes]:
+    """Train a job; return what it said before the first step, and its best adapter."""
+    job = f"20261122-210000-tiny-{''.join(next(NAMES))}"
+    run = make_run(workspace, model, job, valid=valid, **{**SHORT, **settings})
+    events: list[Event] = []
+    assert train(workspace, read_order(run), events.append, lambda: None) is not None
+    first = next(event for event in events if isinstance(event, Validation))
+    assert first.step == 0
+    return first, (run.adapters / "adapters.safetensors").read_bytes()
+
+
+def lora(**settings: Any) -> dict[str, Any]:
+    return {**SETTINGS["lora"], **settings}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"learning_rate": 1e-3, "weight_decay": 0.1, "seed": 7, "eval_steps": 3},
+        {"lora": lora(rank=8, dropout=0.0)},
+    ],
+)
+def test_a_job_that_only_trains_otherwise_takes_what_another_has_measured(
+    tmp_path: Path, tiny_model: Path, settings: dict[str, Any]
+) -> None:
+    shared, alone = Workspace(tmp_path / "shared"), Workspace(tmp_path / "alone")
+    measured, _ = trained(shared, tiny_model)
+    recalled, adapter = trained(shared, tiny_model, **settings)
+    own, adapter_alone = trained(alone, tiny_model, **settings)
+    assert measured.seconds > 0
+    assert recalled.seconds == 0
+    assert own.seconds > 0
+    assert (recalled.val_loss, recalled.train_eval_loss) == (own.val_loss, own.train_eval_loss)
+    assert adapter == adapter_alone
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lora": lora(num_layers=1)},
+        {"max_seq_length": 40},
+        {"gap_examples": 3},
+        {"mask_prompt": False},
+        {"prefix_cache_gb": 0.0},
+        {"valid": 4},
+    ],
+)
+def test_what_may_change_it_has_it_measured_anew(
+    tmp_path: Path, tiny_model: Path, settings: dict[str, Any]
+) -> None:
+    workspace = Workspace(tmp_path)
+    trained(workspace, tiny_model)
+    assert trained(workspace, tiny_model, **settings)[0].seconds > 0
+
+
+@pytest.mark.parametrize("damage", ["", "{}", "[]", '{"key": 1}', "nan", "renamed", "folder"])
+def test_what_is_damaged_is_measured_again(tmp_path: Path, tiny_model: Path, damage: str) -> None:
+    workspace = Workspace(tmp_path)
+    first, _ = trained(workspace, tiny_model)
+    (file,) = workspace.baselines.iterdir()
+    text = file.read_text()
+    match damage:
+        case "nan":
+            text = text.replace(str(first.val_loss), "null")
+        case "renamed":
+            text = text.replace(file.stem, "0" * 64)
+        case _:
+            text = damage
+    file.unlink()
+    if damage == "folder":
+        workspace.baselines.rmdir()
+        workspace.baselines.write_text("in the way")
+    else:
+        file.write_text(text)
+    again, _ = trained(workspace, tiny_model)
+    assert again.seconds > 0
+    assert again.val_loss == first.val_loss
+    if damage != "folder":
+        assert trained(workspace, tiny_model)[0].seconds == 0
+
+
+def test_every_setting_that_is_left_out_exists() -> None:
+    assert set(TrainConfig.model_fields) >= TRAINING_ONLY
+    assert set(LoraConfig.model_fields) >= TRAINING_ONLY_LORA
