@@ -50,7 +50,6 @@ def lora(**settings: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "settings",
     [
-        {},
         {"learning_rate": 1e-3, "weight_decay": 0.1, "seed": 7, "eval_steps": 3},
         {"lora": lora(rank=8, dropout=0.0)},
     ],
@@ -75,7 +74,6 @@ def test_a_job_that_only_trains_otherwise_takes_what_another_has_measured(
         {"lora": lora(num_layers=1)},
         {"max_seq_length": 40},
         {"gap_examples": 3},
-        {"mask_prompt": False},
         {"prefix_cache_gb": 0.0},
         {"valid": 4},
     ],
@@ -88,7 +86,7 @@ def test_what_may_change_it_has_it_measured_anew(
     assert trained(workspace, tiny_model, **settings)[0].seconds > 0
 
 
-@pytest.mark.parametrize("damage", ["", "{}", "[]", '{"key": 1}', "nan", "renamed", "folder"])
+@pytest.mark.parametrize("damage", ["", "nan", "renamed", "folder"])
 def test_what_is_damaged_is_measured_again(tmp_path: Path, tiny_model: Path, damage: str) -> None:
     workspace = Workspace(tmp_path)
     first, _ = trained(workspace, tiny_model)
