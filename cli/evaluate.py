@@ -75,14 +75,17 @@ def evaluate(
             ctx.exit(watch_job(client, record.id))
 
 
-def refuse_both(watching: bool, as_json: bool) -> None:
+def refuse_both(watching: bool, as_json: bool, instead: str = "farense watch --json") -> None:
     """Refuse a live view in the place of one object.
+
+    Args:
+        instead: the command that prints it.
 
     Raises:
         UsageError: both are wanted.
     """
     if watching and as_json:
-        raise click.UsageError("--watch and --json do not go together: use farense watch --json.")
+        raise click.UsageError(f"--watch and --json do not go together: use {instead}.")
 
 
 def queued(record: JobRecord) -> str:

@@ -30,6 +30,8 @@ def sweep() -> None:
     daemon starts them one after another, ends those early that will come to nothing, and has the
     best evaluated. Several machines that share a queue work on one sweep.
 
+    How many trials, until when, and --watch: `farense sweep run --help`.
+
     \b
     Examples:
       farense sweep configs/sweeps/overnight.yaml
@@ -74,7 +76,7 @@ def run(
     from daemon.sweep.begin import begin_sweep
     from jobs.paths import REPOSITORY, Workspace
 
-    refuse_both(watching, as_json)
+    refuse_both(watching, as_json, "farense sweep status --json")
     workspace = Workspace.current()
     queue = check_queue_name(queue_name) if queue_name else Settings.from_environment().queue
     presets = (workspace.configs, REPOSITORY / "configs")
@@ -109,7 +111,7 @@ def status(ctx: click.Context, name: str, watching: bool, as_json: bool) -> None
     """
     from cli.evaluate import refuse_both
 
-    refuse_both(watching, as_json)
+    refuse_both(watching, as_json, "farense sweep status --json")
     folder = _folder(name)
     if watching:
         ctx.exit(_watch(folder))

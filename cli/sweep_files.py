@@ -18,7 +18,7 @@ def find_file(file: Path) -> Path:
     from jobs.errors import ConfigError
 
     for path in (file, *(root / file for root in _roots())):
-        if path.exists():
+        if path.is_file():
             return path
     known = {path.stem: path for path in _files()}
     near = get_close_matches(file.stem, known, n=1)
@@ -30,6 +30,9 @@ def find_file(file: Path) -> Path:
 
 def named_file(word: str) -> Path | None:
     """Return the sweep file that somebody may mean who names it as a preset is named."""
+    here = Path(f"{word}.yaml")
+    if here.is_file():
+        return here
     return next((path for path in _files() if path.stem == word), None)
 
 

@@ -12,6 +12,12 @@ FILES = (".yaml", ".yml")
 class SweepGroup(click.Group):
     """A group whose first word may be a sweep file: `farense sweep FILE` runs it."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take options before a file for those of ``run``."""
+        if args and args[0].startswith("-") and args[0] not in ctx.help_option_names:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:

@@ -47,7 +47,7 @@ def status_lines(view: SweepView, width: int | None = None, colour: bool = False
         *_section("Leaderboard", _table(view, view.ranked[:MOST_RANKED], width, colour)),
         *_section("Under way", _table(view, _open(view), width, colour)),
         *_section("Without a value", _failed(view, width)),
-        *_section("What mattered", _importances(view.state.importances)),
+        *_section(_mattered(view), _importances(view.state.importances)),
     ]
 
 
@@ -71,7 +71,7 @@ def best_lines(view: SweepView, trial: Trial) -> list[str]:
     values = best_values(view, trial)
     rows = {
         "Sweep": view.order.id,
-        "Trial": f"{trial.number} of {len(view.trials)}, {_state(trial)}",
+        "Trial": f"{trial.number}, {_state(trial)}; there are {len(view.trials)}",
         "Objective": f"{view.order.plan.objective} {number(trial.value)}",
         **{name: str(value) for name, value in trial.settings.items()},
         "Job": values["job"],
@@ -157,6 +157,8 @@ def _row(view: SweepView, trial: Trial, names: Sequence[str]) -> list[str]:
     step = f"{trial.step}/{trial.total_steps}" if trial.total_steps else NONE
     settings = [_value(trial.settings.get(name)) for name in names]
     job = trial.jobs[-1] if trial.jobs else NONE
+    if trial.ended and trial.jobs:
+        job = best_job(trial, maximizes=view.order.plan.maximizes)
     return [str(trial.number), number(shown), _state(trial), step, *settings, job]
 
 
@@ -167,6 +169,11 @@ def _failed(view: SweepView, width: int | None) -> list[str]:
         if trial.ended and trial.value is None
     ]
     return [shortened(line, width - 2) if width else line for line in lines]
+
+
+def _mattered(view: SweepView) -> str:
+    complete = sum(trial.complete for trial in view.trials)
+    return f"What mattered, by the {complete} trials that ran to their end"
 
 
 def _importances(found: dict[str, float]) -> list[str]:

@@ -1,4 +1,4 @@
-"""YAML with the numbers people write.
+"""YAML with the numbers people write, and each key once.
 
 PyYAML follows YAML 1.1, where ``2e-4`` is a string; YAML 1.2 reads it as a number. Learning rates
 are written that way, so the newer float rule is used here.
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
 
 from jobs.errors import ConfigError
 
@@ -18,7 +19,18 @@ YAMLError = yaml.YAMLError
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader of our own, so that the rule below changes no other user of PyYAML."""
+    """A safe loader of our own, so that the rules here change no other user of PyYAML."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """Return a mapping; a key that stands there twice is a mistake, not the last one's."""
+        seen: set[str] = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in seen:
+                    problem = f"{key.value} stands there twice"
+                    raise ConstructorError(None, None, problem, key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
 
 
 _Loader.add_implicit_resolver(

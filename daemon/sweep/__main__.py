@@ -18,6 +18,7 @@ import structlog
 from daemon.client import FarenseClient
 from daemon.locks import FileLock
 from daemon.logging import log_to
+from daemon.sweep.begin import mend_state
 from daemon.sweep.coordinator import Coordinator
 from daemon.sweep.known import evaluation_seconds, known_trials
 from jobs.errors import ExitCode, FarenseError, QueueUnreachable
@@ -59,13 +60,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _coordinate(folder: SweepFolder, workspace: Workspace, stop: StopRequest) -> None:
     order = read_sweep(folder)
+    mend_state(folder, workspace)
     client = _connected(workspace, order.queue, stop)
     if client is None:
         return
     with client:
         trials = known_trials(folder, workspace)
         log.info("sweep_taken_up", sweep=folder.id, trials=len(trials))
-        seen = evaluation_seconds(order, workspace)
+        seen = evaluation_seconds(order.base, workspace)
         coordinator = Coordinator(folder, client, trials, seen)
         while stop.reason() is None:
             try:

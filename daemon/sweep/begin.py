@@ -9,25 +9,33 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import structlog
+
 from daemon.changing import changing, freezing
 from daemon.new_run import new_id
 from daemon.ordering import check_all, frozen_data
 from daemon.private_folder import PRIVATE
+from daemon.sweep.known import evaluation_seconds
 from daemon.times import parse_at
-from jobs.errors import WorkspaceError
+from jobs.config import TrainConfig
+from jobs.errors import InvalidInput, JobFailed, WorkspaceError
 from jobs.files import explain
 from jobs.paths import Workspace
 from jobs.schedule import Schedule
 from jobs.state import DEFAULT_QUEUE, now
+from jobs.sweep.budget import Budget
 from jobs.sweep.folder import (
     SweepOrder,
     SweepState,
+    read_sweep,
     read_sweep_state,
     write_sweep,
     write_sweep_state,
 )
 from jobs.sweep.paths import SweepFolder, sweeps_of
 from jobs.sweep.plan import SweepPlan, alone, base_config, load_plan
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -77,15 +85,39 @@ def begin_sweep(
     schedule = check_all([base, *alone(plan, base)], workspace)
     with freezing(workspace):
         base = frozen_data(base, workspace)
+        _refuse_too_little_time(plan, moment, base, workspace)
         named = _named(name or path.stem, workspace)
         order = SweepOrder(*named, created_at=now(), plan=plan, base=base, queue=queue)
         folder = SweepFolder(sweeps_of(workspace) / order.id)
         write_sweep(folder, order)
-    state = SweepState(
-        until=moment.isoformat(timespec="seconds") if moment else None, trials=plan.most_trials
-    )
     # Last: from now on a daemon takes it up.
-    return Begun(folder, order, write_sweep_state(folder, state), schedule)
+    return Begun(folder, order, write_sweep_state(folder, first_state(order)), schedule)
+
+
+def first_state(order: SweepOrder) -> SweepState:
+    """Return where a sweep stands when it begins."""
+    moment = end_of(order.plan, datetime.fromisoformat(order.created_at))
+    until = moment.isoformat(timespec="seconds") if moment else None
+    return SweepState(until=until, trials=order.plan.most_trials)
+
+
+def mend_state(folder: SweepFolder, workspace: Workspace) -> None:
+    """Let a sweep go on from its beginning's state where its own is lost; what is damaged is kept.
+
+    All else it needs to know is in its trials' files.
+
+    Raises:
+        InvalidInput: nobody knows what it is to do.
+    """
+    try:
+        read_sweep_state(folder)
+    except JobFailed as error:
+        log.warning("state_rebuilt", sweep=folder.id, reason=error.message)
+        if folder.state.exists():
+            stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
+            folder.state.replace(folder.state.with_name(f"state.json.damaged-{stamp}"))
+        with changing(workspace):
+            write_sweep_state(folder, first_state(read_sweep(folder)))
 
 
 def end_of(plan: SweepPlan, now: datetime) -> datetime | None:
@@ -97,6 +129,27 @@ def end_of(plan: SweepPlan, now: datetime) -> datetime | None:
     if plan.hours is not None:
         return now + timedelta(hours=plan.hours)
     return parse_at(plan.until, now) if plan.until is not None else None
+
+
+def _refuse_too_little_time(
+    plan: SweepPlan, moment: datetime | None, base: TrainConfig, workspace: Workspace
+) -> None:
+    """Refuse a sweep that would have to evaluate its best before it could try anything.
+
+    Raises:
+        InvalidInput: it is one.
+    """
+    if moment is None:
+        return
+    began = datetime.now(UTC)
+    seconds = 0.0 if plan.maximizes else evaluation_seconds(base, workspace)
+    budget = Budget(began, moment, seconds)
+    if budget.is_over(began):
+        raise InvalidInput(
+            f"There is no time to try anything: of {(moment - began).total_seconds():.0f} s, "
+            f"{budget.reserve:.0f} s are kept for evaluating the best.",
+            "Give it more time: a later --until, or more hours.",
+        )
 
 
 def change_sweep(folder: SweepFolder, workspace: Workspace, **changes: object) -> SweepState:

@@ -36,10 +36,9 @@ from jobs.sweep.trial import Trial, best_job, best_trial, failures_in_a_row, mea
 
 log = structlog.get_logger(__name__)
 
-OUT_OF_MEMORY = "out_of_memory"
 # Trials in a row that do not fit into memory: the space has no other left, or hardly.
 MOST_REFUSED = 25
-TIME = "time"
+OUT_OF_MEMORY, TIME = "out_of_memory", "time"
 
 
 class Coordinator:
@@ -71,6 +70,8 @@ class Coordinator:
                 self.study.tell(trial)
             else:
                 write_trial(folder, trial)
+        if trials and self.state.active:
+            self._note_standing()
 
     def tick(self) -> bool:
         """Do what is to be done now; False once nothing will be any more.
@@ -165,9 +166,11 @@ class Coordinator:
         trial = self._keep(replace(trial, state=state, value=value, reason=reason, ended_at=now()))
         self.study.tell(trial)
         log.info("trial_ended", trial=trial.number, state=state, value=value, reason=reason)
+        self._note_standing()
+
+    def _note_standing(self) -> None:
         best = best_trial(self.trials.values(), maximizes=self.plan.maximizes)
-        number = best.number if best else None
-        self._change(best=number, importances=self.study.importances())
+        self._change(best=best.number if best else None, importances=self.study.importances())
 
     def _keep(self, trial: Trial) -> Trial:
         """Write a trial down, where it has changed."""

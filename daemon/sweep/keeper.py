@@ -23,6 +23,8 @@ from jobs.sweep.paths import SweepFolder, sweeps_of
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 1.0
+# A sweep that is only just being ordered has no state yet.
+ORDERED_SECONDS = 10.0
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
 STOP_SECONDS = 5.0
 
@@ -93,9 +95,10 @@ class SweepKeeper:
     def _lacks_one(self, sweep: str) -> bool:
         folder = SweepFolder(self._folder / sweep)
         try:
-            active = read_json(folder.state)["state"] == State.RUNNING
+            active = State(read_json(folder.state)["state"]) is State.RUNNING
         except (OSError, ValueError, KeyError, TypeError):
-            return False
+            # Lost or damaged: a coordinator makes it anew.
+            active = _was_ordered(folder)
         waits = self._clock() < self._not_before.get(sweep, 0.0)
         return active and not waits and not is_held(folder.lock)
 
@@ -160,3 +163,10 @@ class SweepKeeper:
         self._delays[sweep] = min(2 * delay, LONGEST_DELAY)
         self._not_before[sweep] = self._clock() + delay
         log.warning("coordinator_lost", sweep=sweep, reason=reason, retry_in=delay)
+
+
+def _was_ordered(folder: SweepFolder) -> bool:
+    try:
+        return time.time() - folder.order.stat().st_mtime > ORDERED_SECONDS
+    except OSError:
+        return False

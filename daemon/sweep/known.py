@@ -7,12 +7,13 @@ from contextlib import suppress
 
 from daemon.joblog import LogReader
 from daemon.run_files import job_ids, state_of
+from jobs.config import TrainConfig
 from jobs.errors import FarenseError
 from jobs.evaluation.events import Evaluated
 from jobs.files import sha256_of
 from jobs.order import EVALUATE, Order, read_order
 from jobs.paths import Workspace
-from jobs.sweep.folder import SweepOrder, read_sweep, read_trials
+from jobs.sweep.folder import read_sweep, read_trials
 from jobs.sweep.paths import SweepFolder
 from jobs.sweep.rebuild import merged
 from jobs.sweep.trial import Trial
@@ -29,9 +30,9 @@ def known_trials(folder: SweepFolder, workspace: Workspace) -> list[Trial]:
     return merged(read_trials(folder), orders, folder.id, evaluated=plan.maximizes)
 
 
-def evaluation_seconds(order: SweepOrder, workspace: Workspace) -> float | None:
+def evaluation_seconds(base: TrainConfig, workspace: Workspace) -> float | None:
     """Return the longest that an evaluation of such a model on such data took; None without one."""
-    valid = order.base.data.valid
+    valid = base.data.valid
     if valid is None:
         return None
     digest = sha256_of(workspace.root / valid)
@@ -40,7 +41,7 @@ def evaluation_seconds(order: SweepOrder, workspace: Workspace) -> float | None:
             seconds
             for found, job_id in _orders(workspace)
             if found.kind == EVALUATE and found.valid is not None and found.valid.sha256 == digest
-            if found.config.get("model") == order.base.model
+            if found.config.get("model") == base.model
             for seconds in _seconds(workspace, job_id)
         ),
         default=None,

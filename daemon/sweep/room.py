@@ -11,6 +11,7 @@ from daemon.doctor.room import measured_memory
 from jobs.config import TrainConfig
 from jobs.dataset import Tokenizer, cut
 from jobs.device import Device, ask_device
+from jobs.encode import encode_apart
 from jobs.errors import FarenseError
 from jobs.files import sha256_of
 from jobs.needs import DataSize, estimate
@@ -62,16 +63,21 @@ class Room:
         return needs.memory(cached=config.prefix_cache_gb != 0)
 
     def _size(self, config: TrainConfig) -> DataSize:
-        """Return how large the data are, from the tokens that an earlier job has kept."""
-        path = self._workspace.root / config.data.train
-        rows = encoded(
-            path,
-            sha256_of(path),
-            self._workspace.inside(config.model),
-            config.prompt_format,
-            _no_tokenizer,
-            self._workspace.token_cache,
-        )
+        """Return how large the data are, from the tokens that an earlier job has kept.
+
+        Raises:
+            _NotYet: there was none, and no limit is named.
+        """
+        path, model = self._workspace.root / config.data.train, self._workspace.inside(config.model)
+        asked = path, sha256_of(path), model, config.prompt_format
+        try:
+            rows = encoded(*asked, _no_tokenizer, self._workspace.token_cache)
+        except _NotYet:
+            # Whoever names a limit wants it kept by the first trial, too.
+            wanted = self._memory_gb is not None
+            if not wanted or not encode_apart(*asked, self._workspace.token_cache):
+                raise
+            rows = encoded(*asked, _no_tokenizer, self._workspace.token_cache)
         data = cut(rows, mask_prompt=config.mask_prompt, max_seq_length=config.max_seq_length)
         lengths = [len(example.tokens) for example in data.examples]
         learned = sum(len(e.tokens) - e.prompt_length for e in data.examples)

@@ -32,5 +32,7 @@ def outcome(
 
 def without_a_value(trials: Collection[Trial]) -> str:
     """Return why a sweep in which no trial came to a value has failed."""
+    if not trials:
+        return "its time was up before a trial was started"
     reasons = [trial.reason for trial in trials if trial.reason]
     return "no trial came to a value" + (f": {reasons[-1]}" if reasons else "")

@@ -158,7 +158,10 @@ def read_sweep_state(folder: SweepFolder) -> SweepState:
         if not well_typed(state) or state.state not in SWEEP_STATES:
             raise TypeError("a value has another type than it should have")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise JobFailed(f"{folder.state} is missing or damaged: {error}") from error
+        raise JobFailed(
+            f"{folder.state} is missing or damaged: {error}",
+            "The daemon of this workspace makes it again: farense daemon",
+        ) from error
     return state
 
 

@@ -16,7 +16,17 @@ from pydantic import BeforeValidator, Field, model_validator
 from jobs.config import Settings, TrainConfig, config_from, load_preset, validated
 from jobs.errors import ConfigError
 from jobs.sweep.names import nearest, setting_names, unknown_setting
-from jobs.sweep.space import Choice, Dimension, Range, Scalar, dimension, label, settings_of, size
+from jobs.sweep.space import (
+    MOST_VALUES,
+    Choice,
+    Dimension,
+    Range,
+    Scalar,
+    dimension,
+    label,
+    settings_of,
+    size,
+)
 from jobs.yaml12 import load_yaml
 
 # What cannot be searched, and why.
@@ -28,7 +38,7 @@ NOT_SEARCHED = {
     "data.valid": "losses on different data cannot be compared",
 }
 # Counted in micro-batches, and kept at the same number of examples where the batch size changes.
-STEPS = ("eval_steps", "save_steps", "log_steps", "warmup_steps")
+STEPS = ("max_steps", "eval_steps", "save_steps", "log_steps", "warmup_steps")
 # Combinations that are tried out before a sweep starts.
 TRIED = 2_000
 
@@ -132,7 +142,8 @@ class SweepPlan(Settings):
         for name, found in self.space.items():
             if found.values() is None:
                 raise ValueError(
-                    f"space.{name}: a grid needs a list of values, or a range with a step"
+                    f"space.{name}: a grid needs a list of values, or a range with a step, "
+                    f"of at most {MOST_VALUES:,} values"
                 )
 
     @property
@@ -215,9 +226,9 @@ def config_of(
                 f"{values['gradient_accumulation']} is {found}, and effective_batch is {wanted}."
             )
     for name in STEPS:
-        if name not in chosen:
+        if name not in chosen and values[name]:
             scaled = round(values[name] * base.batch_size / values["batch_size"])
-            values[name] = max(scaled, 1) if values[name] else 0
+            values[name] = max(scaled, 1)
     values["seed"] = (base.seed + part) % 2**32
     return config_from(values, "the trial")
 

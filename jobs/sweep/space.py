@@ -32,7 +32,12 @@ class Choice(Settings):
     @field_validator("choices")
     @classmethod
     def _each_once(cls, choices: tuple[Any, ...]) -> tuple[Any, ...]:
-        labels = [label(value) for value in choices]
+        try:
+            labels = [label(value) for value in choices]
+        except TypeError as error:  # a list that contains itself
+            raise ValueError(f"a value is no plain data: {error}") from error
+        if odd := [found for found in labels if isinstance(found, float) and found - found != 0]:
+            raise ValueError(f"{odd[0]} is no number to try")
         if twice := next((found for found in labels if _count(labels, found) > 1), None):
             raise ValueError(f"{twice!r} stands there twice")
         return choices
@@ -76,22 +81,27 @@ class Range(Settings):
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def values(self) -> tuple[int | float, ...] | None:
-        """Return all values; None where they are not countable."""
-        step = self.step or (1 if self.whole and not self.log else None)
+        """Return all values; None where they are not countable, or more than any night tries."""
+        step = self.step or (1 if self.whole else None)
         if step is None:
             return None
         count = math.floor((self.high - self.low) / step + 1e-9) + 1
-        # Rounded to what a person would write: 0.1 + 2 * 0.05 is no 0.2 otherwise.
-        found = (self.low + number * step for number in range(min(count, MOST_VALUES + 1)))
-        return tuple(value if self.whole else round(value, 12) for value in found)
+        if count > MOST_VALUES:
+            return None
+        return tuple(self.value_of(self.low + number * step) for number in range(count))
 
     def ends(self) -> tuple[Any, ...]:
         """Return the values by which to see whether all are allowed."""
         return self.low, self.high
 
     def value_of(self, chosen: Scalar) -> Any:
-        """Return the number that the sampler chose: it is the value."""
-        return chosen
+        """Return the number that the sampler chose.
+
+        Of those with a step as a person would write it: 0.05 + 0.01 is no 0.06 otherwise.
+        """
+        if self.step is None or not isinstance(chosen, float):
+            return chosen
+        return round(chosen, 12)
 
 
 Dimension = Choice | Range
@@ -161,5 +171,6 @@ def _points(dimensions: list[tuple[str, Dimension]]) -> Iterator[dict[str, Scala
 
 
 def _count(labels: list[Scalar], wanted: Scalar) -> int:
-    # 1 and true are equal in Python, and are two values of a setting.
-    return sum(found == wanted and type(found) is type(wanted) for found in labels)
+    # 1 and true are equal in Python, and are two values of a setting; 4 and 4.0 are one.
+    alike = (found for found in labels if isinstance(found, bool) == isinstance(wanted, bool))
+    return sum(found == wanted for found in alike)

@@ -102,14 +102,19 @@ def mean(values: Iterable[float]) -> float | None:
 
 
 def leaderboard(trials: Iterable[Trial], *, maximizes: bool) -> list[Trial]:
-    """Return the trials that came to a value, best first; of equal ones the earlier.
+    """Return the trials that came to a value, best first; of equal ones that of the lower loss.
 
     Pruned ones stand among them by the best they came to, but one that another objective than the
     loss is sought for has none.
     """
     found = [trial for trial in trials if trial.ended and trial.value is not None]
     sign = -1 if maximizes else 1
-    return sorted(found, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
+
+    def rank(trial: Trial) -> tuple[float, float, int]:
+        losses = [loss for curve in trial.curves if (loss := lowest(curve)) is not None]
+        return sign * (trial.value or 0.0), min(losses, default=math.inf), trial.number
+
+    return sorted(found, key=rank)
 
 
 def best_trial(trials: Iterable[Trial], *, maximizes: bool) -> Trial | None:

@@ -81,13 +81,14 @@ def test_run_may_be_said_or_left_out(file: str, invoke: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (("sweep", "--trials", "3", "night.yaml"), "There is no sweep file night.yaml"),
         (("sweep", "statsu"), "Did you mean 'status'?"),
         (("sweep", "overnight"), "Try: farense sweep configs/sweeps/overnight.yaml"),
         (("sweep", "configs/sweeps/none.yaml"), "There is no sweep file configs/sweeps/none.yaml"),
         (("sweep", "night.yaml"), "Did you mean configs/sweeps/night.yaml?"),
         (("sweep", "configs/sweeps/night.yaml", "--trials", "0"), "1<=x<=10000"),
         (("sweep", "configs/sweeps/night.yaml", "--until", "25:00"), "is not a time"),
-        (("sweep", "configs/sweeps/night.yaml", "--watch", "--json"), "do not go together"),
+        (("sweep", "configs/sweeps/night.yaml", "--watch", "--json"), "use farense sweep status"),
         (("sweep", "status", "nothing"), "There is no sweep in this workspace."),
         (("sweep", "best"), "Start one: farense sweep configs/sweeps/"),
         (("sweep", "stop"), "There is no sweep in this workspace."),

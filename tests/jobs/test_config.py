@@ -112,7 +112,12 @@ def test_all_problems_of_a_file_are_named_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("a: [1", "not valid YAML"), ("- 1", "expected settings"), ("", "expected settings")],
+    [
+        ("a: [1", "not valid YAML"),
+        ("a: 1\nb: 2\na: 3", "line 3, column 1: a stands there twice"),
+        ("- 1", "expected settings"),
+        ("", "expected settings"),
+    ],
 )
 def test_a_file_that_is_no_config(tmp_path: Path, text: str, expected: str) -> None:
     path = tmp_path / "broken.yaml"

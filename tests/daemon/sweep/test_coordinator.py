@@ -10,13 +10,13 @@ import pytest
 
 from daemon.client import FarenseClient
 from daemon.run_files import job_ids
-from daemon.sweep.begin import change_sweep
+from daemon.sweep.begin import change_sweep, mend_state
 from daemon.sweep.stopping import resume_sweep, stop_sweep
-from jobs.errors import InvalidInput
+from jobs.errors import InvalidInput, JobFailed
 from jobs.order import read_order
 from jobs.paths import Workspace
 from jobs.state import State
-from jobs.sweep.folder import write_trial
+from jobs.sweep.folder import sweep_ids, write_trial
 from tests.daemon.sweep.conftest import Night
 from tests.helpers.stand_in_worker import StandInWorker
 
@@ -30,6 +30,48 @@ def rates(*values: float) -> dict[str, Any]:
 
 def time_is_up(night: Night) -> None:
     change_sweep(night.folder, night.workspace, until=datetime.now(UTC).isoformat())
+
+
+@pytest.mark.parametrize("damage", [None, "", "{}", '{"state": "resting"}'])
+def test_a_state_that_is_lost_or_damaged_is_made_again(
+    workspace: Workspace, shared: FarenseClient, worker: StandInWorker, damage: str | None
+) -> None:
+    assert worker.claim is None
+    night = Night(workspace, shared, hours=2, trials=4)
+    night.tick()
+    before = night.view.state
+    night.folder.state.unlink()
+    if damage is not None:
+        night.folder.state.write_text(damage)
+    with pytest.raises(JobFailed, match="missing or damaged"):
+        night.tick()
+    night.kill()
+    mend_state(night.folder, workspace)
+    assert night.view.state.trials == before.trials
+    assert night.view.state.until == before.until
+    assert night.tick()
+    assert len(night.trials) == 1
+    kept = list(night.folder.path.glob("state.json.damaged-*"))
+    assert [file.read_text() for file in kept] == ([damage] if damage is not None else [])
+
+
+def test_the_best_is_known_again_to_who_takes_over(
+    workspace: Workspace, shared: FarenseClient, worker: StandInWorker
+) -> None:
+    night = Night(workspace, shared)
+    best = night.run_trial(worker, 1.0)
+    change_sweep(night.folder, workspace, best=None)
+    night.kill()
+    night.tick()
+    assert night.view.state.best == best.number
+
+
+def test_a_sweep_without_time_to_try_anything_is_refused(
+    workspace: Workspace, shared: FarenseClient
+) -> None:
+    with pytest.raises(InvalidInput, match="no time to try anything"):
+        Night(workspace, shared, trials=None, hours=5 / 3600)
+    assert sweep_ids(workspace) == []
 
 
 def test_a_trial_is_asked_for_when_a_worker_is_free(

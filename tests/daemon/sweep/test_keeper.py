@@ -60,6 +60,17 @@ def test_only_what_is_under_way_gets_a_coordinator(workspace: Workspace, kept: K
     assert kept.look() == [running.id]
 
 
+def test_one_whose_state_is_lost_gets_a_coordinator_unless_it_was_only_just_ordered(
+    workspace: Workspace, kept: Kept
+) -> None:
+    found = sweep(workspace, "aaaa")
+    found.state.unlink()
+    found.order.write_text("{}")
+    assert kept.look() == []
+    os.utime(found.order, (0, 0))
+    assert kept.look() == [found.id]
+
+
 def test_one_that_cannot_work_is_tried_again_less_and_less_often(
     workspace: Workspace, kept: Kept
 ) -> None:

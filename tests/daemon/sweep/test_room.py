@@ -37,10 +37,13 @@ def keep_tokens(workspace: Workspace, config: TrainConfig) -> None:
     )
 
 
-def test_before_any_job_has_run_nobody_knows(workspace: Workspace, base: TrainConfig) -> None:
-    assert Room(workspace, base, KILOBYTE_GB).refusal(base, []) is None
+def test_before_any_job_has_run_only_a_limit_of_ones_own_is_kept(
+    workspace: Workspace, base: TrainConfig
+) -> None:
+    assert Room(workspace, base, None).refusal(base, []) is None
     met = Room(workspace, base, None).refusal(base, [(0, base)])
     assert met == "never started: trial 0, which is no larger, ran out of memory"
+    assert "it would need about" in (Room(workspace, base, KILOBYTE_GB).refusal(base, []) or "")
 
 
 def test_what_is_estimated_from_the_tokens_is_compared_with_what_there_is(

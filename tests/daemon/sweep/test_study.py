@@ -14,6 +14,7 @@ from daemon.sweep.study import Study
 from jobs.paths import REPOSITORY
 from jobs.state import State
 from jobs.sweep.plan import SweepPlan, plan_from
+from jobs.sweep.space import settings_of
 from jobs.sweep.trial import Trial
 
 SPACE: dict[str, Any] = {
@@ -35,9 +36,14 @@ def ended(number: int, params: dict[str, Any], value: float, *losses: float) -> 
 
 
 def played(
-    folder: Path, wanted: SweepPlan, count: int, *, reopened: bool
+    folder: Path,
+    wanted: SweepPlan,
+    count: int,
+    *,
+    reopened: bool,
+    setting: str = "learning_rate",
 ) -> tuple[Study, list[Trial]]:
-    """Play some trials whose value follows from the learning rate; return study and trials."""
+    """Play some trials whose value follows from one setting; return study and trials."""
     folder.mkdir(exist_ok=True)
     trials: list[Trial] = []
     study = Study(folder / "study.db", "night", wanted, trials)
@@ -46,7 +52,7 @@ def played(
             study = Study(folder / "study.db", "night", wanted, trials)
         params = study.ask(number)
         assert params is not None
-        trial = ended(number, params, abs(float(params["learning_rate"] or 0) - 1e-2))
+        trial = ended(number, params, abs(float(params[setting] or 0) - 1e-2))
         study.report(number, [loss for _, loss in trial.curves[0]])
         study.tell(trial)
         study.tell(trial)
@@ -98,6 +104,14 @@ def test_nothing_is_tried_twice(tmp_path: Path, sampler: str, reopened: bool) ->
     assert study.ask(6) is None
     again, _ = played(tmp_path / "again", wanted, 6, reopened=not reopened)
     assert [trial.params for trial in trials] == [dict(t.params) for t in again._known()]
+
+
+def test_a_value_of_a_range_with_a_step_is_one_however_it_is_computed(tmp_path: Path) -> None:
+    space = {"lora.dropout": {"low": 0.05, "high": 0.08, "step": 0.01}}
+    wanted = plan(space=space, sampler="random")
+    _, trials = played(tmp_path, wanted, 4, reopened=True, setting="lora.dropout")
+    drawn = [settings_of(wanted.space, trial.params)["lora.dropout"] for trial in trials]
+    assert sorted(drawn) == [0.05, 0.06, 0.07, 0.08]
 
 
 @pytest.mark.parametrize(
@@ -152,6 +166,17 @@ def test_importances_name_what_the_value_follows_from(tmp_path: Path) -> None:
     found = study.importances()
     assert max(found, key=lambda name: found[name]) == "learning_rate"
     assert sum(found.values()) == pytest.approx(1.0)
+
+
+def test_of_few_trials_too_what_explains_most_is_named_first(tmp_path: Path) -> None:
+    space = {"lora.rank": [4, 5, 6], "learning_rate": [1e-3, 5e-4]}
+    study = Study(tmp_path / "s.db", "night", plan(space=space, sampler="grid"), [])
+    for number in range(6):
+        params = study.ask(number) or {}
+        rate, rank = float(params["learning_rate"] or 0), int(params["lora.rank"] or 0)
+        study.tell(ended(number, params, 3.5 - 500 * rate - 0.03 * rank))
+    found = study.importances()
+    assert found["learning_rate"] > 0.7
 
 
 def test_a_study_that_says_something_else_is_made_again(tmp_path: Path) -> None:

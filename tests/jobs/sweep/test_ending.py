@@ -36,5 +36,5 @@ def test_the_outcome(
 
 
 def test_without_a_value_the_last_reason_is_said() -> None:
-    assert without_a_value([]) == "no trial came to a value"
+    assert without_a_value([]) == "its time was up before a trial was started"
     assert without_a_value(trials("ff")) == "no trial came to a value: reason 1"

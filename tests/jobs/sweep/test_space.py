@@ -25,7 +25,9 @@ def parsed(values: Any) -> Dimension:
         ({"low": 4, "high": 9, "step": 2}, (4, 6, 8)),
         ({"low": 0.05, "high": 0.15, "step": 0.05}, (0.05, 0.1, 0.15)),
         ({"low": 0.0, "high": 1.0}, None),
-        ({"low": 1, "high": 64, "log": True}, None),
+        ({"low": 0.05, "high": 0.08, "step": 0.01}, (0.05, 0.06, 0.07, 0.08)),
+        ({"low": 1, "high": 4, "log": True}, (1, 2, 3, 4)),
+        ({"low": 0, "high": 5000}, None),
     ],
 )
 def test_values(values: Any, expected: Any) -> None:
@@ -37,6 +39,9 @@ def test_values(values: Any, expected: Any) -> None:
     [
         ([], "at least 1 item"),
         ([4, 4], "4 stands there twice"),
+        ([4, 4.0], "4 stands there twice"),
+        ([float("nan"), 1e-4], "nan is no number to try"),
+        ([float("inf")], "inf is no number to try"),
         ([[1], [1]], r"'\[1\]' stands there twice"),
         ({"low": 2, "high": 2}, "below high"),
         ({"low": 0, "high": 1.0, "log": True}, "above 0"),
