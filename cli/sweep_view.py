@@ -71,7 +71,7 @@ def best_lines(view: SweepView, trial: Trial) -> list[str]:
     values = best_values(view, trial)
     rows = {
         "Sweep": view.order.id,
-        "Trial": f"{trial.number}, {_state(trial)}; there are {len(view.trials)}",
+        "Trial": f"{trial.number}, {_state(trial)}",
         "Objective": f"{view.order.plan.objective} {number(trial.value)}",
         **{name: str(value) for name, value in trial.settings.items()},
         "Job": values["job"],

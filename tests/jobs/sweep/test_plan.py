@@ -121,9 +121,10 @@ def test_combinations_that_the_constraints_rule_out_are_refused(space: dict[str,
 
 
 def test_validations_come_after_the_same_number_of_examples_whatever_the_batch_size() -> None:
-    plan = plan_from({**GOOD, "space": {"batch_size": [1, 2, 4]}}, "FILE")
+    values = {**GOOD, "space": {"batch_size": [1, 2, 4]}, "set": {"max_steps": 100}}
+    plan = plan_from(values, "FILE")
     base = base_config(plan, (CONFIGS,), "FILE")
-    names = ("eval_steps", "save_steps", "log_steps", "warmup_steps")
+    names = ("max_steps", "eval_steps", "save_steps", "log_steps", "warmup_steps")
     for size, name in product([1, 2, 4], names):
         config = config_of(plan, base, {"batch_size": size})
         assert getattr(config, name) * size == getattr(base, name) * base.batch_size

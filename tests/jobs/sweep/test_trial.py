@@ -58,6 +58,11 @@ def test_the_leaderboard(maximizes: bool, order: list[int]) -> None:
     assert best_trial(others, maximizes=maximizes) is None
 
 
+def test_of_equal_values_the_one_with_the_lower_loss_is_the_better() -> None:
+    worse, better = trial(0, 0.5, curves=[[[1, 2.0]]]), trial(1, 0.5, curves=[[[1, 1.5]]])
+    assert [found.number for found in leaderboard([worse, better], maximizes=True)] == [1, 0]
+
+
 @pytest.mark.parametrize(("maximizes", "job"), [(False, "b"), (True, "a")])
 def test_of_several_seeds_the_best_adapter_is_meant(maximizes: bool, job: str) -> None:
     found = trial(0, 2.0, jobs=["a", "b"], values=[3.0, 1.0])
