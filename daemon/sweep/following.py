@@ -59,7 +59,7 @@ class Follower:
         trial = replace(
             trial,
             curves=_longer(curves, trial.curves),
-            step=now.step or trial.step,
+            step=now.step if now.total_steps else trial.step,
             total_steps=now.total_steps or trial.total_steps,
             seconds=round(max(seconds, trial.seconds), 3),
             state=_open_state(record),
