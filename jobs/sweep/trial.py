@@ -92,7 +92,9 @@ def curve_of(losses: Mapping[int, float]) -> Curve:
 
 def lowest(curve: Curve) -> float | None:
     """Return the lowest finite loss of a curve; None where there is none."""
-    return min((loss for _, loss in curve if math.isfinite(loss)), default=None)
+    # A point that is no pair was damaged on disk.
+    losses = (point[1] for point in curve if len(point) == 2)
+    return min(filter(math.isfinite, losses), default=None)
 
 
 def mean(values: Iterable[float]) -> float | None:
