@@ -94,15 +94,14 @@ def test_a_grid_is_walked_once_and_what_is_warm_is_used_up_first(tmp_path: Path)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-@pytest.mark.parametrize("reopened", [False, True])
-def test_nothing_is_tried_twice(tmp_path: Path, sampler: str, reopened: bool) -> None:
+def test_nothing_is_tried_twice(tmp_path: Path, sampler: str) -> None:
     space = {"lora.rank": [4, 6, 8], "learning_rate": [1e-4, 1e-2]}
     wanted = plan(space=space, sampler=sampler)
     assert wanted.most_trials == 6
-    study, trials = played(tmp_path, wanted, 6, reopened=reopened)
+    study, trials = played(tmp_path, wanted, 6, reopened=False)
     assert len({tuple(trial.params.values()) for trial in trials}) == 6
     assert study.ask(6) is None
-    again, _ = played(tmp_path / "again", wanted, 6, reopened=not reopened)
+    again, _ = played(tmp_path / "again", wanted, 6, reopened=True)
     assert [trial.params for trial in trials] == [dict(t.params) for t in again._known()]
 
 
