@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
+from pathlib import Path
 
 from daemon.machines.home import is_home
 from daemon.records import JobRecord, state_from
 from daemon.standing import DAMAGED, GONE, Damaged, Here, standing_of
 from jobs.errors import WorkspaceError
-from jobs.paths import RunDirectory, Workspace
+from jobs.paths import Workspace
 from jobs.state import JobState, write_state
 
 log = logging.getLogger(__name__)
@@ -44,21 +45,21 @@ def rewrite(workspace: Workspace, job_id: str, state: JobState) -> JobState:
         WorkspaceError: the folder cannot be written.
     """
     run = workspace.run(job_id)
-    _set_aside(run)
+    set_aside(run.state)
     write_state(run, state)
     return state
 
 
-def _set_aside(run: RunDirectory) -> None:
+def set_aside(state: Path) -> None:
     """Give a ``state.json`` that cannot be read another name beside it: nothing is destroyed.
 
     Raises:
         WorkspaceError: the folder cannot be written.
     """
-    name = f"{run.state.name}{DAMAGED}-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
+    name = f"{state.name}{DAMAGED}-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
     try:
-        run.state.rename(run.state.with_name(name))
+        state.rename(state.with_name(name))
     except GONE:
         return
     except OSError as error:
-        raise WorkspaceError(f"{run.state} is damaged and cannot be renamed: {error}") from error
+        raise WorkspaceError(f"{state} is damaged and cannot be renamed: {error}") from error

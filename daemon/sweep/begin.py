@@ -15,6 +15,7 @@ from daemon.changing import changing, freezing
 from daemon.new_run import new_id
 from daemon.ordering import check_all, frozen_data
 from daemon.private_folder import PRIVATE
+from daemon.rewriting import set_aside
 from daemon.sweep.known import evaluation_seconds
 from daemon.times import parse_at
 from jobs.config import TrainConfig
@@ -108,14 +109,13 @@ def mend_state(folder: SweepFolder, workspace: Workspace) -> None:
 
     Raises:
         InvalidInput: nobody knows what it is to do.
+        WorkspaceError: the folder cannot be written.
     """
     try:
         read_sweep_state(folder)
     except JobFailed as error:
         log.warning("state_rebuilt", sweep=folder.id, reason=error.message)
-        if folder.state.exists():
-            stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
-            folder.state.replace(folder.state.with_name(f"state.json.damaged-{stamp}"))
+        set_aside(folder.state)
         with changing(workspace):
             write_sweep_state(folder, first_state(read_sweep(folder)))
 
