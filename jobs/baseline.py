@@ -21,7 +21,7 @@ import orjson
 
 from jobs.config import TrainConfig
 from jobs.errors import WorkspaceError
-from jobs.files import add_part, read_json, write_json
+from jobs.files import add_part, keep_newest, read_json, write_json
 from jobs.order import Order
 from jobs.results import Losses
 
@@ -77,9 +77,7 @@ class Baseline:
             self._folder.parent.mkdir(mode=0o700, exist_ok=True)
             value = {"key": self._key, "valid": losses.valid, "train": losses.train}
             write_json(self._file, value)
-            files = sorted(self._folder.iterdir(), key=lambda file: file.stat().st_mtime)
-            for file in files[:-KEPT_FILES]:
-                file.unlink(missing_ok=True)
+            keep_newest(self._folder, KEPT_FILES)
 
 
 def baseline_key(order: Order, config: TrainConfig, parts: Mapping[str, str]) -> str:

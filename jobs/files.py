@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import math
@@ -246,6 +247,16 @@ def sha256_of(path: Path) -> str:
 def add_part(digest: Any, name: str, content: bytes) -> None:
     """Add a named part to a digest, its length first: parts must not run into one another."""
     digest.update(f"{name}:{len(content)}:".encode() + content)
+
+
+def keep_newest(folder: Path, count: int) -> None:
+    """Keep the files of a cache that are newest; what killed writers left counts as a file."""
+    used: list[tuple[float, Path]] = []
+    for file in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another job prunes too
+            used.append((file.stat().st_mtime, file))
+    for _, file in sorted(used, reverse=True)[count:]:
+        file.unlink(missing_ok=True)
 
 
 def as_disk_full(error: Exception, path: Path) -> DiskFull | None:

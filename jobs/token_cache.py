@@ -26,7 +26,7 @@ from jobs import dataset, examples, prompts
 from jobs.dataset import EncodedExample, Tokenizer, encode_example
 from jobs.errors import DataError, WorkspaceError
 from jobs.examples import read_examples
-from jobs.files import add_part, sha256_of, write_with
+from jobs.files import add_part, keep_newest, sha256_of, write_with
 from jobs.prompts import PromptFormat
 
 KEPT_FILES = 32
@@ -79,7 +79,7 @@ def encoded(
     made = [encode_example(row, tokenizer, prompt_format) for row in rows]
     with contextlib.suppress(WorkspaceError):  # full or read-only disk: encoded again next time
         _write(file, key, made)
-        _prune(folder)
+        keep_newest(folder, KEPT_FILES)
     return made
 
 
@@ -158,13 +158,3 @@ def _write(file: Path, key: str, encoded_examples: list[EncodedExample]) -> None
     with contextlib.suppress(OSError):  # the private folder, where no daemon has made it yet
         file.parent.parent.mkdir(mode=0o700, exist_ok=True)
     write_with(file, lambda stream: np.savez(stream, allow_pickle=False, **arrays))
-
-
-def _prune(folder: Path) -> None:
-    """Keep the most recently used files; what killed writers left counts as a file."""
-    used: list[tuple[float, Path]] = []
-    for file in folder.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # another job prunes too
-            used.append((file.stat().st_mtime, file))
-    for _, file in sorted(used, reverse=True)[KEPT_FILES:]:
-        file.unlink(missing_ok=True)
