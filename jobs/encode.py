@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 from jobs.errors import FarenseError
 from jobs.prompts import PromptFormat
@@ -37,7 +38,7 @@ def _main() -> int:
     from jobs.token_cache import encoded  # noqa: PLC0415
 
     file, sha256, model, prompt_format, cache = sys.argv[1:]
-    form: PromptFormat = "chat" if prompt_format == "chat" else "farense"
+    form = cast(PromptFormat, prompt_format)
     folder = Path(model)
     try:
         encoded(Path(file), sha256, folder, form, lambda: load_tokenizer(folder), Path(cache))

@@ -29,7 +29,7 @@ from jobs.prefix.prefix import Prefix, PrefixStates
 from jobs.prefix.states_cache import StatesCache
 from jobs.preflight import check_disk, check_memory, disk_needed, memory_limits
 from jobs.report.write import plot_training
-from jobs.results import BestAdapter, write_summary
+from jobs.results import BestAdapter, Losses, write_summary
 from jobs.token_cache import encoded
 from jobs.train import Trainer
 
@@ -88,7 +88,7 @@ class Session:
         engine = Engine(self.base.language, self.base.noise, self.lanes, self.config)
         settings = adapter_config(self.config.lora, self.base.lora_paths, str(self.model_path))
         best = BestAdapter(self.run.adapters, settings)
-        told = self._baseline(), self.versions, self.emit, self.stop_reason, ending
+        told = self._baseline, self.versions, self.emit, self.stop_reason, ending
         trainer = Trainer(self.run, self.config, engine, feed, best, *told)
         self.emit(self._started(feed, engine, trainer.resume()))
         self._check_room(engine, feed)
@@ -167,15 +167,16 @@ class Session:
         cache.open()
         return cache
 
-    def _baseline(self) -> Baseline:
-        """Return the losses before training, to be measured unless another job has done so."""
+    def _baseline(self, measure: Callable[[], Losses]) -> Losses:
+        """Return the losses before training: as another job has measured them, or measured now."""
         parts = self.versions | {
             "weights": weights_digest(self.model_path, self.workspace.weight_digests),
             "form": self.base.form,
             "cut": str(self.base.language.prefix is not None),
             "lanes": f"{len(self.lanes)}, {self.lanes.blas_threads} threads each",
         }
-        return Baseline(self.workspace.baselines, baseline_key(self.order, self.config, parts))
+        key = baseline_key(self.order, self.config, parts)
+        return Baseline(self.workspace.baselines, key).losses(measure)
 
     def _fill(self, ending: Stop) -> None:
         """Compute what the cache lacks, then give back the memory that took.

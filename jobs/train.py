@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from jobs.baseline import Baseline
 from jobs.checkpoint import Checkpoint, newest_checkpoint, prune_checkpoints, save_checkpoint
 from jobs.config import TrainConfig
 from jobs.divergence import diverged, learning_rate, may_go_back, rollback_warning
@@ -43,7 +42,7 @@ class Trainer:
         engine: the model with its adapter and optimizer, fresh from the seed.
         feed: the batches.
         best: the folder of the best adapter.
-        baseline: what was measured before training.
+        baseline: returns the losses before training, by what it is given unless it knows them.
         versions: what computes, noted in every checkpoint.
         emit: takes every event.
         stop_reason: returns why to stop with a checkpoint, or None; asked before every step.
@@ -57,7 +56,7 @@ class Trainer:
         engine: Engine,
         feed: Feed,
         best: BestAdapter,
-        baseline: Baseline,
+        baseline: Callable[[Callable[[], Losses]], Losses],
         versions: dict[str, str],
         emit: Callable[[Event], None],
         stop_reason: Callable[[], str | None],
@@ -170,7 +169,7 @@ class Trainer:
 
     def _validate_baseline(self) -> None:
         """Measure before training: reported, and counted for nothing."""
-        losses = self.baseline.losses(self._measure)
+        losses = self.baseline(self._measure)
         self.at.baseline_val_loss = losses.valid
         self._write_row(losses)
         self.emit(validation_event(self.epoch, self.at, losses, improved=False))

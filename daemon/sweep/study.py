@@ -83,19 +83,23 @@ class Study:
             number: the trial it is for. The choice depends on it, on the sampler's seed and on what
                 the study knows alone: whoever asks again after a crash gets the same.
         """
+        # A sampler may name one value in two ways.
+        tried = [self._settings(trial.params) for trial in self._known()]
         if self.plan.sampler != "grid":
             for attempt in range(ALL_ATTEMPTS):
-                if (params := self._asked(number, attempt)) is not None:
+                if (params := self._asked(number, tried, attempt)) is not None:
                     return params
-        point = self._next_point()
+        points = grid(self.plan.space, WARM)
+        point = next((point for point in points if self._settings(point) not in tried), None)
         if point is None:
             return None
         self._study.enqueue_trial(point)
-        return self._asked(number)
+        return self._asked(number, tried)
 
-    def _asked(self, number: int, attempt: int = 0) -> dict[str, Scalar] | None:
+    def _asked(
+        self, number: int, tried: Sequence[dict[str, Any]], attempt: int = 0
+    ) -> dict[str, Scalar] | None:
         """Ask the sampler; None where it says what was tried."""
-        tried = self._tried()
         self._study.sampler = _sampler(self.plan, number, attempt)
         asked = self._study.ask(self.distributions)
         if self._settings(asked.params) in tried:
@@ -166,15 +170,6 @@ class Study:
     def _known(self) -> list[FrozenTrial]:
         """Return the trials of the sweep; what was asked for in vain is none."""
         return _trials_in(self._study)
-
-    def _next_point(self) -> dict[str, Scalar] | None:
-        tried = self._tried()
-        points = grid(self.plan.space, WARM)
-        return next((point for point in points if self._settings(point) not in tried), None)
-
-    def _tried(self) -> list[dict[str, Any]]:
-        """Return the settings of all trials: a sampler may name one value in two ways."""
-        return [self._settings(trial.params) for trial in self._known()]
 
     def _settings(self, params: Mapping[str, Scalar]) -> dict[str, Any]:
         return settings_of(self.plan.space, params)
