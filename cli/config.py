@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from jobs.schedule import Schedule
 
 
+MIN_DELTA = (
+    "# early_stopping_min_delta counts for patience alone: the adapter of the lowest validation is "
+    "kept"
+)
+
+
 @click.group(short_help="Show and compare configurations.")
 def config() -> None:
     """Show and compare configurations.
@@ -47,6 +53,8 @@ def show(preset: str, overrides: tuple[str, ...], as_json: bool) -> None:
     else:
         click.echo(f"# {loaded.name}: {loaded.description or 'no description'}")
         click.echo(as_yaml(loaded.config), nl=False)
+        if loaded.config.early_stopping_min_delta:
+            click.echo(MIN_DELTA)
         click.echo(f"# {plan_text(schedule, patience) if schedule else missing}")
     if warning:
         warn(warning)

@@ -74,7 +74,12 @@ class TrainConfig(Settings):
     eval_steps: int = Field(default=200, ge=1, le=MANY)
     log_steps: int = Field(default=10, ge=1, le=MANY)
     early_stopping_patience: int | None = Field(default=None, ge=1, le=MANY)
-    early_stopping_min_delta: float | None = Field(default=None, ge=0)
+    early_stopping_min_delta: float | None = Field(
+        default=None,
+        ge=0,
+        description="nats by which a loss has to fall to count for patience; the adapter of the "
+        "lowest validation is kept, by however little",
+    )
     keep_checkpoints: int = Field(default=2, ge=1, le=MANY)
     gap_examples: int = Field(
         default=64,

@@ -169,11 +169,14 @@ def validation(event: Validation) -> list[str]:
     """Return a validation: its loss, what it means for the best, the gap and its status."""
     if event.step == 0:
         return [f"  Val Loss: {_loss_text(event.val_loss)}   baseline, before training"]
-    if event.improved:
-        verdict = "best so far ✅"
+    of_patience = f"/{event.patience}" if event.patience else ""
+    waited = f"({event.without_improvement}{of_patience})"
+    if not event.improved:
+        verdict = f"no improvement {waited}"
+    elif event.without_improvement:
+        verdict = f"best so far ✅, by less than min_delta {waited}"
     else:
-        of_patience = f"/{event.patience}" if event.patience else ""
-        verdict = f"no improvement ({event.without_improvement}{of_patience})"
+        verdict = "best so far ✅"
     mark = GAP_MARKS.get(event.gap_status, "")
     return [
         f"  Val Loss: {_loss_text(event.val_loss)}   {verdict}",
@@ -262,7 +265,7 @@ def _validation_plan(event: Started) -> str:
     if patience is None:
         return f"{plan}; no early stopping"
     delta = event.config["early_stopping_min_delta"] or 0
-    return f"{plan}; stops after {patience} without an improvement over {delta:g}"
+    return f"{plan}; stops after {patience} without an improvement over {delta:g}, keeps the lowest"
 
 
 def _loss_text(loss: float) -> str:

@@ -114,6 +114,9 @@ class Validation(Event):
     """The validation set was measured; ``step`` 0 is the baseline, which counts for nothing.
 
     Attributes:
+        improved: it is the lowest so far, and its adapter was kept.
+        without_improvement: validations since the last that counted for patience; above 0 beside
+            ``improved`` where the gain is no more than ``early_stopping_min_delta``.
         seconds: for the validation loss (``valid_seconds``) and that of the training slice.
     """
 
@@ -144,7 +147,7 @@ class CheckpointSaved(Event):
 
 @dataclass(frozen=True)
 class BestModel(Event):
-    """A validation improved on all before it, and its adapter was saved."""
+    """A validation was lower than all before it, and its adapter was saved."""
 
     kind: ClassVar[str] = "best_model"
     epoch: int

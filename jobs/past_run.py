@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,6 +39,7 @@ class PastRun:
         report: ``evaluation/evaluation_report.json``; None where it was not evaluated.
         answers: the lines of ``evaluation/answers.jsonl``.
         missing: what is not there, or cannot be read: a sentence each.
+        kept_step: the step of the adapter that was kept; None where nothing says so.
     """
 
     directory: RunDirectory
@@ -47,6 +49,7 @@ class PastRun:
     report: Row | None
     answers: tuple[Row, ...]
     missing: tuple[str, ...]
+    kept_step: int | None = None
 
     @property
     def name(self) -> str:
@@ -96,9 +99,19 @@ def read_run(folder: Path) -> PastRun:
             "A run's folder has at least a training_metrics.json: a list of rows with step, loss "
             "and val_loss.",
         )
+    kept = _kept_step(run, summary or {})
     return PastRun(
-        run, order, rows or (), summary or {}, report, answers or (), tuple(reader.missing)
+        run, order, rows or (), summary or {}, report, answers or (), tuple(reader.missing), kept
     )
+
+
+def _kept_step(run: RunDirectory, summary: Row) -> int | None:
+    """Return the step of the adapter that was kept, as the summary says, or what stands before."""
+    told = summary.get("best_step")
+    if told is None:
+        with suppress(OSError, ValueError):
+            told = _object(run.training_state).get("best_step")
+    return told if isinstance(told, int) and not isinstance(told, bool) else None
 
 
 class _Reader:

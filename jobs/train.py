@@ -178,14 +178,14 @@ class Trainer:
         self._check_finite()
         losses = self._measure()
         step, epoch = self.at.step, self.epoch
-        improved = self.at.early_stopping.improves(losses.valid)
+        best = self.at.early_stopping.is_best(losses.valid)
         self.at.early_stopping = self.at.early_stopping.after(losses.valid, epoch, step)
-        self.at.gaps = self.at.gaps.after(losses.gap, improved=improved)
-        if improved:
+        self.at.gaps = self.at.gaps.after(losses.gap, best=best)
+        if best:
             self.best.save(self.engine.adapter)
         self._write_row(losses)
-        self.emit(validation_event(epoch, self.at, losses, improved=improved))
-        if improved:
+        self.emit(validation_event(epoch, self.at, losses, improved=best))
+        if best:
             self.emit(BestModel(epoch, step, losses.valid, str(self.best.folder)))
         write_training_state(self.directory, epoch, self.at)
 

@@ -188,7 +188,7 @@ def _stopped_early(a: Side, b: Side, now: Values) -> Finding | None:
     if b.curve.missed_gain > 0:
         return Finding(
             "stopped too soon",
-            f"a later loss was {b.curve.missed_gain:.4f} lower, less than min_delta counts",
+            f"the loss still fell, by {b.curve.missed_gain:.4f}: less than min_delta counts",
             _changes(now, early_stopping_min_delta=0.0),
         )
     if not (b.total_steps and b.curve.steps and b.curve.steps < b.total_steps / 2):
@@ -201,8 +201,12 @@ def _stopped_early(a: Side, b: Side, now: Values) -> Finding | None:
 
 
 def _ended_early(a: Side, b: Side, now: Values) -> Finding | None:
-    """Find a run whose last validation was its best, unless more training would only overfit."""
-    falling = b.curve.validations > 1 and b.curve.since_best == 0
+    """Find a run whose last validation was its best, unless more training would only overfit.
+
+    One that was lower by less than ``min_delta`` says that little more would come.
+    """
+    curve = b.curve
+    falling = curve.validations > 1 and curve.since_best == 0 and curve.missed_gain == 0
     if b.state is not State.COMPLETED or not falling or not now or _overfits(b):
         return None
     limit, epochs = now.get("max_steps"), now.get("num_epochs") or 1

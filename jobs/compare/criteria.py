@@ -88,7 +88,7 @@ def _early_stopping(side: Side) -> Judged:
     if not side.has_ended:
         return Judged(None, str(side.state))
     of_patience = "" if patience is None else f" of {patience:g}"
-    return Judged(False, f"{side.curve.since_best}{of_patience} at the end")
+    return Judged(False, f"{side.curve.since_improvement}{of_patience} at the end")
 
 
 def _best_saved(side: Side) -> Judged:

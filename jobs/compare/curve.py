@@ -52,11 +52,13 @@ class Curve:
         steps: the last step that was logged.
         validations: how many, the baseline left out.
         since_best: validations since the best one.
+        since_improvement: those since the last that counted for patience (``min_delta``).
         baseline_val_loss: before training.
-        best_val_loss: of the best adapter, chosen as training chose it (``min_delta``).
+        best_val_loss: of the adapter that was kept: the lowest, but of runs of a time when an
+            adapter was kept only where it gained more than ``min_delta``.
         best_step, best_epoch: where that was.
-        missed_gain: how far a later validation was below the best one, without counting as an
-            improvement because of ``min_delta``; 0 where none was.
+        missed_gain: how far the lowest validation was below the last that counted for patience;
+            0 where it was that one.
         last_val_loss: of the last validation, finite or not.
         train_loss: training loss at the best step: in eval mode where it was measured, else as
             logged last before it.
@@ -77,6 +79,7 @@ class Curve:
     steps: int | None
     validations: int
     since_best: int
+    since_improvement: int
     baseline_val_loss: float | None
     best_val_loss: float | None
     best_step: int | None
@@ -95,29 +98,31 @@ class Curve:
     memory_mb: float | None
 
 
-def curve_of(rows: Sequence[Row], min_delta: float = 0.0) -> Curve:
+def curve_of(rows: Sequence[Row], min_delta: float = 0.0, kept_step: int | None = None) -> Curve:
     """Return what the rows of a run say, oldest first; those of older runs may lack any key.
 
     Args:
-        min_delta: the improvement from which on a validation counts as a better one, nats.
+        min_delta: by how much a validation has to be lower to count for patience, nats.
+        kept_step: of the adapter that was kept, where the run says so.
     """
     validations = _validations(rows)
     counted = _counted(validations)
-    row, later = _best(counted, min_delta)
+    row, later = _best(counted, kept_step)
     best = _best_of(rows, row)
     first_loss, last_loss = _first_and_last(rows, validations)
-    later_losses = filter(math.isfinite, _numbers(later, "val_loss"))
+    stopping = _patience(counted, min_delta)
     return Curve(
         steps=_last_whole(rows, "step"),
         validations=len(counted),
         since_best=len(later),
+        since_improvement=stopping.without_improvement,
         baseline_val_loss=next(
             (number(row, "val_loss") for row in validations if row.get("step") == 0), None
         ),
         best_val_loss=None if best is None else best.val_loss,
         best_step=None if best is None else best.step,
         best_epoch=None if best is None else best.epoch,
-        missed_gain=max(0.0, best.val_loss - min(later_losses, default=math.inf)) if best else 0.0,
+        missed_gain=(stopping.reference_loss or 0.0) - (stopping.best_loss or 0.0),
         last_val_loss=number(counted[-1], "val_loss") if counted else None,
         train_loss=None if best is None else best.train_loss,
         gap=None if best is None else best.gap,
@@ -132,14 +137,14 @@ def curve_of(rows: Sequence[Row], min_delta: float = 0.0) -> Curve:
     )
 
 
-def best_of(rows: Sequence[Row], min_delta: float = 0.0) -> Best | None:
+def best_of(rows: Sequence[Row], kept_step: int | None = None) -> Best | None:
     """Return the best validation of a run with its gap; None before the first finite one.
 
     Args:
         rows: of the run, oldest first; those of older runs may lack any key.
-        min_delta: the improvement from which on a validation counts as a better one, nats.
+        kept_step: of the adapter that was kept, where the run says so.
     """
-    return _best_of(rows, _best(_counted(_validations(rows)), min_delta)[0])
+    return _best_of(rows, _best(_counted(_validations(rows)), kept_step)[0])
 
 
 def number(row: Row, key: str) -> float | None:
@@ -181,16 +186,23 @@ def _best_of(rows: Sequence[Row], best: Row | None) -> Best | None:
     )
 
 
-def _best(counted: Sequence[Row], min_delta: float) -> tuple[Row | None, Sequence[Row]]:
-    """Return the validation that training took for the best, and those after it."""
-    stopping, place = EarlyStopping(None, min_delta), None
-    for index, row in enumerate(counted):
-        loss = number(row, "val_loss")
-        if loss is not None and stopping.improves(loss):
-            stopping, place = stopping.after(loss, 0, index), index
-    if place is None:
+def _best(counted: Sequence[Row], kept_step: int | None) -> tuple[Row | None, Sequence[Row]]:
+    """Return the validation whose adapter was kept, else the lowest; and those after it."""
+    losses = [(place, _finite(row, "val_loss")) for place, row in enumerate(counted)]
+    finite = [(place, loss) for place, loss in losses if loss is not None]
+    if not finite:
         return None, counted
+    kept = (i for i, _ in finite if kept_step is not None and counted[i].get("step") == kept_step)
+    place = next(kept, min(finite, key=lambda pair: pair[1])[0])
     return counted[place], counted[place + 1 :]
+
+
+def _patience(counted: Sequence[Row], min_delta: float) -> EarlyStopping:
+    """Return how patience stands after the validations of a run."""
+    stopping = EarlyStopping(None, min_delta)
+    for step, loss in enumerate(_numbers(counted, "val_loss"), 1):
+        stopping = stopping.after(loss, 0, step)
+    return stopping
 
 
 def _gap(rows: Sequence[Row], best: Row, val_loss: float) -> tuple[float | None, bool]:

@@ -114,7 +114,7 @@ def _has_other_model(a: Side, b: Side) -> bool:
 def side_of(run: PastRun) -> Side:
     """Return what is known of a run, from what was read and from the files beside it."""
     (config, problem), order, state = _settings(run), run.order, _state(run)
-    curve = curve_of(run.rows, number(config, "early_stopping_min_delta") or 0.0)
+    curve = curve_of(run.rows, number(config, "early_stopping_min_delta") or 0.0, run.kept_step)
     report, rows = run.report or {}, run.rows
     means = {metric: number(report, metric) for metric in METRICS}
     accents = report.get("ignore_accents")

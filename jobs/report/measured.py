@@ -115,7 +115,7 @@ class Measured:
 
     @property
     def best(self) -> Best | None:
-        """The best validation, as early stopping judges; None before the first finite one."""
+        """The validation whose adapter was kept; None before the first finite one."""
         summary, found = self.run.summary, self._found
         step, loss = finite(summary.get("best_step")), finite(summary.get("best_val_loss"))
         if step is None or loss is None:
@@ -169,7 +169,7 @@ class Measured:
     def _found(self) -> Best | None:
         """The best validation as the rows have it."""
         rows = [{**row, "step": _step(row, place)} for place, row in enumerate(self.run.rows)]
-        best = best_of(rows, finite(self.run.config.get("early_stopping_min_delta")) or 0.0)
+        best = best_of(rows, self.run.kept_step)
         if best is None or best.step is None or best.val_loss >= DRAWN:
             return None
         return Best(best.step, best.val_loss, best.gap, best.rough)

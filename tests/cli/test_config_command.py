@@ -106,6 +106,8 @@ def test_show_without_the_data_still_shows_the_config(invoke: Run) -> None:
     assert done.code == 0
     assert "rank: 6" in done.out
     assert "not known" in done.out.splitlines()[-1]
+    assert "the adapter of the lowest validation is kept" in done.out.splitlines()[-2]
+    assert "lowest" not in invoke("config", "show", "v1").out
     assert json.loads(invoke("config", "show", "v2", "--json").out)["plan"] is None
 
 

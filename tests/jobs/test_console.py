@@ -112,7 +112,7 @@ def test_the_header_states_the_configuration() -> None:
         "2 x 4 accumulated = 8",
         "2.0e-04 after 100 warmup steps",
         "3 of 424 steps = 1272",
-        "6, every 200 steps; stops after 5 without an improvement over 0.001",
+        "6, every 200 steps; stops after 5 without an improvement over 0.001, keeps the lowest",
         "cpu",
     ):
         assert part in text

@@ -20,6 +20,7 @@ from jobs.checkpoint import (
 )
 from jobs.errors import CheckpointError, Diverged
 from jobs.events import (
+    BestModel,
     CheckpointSaved,
     EarlyStopping,
     Event,
@@ -28,7 +29,7 @@ from jobs.events import (
     Validation,
     Warned,
 )
-from jobs.files import read_json
+from jobs.files import read_json, sha256_of
 from jobs.mlx import mx, named
 from jobs.order import read_order
 from jobs.paths import RunDirectory, Workspace
@@ -273,6 +274,41 @@ def test_early_stopping_keeps_the_best(alone: Workspace, tiny_model: Path) -> No
     assert [event.improved for event in validations[-3:]] == [False] * 3
     assert stop.best_step == [event.step for event in validations if event.improved][-1]
     assert read_json(run.summary)["best_step"] == stop.best_step
+
+
+def test_the_lowest_validation_is_kept_though_patience_asks_for_more(
+    alone: Workspace, tiny_model: Path
+) -> None:
+    asked: dict[str, Any] = {"num_epochs": 4, "eval_steps": 2, "early_stopping_patience": 4}
+    run = make_run(alone, tiny_model, early_stopping_min_delta=50.0, **asked)
+    outcome, said = attempt(alone, run)
+    validations = [event for event in only(Validation, said) if event.step]
+    lowest = min(validations, key=lambda event: event.val_loss)
+    assert lowest.step > validations[0].step
+    assert outcome is not None
+    # The first alone counts for patience, which runs out; the lowest is what is left.
+    assert (outcome.state, len(validations)) == ("early_stopped", 5)
+    assert [event.without_improvement for event in validations] == [0, 1, 2, 3, 4]
+    assert (outcome.best_step, outcome.best_val_loss) == (lowest.step, lowest.val_loss)
+    assert outcome.best_gap == lowest.overfitting_gap
+    assert read_json(run.training_state)["best_step"] == lowest.step
+    kept = only(BestModel, said)
+    assert [event.step for event in kept] == [e.step for e in validations if e.improved]
+    assert kept[-1].step == lowest.step
+    again = make_run(
+        alone, tiny_model, "20261122-210000-again-cccc", early_stopping_min_delta=50.0, **asked
+    )
+    assert attempt(alone, again, stop_at=5)[0] is None
+    resumed, _ = attempt(alone, again)
+    assert resumed is not None
+    assert (resumed.state, resumed.step) == (outcome.state, outcome.step)
+    assert (resumed.best_step, resumed.best_gap) == (outcome.best_step, outcome.best_gap)
+    assert sha256_of(again.adapter_weights) == sha256_of(run.adapter_weights)
+    plain = make_run(
+        alone, tiny_model, "20261122-210000-plain-bbbb", **asked, max_steps=lowest.step
+    )
+    attempt(alone, plain)
+    assert sha256_of(run.adapter_weights) == sha256_of(plain.adapter_weights)
 
 
 def test_the_baseline_is_reported_and_counts_for_nothing(

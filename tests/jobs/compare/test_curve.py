@@ -39,9 +39,16 @@ def test_losses_gap_and_course() -> None:
 def test_the_best_is_the_one_whose_adapter_was_kept() -> None:
     rows = [row(1, 2.0, 2.0), row(2, 1.99, 1.9), row(3, 1.985, 1.9)]
     curve = curve_of(rows, min_delta=0.02)
-    assert (curve.best_step, curve.since_best) == (1, 2)
+    assert (curve.best_step, curve.since_best, curve.since_improvement) == (3, 0, 2)
     assert curve.missed_gain == pytest.approx(0.015)
-    assert curve_of(rows).best_step == 3
+    # Once an adapter was kept only where it gained more than min_delta.
+    old = curve_of(rows, min_delta=0.02, kept_step=1)
+    assert (old.best_step, old.since_best, old.since_improvement) == (1, 2, 2)
+    assert old.missed_gain == pytest.approx(0.015)
+    plain = curve_of(rows)
+    assert (plain.best_step, plain.since_improvement, plain.missed_gain) == (3, 0, 0)
+    # What is no step of a validation is no place of an adapter.
+    assert curve_of(rows, kept_step=7).best_step == 3
 
 
 def test_the_gap_of_an_older_run_is_rough() -> None:

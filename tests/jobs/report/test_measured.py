@@ -38,7 +38,7 @@ def test_a_row_without_a_step_stands_where_it_is_in_the_list(tmp_path: Path) -> 
     assert run.series("loss").steps == [1, 2]
 
 
-def test_the_best_is_judged_as_early_stopping_does_and_never_the_baseline(tmp_path: Path) -> None:
+def test_the_best_is_the_lowest_and_never_the_baseline(tmp_path: Path) -> None:
     losses = [0.5, 2.0, 1.9995, math.nan, 1.0, 1.2]
     rows = [
         {"step": n * 10, "val_loss": v, "overfitting_gap": n / 10} for n, v in enumerate(losses)
@@ -50,7 +50,18 @@ def test_the_best_is_judged_as_early_stopping_does_and_never_the_baseline(tmp_pa
     assert run.best.status == "CRÍTICO"
     run = run_of(tmp_path, rows[:3], config={"early_stopping_min_delta": 0.001})
     assert run.best is not None
-    assert run.best.step == 10
+    assert run.best.step == 20
+
+
+def test_the_adapter_that_an_older_farense_kept_is_the_best(tmp_path: Path) -> None:
+    """It passed over gains below ``min_delta``; a run that has not ended says so for people."""
+    rows = [{"step": n * 10, "val_loss": v} for n, v in enumerate([3.0, 2.0, 1.9995])]
+    run = run_of(tmp_path, rows)
+    state = run.run.directory.training_state
+    state.write_text('{"best_step": 10, "best_val_loss": 2.0}')
+    best = measured(read_run(run.run.directory.path)).best
+    assert best is not None
+    assert (best.step, best.loss) == (10, 2.0)
 
 
 @pytest.mark.parametrize(
