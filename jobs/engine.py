@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from jobs import cpu
 from jobs.adamw import AdamW, Arrays, total
+from jobs.adapter_fit import fitting
 from jobs.config import TrainConfig
 from jobs.feed import Piece
 from jobs.lanes import Lanes
@@ -194,8 +195,9 @@ class Engine:
         Sums of more lanes than there are now are added up: the same up to rounding.
 
         Raises:
-            KeyError: the arrays belong to another configuration.
+            AdapterMismatch, KeyError: the arrays belong to another configuration.
         """
+        fitted = fitting(adapter, self.adapter)
         self.optimizer.restore(state, list(self.adapter))
         self.bad_steps = [mx.array(0) for _ in self.lanes.streams]
         losses, count = list(state["loss_sums"]), len(self.lanes)
@@ -204,7 +206,7 @@ class Engine:
             sums = [state[f"accumulated.{lane}.{name}"] for lane in range(len(losses))]
             for lane in range(count):
                 self.accumulated[lane][name] = _folded(sums, lane, count, zero)
-        self.adapter = {name: adapter[name] for name in self.adapter}
+        self.adapter = fitted
         self.grad_norm = state["grad_norm"]
 
     def _start(self) -> None:

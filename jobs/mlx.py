@@ -29,17 +29,22 @@ from mlx_lm.generate import BatchGenerator, generate_step, stream_generate  # no
 from mlx_lm.models import activations, base  # noqa: E402
 from mlx_lm.models.cache import make_prompt_cache  # noqa: E402
 from mlx_lm.models.llama import Model, ModelArgs  # noqa: E402
+from mlx_lm.models.mla import MultiLinear, QuantizedMultiLinear  # noqa: E402
+from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear  # noqa: E402
 from mlx_lm.tuner.lora import LoRALinear  # noqa: E402
-from mlx_lm.utils import dequantize_model, load_model, load_tokenizer  # noqa: E402
+from mlx_lm.utils import load_model, load_tokenizer  # noqa: E402
 
 __all__ = [
     "BatchGenerator",
     "LoRALinear",
     "Model",
     "ModelArgs",
+    "MultiLinear",
+    "QuantizedMultiLinear",
+    "QuantizedSwitchLinear",
+    "SwitchLinear",
     "activations",
     "base",
-    "dequantize_model",
     "generate_step",
     "load_model",
     "load_tokenizer",

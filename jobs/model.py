@@ -8,6 +8,7 @@ from typing import Any
 from jobs import cpu, mlx
 from jobs.blas import blas_name
 from jobs.config import LoraConfig
+from jobs.dequantize import dequantize_model
 from jobs.errors import ConfigError, ModelError
 from jobs.lora import CpuLoRALinear, DropoutNoise, NoiseDropout
 from jobs.mlx import LoRALinear, mx, nn, on_metal, tree_unflatten
@@ -75,9 +76,8 @@ def load_base(path: Path) -> tuple[nn.Module, str]:
     if on_metal():
         mx.set_wired_limit(int(mx.device_info()["max_recommended_working_set_size"]))
     else:
-        # Scales first: dequantizing in their float16 would round every weight once more.
+        dequantize_model(module, mx.float32)
         module.set_dtype(mx.float32)
-        module = mlx.dequantize_model(module)
         cpu.speed_up(module)
         form = "float32"
     module.freeze()

@@ -15,10 +15,9 @@ from typing import Any
 
 from jobs.config import LoraConfig, TrainConfig
 from jobs.models.folder import LAYER, read_model
-from jobs.models.safetensors_header import TensorEntry
+from jobs.models.size import PlainTensor, plain_tensors
 
 BLOCK = re.compile(r"\blayers\.(\d+)\.")
-PARTS = ("weight", "scales", "biases")
 DTYPE_BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4}
 DTYPE_BYTES |= {"F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 FLOAT32 = 4
@@ -86,17 +85,17 @@ def estimate(path: Path, config: TrainConfig, data: DataSize, *, metal: bool, la
         ModelError: the folder holds no whole model.
     """
     description, tensors = read_model(path)
-    weights = {
-        name: entry.elements * DTYPE_BYTES.get(entry.dtype, 1)
+    plain = plain_tensors(tensors, description)
+    weights = (
+        {name: entry.elements * DTYPE_BYTES.get(entry.dtype, 1) for name, entry in tensors.items()}
         if metal
-        else FLOAT32 * _parameters(name, tensors, description)
-        for name, entry in tensors.items()
-    }
+        else {name: FLOAT32 * tensor.elements for name, tensor in plain.items()}
+    )
     blocks = 1 + max(
         (number for name in tensors if (number := _block(name)) is not None), default=0
     )
     boundary = max(0, blocks - config.lora.num_layers)
-    adapter = FLOAT32 * _adapter_parameters(config.lora, boundary, tensors, description)
+    adapter = FLOAT32 * _adapter_parameters(config.lora, boundary, plain)
     hidden, number_bytes = _setting(description, "hidden_size"), 2 if metal else FLOAT32
     return Needs(
         weights=sum(weights.values()),
@@ -142,40 +141,15 @@ def _block(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _parameters(
-    name: str, tensors: Mapping[str, TensorEntry], description: Mapping[str, Any]
-) -> int:
-    """Return how many weights a tensor stands for; a quantized matrix is counted at its scales."""
-    module, _, part = name.rpartition(".")
-    if f"{module}.scales" not in tensors or part not in PARTS:
-        return tensors[name].elements
-    return tensors[name].elements * _group_size(module, description) if part == "scales" else 0
-
-
-def _adapter_parameters(
-    lora: LoraConfig,
-    boundary: int,
-    tensors: Mapping[str, TensorEntry],
-    description: Mapping[str, Any],
-) -> int:
+def _adapter_parameters(lora: LoraConfig, boundary: int, plain: Mapping[str, PlainTensor]) -> int:
     total = 0
-    for name, entry in tensors.items():
+    for name, tensor in plain.items():
         found = LAYER.fullmatch(name)
-        if found is None or len(entry.shape) != 2 or int(found["block"]) < boundary:
+        if found is None or len(tensor.shape) != 2 or int(found["block"]) < boundary:
             continue
         if found["path"] in lora.keys or found["path"].rpartition(".")[2] in lora.keys:
-            scales = f"{name.removesuffix('.weight')}.scales"
-            counted = scales if scales in tensors else name
-            outputs = entry.shape[0]
-            inputs = _parameters(counted, tensors, description) // outputs
-            total += lora.rank * (inputs + outputs)
+            total += lora.rank * sum(tensor.shape)
     return total
-
-
-def _group_size(module: str, description: Mapping[str, Any]) -> int:
-    found = description.get("quantization") or description.get("quantization_config") or {}
-    of_module = found.get(module)
-    return _setting(of_module if isinstance(of_module, dict) else found, "group_size")
 
 
 def _setting(description: Mapping[str, Any], name: str) -> int:

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.adapter_fit import AdapterMismatch, Arrays, fitting
 from jobs.errors import InvalidInput, ModelError
 from jobs.files import read_json
 from jobs.mlx import mx
 from jobs.paths import RunDirectory
-
-Arrays = dict[str, mx.array]
 
 
 @dataclass(frozen=True)
@@ -40,10 +39,13 @@ class TrainedAdapter:
         Raises:
             ModelError: their names or shapes are others.
         """
-        shapes = {name: array.shape for name, array in fresh.items()}
-        if {name: array.shape for name, array in self.arrays.items()} != shapes:
-            raise ModelError(f"The adapter of {self.job} does not fit its model and configuration.")
-        return dict(self.arrays)
+        try:
+            return fitting(self.arrays, fresh)
+        except AdapterMismatch as error:
+            raise ModelError(
+                f"The adapter of {self.job} does not fit its model and configuration: {error}.",
+                "Put back the adapter that the job wrote, or train again.",
+            ) from error
 
 
 def read_adapter(run: RunDirectory) -> TrainedAdapter:

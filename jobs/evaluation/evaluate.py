@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 
+from jobs.adapter_fit import Arrays
 from jobs.blas import set_blas_threads
 from jobs.dataset import Tokenizer, prompt_tokens
 from jobs.errors import DataError, InvalidInput
@@ -27,7 +28,7 @@ from jobs.report.write import plot_evaluation
 from jobs.results import write_summary
 from jobs.session import Emit, Session, Stop
 from jobs.state import State, now
-from jobs.trained import Arrays, read_adapter
+from jobs.trained import read_adapter
 
 # What an answer may have of tokens: so many times the longest reference, and that many at least.
 ROOM, LEAST_TOKENS = 2, 32

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from jobs.adapter_fit import fresh_adapter
 from jobs.config import TrainConfig, config_from
 from jobs.export.card import Card, write_card
 from jobs.export.folder import (
@@ -79,6 +80,8 @@ class Export:
         check_unchanged(self.model, order.model_fingerprint)
         self.past: PastRun = read_run(workspace.run(order.id).path)
         self.adapter: TrainedAdapter = read_adapter(workspace.run(order.id))
+        # An export is handed on: other programs load a part of an adapter without a word.
+        self.adapter.fitting(fresh_adapter(self.model, self.config.lora))
 
     def run(self) -> Iterator[Exported]:
         """Write everything; yield each folder once it has its name."""

@@ -8,27 +8,32 @@ at a time, and a 7B model needs a few gigabytes beside nothing else.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from jobs import mlx
+from jobs.adapter_fit import Arrays
 from jobs.checkpoint import save_arrays
 from jobs.config import LoraConfig
+from jobs.dequantize import dequantize_model, dequantized, is_quantized
 from jobs.errors import InvalidInput, ModelError
 from jobs.files import write_atomic, write_json
 from jobs.lora import DropoutNoise
 from jobs.mlx import LoRALinear, mx, named, nn, tree_unflatten
 from jobs.model import apply_lora, load_module
 from jobs.models.folder import INDEX, check_config
-from jobs.trained import Arrays, TrainedAdapter
+from jobs.trained import TrainedAdapter
 
 # Of one weight file; what a fusing process holds in memory.
 SHARD_BYTES = 2_000_000_000
 # What a model folder has beside weights and config: the tokenizer, above all.
 COPIED = ("*.json", "*.jinja", "*.model", "*.tiktoken", "*.txt")
+# What says how the base model's file was quantized, in its config and beside it. A fused model says
+# it as MLX does, or is not quantized.
 QUANTIZATION = ("quantization", "quantization_config")
+QUANTIZATION_FILES = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")
 DTYPE_KEYS = ("torch_dtype", "dtype")
 
 
@@ -92,28 +97,62 @@ def fused_model(
     layers = [(path, found) for path, found in module.named_modules()]
     adapted = [(path, _fused(m, requantize)) for path, m in layers if isinstance(m, LoRALinear)]
     module.update_modules(tree_unflatten(adapted))
-    if not requantize:
+    config = _unquantized(config)
+    if requantize:
+        config["quantization"] = quantization_of(module)
+    else:
         _dequantize(module)
-        config = {name: value for name, value in config.items() if name not in QUANTIZATION}
         config |= {key: dtype for key in DTYPE_KEYS if key in config}
     return FusedModel(source, config, named(module.parameters()), dtype)
 
 
+def quantization_of(module: nn.Module) -> dict[str, Any]:
+    """Return what ``config.json`` says of a model's quantized layers, as mlx-lm reads it.
+
+    The settings of most layers, and under a layer's path those of each that has others.
+    """
+    found = {path: _settings(layer) for path, layer in _quantized(module).items()}
+    counts = Counter(tuple(settings.items()) for settings in found.values())
+    common = dict(counts.most_common(1)[0][0])
+    return common | {path: settings for path, settings in found.items() if settings != common}
+
+
+def _settings(layer: Any) -> dict[str, Any]:
+    settings = {"group_size": layer.group_size, "bits": layer.bits}
+    if layer.mode != "affine":
+        settings["mode"] = layer.mode
+    if layer.get("global_scale") is not None:
+        settings["global_scale"] = True
+    return settings
+
+
+def _unquantized(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a config that says nothing of quantization; mlx-lm looks in ``text_config`` too."""
+    kept = {name: value for name, value in config.items() if name not in QUANTIZATION}
+    if isinstance(text := kept.get("text_config"), dict):
+        kept["text_config"] = {k: v for k, v in text.items() if k not in QUANTIZATION}
+    return kept
+
+
 def _fused(layer: LoRALinear, requantize: bool) -> nn.Module:
     """Return an adapted layer as one that is not; computed in float32, kept in the old type."""
-    dtype = _layer_dtype(layer.linear)
-    layer.linear.set_dtype(mx.float32)
-    fused: nn.Module = layer.fuse(dequantize=not requantize)
+    base: Any = layer.linear
+    dtype = _layer_dtype(base)
+    if is_quantized(base):
+        layer.linear = cast(nn.Linear, dequantized(base, mx.float32))
+    else:
+        base.set_dtype(mx.float32)
+    fused: Any = layer.fuse()
+    if requantize and is_quantized(base):
+        fused = fused.to_quantized(**_settings(base))
     fused.set_dtype(dtype)
-    return fused
+    return cast(nn.Module, fused)
 
 
 def _dequantize(module: nn.Module) -> None:
     """Dequantize all layers, in float32, and round each weight to the type of its scales."""
     dtypes = {path: _layer_dtype(layer) for path, layer in _quantized(module).items()}
-    for layer in _quantized(module).values():
-        layer.set_dtype(mx.float32)
-    mlx.dequantize_model(module)
+    dequantize_model(module, mx.float32)
     if left := sorted(_quantized(module)):
         raise ModelError(f"mlx-lm cannot dequantize {left[0]} and {len(left) - 1} layers more.")
     for path, layer in module.named_modules():
@@ -122,7 +161,7 @@ def _dequantize(module: nn.Module) -> None:
 
 
 def _quantized(module: nn.Module) -> dict[str, nn.Module]:
-    return {path: layer for path, layer in module.named_modules() if "scales" in layer}
+    return {path: layer for path, layer in module.named_modules() if is_quantized(layer)}
 
 
 def _layer_dtype(layer: Any) -> mx.Dtype:
@@ -182,5 +221,5 @@ def _file_names(count: int) -> list[str]:
 def _beside_weights(source: Path) -> Iterator[Path]:
     for pattern in COPIED:
         for file in sorted(source.glob(pattern)):
-            if file.name not in ("config.json", INDEX):
+            if file.name not in ("config.json", INDEX, *QUANTIZATION_FILES):
                 yield file

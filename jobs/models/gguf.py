@@ -17,9 +17,11 @@ from jobs.blas import load_fast_blas
 load_fast_blas()
 
 import mlx.core as mx  # noqa: E402
+import numpy as np  # noqa: E402
 
 from jobs.errors import ModelError  # noqa: E402
 from jobs.files import write_json, write_with  # noqa: E402
+from jobs.models.gguf_header import GgufTensor, read_bfloat16, read_gguf_header  # noqa: E402
 from jobs.models.gguf_tokenizer import write_tokenizer  # noqa: E402
 
 GROUP_SIZE = 32  # weights that share a scale in every GGUF block format MLX reads
@@ -126,7 +128,38 @@ def _read(source: Path) -> tuple[Tensors, Metadata]:
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"{source.name} is not a GGUF that MLX can read: {error}") from error
     tensors, metadata = loaded
-    return tensors, metadata
+    return _as_in_the_file(source, tensors), metadata
+
+
+def _as_in_the_file(source: Path, tensors: Tensors) -> Tensors:
+    """Return what MLX read, bfloat16 tensors as the file has them.
+
+    Raises:
+        ModelError: a tensor of the file's header is missing: MLX ended at a kind it does not know.
+    """
+    try:
+        header = read_gguf_header(source)
+        exact = {
+            name: _bfloat16(source, tensor)
+            for name, tensor in header.items()
+            if tensor.kind == "BF16"
+        }
+    except OSError as error:
+        raise ModelError(f"{source} cannot be read: {error.strerror or error}.") from error
+    # MLX ends at the first that it does not know: those behind it may be of any kind.
+    if missing := [tensor for name, tensor in header.items() if name not in tensors]:
+        raise ModelError(
+            f"MLX cannot read {missing[0].name} of {source.name}, a tensor of the kind "
+            f"{missing[0].kind}: {len(missing)} of {len(header)} tensors are missing.",
+            "Take a GGUF whose projections are in Q4_1 or Q4_0.",
+        )
+    return tensors | exact
+
+
+def _bfloat16(source: Path, tensor: GgufTensor) -> mx.array:
+    # MLX would make float16 of it: infinite beyond 65,504, and zero or rounded near zero.
+    numbers = np.frombuffer(read_bfloat16(source, tensor), "<u2").reshape(tensor.shape)
+    return mx.array(numbers).view(mx.bfloat16)
 
 
 def _weights(tensors: Tensors, shape: LlamaShape) -> Tensors:

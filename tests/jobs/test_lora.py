@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jobs.lora import CpuLoRALinear, DropoutNoise, HostNoise
-from jobs.mlx import LoRALinear, dequantize_model, mx, named, nn
+from jobs.mlx import LoRALinear, mx, named, nn
 from jobs.model import adapter_config
 from jobs.results import BestAdapter
 from tests.helpers.engines import NO_DROPOUT, Rig
@@ -121,7 +121,7 @@ def test_the_gradient_of_a_step_sees_what_its_loss_saw(noise_of: type[DropoutNoi
 
 def test_a_trained_adapter_computes_the_same_in_mlx_lm(tmp_path: Path, tiny_model: Path) -> None:
     """Same model, same adapter file, mlx-lm's own layers."""
-    from mlx_lm.utils import load_adapters, load_model
+    from mlx_lm.utils import dequantize_model, load_adapters, load_model
 
     rig = Rig(tiny_model, lora=NO_DROPOUT)
     rig.move_adapter()

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jobs.adapter_fit import AdapterMismatch
+from jobs.ask import Answerer
 from jobs.checkpoint import save_arrays
-from jobs.errors import ExitCode
+from jobs.errors import ExitCode, ModelError
 from jobs.files import sha256_of
 from jobs.mlx import mx
+from jobs.order import read_order
 from jobs.paths import Workspace
 from jobs.trained import read_adapter
+from tests.helpers.engines import Rig
+from tests.helpers.exports import exported
 from tests.helpers.past_runs import FIRST
 
 REFUSES = """\
@@ -62,3 +68,65 @@ def test_arrays_and_content_are_of_one_moment(
     assert adapter.sha256 == sha256_of(run.adapter_weights)
     now = load(str(run.adapter_weights))
     assert all(mx.array_equal(now[name], array) for name, array in adapter.arrays.items())
+
+
+def _without_one(arrays: dict[str, mx.array]) -> None:
+    del arrays[min(arrays)]
+
+
+def _with_one_more(arrays: dict[str, mx.array]) -> None:
+    arrays["model.layers.0.self_attn.q_proj.lora_a"] = mx.zeros((64, 4))
+
+
+def _with_another_shape(arrays: dict[str, mx.array]) -> None:
+    arrays[min(arrays)] = mx.zeros((64, 5))
+
+
+DAMAGES: dict[str, tuple[Callable[[dict[str, mx.array]], None], str]] = {
+    "one missing": (_without_one, "it lacks model.layers.2.mlp.up_proj.lora_a"),
+    "one too many": (_with_one_more, "it has model.layers.0.self_attn.q_proj.lora_a, which"),
+    "another shape": (_with_another_shape, r"has the shape \(64, 5\), expected \(64, 4\)"),
+}
+
+
+def _export(workspace: Workspace) -> object:
+    return exported(workspace, FIRST)
+
+
+def _export_for_peft(workspace: Workspace) -> object:
+    return exported(workspace, FIRST, peft=True)
+
+
+def _fuse(workspace: Workspace) -> object:
+    return exported(workspace, FIRST, fuse=True)
+
+
+def _ask(workspace: Workspace) -> object:
+    return Answerer(workspace, read_order(workspace.run(FIRST)))
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("use", [_export, _export_for_peft, _fuse, _ask])
+def test_whoever_uses_an_adapter_looks_at_its_names_and_shapes_both_ways(
+    past: Workspace, use: Callable[[Workspace], object], damage: str
+) -> None:
+    change, message = DAMAGES[damage]
+    path = past.run(FIRST).adapter_weights
+    arrays = dict(read_adapter(past.run(FIRST)).arrays)
+    change(arrays)
+    save_arrays(path, arrays)
+    with pytest.raises(ModelError, match=f"does not fit its model and configuration: .*{message}"):
+        use(past)
+    assert not any(past.output.glob("*")) if past.output.exists() else True
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_checkpoint_is_looked_at_too(tiny_model: Path, damage: str) -> None:
+    change, message = DAMAGES[damage]
+    rig = Rig(tiny_model)
+    arrays = dict(rig.engine.adapter)
+    before = dict(rig.engine.adapter)
+    change(arrays)
+    with pytest.raises(AdapterMismatch, match=message):
+        rig.engine.restore(arrays, rig.engine.state())
+    assert rig.engine.adapter == before

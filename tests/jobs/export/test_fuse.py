@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 
 from jobs.config import config_from
@@ -21,6 +22,7 @@ from jobs.paths import Workspace
 from jobs.trained import TrainedAdapter, read_adapter
 from tests.helpers.exports import float32_model, mlx_logits
 from tests.helpers.past_runs import FIRST
+from tests.helpers.quantized import FORMS, MIXED, MIXED_OTHERS, in_form
 
 ADAPTED = "model.layers.3.self_attn.q_proj"
 TOKENS = [0, *range(40, 100, 3)]
@@ -134,3 +136,44 @@ def test_an_adapter_of_another_model_is_refused(past: Workspace) -> None:
     adapter.arrays.pop(f"{ADAPTED}.lora_a")
     with pytest.raises(ModelError, match="does not fit"):
         fused(past, adapter=adapter)
+
+
+@pytest.mark.parametrize("form", [*FORMS, "mixed", "awq"])
+def test_of_a_base_in_any_form_an_export_loads_and_computes_the_same(
+    past: Workspace, tmp_path: Path, form: str
+) -> None:
+    base = in_form(past.models / "tiny", past.models / form, form)
+    (base / "hf_quant_config.json").write_text("{}")
+    beside = mlx_logits(base, past.run(FIRST).adapters, TOKENS).astype(mx.float32)
+    alone = mlx_logits(base, None, TOKENS).astype(mx.float32)
+    moved = scalar(mx.max(mx.abs(alone - beside)))
+    for requantize, share in ((False, 0.1), (True, 0.5)):
+        folder = tmp_path / f"{form}-{requantize}"
+        fused(past, requantize=requantize, model=form).write(folder)
+        check_model(folder)
+        found = mlx_logits(folder, None, TOKENS).astype(mx.float32)
+        assert scalar(mx.mean(mx.abs(found - beside))) < share * moved
+        # What says how the base was stored is gone; MLX's own stands where anything is quantized.
+        config = read_json(folder / "config.json")
+        assert "quantization_config" not in config
+        assert ("quantization" in config) == requantize
+        assert not (folder / "hf_quant_config.json").exists()
+
+
+def test_quantized_again_each_layer_has_the_settings_it_had(
+    past: Workspace, tmp_path: Path
+) -> None:
+    in_form(past.models / "tiny", past.models / "mixed", "mixed")
+    fused(past, requantize=True, model="mixed").write(tmp_path / "fused")
+    said = read_json(tmp_path / "fused/config.json")["quantization"]
+    assert said == {**MIXED, **MIXED_OTHERS}
+
+
+def test_a_config_says_nothing_of_quantization_in_its_text_part_either(
+    past: Workspace, tmp_path: Path
+) -> None:
+    path = past.models / "tiny/config.json"
+    text = {"quantization_config": {"quant_method": "mxfp4"}, "hidden_size": 64}
+    path.write_bytes(orjson.dumps(read_json(path) | {"text_config": text}))
+    fused(past).write(tmp_path / "fused")
+    assert read_json(tmp_path / "fused/config.json")["text_config"] == {"hidden_size": 64}

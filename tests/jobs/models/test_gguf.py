@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from tests.helpers.tiny_gguf import (
     TinyGguf,
 )
 
+KIND_NAMES = {F32: "F32", tiny_gguf.Q4_1: "Q4_1", Q8_0: "Q8_0"}
 TOKEN_IDS = [1, 70, 71, 200, 5, 33, 260, 90, 91, 2]
 
 
@@ -153,6 +156,74 @@ def test_another_kind_of_gguf_is_refused(
     change(model)
     with pytest.raises(ModelError, match=message):
         convert(model, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(39, "MXFP4"), (40, "NVFP4"), (34, "TQ1_0"), (77, "type 77")]
+)
+@pytest.mark.parametrize("place", ["blk.0.attn_v.weight", "blk.1.ffn_norm.weight"])
+def test_a_kind_that_mlx_does_not_know_is_named(
+    number: int, kind: str, place: str, tmp_path: Path
+) -> None:
+    """MLX says nothing: it gives the tensors before it, and none behind."""
+    model = tiny_gguf.tiny_gguf()
+    old = model.tensors[place]
+    model.tensors[place] = tiny_gguf.Tensor(number, old.shape, old.content)
+    behind = len(model.tensors) - list(model.tensors).index(place)
+    message = f"MLX cannot read {place} of tiny.gguf, a tensor of the kind {kind}: {behind} of "
+    with pytest.raises(ModelError, match=re.escape(message)):
+        convert(model, tmp_path)
+
+
+def test_bfloat16_stays_what_it_is(tmp_path: Path) -> None:
+    """MLX makes float16 of it: 100,000 would be infinite, 1e-30 zero."""
+    values = np.linspace(0.5, 1.5, HIDDEN, dtype=np.float32)
+    values[:3] = 1e5, -3e38, 1e-30
+    bits = (values.view(np.uint32) >> 16).astype("<u2")
+    model = tiny_gguf.tiny_gguf()
+    tensor = tiny_gguf.Tensor(30, (HIDDEN,), bits.tobytes())
+    model.tensors["blk.1.ffn_norm.weight"] = tensor
+    folder = convert(model, tmp_path)
+
+    import mlx.core as mx
+
+    found = mx.load(str(folder / "model.safetensors"))
+    assert isinstance(found, dict)
+    norm = found["model.layers.1.post_attention_layernorm.weight"]
+    assert norm.dtype == mx.bfloat16
+    expected = (bits.astype(np.uint32) << 16).view(np.float32)
+    assert (np.array(norm.astype(mx.float32)) == expected).all()
+
+
+def test_the_header_says_what_mlx_reads(tmp_path: Path) -> None:
+    from jobs.models.gguf_header import read_gguf_header
+
+    model = tiny_gguf.tiny_gguf()
+    path = model.write(tmp_path / "tiny.gguf")
+    content = path.read_bytes()
+    header = read_gguf_header(path)
+    assert header.keys() == model.tensors.keys()
+    for name, tensor in model.tensors.items():
+        found = header[name]
+        assert (found.shape, found.kind) == (tensor.shape, KIND_NAMES[tensor.kind])
+        assert content[found.offset :].startswith(tensor.content)
+
+
+def test_a_damaged_header_is_an_error_of_ours(tmp_path: Path) -> None:
+    from jobs.models.gguf_header import read_gguf_header
+
+    path = tiny_gguf.tiny_gguf().write(tmp_path / "tiny.gguf")
+    content = path.read_bytes()
+    data = min(tensor.offset for tensor in read_gguf_header(path).values())
+    seeded = np.random.default_rng(4)
+    for end in seeded.integers(0, data - 32, 60):
+        path.write_bytes(content[:end])
+        with pytest.raises(ModelError):
+            read_gguf_header(path)
+    for at in seeded.integers(0, data, 200):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :])
+        with contextlib.suppress(ModelError):
+            read_gguf_header(path)
 
 
 @pytest.mark.parametrize("size", [0, 3, 100, 20_000])
