@@ -71,7 +71,7 @@ def main() -> None:
             sides[by] = compared(evaluation)
     print(summary(sides))
     values = {by: vars(side) for by, side in sides.items()}
-    about = {"batch_size": evaluation.batch_size, "max_new_tokens": evaluation.limit}
+    about = {"batch_size": evaluation.batch_size, "max_new_tokens": evaluation.limits["adapter"]}
     write_results(results_folder(quick=options.quick) / "evaluation.json", about | values)
 
 
@@ -115,7 +115,7 @@ def evaluating(workspace: Workspace, trained: RunDirectory, batch_size: int) -> 
 def compared(evaluation: Evaluation) -> Sides:
     """Let the questions be answered both ways, in turn."""
     module, sides = evaluation.module, Sides(questions=len(evaluation.prompts))
-    ends, limit = set(evaluation.tokenizer.eos_token_ids), evaluation.limit
+    ends, limit = set(evaluation.tokenizer.eos_token_ids), evaluation.limits["adapter"]
     dealt = groups(evaluation.prompts, evaluation.batch_size)
     warm_up = [evaluation.prompts[number] for number in dealt[0]]
     batched(module, warm_up, ends, 4), single(module, warm_up[0], ends, 4)

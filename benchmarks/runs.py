@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from jobs.config import TrainConfig, config_from
-from jobs.dataset import TokenizedExample, Tokenizer, tokenize
+from jobs.dataset import TokenizedExample, tokenize
 from jobs.examples import read_examples
 from jobs.files import sha256_of
 from jobs.order import DataFile, Order, read_order, write_order
 from jobs.paths import REPOSITORY, RunDirectory, Workspace
 from jobs.state import JobState, State, now, write_state
+from jobs.tokenizer import Tokenizer
 
 MODEL = "smollm2-135m-4bit"
 PULL = "farense model pull smollm2-135m"

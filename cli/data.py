@@ -11,9 +11,9 @@ from cli.options import json_option
 from cli.output import print_json
 
 if TYPE_CHECKING:
-    from jobs.dataset import Tokenizer
     from jobs.paths import Workspace
     from jobs.prompts import PromptFormat
+    from jobs.tokenizer import TemplateSettings, Thinking, Tokenizer
 
 
 @click.group(short_help="Check training data.")
@@ -40,6 +40,16 @@ def data() -> None:
     help="The prompt format that the job will use.",
 )
 @click.option(
+    "--chat-template", metavar="NAME", help="Which template, of a model that has several."
+)
+@click.option(
+    "--thinking",
+    type=click.Choice(["off", "on"]),
+    default="off",
+    show_default=True,
+    help="Whether the chat template asks the model to reason first.",
+)
+@click.option(
     "--max-seq-length",
     type=click.IntRange(min=8),
     default=512,
@@ -54,6 +64,8 @@ def check(
     valid: Path | None,
     name: str | None,
     prompt_format: PromptFormat,
+    chat_template: str | None,
+    thinking: Thinking,
     max_seq_length: int,
     as_json: bool,
 ) -> None:
@@ -68,12 +80,16 @@ def check(
     from jobs.data_check import check as check_data
     from jobs.errors import ExitCode
     from jobs.paths import Workspace
+    from jobs.tokenizer import TemplateSettings
 
+    if prompt_format != "chat" and (chat_template is not None or thinking == "on"):
+        raise click.UsageError("--chat-template and --thinking need --format chat.")
+    settings = TemplateSettings(thinking, chat_template)
     folder = _model_folder(Workspace.current(), name)
     report = check_data(
         file,
         valid,
-        _tokenizer(folder) if folder else None,
+        _tokenizer(folder, settings) if folder else None,
         prompt_format=prompt_format,
         max_seq_length=max_seq_length,
     )
@@ -102,12 +118,11 @@ def _model_folder(workspace: Workspace, name: str | None) -> Path | None:
     return next(usable, None)
 
 
-def _tokenizer(folder: Path) -> Tokenizer:
+def _tokenizer(folder: Path, settings: TemplateSettings) -> Tokenizer:
     from jobs.models.folder import check_model
 
     check_model(folder)
     # Importing MLX takes two seconds: not before the folder is known to hold a model.
     from jobs.model import load_tokenizer
 
-    tokenizer: Tokenizer = load_tokenizer(folder)
-    return tokenizer
+    return load_tokenizer(folder, settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from datetime import datetime
 
 from daemon.changing import freezing
 from daemon.new_run import id_stem, new_run_directory, point_latest_to, versions
@@ -49,6 +50,11 @@ def place_again(
                 raise DataError(f"The data of {job_id} are gone: {file.path}.", "Enqueue anew.")
         run = new_run_directory(id_stem(order.preset, order.kind), workspace)
         _copy_progress(old, run, checkpoints)
+        if from_checkpoint or order.kind != TRAIN:
+            # What it goes on with, or asks, was trained on the prompts of that day.
+            order = replace(order, prompt_date=order.prompts_written_on)
+        else:
+            order = replace(order, prompt_date=datetime.now().date().isoformat())
         order = replace(order, id=run.job_id, created_at=now(), versions=versions())
         state = replace(FIRST, updated_at=order.created_at)
         write_order(run, order)

@@ -87,6 +87,7 @@ def place_evaluation(
             created_at=now(),
             versions=versions(),
             evaluation=evaluation,
+            prompt_date=order.prompts_written_on,
         )
         first = replace(first, updated_at=placed.created_at)
         write_order(run, placed)

@@ -18,7 +18,7 @@ from daemon.frozen import freeze
 from daemon.new_run import new_run_directory, point_latest_to, versions
 from jobs.errors import DataError, InvalidInput
 from jobs.files import sha256_of, sync_folder, write_many_json
-from jobs.order import DataFile, Order, SweepTrial
+from jobs.order import DataFile, Order, SweepTrial, day_of_sweep
 from jobs.paths import RunDirectory, Workspace
 from jobs.state import JobState, State, state_values
 from jobs.text import printable
@@ -174,8 +174,15 @@ def _order(request: Request, job_id: str, parts: _Parts) -> tuple[Order, JobStat
         name=request.name,
         versions=versions(),
         sweep=request.sweep,
+        prompt_date=_prompt_date(request.sweep),
     )
     return order, replace(request.state, updated_at=order.created_at)
+
+
+def _prompt_date(sweep: SweepTrial | None) -> str:
+    """Return the day that a job's prompts hold: today's, but one for all trials of a sweep."""
+    day = day_of_sweep(sweep.sweep) if sweep else None
+    return day or datetime.now().date().isoformat()
 
 
 def _write(runs: list[RunDirectory], placed: list[tuple[Order, JobState]]) -> None:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from jobs.blas import set_blas_threads
 from jobs.config import config_from
-from jobs.dataset import prompt_tokens
+from jobs.dataset import prompt_tokens, reasons_in_prompt
 from jobs.errors import DataError
 from jobs.examples import Dialogue, Message, read_examples
 from jobs.lanes import cpu_threads
@@ -22,6 +21,8 @@ from jobs.model import apply_lora, load_base, load_tokenizer
 from jobs.models.folder import check_unchanged
 from jobs.order import Order
 from jobs.paths import Workspace
+from jobs.reasoning import Marks
+from jobs.tokenizer import TemplateSettings
 from jobs.trained import read_adapter
 
 MAX_NEW_TOKENS = 512
@@ -61,8 +62,9 @@ class Answerer:
         path = workspace.inside(config.model)
         check_unchanged(path, order.model_fingerprint)
         self._style = config.prompt_format
-        self._system = _common_system(workspace, order)
-        self._tokenizer: Any = load_tokenizer(path)
+        self._system = common_system(workspace, order)
+        template = TemplateSettings.of(config, order.prompts_written_on)
+        self._tokenizer = load_tokenizer(path, template)
         self._module, _ = load_base(path)
         if adapter is not None:
             apply_lora(self._module, config.lora, config.seed, DropoutNoise(0.0))
@@ -74,15 +76,23 @@ class Answerer:
     def answer(self, question: str, max_new_tokens: int = MAX_NEW_TOKENS) -> Iterator[Piece]:
         """Yield a greedy answer as it comes, without the white space around it.
 
+        A reasoning block before it is no part of it: nothing is shown until it ends.
+
         Raises:
             DataError, ModelError: the question cannot be written in the job's prompt format.
         """
         context = (*self._system, Message("user", question))
-        prompt = prompt_tokens(Dialogue(context, ""), self._tokenizer, self._style)
+        row, tokenizer = Dialogue(context, ""), self._tokenizer
+        prompt = prompt_tokens(row, tokenizer, self._style)
+        opened = reasons_in_prompt(row, tokenizer, self._style)
         made = stream_generate(
-            self._module, self._tokenizer, list(prompt), max_tokens=max_new_tokens
+            self._module, tokenizer.wrapper, list(prompt), max_tokens=max_new_tokens
         )
-        return pieces(((m.token, m.finish_reason) for m in made), self._tokenizer.decode)
+
+        def decode(tokens: list[int]) -> str:
+            return _answer_in(tokenizer.decode(tokens), tokenizer.marks, opened=opened)
+
+        return pieces(((m.token, m.finish_reason) for m in made), decode)
 
 
 def pieces(
@@ -109,7 +119,14 @@ def pieces(
         yield Piece(new, len(tokens), end)
 
 
-def _common_system(workspace: Workspace, order: Order) -> tuple[Message, ...]:
+def _answer_in(text: str, marks: Marks | None, *, opened: bool) -> str:
+    """Return what a text, which may still grow, holds of an answer after its reasoning."""
+    if marks is None or (not opened and marks.may_begin(text)):
+        return text if marks is None else ""
+    return marks.split(text, opened=opened)[1]
+
+
+def common_system(workspace: Workspace, order: Order) -> tuple[Message, ...]:
     """Return the system message that all questions of the validation set begin with, if any.
 
     A model that was always told who it is would answer otherwise without it.

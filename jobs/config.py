@@ -57,6 +57,12 @@ class TrainConfig(Settings):
     model: str = Field(min_length=1, description="a folder below models/")
     data: DataConfig
     prompt_format: Literal["farense", "chat"] = "farense"
+    chat_template: str | None = Field(
+        default=None, min_length=1, description="which one, of a model that has several"
+    )
+    thinking: Literal["off", "on"] = Field(
+        default="off", description="whether the chat template asks the model to reason first"
+    )
     mask_prompt: bool = True
     lora: LoraConfig
     batch_size: int = Field(ge=1, le=4096)
@@ -125,6 +131,17 @@ class TrainConfig(Settings):
                 "early_stopping_min_delta has no effect without early_stopping_patience: "
                 "set both, or neither"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _templates_need_chat(self) -> Self:
+        if self.prompt_format != "chat":
+            for key, set_ in (
+                ("chat_template", self.chat_template is not None),
+                ("thinking", self.thinking == "on"),
+            ):
+                if set_:
+                    raise ValueError(f"{key} has no effect without prompt_format: chat")
         return self
 
     def schedule(self, examples: int) -> Schedule:

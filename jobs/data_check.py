@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jobs.dataset import Tokenizer
 from jobs.errors import DataError
 from jobs.examples import Document, Example, Problem, ProblemKind, scan_examples
 from jobs.lengths import Length, Lengths, measure, summarize
 from jobs.prompts import PromptFormat
+from jobs.tokenizer import Tokenizer
 
 NOT_A_WORD = re.compile(r"[\W_]+")
 

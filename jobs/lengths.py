@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs.dataset import Tokenizer, encode_example
+from jobs.dataset import encode_example
 from jobs.examples import Document, Example
 from jobs.prompts import PromptFormat, farense_prompt
+from jobs.tokenizer import Tokenizer
 
 # Bins start at round lengths, and there are about half a screenful of them at most.
 BIN_WIDTHS = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768)

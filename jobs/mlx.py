@@ -32,7 +32,7 @@ from mlx_lm.models.llama import Model, ModelArgs  # noqa: E402
 from mlx_lm.models.mla import MultiLinear, QuantizedMultiLinear  # noqa: E402
 from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear  # noqa: E402
 from mlx_lm.tuner.lora import LoRALinear  # noqa: E402
-from mlx_lm.utils import load_model, load_tokenizer  # noqa: E402
+from mlx_lm.utils import load_config, load_model, load_tokenizer  # noqa: E402
 
 __all__ = [
     "BatchGenerator",
@@ -46,6 +46,7 @@ __all__ = [
     "activations",
     "base",
     "generate_step",
+    "load_config",
     "load_model",
     "load_tokenizer",
     "make_prompt_cache",

@@ -12,6 +12,7 @@ from jobs.dequantize import dequantize_model
 from jobs.errors import ConfigError, ModelError
 from jobs.lora import CpuLoRALinear, DropoutNoise, NoiseDropout
 from jobs.mlx import LoRALinear, mx, nn, on_metal, tree_unflatten
+from jobs.tokenizer import TemplateSettings, Tokenizer
 
 
 def device_name() -> str:
@@ -29,19 +30,36 @@ def device_memory() -> tuple[int, ...]:
     return int(info["memory_size"]), int(info["max_recommended_working_set_size"])
 
 
-def load_tokenizer(path: Path) -> Any:
-    """Return mlx-lm's tokenizer wrapper for a model folder.
+def load_tokenizer(path: Path, settings: TemplateSettings | None = None) -> Tokenizer:
+    """Return the tokenizer in a model folder, its chat template set as a job asks.
+
+    Generation stops at the EOS tokens of generation_config.json, else config.json, beside the
+    tokenizer's own: models whose turns end otherwise than their texts list both there.
+
+    Args:
+        settings: for the template; as a config without a word about it has them by default.
 
     Raises:
         ModelError: the tokenizer cannot be loaded.
     """
     try:
-        return mlx.load_tokenizer(path)
+        wrapper = mlx.load_tokenizer(path, eos_token_ids=_eos_token_ids(path))
     except Exception as error:  # the library raises whatever its parsers raise
         raise ModelError(
             f"The tokenizer in {path} cannot be loaded: {type(error).__name__}: {error}",
             "Remove the folder and pull the model again.",
         ) from error
+    return Tokenizer(wrapper, settings)
+
+
+def _eos_token_ids(path: Path) -> list[int] | None:
+    """Return the EOS tokens that a model folder names; None where it names none."""
+    try:
+        found = mlx.load_config(path).get("eos_token_id")
+    except (OSError, ValueError):  # the tokenizer may still be whole
+        return None
+    ids = found if isinstance(found, list) else [found]
+    return [number for number in ids if type(number) is int] or None
 
 
 def load_module(path: Path) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from typing import Any
 
 import orjson
@@ -96,6 +97,8 @@ class Order:
         model_fingerprint: identifies the model folder (see :func:`jobs.models.store.fingerprint`).
         versions: packages at the time of enqueue.
         sweep: the trial of a sweep that it is; None of a job that somebody enqueued.
+        prompt_date: ``YYYY-MM-DD``, the day that a chat template which writes one is given, in
+            training as in every evaluation; None in orders of older versions.
     """
 
     id: str
@@ -112,6 +115,29 @@ class Order:
     version: int = VERSION
     evaluation: Evaluation | None = None
     sweep: SweepTrial | None = None
+    prompt_date: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a day that is none.
+
+        Raises:
+            ValueError: saying so.
+        """
+        if self.prompt_date is not None:
+            date.fromisoformat(self.prompt_date)
+
+    @property
+    def prompts_written_on(self) -> str:
+        """The day that its prompts hold; of an order of an older version, that of the order."""
+        return self.prompt_date or self.created_at[:10]
+
+
+def day_of_sweep(sweep_id: str) -> str | None:
+    """Return the day of a sweep, ``YYYY-MM-DD``, with which its id begins; None where none does."""
+    try:
+        return date.fromisoformat(sweep_id[:8]).isoformat()
+    except ValueError:
+        return None
 
 
 def write_order(run: RunDirectory, order: Order) -> None:

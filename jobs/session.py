@@ -12,7 +12,7 @@ from jobs.base_model import BaseModel
 from jobs.baseline import Baseline, baseline_key
 from jobs.config import TrainConfig, config_from
 from jobs.content import weights_digest
-from jobs.dataset import TokenizedExample, Tokenizer, cut
+from jobs.dataset import TokenizedExample, cut
 from jobs.engine import Engine
 from jobs.environment import environment
 from jobs.errors import DataError, FarenseError, WorkspaceError
@@ -31,6 +31,7 @@ from jobs.preflight import check_disk, check_memory, disk_needed, memory_limits
 from jobs.report.write import plot_training
 from jobs.results import BestAdapter, Losses, write_summary
 from jobs.token_cache import encoded
+from jobs.tokenizer import TemplateSettings, Tokenizer
 from jobs.train import Trainer
 
 Emit = Callable[[Event], None]
@@ -76,7 +77,8 @@ class Session:
         self.lanes = make_lanes(max(self.config.batch_size, self.config.gradient_accumulation))
         self.versions = environment() | {"splits": str(splits)}
         # Loaded once, and only if some data file is not in the cache of tokens.
-        tokenizer = functools.cache(partial(load_tokenizer, self.model_path))
+        self.template = TemplateSettings.of(self.config, order.prompts_written_on)
+        tokenizer = functools.cache(partial(load_tokenizer, self.model_path, self.template))
         self.examples = [self._load(file, tokenizer) for file in (order.train, order.valid) if file]
         self.base = BaseModel(self.model_path, self.config)
         self.cache: StatesCache | None = None
@@ -234,6 +236,7 @@ class Session:
                 self.config.prompt_format,
                 tokenizer,
                 self.workspace.token_cache,
+                self.template,
             ),
             mask_prompt=self.config.mask_prompt,
             max_seq_length=self.config.max_seq_length,

@@ -18,23 +18,26 @@ import importlib.metadata
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
-from jobs import dataset, examples, prompts
-from jobs.dataset import EncodedExample, Tokenizer, encode_example
+from jobs import dataset, examples, prompts, reasoning
+from jobs import tokenizer as tokenizer_module
+from jobs.dataset import EncodedExample, encode_example
 from jobs.errors import DataError, WorkspaceError
 from jobs.examples import read_examples
 from jobs.files import add_part, keep_newest, sha256_of, write_with
 from jobs.prompts import PromptFormat
+from jobs.tokenizer import CLOCK, TemplateSettings, Tokenizer
 
 KEPT_FILES = 32
 LAYOUT = 1
 
 # What turns a line of data into tokens. The code counts by its content, since nobody would
 # remember to raise a number with every change.
-CODE = (dataset, examples, prompts)
+CODE = (dataset, examples, prompts, reasoning, tokenizer_module)
 PACKAGES = ("mlx-lm", "transformers", "tokenizers", "jinja2")
 TOKENIZER_FILES = (
     "*.json",
@@ -53,6 +56,7 @@ def encoded(
     prompt_format: PromptFormat,
     load_tokenizer: Callable[[], Tokenizer],
     folder: Path,
+    template: TemplateSettings | None = None,
 ) -> list[EncodedExample]:
     """Return the examples in ``path`` as token ids at their full length.
 
@@ -61,13 +65,14 @@ def encoded(
         load_tokenizer: returns the tokenizer in ``model_folder``; called only when the examples
             are not in the cache.
         folder: of the cache; made where it is missing.
+        template: the settings with which ``load_tokenizer`` loads it; None for those by default.
 
     Raises:
         DataError: the file is missing, has changed or has bad lines; or an example cannot be
             expressed in ``prompt_format``.
         ModelError: as ``load_tokenizer`` and :func:`jobs.dataset.encode_example` do.
     """
-    key = _key(sha256, model_folder, prompt_format)
+    key = _key(sha256, model_folder, prompt_format, template or TemplateSettings())
     file = folder / f"{key}.npz"
     stored = _read(file, key)
     rows = read_examples(path) if stored is None else []
@@ -83,26 +88,36 @@ def encoded(
     return made
 
 
-def _key(sha256: str, model_folder: Path, prompt_format: PromptFormat) -> str:
+def _key(
+    sha256: str, model_folder: Path, prompt_format: PromptFormat, template: TemplateSettings
+) -> str:
     digest = hashlib.sha256()
-    for name, content in _parts(sha256, model_folder, prompt_format):
+    for name, content in _parts(sha256, model_folder, prompt_format, template):
         add_part(digest, name, content)
     return digest.hexdigest()
 
 
 def _parts(
-    sha256: str, model_folder: Path, prompt_format: PromptFormat
+    sha256: str, model_folder: Path, prompt_format: PromptFormat, template: TemplateSettings
 ) -> Iterator[tuple[str, bytes]]:
     yield "layout", str(LAYOUT).encode()
     yield "data", sha256.encode()
     yield "prompt_format", prompt_format.encode()
+    yield "thinking", template.thinking.encode()
+    yield "chat_template", (template.name or "").encode()
     for package in PACKAGES:
         yield package, importlib.metadata.version(package).encode()
     for module in CODE:
         yield module.__name__, Path(str(module.__file__)).read_bytes()
+    dated = False
     for pattern in TOKENIZER_FILES:
         for file in sorted(model_folder.glob(pattern)):
-            yield file.name, file.read_bytes()
+            content = file.read_bytes()
+            dated = dated or CLOCK.encode() in content
+            yield file.name, content
+    # Most templates write no date, and their tokens are those of every day.
+    if dated:
+        yield "date", (template.date or datetime.now().date().isoformat()).encode()
 
 
 def _check_unchanged(path: Path, sha256: str) -> None:

@@ -12,11 +12,11 @@ from daemon.doctor import room as room_checks
 from daemon.doctor.findings import Checkup, Finding
 from daemon.settings import Settings
 from jobs.config import Preset, TrainConfig
-from jobs.dataset import Tokenizer
 from jobs.device import Device, ask_device
 from jobs.needs import Needs, estimate
 from jobs.paths import Workspace
 from jobs.preflight import memory_limits
+from jobs.tokenizer import Tokenizer
 
 
 def examine(preset: Preset, workspace: Workspace) -> list[Finding]:
@@ -79,7 +79,7 @@ def _model(
     whole = checkup.add("model", partial(preset_checks.model_finding, folder, config))
     if not whole or not device:  # without a device, MLX may take this process down
         return None
-    return checkup.ask("model", partial(preset_checks.load_lazily, folder))
+    return checkup.ask("model", partial(preset_checks.load_lazily, folder, config))
 
 
 def _room(

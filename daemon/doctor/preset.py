@@ -9,12 +9,12 @@ from daemon.doctor.findings import Finding, ok, problem, warning
 from jobs.config import TrainConfig
 from jobs.data_check import DataReport, FileReport
 from jobs.data_check import check as check_data
-from jobs.dataset import Tokenizer
 from jobs.errors import DataError
 from jobs.models.folder import check_lora, check_model
 from jobs.needs import DataSize
 from jobs.paths import Workspace
 from jobs.prefix.budget import size_text
+from jobs.tokenizer import TemplateSettings, Tokenizer
 
 SHOWN = 5
 
@@ -32,7 +32,7 @@ def model_finding(folder: Path, config: TrainConfig) -> Finding:
     return ok("model", f"{folder.name} is complete ({size_text(size)})")
 
 
-def load_lazily(folder: Path) -> Tokenizer:
+def load_lazily(folder: Path, config: TrainConfig) -> Tokenizer:
     """Load a model that was checked, but none of its weights; return its tokenizer. Imports MLX.
 
     Raises:
@@ -41,8 +41,7 @@ def load_lazily(folder: Path) -> Tokenizer:
     from jobs.model import load_module, load_tokenizer  # noqa: PLC0415 - takes two seconds
 
     load_module(folder)
-    tokenizer: Tokenizer = load_tokenizer(folder)
-    return tokenizer
+    return load_tokenizer(folder, TemplateSettings.of(config, None))
 
 
 def data_report(

@@ -22,7 +22,8 @@ from jobs.preflight import TIGHT, MemoryLimits, disk_needed
 
 # What the memory of a run depends on, beside its data.
 MEMORY_SETTINGS = (
-    *("model", "prompt_format", "mask_prompt", "lora", "batch_size", "gradient_accumulation"),
+    *("model", "prompt_format", "chat_template", "thinking", "mask_prompt", "lora"),
+    *("batch_size", "gradient_accumulation"),
     *("max_seq_length", "grad_checkpoint", "prefix_cache_gb"),
 )
 # Runs that are looked through for a measured need, the newest first.

@@ -24,7 +24,7 @@ from daemon.sweep.study import Study
 from daemon.sweep.workers import workers_for
 from jobs.config import Preset, TrainConfig
 from jobs.errors import ConfigError, InvalidInput
-from jobs.order import SweepTrial
+from jobs.order import SweepTrial, day_of_sweep
 from jobs.state import FINISHED_WELL, JobState, State, now
 from jobs.sweep.budget import Budget, trial_seconds
 from jobs.sweep.ending import outcome, without_a_value
@@ -61,7 +61,12 @@ class Coordinator:
         self.plan = self.order.plan
         self.trials = {trial.number: trial for trial in trials}
         self.study = Study(folder.study, self.order.id, self.plan, trials)
-        self.room = Room(self.workspace, self.order.base, self.plan.constraints.memory_gb)
+        self.room = Room(
+            self.workspace,
+            self.order.base,
+            self.plan.constraints.memory_gb,
+            day_of_sweep(self.order.id),
+        )
         self.follower = Follower(client)
         self.exhausted = False
         self._evaluation_seconds = 0.0 if self.plan.maximizes else evaluation_seconds

@@ -9,7 +9,7 @@ import structlog
 
 from daemon.doctor.room import measured_memory
 from jobs.config import TrainConfig
-from jobs.dataset import Tokenizer, cut
+from jobs.dataset import cut
 from jobs.device import Device, ask_device
 from jobs.encode import encode_apart
 from jobs.errors import FarenseError
@@ -19,6 +19,7 @@ from jobs.paths import Workspace
 from jobs.preflight import memory_limits
 from jobs.sweep.memory import too_large
 from jobs.token_cache import encoded
+from jobs.tokenizer import TemplateSettings, Tokenizer
 
 log = structlog.get_logger(__name__)
 
@@ -33,10 +34,18 @@ class Room:
     Args:
         base: the config that they start from: all have its model and its data.
         memory_gb: how much they may take; None for what the machine has.
+        date: that their prompts hold, where the chat template writes one.
     """
 
-    def __init__(self, workspace: Workspace, base: TrainConfig, memory_gb: float | None) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        base: TrainConfig,
+        memory_gb: float | None,
+        date: str | None = None,
+    ) -> None:
         self._workspace, self._base, self._memory_gb = workspace, base, memory_gb
+        self._template = TemplateSettings.of(base, date)
 
     def refusal(
         self, config: TrainConfig, out_of_memory: Iterable[tuple[int, TrainConfig]]
@@ -70,14 +79,15 @@ class Room:
         """
         path, model = self._workspace.root / config.data.train, self._workspace.inside(config.model)
         asked = path, sha256_of(path), model, config.prompt_format
+        cache = self._workspace.token_cache
         try:
-            rows = encoded(*asked, _no_tokenizer, self._workspace.token_cache)
+            rows = encoded(*asked, _no_tokenizer, cache, self._template)
         except _NotYet:
             # Whoever names a limit wants it kept by the first trial, too.
             wanted = self._memory_gb is not None
-            if not wanted or not encode_apart(*asked, self._workspace.token_cache):
+            if not wanted or not encode_apart(*asked, cache, self._template):
                 raise
-            rows = encoded(*asked, _no_tokenizer, self._workspace.token_cache)
+            rows = encoded(*asked, _no_tokenizer, cache, self._template)
         data = cut(rows, mask_prompt=config.mask_prompt, max_seq_length=config.max_seq_length)
         lengths = [len(example.tokens) for example in data.examples]
         learned = sum(len(e.tokens) - e.prompt_length for e in data.examples)

@@ -19,7 +19,9 @@ DIVERGED, OUT_OF_MEMORY = "diverged", "out_of_memory"
 # What a summary says of an ending whose class the daemon has not written down.
 ERRORS = {"Diverged": DIVERGED, "OutOfMemory": OUT_OF_MEMORY}
 # What a loss per token depends on, beside the adapter.
-MEASURED_BY = ("prompt_format", "mask_prompt", "max_seq_length")
+MEASURED_BY = ("prompt_format", "chat_template", "thinking", "mask_prompt", "max_seq_length")
+# What runs of older versions, which had no such settings, were trained with.
+BEFORE = {"chat_template": None, "thinking": "off"}
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ def measured_otherwise(a: Side, b: Side) -> tuple[str, ...]:
     """
     if not (a.config and b.config):
         return ()
-    other = [key for key in MEASURED_BY if a.config.get(key) != b.config.get(key)]
+    x, y = BEFORE | a.config, BEFORE | b.config
+    other = [key for key in MEASURED_BY if x.get(key) != y.get(key)]
     return ("model", *other) if _has_other_model(a, b) else tuple(other)
 
 

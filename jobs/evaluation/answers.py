@@ -30,6 +30,7 @@ class Answer:
         text: without the white space around it.
         cut: it came to the limit before its end.
         elapsed_time_sec: that the evaluation had taken by then, over all attempts.
+        reasoning: what a thinking model wrote before it; None where it wrote no such block.
     """
 
     by: str
@@ -37,6 +38,7 @@ class Answer:
     text: str
     cut: bool
     elapsed_time_sec: float = 0.0
+    reasoning: str | None = None
 
 
 class Answers:

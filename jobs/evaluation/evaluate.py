@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 
 from jobs.adapter_fit import Arrays
 from jobs.blas import set_blas_threads
-from jobs.dataset import Tokenizer, prompt_tokens
+from jobs.dataset import (
+    encode_example,
+    prompt_tokens,
+    reasons_in_prompt,
+    reference_text,
+    without_end,
+)
 from jobs.errors import DataError, InvalidInput
 from jobs.evaluation.answers import ADAPTER, ANSWERERS, BASE, Answer, Answers
 from jobs.evaluation.events import Evaluated, EvaluationStarted
-from jobs.evaluation.generation import check_batching, generate, groups
+from jobs.evaluation.generation import Generated, check_batching, generate, groups
 from jobs.evaluation.report import Losses, answer_rows, report_of, write_evaluation
 from jobs.evaluation.scores import METRICS
 from jobs.events import Progress, Warned
@@ -24,14 +31,18 @@ from jobs.order import DataFile, Order
 from jobs.order import Evaluation as Wanted
 from jobs.pace import Pace
 from jobs.paths import Workspace
+from jobs.prompts import PromptFormat
 from jobs.report.write import plot_evaluation
 from jobs.results import write_summary
 from jobs.session import Emit, Session, Stop
 from jobs.state import State, now
+from jobs.tokenizer import Tokenizer
 from jobs.trained import read_adapter
 
 # What an answer may have of tokens: so many times the longest reference, and that many at least.
 ROOM, LEAST_TOKENS = 2, 32
+# What a base model that reasons may write before its answer, beside that.
+REASONING_TOKENS = 1_024
 
 
 def evaluate(
@@ -70,11 +81,16 @@ class Evaluation:
         self.session = Session(workspace, order, emit, stop_reason, splits)
         self.module = self.session.base.module
         check_batching(self.module)
-        tokenizer = load_tokenizer(self.session.model_path)
+        tokenizer = load_tokenizer(self.session.model_path, self.session.template)
         self.tokenizer = tokenizer
         style = self.session.config.prompt_format
         self.prompts = [prompt_tokens(row, tokenizer, style) for row in self.questions]
-        self.limit = self.wanted.max_new_tokens or _room(self.questions, tokenizer)
+        # Templates that open a block do so for every question.
+        self.opened = reasons_in_prompt(self.questions[0], tokenizer, style)
+        self.limits = self._limits(_room(self.questions, tokenizer, style))
+        self.questions = [
+            replace(row, completion=reference_text(row, tokenizer)) for row in self.questions
+        ]
         self.batch_size = max(1, self.wanted.batch_size >> splits)
         self.without_question = len(rows) - len(self.questions)
         self.answers = Answers(workspace.run(order.id).answers, self._circumstances())
@@ -122,12 +138,32 @@ class Evaluation:
             if all(self.answers.has(by, number) for number in group):
                 continue
             prompts = [self.prompts[number] for number in group]
-            for place, found in generate(self.module, prompts, ends, self.limit, self._goes_on):
-                text = self.tokenizer.decode(list(found.tokens)).strip()
-                self.answers.add(Answer(by, group[place], text, found.cut, self._elapsed))
+            limit = self.limits[by]
+            for place, found in generate(self.module, prompts, ends, limit, self._goes_on):
+                reasoning, text = self._parts_of(found)
+                answer = Answer(by, group[place], text, found.cut, self._elapsed, reasoning)
+                self.answers.add(answer)
             if not self._goes_on():
                 return False
         return True
+
+    def _parts_of(self, found: Generated) -> tuple[str | None, str]:
+        """Return the reasoning in what was generated, None where there is none, and the answer."""
+        text = self.tokenizer.decode(found.tokens)
+        marks = self.tokenizer.marks
+        reasoning, answer = marks.split(text, opened=self.opened) if marks else (None, text)
+        return reasoning, answer.strip()
+
+    def _limits(self, room: int) -> dict[str, int]:
+        """Return the most tokens that an answer of adapter and of base model may have.
+
+        The adapter was taught how much it reasons. The base model was not, and where nothing in
+        the prompt says that it should not, it does so before it answers.
+        """
+        if self.wanted.max_new_tokens is not None:
+            return dict.fromkeys(ANSWERERS, self.wanted.max_new_tokens)
+        thinks = self.opened or self.session.config.thinking == "on"
+        return {ADAPTER: room, BASE: room + (REASONING_TOKENS if thinks else 0)}
 
     def _goes_on(self) -> bool:
         if self.pace.is_due():
@@ -150,7 +186,8 @@ class Evaluation:
             "model": self.order.model_fingerprint,
             "data": self.valid.sha256,
             "prompt_format": self.session.config.prompt_format,
-            "max_new_tokens": self.limit,
+            "template": asdict(self.session.template),
+            "max_new_tokens": self.limits,
             "batch_size": self.batch_size,
             "versions": self.session.versions,
         }
@@ -166,7 +203,8 @@ class Evaluation:
             "adapter_sha256": self.adapter.sha256,
             "data": {"source": self.valid.source, "sha256": self.valid.sha256},
             "without_question": self.without_question,
-            "max_new_tokens": self.limit,
+            "max_new_tokens": self.limits[ADAPTER],
+            "base_max_new_tokens": self.limits[BASE],
             "batch_size": self.batch_size,
             "ignore_accents": wanted.ignore_accents,
             "versions": self.session.versions,
@@ -199,7 +237,7 @@ class Evaluation:
             self.emit(
                 Warned(
                     f"{outcome.cut} of {outcome.questions} answers of the adapter had no end after "
-                    f"{self.limit} tokens and were cut there (--max-new-tokens)."
+                    f"{self.limits[ADAPTER]} tokens and were cut there (--max-new-tokens)."
                 )
             )
 
@@ -213,7 +251,7 @@ class Evaluation:
             questions=len(self.questions),
             answers=self._total,
             answered=len(self.answers),
-            max_new_tokens=self.limit,
+            max_new_tokens=self.limits[ADAPTER],
             batch_size=self.batch_size,
         )
 
@@ -224,7 +262,13 @@ def _parts(order: Order) -> tuple[Wanted, DataFile]:
     return order.evaluation, order.valid
 
 
-def _room(questions: Sequence[Dialogue], tokenizer: Tokenizer) -> int:
+def _room(questions: Sequence[Dialogue], tokenizer: Tokenizer, style: PromptFormat) -> int:
     """Return the most tokens that an answer may have where nobody has said so."""
-    lengths = (len(tokenizer.encode(q.completion, add_special_tokens=False)) for q in questions)
+    lengths = []
+    for row in questions:
+        plain = tokenizer.encode(without_end(row.completion, tokenizer), add_special_tokens=False)
+        # A template may want more than the answer to be said: a reasoning block, be it empty.
+        whole = encode_example(row, tokenizer, style) if tokenizer.marks else None
+        taught = len(whole.tokens) - whole.completion_start if whole else 0
+        lengths.append(max(len(plain), taught))
     return max(LEAST_TOKENS, ROOM * max(lengths))

@@ -135,7 +135,7 @@ def summary_csv(report: Mapping[str, Any]) -> str:
 
 def _scored(answer: Answer, reference: str, ignore_accents: bool) -> dict[str, Any]:
     scores = score(answer.text, reference, ignore_accents=ignore_accents)
-    return {"answer": answer.text, **scores, "cut": answer.cut}
+    return {"answer": answer.text, **scores, "cut": answer.cut, "reasoning": answer.reasoning}
 
 
 def _scores(rows: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:

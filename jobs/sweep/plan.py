@@ -34,6 +34,8 @@ NOT_SEARCHED = {
     "seed": "a seed is no setting to be tuned; say seeds_per_trial: 2, say",
     "model": "losses of different models cannot be compared",
     "prompt_format": "losses of different prompts cannot be compared",
+    "chat_template": "losses of different prompts cannot be compared",
+    "thinking": "losses of different prompts cannot be compared",
     "mask_prompt": "losses over different tokens cannot be compared",
     "data.valid": "losses on different data cannot be compared",
 }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
@@ -11,6 +9,9 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
+
+from jobs.tokenizer import TemplateSettings
+from jobs.tokenizer import Tokenizer as BoundTokenizer
 
 SPECIAL = ("<s>", "</s>", "<|turn|>", "<|end|>")
 BOS, EOS = 0, 1
@@ -22,12 +23,14 @@ def byte_tokenizer(
     adds: str = "<s> $A",
     eos_token: str | None = "</s>",  # noqa: S107 - not a password
     stops_at: tuple[int, ...] = (),
-) -> Any:
-    """Return mlx-lm's wrapper around a tokenizer of bytes.
+    settings: TemplateSettings | None = None,
+) -> BoundTokenizer:
+    """Return a tokenizer of bytes.
 
     Args:
         adds: the special tokens that encoding adds around a text, ``$A``.
         stops_at: further tokens at which generation stops.
+        settings: for the template.
     """
     vocabulary = {token: index for index, token in enumerate((*SPECIAL, *ByteLevel.alphabet()))}
     tokenizer = Tokenizer(BPE(vocabulary, []))
@@ -43,4 +46,4 @@ def byte_tokenizer(
         additional_special_tokens=["<|turn|>", "<|end|>"],
         chat_template=chat_template,
     )
-    return TokenizerWrapper(wrapped, eos_token_ids=stops_at)
+    return BoundTokenizer(TokenizerWrapper(wrapped, eos_token_ids=stops_at), settings)

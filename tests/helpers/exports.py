@@ -30,7 +30,7 @@ def float32_model(source: Path, target: Path) -> Path:
     module.set_dtype(mx.float32)
     module = dequantize_model(module)
     kept = {name: value for name, value in config.items() if not name.startswith("quantization")}
-    save(target, source, module, load_tokenizer(source), kept | {"torch_dtype": "float32"})
+    save(target, source, module, load_tokenizer(source).wrapper, kept | {"torch_dtype": "float32"})
     return target
 
 
