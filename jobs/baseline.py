@@ -11,30 +11,16 @@ as the trials of a sweep do. They are kept under a name that says all they depen
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import orjson
-
-from jobs.config import TrainConfig
 from jobs.errors import WorkspaceError
-from jobs.files import add_part, keep_newest, read_json, write_json
-from jobs.order import Order
+from jobs.files import keep_newest, read_json, write_json
 from jobs.results import Losses
 
 KEPT_FILES = 64
-# What cannot change what the model gives before training. All other settings count.
-TRAINING_ONLY = {
-    *("data", "model", "seed", "batch_size", "gradient_accumulation", "learning_rate"),
-    *("adam_bias_correction", "weight_decay", "warmup_steps", "max_grad_norm", "num_epochs"),
-    *("max_steps", "save_steps", "eval_steps", "log_steps", "keep_checkpoints"),
-    *("early_stopping_patience", "early_stopping_min_delta", "on_divergence", "on_oom"),
-    *("stall_minutes", "max_hours"),
-}
-TRAINING_ONLY_LORA = {"rank", "dropout"}
 
 
 class Baseline:
@@ -42,7 +28,7 @@ class Baseline:
 
     Args:
         folder: where they are kept; made where it is missing.
-        key: of what they depend on (:func:`baseline_key`).
+        key: of what they depend on (:mod:`jobs.kept`).
     """
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -78,24 +64,3 @@ class Baseline:
             value = {"key": self._key, "valid": losses.valid, "train": losses.train}
             write_json(self._file, value)
             keep_newest(self._folder, KEPT_FILES)
-
-
-def baseline_key(order: Order, config: TrainConfig, parts: Mapping[str, str]) -> str:
-    """Return the key of a job's baseline: 64 hexadecimal digits.
-
-    Args:
-        parts: what else the bits depend on, by name: what computes, the weights.
-    """
-    settings = config.model_dump(mode="json", exclude=TRAINING_ONLY)
-    settings["lora"] = config.lora.model_dump(mode="json", exclude=TRAINING_ONLY_LORA)
-    files = [file.sha256 for file in (order.train, order.valid) if file]
-    digest = hashlib.sha256()
-    add_part(digest, "settings", orjson.dumps(settings, option=orjson.OPT_SORT_KEYS))
-    add_part(digest, "data", "\n".join(files).encode())
-    for name, value in sorted(parts.items()):
-        add_part(digest, name, value.encode())
-    # All code counts by its content: nobody would remember to raise a number with every change.
-    package = Path(__file__).parent
-    for module in sorted(package.rglob("*.py")):
-        add_part(digest, str(module.relative_to(package)), module.read_bytes())
-    return digest.hexdigest()

@@ -8,8 +8,9 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from jobs import kept
 from jobs.base_model import BaseModel
-from jobs.baseline import Baseline, baseline_key
+from jobs.baseline import Baseline
 from jobs.config import TrainConfig, config_from
 from jobs.content import weights_digest
 from jobs.dataset import TokenizedExample, cut
@@ -150,18 +151,18 @@ class Session:
             self._warn("Training without the prefix cache: prefix_cache_gb is 0.")
             return None
         boundary = self.base.boundary
-        parts = {
-            name: self.versions[name] for name in ("mlx", "mlx-lm", "device", "cpu", "blas")
-        } | {
+        inputs: dict[str, bytes | str] = {
             "weights": weights_digest(self.model_path, self.workspace.weight_digests),
-            "config": (self.model_path / "config.json").read_text(encoding="utf-8"),
-            "form": self.base.form,
+            "model files": kept.model_files_input(self.model_path),
             "boundary": str(boundary),
-            "blas_threads": str(self.lanes.blas_threads),
+            "form": self.base.form,
+            "packages": kept.mapping_input({n: self.versions[n] for n in ("mlx", "mlx-lm")}),
+            "machine": kept.mapping_input({n: self.versions[n] for n in ("device", "cpu", "blas")}),
+            "threads": str(self.lanes.blas_threads),
         }
         about = {"model": self.model_path.name, "boundary": f"{boundary} blocks"}
         entries = PrefixCache(self.workspace.prefix_cache, budget)
-        cache = StatesCache(prefix, entries, parts, about, self.emit)
+        cache = StatesCache(prefix, entries, inputs, about, self.emit)
         cache.add(self.order.train.source, states[0], feed.used_rows())
         for valid in states[1:]:
             name = self.order.valid.source if self.order.valid else ""
@@ -171,13 +172,18 @@ class Session:
 
     def _baseline(self, measure: Callable[[], Losses]) -> Losses:
         """Return the losses before training: as another job has measured them, or measured now."""
-        parts = self.versions | {
+        inputs: dict[str, bytes | str] = {
+            "examples": kept.examples_input(self.examples),
             "weights": weights_digest(self.model_path, self.workspace.weight_digests),
+            "model files": kept.model_files_input(self.model_path),
+            "settings": kept.settings_input(self.config),
             "form": self.base.form,
             "cut": str(self.base.language.prefix is not None),
+            "environment": kept.mapping_input(self.versions),
             "lanes": f"{len(self.lanes)}, {self.lanes.blas_threads} threads each",
+            "code": kept.code_input(),
         }
-        key = baseline_key(self.order, self.config, parts)
+        key = kept.key_of(kept.BASELINE, inputs)
         return Baseline(self.workspace.baselines, key).losses(measure)
 
     def _fill(self, ending: Stop) -> None:

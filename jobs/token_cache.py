@@ -13,22 +13,22 @@ tokens for the same data, tokenizer and code. So they are kept under a name that
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
-from jobs import dataset, examples, prompts, reasoning
+from jobs import dataset, examples, kept, prompts, reasoning
 from jobs import tokenizer as tokenizer_module
 from jobs.dataset import EncodedExample, encode_example
 from jobs.errors import DataError, WorkspaceError
 from jobs.examples import read_examples
-from jobs.files import add_part, keep_newest, sha256_of, write_with
+from jobs.files import keep_newest, sha256_of, write_with
 from jobs.prompts import PromptFormat
 from jobs.tokenizer import CLOCK, TemplateSettings, Tokenizer
 
@@ -39,14 +39,6 @@ LAYOUT = 1
 # remember to raise a number with every change.
 CODE = (dataset, examples, prompts, reasoning, tokenizer_module)
 PACKAGES = ("mlx-lm", "transformers", "tokenizers", "jinja2")
-TOKENIZER_FILES = (
-    "*.json",
-    "*.jinja",
-    "*.model",
-    "*.tiktoken",
-    "*.txt",
-    "additional_chat_templates/*.jinja",
-)
 
 
 def encoded(
@@ -91,33 +83,31 @@ def encoded(
 def _key(
     sha256: str, model_folder: Path, prompt_format: PromptFormat, template: TemplateSettings
 ) -> str:
-    digest = hashlib.sha256()
-    for name, content in _parts(sha256, model_folder, prompt_format, template):
-        add_part(digest, name, content)
-    return digest.hexdigest()
+    return kept.key_of(
+        kept.TOKENS,
+        {
+            "layout": str(LAYOUT),
+            "data": sha256,
+            "prompt settings": kept.mapping_input(
+                {
+                    **asdict(template),
+                    "prompt_format": prompt_format,
+                    "date": _day(model_folder, template),
+                }
+            ),
+            "tokenizer files": kept.model_files_input(model_folder, ()),
+            "packages": kept.mapping_input({p: importlib.metadata.version(p) for p in PACKAGES}),
+            "code": kept.code_input(CODE),
+        },
+    )
 
 
-def _parts(
-    sha256: str, model_folder: Path, prompt_format: PromptFormat, template: TemplateSettings
-) -> Iterator[tuple[str, bytes]]:
-    yield "layout", str(LAYOUT).encode()
-    yield "data", sha256.encode()
-    yield "prompt_format", prompt_format.encode()
-    yield "thinking", template.thinking.encode()
-    yield "chat_template", (template.name or "").encode()
-    for package in PACKAGES:
-        yield package, importlib.metadata.version(package).encode()
-    for module in CODE:
-        yield module.__name__, Path(str(module.__file__)).read_bytes()
-    dated = False
-    for pattern in TOKENIZER_FILES:
-        for file in sorted(model_folder.glob(pattern)):
-            content = file.read_bytes()
-            dated = dated or CLOCK.encode() in content
-            yield file.name, content
-    # Most templates write no date, and their tokens are those of every day.
-    if dated:
-        yield "date", (template.date or datetime.now().date().isoformat()).encode()
+def _day(model_folder: Path, template: TemplateSettings) -> str | None:
+    """Return the day on which tokens depend: most templates write none."""
+    clock = CLOCK.encode()
+    if not any(clock in file.read_bytes() for _, file in kept.model_files(model_folder, ())):
+        return None
+    return template.date or datetime.now().date().isoformat()
 
 
 def _check_unchanged(path: Path, sha256: str) -> None:

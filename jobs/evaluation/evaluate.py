@@ -7,8 +7,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
+from jobs import kept
 from jobs.adapter_fit import Arrays
 from jobs.blas import set_blas_threads
+from jobs.content import weights_digest
 from jobs.dataset import (
     encode_example,
     prompt_tokens,
@@ -181,16 +183,23 @@ class Evaluation:
 
     def _circumstances(self) -> dict[str, object]:
         """Return all that an answer depends on."""
-        return {
+        folder = self.session.model_path
+        circumstances = {
             "adapter": self.adapter.sha256,
             "model": self.order.model_fingerprint,
             "data": self.valid.sha256,
-            "prompt_format": self.session.config.prompt_format,
             "template": asdict(self.session.template),
             "max_new_tokens": self.limits,
+            "weights": weights_digest(folder, self.session.workspace.weight_digests),
+            # The tokenizer, too: it makes the questions, and text of the answers.
+            "model files": kept.model_files_input(folder, ()).hex(),
+            "settings": kept.settings_before_training(self.session.config),
             "batch_size": self.batch_size,
             "versions": self.session.versions,
+            "code": kept.code_input().hex(),
         }
+        kept.check_inputs(kept.ANSWERS, circumstances)
+        return circumstances
 
     def _finish(self, losses: Losses) -> Evaluated:
         wanted = self.wanted

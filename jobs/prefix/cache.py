@@ -7,16 +7,13 @@ budget is needed for another.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-
-import numpy as np
 
 from jobs.errors import WorkspaceError
 from jobs.files import explain, write_json
@@ -26,7 +23,6 @@ from jobs.prefix.entry import (
     ENTRY,
     FILLING,
     REMOVED,
-    VERSION,
     DamagedEntry,
     Description,
     Entry,
@@ -50,29 +46,6 @@ Stop = Callable[[], str | None]
 
 class FillStopped(Exception):
     """``stop`` gave a reason during a fill, or while another process filled."""
-
-
-def entry_key(parts: Mapping[str, str], tokens: Sequence[Sequence[int]]) -> str:
-    """Return the key of the states of some examples: 64 hexadecimal digits.
-
-    Args:
-        parts: everything else the states depend on, by name.
-        tokens: token ids of each example.
-    """
-    digest = hashlib.sha256()
-
-    def add(content: bytes) -> None:
-        # With its length, so that no two lists of parts run together into the same bytes.
-        digest.update(len(content).to_bytes(8, "little") + content)
-
-    add(str(VERSION).encode())
-    add(str(len(parts)).encode())
-    for name, value in sorted(parts.items()):
-        add(name.encode())
-        add(value.encode())
-    for ids in tokens:
-        add(np.asarray(ids, dtype="<i8").tobytes())
-    return digest.hexdigest()
 
 
 class PrefixCache:
@@ -129,7 +102,7 @@ class PrefixCache:
         While another process fills it, this waits and then opens what that one wrote.
 
         Args:
-            key: from :func:`entry_key`.
+            key: of what the states depend on (:mod:`jobs.kept`).
             layout: what the entry will hold.
             about: for people: ``model``, ``data``, ``boundary``.
             compute: returns the rows of some examples, each of shape [length, row_bytes].

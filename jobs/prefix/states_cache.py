@@ -6,21 +6,21 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from jobs import cpu, lanes, split
+from jobs import base_model, blas, cpu, dequantize, lanes, mlx, model, split
 from jobs.dataset import TokenizedExample
 from jobs.events import Event, PrefixCached, Warned
+from jobs.kept import PREFIX_STATES, Inputs, code_input, key_of, tokens_input
 from jobs.pace import PROGRESS_SECONDS
 from jobs.prefix import prefix
 from jobs.prefix.budget import CacheUnusable
-from jobs.prefix.cache import PrefixCache, entry_key
-from jobs.prefix.entry import Layout
+from jobs.prefix.cache import PrefixCache
+from jobs.prefix.entry import VERSION, Layout
 from jobs.prefix.prefix import Prefix, PrefixStates
 
 # What turns tokens into states beside the libraries. The code counts by its content, since nobody
 # would remember to raise a number with every change.
-CODE = (cpu, lanes, prefix, split)
+CODE = (base_model, blas, cpu, dequantize, lanes, mlx, model, prefix, split)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class StatesCache:
     Args:
         prefix: computes states.
         cache: where they are kept.
-        parts: what they depend on beside the tokens, by name.
+        inputs: what they depend on beside tokens, code and layout (:mod:`jobs.kept`).
         about: the model and the boundary, for people.
     """
 
@@ -55,21 +55,20 @@ class StatesCache:
         self,
         prefix: Prefix,
         cache: PrefixCache,
-        parts: dict[str, str],
+        inputs: Inputs,
         about: dict[str, str],
         emit: Callable[[Event], None],
     ) -> None:
         self._prefix, self._cache, self._emit = prefix, cache, emit
-        self._parts = parts | {
-            module.__name__: Path(str(module.__file__)).read_text() for module in CODE
-        }
+        self._inputs = {**inputs, "layout": str(VERSION), "code": code_input(CODE)}
         self._about = about
         self._files: list[CachedFile] = []
 
     def add(self, name: str, states: PrefixStates, rows: Sequence[int]) -> None:
         """Let the states of one data file come from the cache, once they are there."""
         examples = [states.examples[row] for row in rows]
-        key = entry_key(self._parts, [example.tokens[:-1] for example in examples])
+        tokens = tokens_input([example.tokens[:-1] for example in examples])
+        key = key_of(PREFIX_STATES, {**self._inputs, "tokens": tokens})
         layout = self._prefix.layout(examples)
         self._files.append(CachedFile(name, states, rows, examples, layout, key))
 

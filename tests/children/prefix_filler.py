@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.prefix.cache import PrefixCache, entry_key
+from jobs.prefix.cache import PrefixCache
 from jobs.prefix.entry import Entry, Layout, Rows
 from tests.helpers.waiting import wait_until
 
@@ -26,7 +26,7 @@ def layout_of(examples: int) -> Layout:
 
 
 def key_of(name: str) -> str:
-    return entry_key({"name": name}, [])
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 def rows_of(layout: Layout, index: int) -> Rows:

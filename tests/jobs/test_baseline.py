@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobs.baseline import TRAINING_ONLY, TRAINING_ONLY_LORA
 from jobs.config import LoraConfig, TrainConfig
 from jobs.events import Event, Validation
+from jobs.kept import TRAINING_ONLY, TRAINING_ONLY_LORA
 from jobs.mlx import mx
 from jobs.order import read_order
 from jobs.paths import Workspace
@@ -75,6 +76,36 @@ def test_what_may_change_it_has_it_measured_anew(tmp_path: Path, tiny_model: Pat
     changes += [{"prefix_cache_gb": 0.0}, {"valid": 4}]
     for settings in changes:
         assert trained(workspace, tiny_model, **settings)[0].seconds > 0, settings
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+EDITS: dict[str, tuple[str, str, str]] = {
+    "what the template says": ("tokenizer_config.json", "[INST] ", "[INST] Sê breve. "),
+    "the rotary embedding": ("config.json", '"rope_theta": 10000.0', '"rope_theta": 10.0'),
+    "the norms": ("config.json", '"rms_norm_eps": 1e-05', '"rms_norm_eps": 0.1'),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_another_model_with_the_same_weights_has_losses_of_its_own(
+    tmp_path: Path, tiny_model: Path, name: str
+) -> None:
+    shared, alone = Workspace(tmp_path / "shared"), Workspace(tmp_path / "alone")
+    first, _ = trained(shared, tiny_model, prompt_format="chat")
+    copy = tmp_path / "edited"
+    shutil.copytree(tiny_model, copy)
+    file, old, new = EDITS[name]
+    for folder in (shared.models / "tiny", copy):
+        edit(folder / file, old, new)
+    second, _ = trained(shared, tiny_model, prompt_format="chat")
+    true, _ = trained(alone, copy, prompt_format="chat")
+    assert second.seconds > 0
+    assert second.val_loss == true.val_loss != first.val_loss
 
 
 @pytest.mark.parametrize("damage", ["", "nan", "renamed"])

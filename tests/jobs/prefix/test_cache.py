@@ -14,7 +14,7 @@ import pytest
 
 from jobs.paths import Workspace
 from jobs.prefix.budget import CacheUnusable
-from jobs.prefix.cache import FillStopped, PrefixCache, entry_key
+from jobs.prefix.cache import FillStopped, PrefixCache
 from jobs.prefix.entry import Layout
 from jobs.prefix.listing import EntryState
 from tests.children.prefix_filler import digest_of, key_of, rows_of
@@ -39,19 +39,6 @@ def test_the_cache_is_for_the_user_alone(cache: PrefixCache, filling: Filling) -
     filling.fill().close()
     for folder in (cache.folder.parent, cache.folder, cache.folder / key_of("a")):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-
-
-def test_the_key_tells_everything_apart() -> None:
-    inputs: list[tuple[dict[str, str], list[list[int]]]] = [
-        ({"model": "m", "boundary": "2"}, [[1, 2], [3]]),
-        ({"model": "m", "boundary": "2"}, [[1], [2, 3]]),
-        ({"model": "m", "boundary": "2"}, [[1, 2], [3], []]),
-        ({"model": "mb", "oundary": "2"}, [[1, 2], [3]]),
-        ({"model": "m"}, [[1, 2], [3]]),
-        ({}, []),
-    ]
-    assert len({entry_key(parts, tokens) for parts, tokens in inputs}) == len(inputs)
-    assert entry_key({"a": "1", "b": "2"}, [[7]]) == entry_key({"b": "2", "a": "1"}, [(7,)])
 
 
 def test_of_two_fillers_one_computes_and_the_other_waits(filler: Callable[..., Filler]) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from jobs.base_model import BaseModel
 from jobs.dataset import TokenizedExample
+from jobs.kept import PREFIX_STATES, TABLE
 from jobs.mlx import mx
 from jobs.prefix.cache import PrefixCache
 from jobs.prefix.prefix import Prefix, PrefixStates
@@ -60,7 +61,8 @@ def test_they_come_from_the_cache_as_they_went_in(tmp_path: Path, dtype: mx.Dtyp
 
     prefix = Prefix(embed, lambda: None, lanes(2))
     fresh, kept = PrefixStates(prefix, ROWS, print), PrefixStates(prefix, ROWS, print)
-    cache = StatesCache(prefix, PrefixCache(tmp_path / "cache"), {}, {}, lambda event: None)
+    inputs = dict.fromkeys(set(TABLE[PREFIX_STATES].inputs) - {"layout", "tokens", "code"}, "")
+    cache = StatesCache(prefix, PrefixCache(tmp_path / "cache"), inputs, {}, lambda event: None)
     used = list(range(1, 20, 2))
     cache.add("train.jsonl", kept, used)
     cache.fill(lambda: None)

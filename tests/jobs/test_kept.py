@@ -1,0 +1,222 @@
+"""What is kept from job to job: each input that the table lists changes the key, in every form."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from jobs import cpu, kept
+from jobs.config import TrainConfig, config_from
+from jobs.content import weights_digest
+from jobs.dataset import TokenizedExample
+from jobs.kept import TABLE
+from jobs.order import read_order
+from jobs.paths import Workspace
+from jobs.prefix import states_cache
+from jobs.results import Losses
+from jobs.session import Session
+from tests.helpers.runs import SETTINGS, make_run
+
+ALL_KEYED = (kept.TOKENS, kept.PREFIX_STATES, kept.BASELINE)
+
+
+def config(**settings: Any) -> TrainConfig:
+    return config_from({**SETTINGS, "data": {"train": "data/a.jsonl"}, **settings}, "test")
+
+
+@pytest.mark.parametrize("what", ALL_KEYED)
+def test_each_input_of_the_table_is_in_the_key(what: str) -> None:
+    inputs = dict.fromkeys(TABLE[what].inputs, "as it was")
+    keys = {kept.key_of(what, {**inputs, name: "another"}) for name in inputs}
+    assert len(keys | {kept.key_of(what, inputs)}) == len(inputs) + 1
+    for wrong in ({**inputs, "new": ""}, dict(list(inputs.items())[1:])):
+        with pytest.raises(ValueError, match="not those of the table"):
+            kept.key_of(what, wrong)
+
+
+def test_inputs_do_not_run_together() -> None:
+    lists = [[[1, 2], [3]], [[1], [2, 3]], [[1, 2], [3], []], []]
+    assert len({kept.tokens_input(tokens) for tokens in lists}) == len(lists)
+    one, other = TokenizedExample((1, 2, 3), 1), TokenizedExample((1, 2, 3), 2)
+    files = [[[one]], [[other]], [[one], []], [[], [one]], [[one, one]]]
+    assert len({kept.examples_input(examples) for examples in files}) == len(files)
+    assert kept.mapping_input({"a": 1, "b": 2}) == kept.mapping_input({"b": 2, "a": 1})
+
+
+def test_every_setting_counts_unless_it_is_listed() -> None:
+    before = kept.settings_input(config())
+    assert kept.settings_input(config(prompt_format="chat")) != before
+    assert kept.settings_input(config(max_seq_length=97)) != before
+    thinks = config(prompt_format="chat", thinking="on")
+    assert kept.settings_input(thinks) != kept.settings_input(config(prompt_format="chat"))
+    assert kept.settings_input(config(seed=7)) == before
+
+    class Newer(TrainConfig):
+        thinking_hard: bool = False
+
+    values = config().model_dump()
+    new = {kept.settings_input(Newer(**values, thinking_hard=hard)) for hard in (False, True)}
+    assert len(new) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "computes", "tokenizes"),
+    [
+        ("config.json", True, True),
+        ("hf_quant_config.json", True, True),
+        ("generation_config.json", True, True),
+        ("anything_new.json", True, True),
+        ("tokenizer.json", False, True),
+        ("tokenizer_config.json", False, True),
+        ("chat_template.jinja", False, True),
+        ("additional_chat_templates/rag.jinja", False, True),
+        ("tokenizer.model", False, True),
+        ("vocab.txt", False, True),
+        ("README.md", False, False),
+    ],
+)
+def test_a_file_of_a_model_counts_unless_it_is_listed(
+    tiny_model: Path, tmp_path: Path, name: str, computes: bool, tokenizes: bool
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+
+    def found() -> tuple[bytes, bytes]:
+        return kept.model_files_input(folder), kept.model_files_input(folder, ())
+
+    (folder / name).parent.mkdir(exist_ok=True)
+    states = [found()]
+    for content in ("{}", '{"a": 1}'):
+        (folder / name).write_text(content)
+        states.append(found())
+    assert (len({state[0] for state in states}) > 1) == computes
+    assert (len({state[1] for state in states}) > 1) == tokenizes
+
+
+def test_weights_count_by_their_content(tiny_model: Path, tmp_path: Path) -> None:
+    folder, memory = tmp_path / "model", tmp_path / "digests.json"
+    shutil.copytree(tiny_model, folder)
+    file = folder / "model.safetensors"
+    before = weights_digest(folder, memory)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    # Of the size and the time that it had: what tells is that it was changed at another time.
+    os.utime(file, ns=(0, 0))
+    assert weights_digest(folder, memory) != before
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert weights_digest(folder, memory) == before
+
+
+def test_code_counts_by_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = kept.code_input([cpu])
+    changed = ModuleType("changed")
+    changed.__file__ = str(Path(kept.__file__).parent / "lanes.py")
+    assert kept.code_input([changed]) != before == kept.code_input([cpu])
+    copy = tmp_path / "jobs"
+    shutil.copytree(Path(kept.__file__).parent, copy)
+    whole = kept.code_input()
+    monkeypatch.setattr(kept, "__file__", str(copy / "kept.py"))
+    assert kept.code_input() == whole
+    with (copy / "report" / "curves.py").open("a") as file:
+        file.write("# changed\n")
+    assert kept.code_input() != whole
+
+
+@dataclass
+class Asked:
+    """The inputs with which a session asked for keys, by what is kept."""
+
+    inputs: dict[str, kept.Inputs]
+
+    def differ(self, other: Asked, what: str) -> set[str]:
+        one, two = self.inputs[what], other.inputs[what]
+        return {name for name in one if one[name] != two[name]}
+
+
+@pytest.fixture
+def ask(
+    alone: Workspace, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Asked]:
+    """Return what a job is kept under; each call makes one, of the settings it is given."""
+    numbers = iter("abcdefghijklmnop")
+
+    def asked(**settings: Any) -> Asked:
+        seen: dict[str, kept.Inputs] = {}
+        key_of = kept.key_of
+
+        def listening(what: str, inputs: kept.Inputs) -> str:
+            seen[what] = dict(inputs)
+            return key_of(what, inputs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(kept, "key_of", listening)
+            patch.setattr(states_cache, "key_of", listening)
+            run = make_run(
+                alone, tiny_model, f"20261122-210000-tiny-aaa{next(numbers)}", **settings
+            )
+            work = Session(alone, read_order(run), lambda event: None, lambda: None, 0)
+            work._feed()
+            work._baseline(lambda: Losses(1.0, 1.0, 1.0, 1.0))
+        return Asked(seen)
+
+    return asked
+
+
+def test_a_job_gives_all_inputs_and_what_changes_is_where_it_should_be(
+    ask: Callable[..., Asked], alone: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = ask()
+    assert first.inputs.keys() == set(ALL_KEYED)
+    again = ask(learning_rate=1e-4, seed=3)
+    assert [again.differ(first, what) for what in ALL_KEYED] == [set(), set(), set()]
+
+    asked = ask(prompt_format="chat")
+    assert asked.differ(first, kept.TOKENS) == {"prompt settings"}
+    assert asked.differ(first, kept.PREFIX_STATES) == {"tokens"}
+    assert asked.differ(first, kept.BASELINE) == {"examples", "settings"}
+
+    asked = ask(lora={**SETTINGS["lora"], "num_layers": 1})
+    assert asked.differ(first, kept.PREFIX_STATES) == {"boundary"}
+    assert asked.differ(first, kept.BASELINE) == {"settings"}
+
+    asked = ask(valid=4)
+    assert asked.differ(first, kept.TOKENS) == {"data"}
+    assert asked.differ(first, kept.BASELINE) == {"examples"}
+
+    path = alone.models / "tiny/config.json"
+    text = path.read_text()
+    path.write_text(text.replace("1e-05", "0.1"))
+    asked = ask()
+    assert asked.differ(first, kept.TOKENS) == {"tokenizer files"}
+    assert asked.differ(first, kept.PREFIX_STATES) == {"model files"}
+    assert asked.differ(first, kept.BASELINE) == {"model files"}
+    path.write_text(text)
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    asked = ask()
+    assert "environment" in asked.differ(first, kept.BASELINE)
+    monkeypatch.undo()
+
+    versions = importlib.metadata.version
+    for package in ("mlx", "mlx-lm", "transformers", "tokenizers"):
+        monkeypatch.setattr(
+            importlib.metadata,
+            "version",
+            lambda name, other=package: "0.0" if name == other else versions(name),
+        )
+        asked = ask()
+        assert asked.differ(first, kept.TOKENS) == (set() if package == "mlx" else {"packages"})
+        computes = package in ("mlx", "mlx-lm")
+        assert asked.differ(first, kept.PREFIX_STATES) == ({"packages"} if computes else set())
+        assert asked.differ(first, kept.BASELINE) == ({"environment"} if computes else set())
+        monkeypatch.undo()
