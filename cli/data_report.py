@@ -27,6 +27,8 @@ def report_lines(report: DataReport, measured_with: str) -> Iterator[str]:
     if report.valid:
         yield from _leak_lines(report)
         yield ""
+    for said in report.prompt_warnings:
+        yield from wrap(said, WIDTH)
     yield from wrap(f"{measured_with} Prompt format: {report.prompt_format}.", WIDTH)
     yield _verdict(report)
 
@@ -40,6 +42,13 @@ def _file_lines(file: FileReport, max_seq_length: int) -> Iterator[str]:
         (file.conflicts, "same question, different answers"),
     ):
         yield from _group_lines(groups, found)
+    for remark in file.remarks:
+        yield from wrap(
+            f"{remark.text}: {_count(len(remark.lines), 'line')} ({_numbers(remark.lines)})",
+            WIDTH,
+            initial_indent=INDENT,
+            subsequent_indent=INDENT * 2,
+        )
     if file.lengths:
         yield from _length_lines(file.lengths, max_seq_length)
 

@@ -71,6 +71,7 @@ def enqueue(
     warning = schedule.warning(patience)
     if evaluated:
         check_evaluable(loaded, workspace)
+    remarks = [*filter(None, [warning]), *prompt_remarks(loaded, workspace)]
     with FarenseClient.connect(workspace, queue=queue_name) as client:
         record = client.enqueue(
             loaded,
@@ -82,7 +83,11 @@ def enqueue(
         )
         jobs = [record, *([client.evaluate(record.id, priority=priority)] if evaluated else [])]
         if as_json:
-            plan = {"validations": len(schedule.validation_steps), "warning": warning}
+            plan = {
+                "validations": len(schedule.validation_steps),
+                "warning": warning,
+                "warnings": remarks,
+            }
             evaluation = jobs[1].id if evaluated else None
             print_json({**record.as_dict(), **plan, "evaluation": evaluation})
         else:
@@ -90,11 +95,25 @@ def enqueue(
             click.echo(f"  {plan_text(schedule, patience)}")
             for job in jobs[1:]:
                 click.echo(queued(job))
-        if warning:
-            warn(warning)
+        for remark in remarks:
+            warn(remark)
         warn_without_daemon(client, record)
         if watching:
             ctx.exit(next(filter(None, (watch_job(client, job.id) for job in jobs)), 0))
+
+
+def prompt_remarks(loaded: Preset, workspace: Workspace) -> tuple[str, ...]:
+    """Return what a person should know of the prompts that the model's chat template will make.
+
+    Raises:
+        ModelError: the model has no template to be used.
+    """
+    from jobs.prompt_check import ask_prompt_warnings
+    from jobs.tokenizer import TemplateSettings
+
+    config = loaded.config
+    model = workspace.inside(config.model)
+    return ask_prompt_warnings(model, config.prompt_format, TemplateSettings.of(config, None))
 
 
 def check_evaluable(loaded: Preset, workspace: Workspace) -> None:

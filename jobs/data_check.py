@@ -13,7 +13,9 @@ from typing import Any
 from jobs.errors import DataError
 from jobs.examples import Document, Example, Problem, ProblemKind, scan_examples
 from jobs.lengths import Length, Lengths, measure, summarize
+from jobs.prompt_check import prompt_warnings
 from jobs.prompts import PromptFormat
+from jobs.text_remarks import Remark, remarks_on
 from jobs.tokenizer import Tokenizer
 
 NOT_A_WORD = re.compile(r"[\W_]+")
@@ -32,6 +34,7 @@ class FileReport:
         near_duplicates: groups of lines that differ in case, spacing or punctuation only.
         conflicts: groups of lines that ask the same question and do not all answer the same.
         lengths: None where there is no example to measure.
+        remarks: what the model's tokenizer makes of texts, where that may surprise.
     """
 
     path: Path
@@ -41,6 +44,7 @@ class FileReport:
     near_duplicates: tuple[Lines, ...]
     conflicts: tuple[Lines, ...]
     lengths: Lengths | None
+    remarks: tuple[Remark, ...] = ()
 
     @property
     def empty_fields(self) -> Lines:
@@ -74,6 +78,7 @@ class DataReport:
     Attributes:
         leaked_examples: validation lines whose question and answer stand in the training file.
         leaked_questions: validation lines whose question stands there, but with other answers.
+        prompt_warnings: what the model's chat template makes of any row.
     """
 
     train: FileReport
@@ -82,6 +87,7 @@ class DataReport:
     leaked_questions: tuple[Leak, ...]
     prompt_format: PromptFormat
     max_seq_length: int
+    prompt_warnings: tuple[str, ...] = ()
 
     @property
     def usable(self) -> bool:
@@ -98,6 +104,7 @@ class DataReport:
             "valid": self.valid.as_dict() if self.valid else None,
             "leaked_examples": [asdict(leak) for leak in self.leaked_examples],
             "leaked_questions": [asdict(leak) for leak in self.leaked_questions],
+            "prompt_warnings": list(self.prompt_warnings),
         }
 
 
@@ -139,7 +146,8 @@ def check(
     questions = _leaks(
         _questions(train_rows), (row for row in _questions(valid_rows) if row[1] not in reported)
     )
-    return DataReport(train, valid, whole, questions, prompt_format, max_seq_length)
+    said = prompt_warnings(tokenizer, prompt_format) if tokenizer else ()
+    return DataReport(train, valid, whole, questions, prompt_format, max_seq_length, said)
 
 
 def normalized(text: str) -> str:
@@ -179,6 +187,7 @@ def _check_file(
         near_duplicates=_near_duplicates(rows, exact),
         conflicts=_conflicts(rows),
         lengths=summarize(lengths, unit, max_seq_length) if lengths else None,
+        remarks=remarks_on(((row.line, row.example) for row in rows), tokenizer),
     )
     return report, rows
 

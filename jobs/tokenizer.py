@@ -26,6 +26,8 @@ SWITCHES: Mapping[str, tuple[object, object]] = {
     "reasoning": (False, True),
     "thinking_budget": (0, None),
 }
+# The one that mlx-lm gives to every template.
+MLX_SWITCH = "enable_thinking"
 # The function by which a template asks for the day. transformers lets nobody pass another one, so a
 # macro of that name is put before the template.
 CLOCK, DAY_AS = "strftime_now", "day_as"
@@ -186,9 +188,13 @@ class Tokenizer:
 
         mlx-lm takes it as ``--chat-template-config``, servers as ``chat_template_kwargs``.
         """
-        options = self._switches()
-        if self.settings.name:
-            options["chat_template"] = self.settings.name
+        options = dict(self._options())
+        if MLX_SWITCH not in self.reads:
+            del options[MLX_SWITCH]
+        if not self.writes_date:
+            options.pop("chat_template", None)
+            if self.settings.name and isinstance(self.wrapper.chat_template, Mapping):
+                options["chat_template"] = self.settings.name
         return options
 
     @cached_property
@@ -227,6 +233,12 @@ class Tokenizer:
         return tuple(sorted(filter(None, texts)))
 
     @cached_property
+    def control_texts(self) -> tuple[str, ...]:
+        """The texts of all special tokens: a template writes them, and no person should."""
+        added = self.wrapper.added_tokens_decoder.values()
+        return tuple(sorted({token.content for token in added if token.special}))
+
+    @cached_property
     def adds_space(self) -> bool:
         """Whether a text that is encoded by itself gets a space before it (SentencePiece)."""
         first = self.encode("a", add_special_tokens=False)[:1]
@@ -239,7 +251,7 @@ class Tokenizer:
 
     def _options(self) -> dict[str, object]:
         # mlx-lm gives every template `enable_thinking`, by a guess of its own where nobody has.
-        options: dict[str, object] = {"enable_thinking": self.settings.thinking == "on"}
+        options: dict[str, object] = {MLX_SWITCH: self.settings.thinking == "on"}
         options |= self._switches()
         if isinstance(self.wrapper.chat_template, Mapping):
             options["chat_template"] = self.template

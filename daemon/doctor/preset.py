@@ -79,6 +79,7 @@ def data_finding(report: DataReport) -> Finding:
         f"{file.examples} examples {name}" for file, name in zip(files, names, strict=False)
     )
     remarks = [remark for file in files if (remark := _remark(file))]
+    remarks += report.prompt_warnings
     if remarks:
         return warning("data", f"{counts}; {'; '.join(remarks)}.", _details(report))
     return ok("data", counts)
@@ -105,6 +106,7 @@ def _remark(file: FileReport) -> str | None:
         ((lengths and lengths.left_out) or 0, "left out by max_seq_length"),
     )
     said = [f"{count} {what}" for count, what in counted if count]
+    said += [f"{len(remark.lines)} lines: {remark.text}" for remark in file.remarks]
     return f"{file.path.name}: {', '.join(said)}" if said else None
 
 

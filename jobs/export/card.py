@@ -17,7 +17,8 @@ from jobs.config import TrainConfig
 from jobs.early_stopping import gap_status
 from jobs.evaluation.scores import TITLES
 from jobs.export.kinds import ADAPTER, FUSED, PEFT, REQUANTIZED, Exported
-from jobs.files import write_atomic
+from jobs.export.prompting import OPTIONS_FILE, Prompting
+from jobs.files import write_atomic, write_json
 from jobs.order import DataFile, Order
 from jobs.past_run import PastRun
 
@@ -32,8 +33,6 @@ MLX_EXAMPLE = """\
     python -m mlx_lm generate --model {model}{adapter} \\
         {prompt} --max-tokens 200
 """
-RAW_PROMPT = '--ignore-chat-template --prompt "### Pergunta:\\nQUESTION\\n\\n### Resposta:\\n"'
-CHAT_PROMPT = '--prompt "QUESTION"'
 PEFT_EXAMPLE = """\
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -54,12 +53,14 @@ class Card:
     Attributes:
         past: the job's files.
         exported: the export; its folder's name is the card's heading.
+        prompting: how the job's prompts are made.
     """
 
     past: PastRun
     order: Order
     config: TrainConfig
     exported: Exported
+    prompting: Prompting
 
     @property
     def name(self) -> str:
@@ -73,11 +74,13 @@ class Card:
 
 
 def write_card(folder: Path, card: Card) -> None:
-    """Write ``README.md``.
+    """Write ``README.md``, and what its command reads.
 
     Raises:
         WorkspaceError: it cannot be written.
     """
+    if card.prompting.in_file:
+        write_json(folder / OPTIONS_FILE, card.prompting.options)
     write_atomic(folder / "README.md", card_text(card).encode())
 
 
@@ -112,11 +115,12 @@ def _example(card: Card) -> str:
     if card.exported.kind == PEFT:
         return PEFT_EXAMPLE.format(folder=folder, model=card.model, path=card.config.model)
     beside = card.exported.kind == ADAPTER
-    return MLX_EXAMPLE.format(
+    command = MLX_EXAMPLE.format(
         model=card.config.model if beside else folder,
         adapter=f" --adapter-path {folder}" if beside else "",
-        prompt=RAW_PROMPT if card.config.prompt_format == "farense" else CHAT_PROMPT,
+        prompt=card.prompting.arguments(folder),
     )
+    return "\n".join([command, *card.prompting.remarks()])
 
 
 def _measured(card: Card) -> str:

@@ -23,6 +23,7 @@ from jobs.export.fuse import FusedModel, fused_model
 from jobs.export.kinds import ADAPTER, FUSED, PEFT, REQUANTIZED, SUFFIXES, Exported, Wanted
 from jobs.export.losses import adapter_loss, fits_memory, model_loss
 from jobs.export.peft import check_peft, write_peft
+from jobs.export.prompting import prompting_of
 from jobs.files import write_atomic, write_json
 from jobs.models.folder import check_unchanged
 from jobs.order import Order
@@ -78,6 +79,7 @@ class Export:
         self.targets = {kind: self.output / (self.stem + SUFFIXES[kind]) for kind in wanted.kinds}
         self._check_targets()
         check_unchanged(self.model, order.model_fingerprint)
+        self.prompting = prompting_of(workspace, order, self.config)
         self.past: PastRun = read_run(workspace.run(order.id).path)
         self.adapter: TrainedAdapter = read_adapter(workspace.run(order.id))
         # An export is handed on: other programs load a part of an adapter without a word.
@@ -155,7 +157,7 @@ class Export:
 
     def _finish(self, folder: Path, found: Exported) -> Exported:
         """Add the card and the marker, which makes the folder an export."""
-        write_card(folder, Card(self.past, self.order, self.config, found))
+        write_card(folder, Card(self.past, self.order, self.config, found, self.prompting))
         size = sum(file.stat().st_size for file in folder.iterdir())
         found = replace(found, bytes=size)
         # No path of this machine: an export may be handed on.

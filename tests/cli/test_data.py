@@ -10,6 +10,8 @@ import pytest
 
 from jobs.paths import REPOSITORY
 from tests.cli.conftest import Run
+from tests.helpers.families import make_family
+from tests.helpers.runs import write_rows
 
 SAMPLE = REPOSITORY / "data" / "sample"
 TRAIN, VALID = str(SAMPLE / "train.jsonl"), str(SAMPLE / "valid.jsonl")
@@ -128,3 +130,29 @@ def test_wrong_use_is_one_clear_error(invoke: Run, arguments: list[str], message
     assert (done.code, done.out) == (2, "")
     assert message in done.err
     assert "Traceback" not in done.err
+
+
+def test_templates_by_name_want_a_choice(invoke: Run, tmp_path: Path, tiny_model: Path) -> None:
+    make_family("named", tiny_model, tmp_path / "models" / "named")
+    check = ("data", "check", VALID, "--format", "chat")
+    refused = invoke(*check)
+    assert (refused.code, refused.out) == (2, "")
+    assert "none of them named default; it has: plain, rag." in refused.err
+    assert "--chat-template NAME" in refused.err
+    assert invoke(*check, "--chat-template", "plain").code == 0
+    unknown = invoke(*check, "--chat-template", "other")
+    assert (unknown.code, "it has: plain, rag." in unknown.err) == (2, True)
+    assert invoke("data", "check", VALID, "--thinking", "on").code == 2
+
+
+def test_what_the_template_and_the_texts_make_is_said(
+    invoke: Run, tmp_path: Path, tiny_model: Path
+) -> None:
+    make_family("qwq", tiny_model, tmp_path / "models" / "qwq")
+    rows = [{"prompt": f"Quem {n}?", "completion": f"Nós, {n}.<|im_end|>"} for n in range(2)]
+    path = write_rows(tmp_path / "d.jsonl", rows)
+    done = invoke("data", "check", str(path), "--format", "chat")
+    told = " ".join(done.out.split())
+    assert done.code == 0
+    assert "ends with <|im_end|>, which is added anyway; it is learned once: 2 lines (1, 2)" in told
+    assert "opens a reasoning block (<think>) in every prompt" in told

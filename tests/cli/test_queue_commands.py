@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from jobs.events import parse_event
 from jobs.paths import Workspace
 from jobs.state import State
 from tests.cli.conftest import FARENSE, Run, environment, under_way
+from tests.helpers.families import make_family
 from tests.helpers.servers import Daemons
 
 pytestmark = pytest.mark.usefixtures("preset", "client")
@@ -53,6 +55,27 @@ def test_enqueue_warns_where_early_stopping_cannot_engage(invoke: Run) -> None:
     assert done.code == 0
     assert "1 validation and a patience of 5" in done.err
     assert "cannot engage" in json.loads(done.out)["warning"]
+
+
+def test_enqueue_tells_what_a_chat_template_will_make(
+    invoke: Run, client: FarenseClient, tiny_model: Path
+) -> None:
+    for name in ("qwq", "named"):
+        make_family(name, tiny_model, client.workspace.models / name)
+    chat = ("enqueue", "tiny", "--json", "--set", "prompt_format=chat")
+    done = invoke(*chat, "--set", "model=models/qwq")
+    (said,) = json.loads(done.out)["warnings"]
+    assert said.startswith("The chat template opens a reasoning block (<think>)")
+    assert " ".join(said.split()) in " ".join(done.err.split())
+
+    refused = invoke(*chat, "--set", "model=models/named")
+    assert (refused.code, refused.out) == (2, "")
+    assert "it has: plain, rag." in refused.err
+    chosen = invoke(*chat, "--set", "model=models/named", "--set", "chat_template=plain")
+    assert (chosen.code, json.loads(chosen.out)["warnings"]) == (0, [])
+    order = json.loads(client.workspace.run(json.loads(chosen.out)["id"]).job.read_text())
+    assert order["config"]["chat_template"] == "plain"
+    assert order["prompt_date"] == datetime.now().date().isoformat()
 
 
 @pytest.mark.parametrize(

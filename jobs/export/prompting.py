@@ -1,0 +1,120 @@
+"""How another program asks an exported model as it was trained: the options of its prompt."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.ask import common_system
+from jobs.config import TrainConfig
+from jobs.dataset import reasons_in_prompt
+from jobs.examples import Dialogue, Message
+from jobs.model import load_tokenizer
+from jobs.order import Order
+from jobs.paths import Workspace
+from jobs.prompts import PromptFormat, farense_prompt
+from jobs.tokenizer import TemplateSettings
+
+QUESTION = "QUESTION"
+# Where options are too long for a command.
+OPTIONS_FILE = "chat_template_config.json"
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """What a prompt of a job is made of, beside the question.
+
+    Attributes:
+        system: the system message that all questions had, if any.
+        options: what the chat template is given, by variable.
+        date: the day that its prompts hold, ``YYYY-MM-DD``; None where the template writes none.
+        answer_after: the mark after which an answer stands, where every prompt opens a reasoning
+            block.
+    """
+
+    prompt_format: PromptFormat
+    system: str | None = None
+    options: dict[str, Any] | None = None
+    date: str | None = None
+    answer_after: str | None = None
+
+    @property
+    def in_file(self) -> bool:
+        """Whether the options stand in a file beside the card, not in its command."""
+        return self.date is not None
+
+    def arguments(self, folder: str) -> str:
+        """Return the arguments of ``mlx_lm generate`` that ask the same prompt.
+
+        Args:
+            folder: of the export, as the command names it.
+        """
+        context = (Message("system", self.system),) if self.system is not None else ()
+        if self.prompt_format == "farense":
+            text = farense_prompt(Dialogue((*context, Message("user", QUESTION)), ""))
+            return f"--ignore-chat-template --prompt {_quoted(text)}"
+        parts = [f'--prompt "{QUESTION}"']
+        if self.system is not None:
+            parts.append(f"--system-prompt {_printed(self.system)}")
+        if self.in_file:
+            parts.append(f'--chat-template-config "$(cat {folder}/{OPTIONS_FILE})"')
+        elif self.options:
+            parts.append(f"--chat-template-config {shlex.quote(json.dumps(self.options))}")
+        return " ".join(parts)
+
+    def remarks(self) -> list[str]:
+        """Return what a person should know of the prompt, a sentence or two each."""
+        said = []
+        if self.options and not self.in_file:
+            said.append("A server takes what `--chat-template-config` says as template arguments.")
+        if self.date is not None:
+            said.append(
+                f"The chat template writes the day's date. In training it was {self.date}, which "
+                f"`{OPTIONS_FILE}` keeps; a server writes its own day."
+            )
+        if self.answer_after is not None:
+            said.append(
+                "The chat template opens a reasoning block in every prompt: the answer is what "
+                f"follows `{self.answer_after}`."
+            )
+        return said
+
+
+def prompting_of(workspace: Workspace, order: Order, config: TrainConfig) -> Prompting:
+    """Return how the prompts of a job are made.
+
+    Raises:
+        ModelError: its tokenizer cannot be loaded, or has no template for them.
+    """
+    found = common_system(workspace, order)
+    system = found[0].content if found else None
+    if config.prompt_format != "chat":
+        return Prompting(config.prompt_format, system)
+    template = TemplateSettings.of(config, order.prompts_written_on)
+    tokenizer = load_tokenizer(workspace.inside(config.model), template)
+    row = Dialogue((*found, Message("user", QUESTION)), "")
+    opened = reasons_in_prompt(row, tokenizer, config.prompt_format)
+    return Prompting(
+        config.prompt_format,
+        system,
+        tokenizer.command_options(),
+        order.prompts_written_on if tokenizer.writes_date else None,
+        tokenizer.marks.end if opened and tokenizer.marks else None,
+    )
+
+
+def _quoted(text: str) -> str:
+    """Return a text for a shell, its line ends as mlx-lm reads them."""
+    one_line = text.replace("\n", "\\n")
+    plain = not any(character in one_line for character in '"$`!')
+    return f'"{one_line}"' if plain else shlex.quote(one_line)
+
+
+def _printed(text: str) -> str:
+    """Return a text for a shell in one line."""
+    if "\n" not in text:
+        return shlex.quote(text)
+    escaped = text.replace("\\", "\\\\").replace("\n", "\\n")
+    return f'"$(printf %b {shlex.quote(escaped)})"'

@@ -1,0 +1,136 @@
+"""What a person should know of the prompts of a job before it is queued, from its model alone.
+
+``python -P -m jobs.prompt_check MODEL FORMAT TEMPLATE`` prints it as a JSON list of sentences;
+TEMPLATE is :class:`jobs.tokenizer.TemplateSettings` as JSON. Loading a tokenizer takes seconds and
+MLX, so whoever queues a job asks another process.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import cast
+
+import orjson
+
+from jobs.dataset import encode_example, prompt_tokens
+from jobs.errors import DataError, FarenseError, ModelError
+from jobs.examples import Dialogue, Message
+from jobs.prompts import PromptFormat
+from jobs.tokenizer import TemplateSettings, Tokenizer
+
+SECONDS = 120.0
+SAMPLE = Dialogue((Message("user", "Onde joga o Farense?"),), "Em Faro.")
+
+
+def prompt_warnings(tokenizer: Tokenizer, prompt_format: PromptFormat) -> tuple[str, ...]:
+    """Return what the chat template makes of a plain answer, where that may surprise.
+
+    Raises:
+        ModelError: the tokenizer cannot be used with ``prompt_format``.
+    """
+    if prompt_format != "chat":
+        return ()
+    try:
+        prompt = tokenizer.decode(prompt_tokens(SAMPLE, tokenizer, prompt_format))
+        found = encode_example(SAMPLE, tokenizer, prompt_format)
+    except DataError:  # it refuses this conversation; what it says of the data's is found there
+        return ()
+    learned = tokenizer.decode(found.tokens[found.completion_start :])
+    said = (*_of_reasoning(tokenizer, prompt, learned), *_of_ends(tokenizer), *_of_date(tokenizer))
+    return tuple(filter(None, said))
+
+
+def _of_reasoning(tokenizer: Tokenizer, prompt: str, learned: str) -> tuple[str, ...]:
+    marks, on = tokenizer.marks, tokenizer.settings.thinking == "on"
+    if marks is None:
+        return (
+            ("The chat template knows no reasoning: thinking: on changes nothing.",) if on else ()
+        )
+    opens, writes = marks.opened(prompt), marks.split(learned)[0] is not None
+    if on:
+        if tokenizer.switch is None and not opens:
+            return ("The chat template has no switch for reasoning: thinking: on changes nothing.",)
+        if opens or writes:
+            return (
+                "thinking: on: where an answer of the data holds no reasoning, an empty block "
+                f"({marks.start} {marks.end}) is learned before it.",
+            )
+        return ()
+    if opens:
+        return (
+            f"The chat template opens a reasoning block ({marks.start}) in every prompt, and has "
+            "no switch that thinking: off could turn. What is learned is to close it at once and "
+            f"then to answer; servers show what follows {marks.end}. The base model will reason.",
+        )
+    if writes:
+        return (
+            f"The chat template writes an empty reasoning block ({marks.start} {marks.end}) before "
+            "an answer and not in the prompt, and has no switch for that: the block is learned "
+            "with the answer. It is not scored.",
+        )
+    return ()
+
+
+def _of_ends(tokenizer: Tokenizer) -> tuple[str, ...]:
+    if not tokenizer.idle_ends or tokenizer.eos_token_id is None:
+        return ()
+    ends = " ".join(tokenizer.decode([token]) for token in sorted(tokenizer.idle_ends))
+    eos = tokenizer.decode([tokenizer.eos_token_id])
+    return (
+        f"The chat template ends an answer with {ends}, at which nothing stops: it is none of the "
+        f"model's EOS tokens. Learned is {eos} in its place.",
+    )
+
+
+def _of_date(tokenizer: Tokenizer) -> tuple[str, ...]:
+    if not tokenizer.writes_date:
+        return ()
+    return (
+        "The chat template writes the day's date into the prompt. All prompts of this job, and of "
+        "its evaluations, hold that of the day it was queued; a server writes its own.",
+    )
+
+
+def ask_prompt_warnings(
+    model: Path, prompt_format: PromptFormat, template: TemplateSettings
+) -> tuple[str, ...]:
+    """Return what :func:`prompt_warnings` returns, from a process of its own.
+
+    Nothing is said where that process does not answer: the job itself will tell.
+
+    Raises:
+        ModelError: the tokenizer cannot be used with ``prompt_format``.
+    """
+    if prompt_format != "chat":
+        return ()
+    command = [sys.executable, "-P", "-m", "jobs.prompt_check"]
+    command += [str(model), prompt_format, orjson.dumps(template).decode()]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, timeout=SECONDS)
+        answer = orjson.loads(done.stdout)
+    except (OSError, subprocess.TimeoutExpired, ValueError):
+        return ()
+    if done.returncode:
+        raise ModelError(answer["message"], answer["hint"])
+    return tuple(answer)
+
+
+def _main() -> int:
+    from jobs.model import load_tokenizer  # noqa: PLC0415 - takes two seconds
+
+    model, style, template = sys.argv[1:]
+    settings = TemplateSettings(**orjson.loads(template))
+    try:
+        said = prompt_warnings(load_tokenizer(Path(model), settings), cast(PromptFormat, style))
+    except FarenseError as error:
+        answer = {"message": error.message, "hint": error.hint}
+        sys.stdout.buffer.write(orjson.dumps(answer))
+        return int(error.exit_code)
+    sys.stdout.buffer.write(orjson.dumps(said))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())
