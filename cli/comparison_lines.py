@@ -23,6 +23,7 @@ from jobs.evaluation.bootstrap import RESAMPLES
 from jobs.evaluation.scores import TITLES
 from jobs.state import State
 from jobs.text import printable
+from jobs.verdict import BELOW_IN_TABLE, is_far_below
 
 WIDTH = 100
 NARROWEST = 40
@@ -264,7 +265,12 @@ def _figures(name: str, a: float | None, b: float | None, decimals: int = 4) -> 
 def _gap_word(curve: Curve) -> str:
     if curve.gap_status is None:
         return NONE
-    return curve.gap_status if curve.like_with_like else f"{curve.gap_status} (rough)"
+    if not curve.learned:
+        return curve.gap_status
+    if not curve.like_with_like:
+        return f"{curve.gap_status} (rough)"
+    below = f", {BELOW_IN_TABLE}" if is_far_below(curve.gap) else ""
+    return f"{curve.gap_status}{below}"
 
 
 def _whole(value: int | None) -> str:

@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 @click.option("--priority", type=PRIORITY, default=0, help="Higher goes first; 0 where not given.")
 @click.option("--at", "at", metavar="TIME", help="Not before: 23:00, or '2026-11-25 23:00'.")
 @click.option("--in", "delay", metavar="TIME", help="Not before so long from now: 2h, 90m.")
-@click.option("--after", metavar="JOB", help="Not before this job has ended well.")
-@click.option("--after-any", is_flag=True, help="With --after: or has ended in any other way.")
-@click.option("--evaluate", "evaluated", is_flag=True, help="Evaluate it once it has ended well.")
+@click.option("--after", metavar="JOB", help="Not before this job has ended well, and learned.")
+@click.option("--after-any", is_flag=True, help="With --after: however it ended, learned or not.")
+@click.option(
+    "--evaluate", "evaluated", is_flag=True, help="Evaluate it once it has ended well, and learned."
+)
+@click.option("--evaluate-any", is_flag=True, help="Evaluate it however it ended, learned or not.")
 @queue_option
 @click.option("--watch", "watching", is_flag=True, help="Watch the job until it ends.")
 @json_option
@@ -40,6 +43,7 @@ def enqueue(
     after: str | None,
     after_any: bool,
     evaluated: bool,
+    evaluate_any: bool,
     queue_name: str | None,
     watching: bool,
     as_json: bool,
@@ -69,6 +73,7 @@ def enqueue(
     schedule = check(loaded, workspace)
     patience = loaded.config.early_stopping_patience
     warning = schedule.warning(patience)
+    evaluated = evaluated or evaluate_any
     if evaluated:
         check_evaluable(loaded, workspace)
     remarks = [*filter(None, [warning]), *prompt_remarks(loaded, workspace)]
@@ -81,7 +86,9 @@ def enqueue(
             after=None if after is None else client.job(after).id,
             after_any=after_any,
         )
-        jobs = [record, *([client.evaluate(record.id, priority=priority)] if evaluated else [])]
+        jobs = [record]
+        if evaluated:
+            jobs.append(client.evaluate(record.id, priority=priority, after_any=evaluate_any))
         if as_json:
             plan = {
                 "validations": len(schedule.validation_steps),

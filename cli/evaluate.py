@@ -30,6 +30,11 @@ MOST = 4096
     help="Questions answered together (16).",
 )
 @click.option("--ignore-accents", is_flag=True, help="Accents make no difference to the scores.")
+@click.option(
+    "--after-any",
+    is_flag=True,
+    help="Where the job has not ended: however it ends, learned or not.",
+)
 @click.option("--priority", type=int, default=0, help="Higher goes first; 0 where not given.")
 @click.option("--watch", "watching", is_flag=True, help="Watch the evaluation until it ends.")
 @json_option
@@ -40,6 +45,7 @@ def evaluate(
     max_new_tokens: int | None,
     batch_size: int | None,
     ignore_accents: bool,
+    after_any: bool,
     priority: int,
     watching: bool,
     as_json: bool,
@@ -49,7 +55,7 @@ def evaluate(
     JOB is an id, part of one, a name, or `latest`. Its best adapter answers every question of its
     validation set, and so does the base model; the answers are scored (token F1, exact match,
     ROUGE-L, chrF) and written to the job's folder `evaluation/`. Where the training has not ended,
-    the evaluation starts after it.
+    the evaluation starts after it, unless the model has learned nothing (SEM APRENDIZAGEM).
 
     \b
     Example: farense evaluate latest --watch
@@ -65,6 +71,7 @@ def evaluate(
             batch_size=batch_size,
             ignore_accents=ignore_accents,
             priority=priority,
+            after_any=after_any,
         )
         if as_json:
             print_json(record.as_dict())

@@ -14,6 +14,7 @@ from daemon.machines.home import shown
 from jobs.console import duration
 from jobs.state import DEFAULT_QUEUE, FINISHED, State
 from jobs.text import printable
+from jobs.verdict import BELOW_IN_TABLE, NOT_LEARNED, Verdict, is_far_below, verdict
 
 if TYPE_CHECKING:
     from daemon.records import JobRecord
@@ -30,7 +31,13 @@ STATE_COLOURS = {
     State.FAILED: "red",
     State.CANCELLED: "bright_black",
 }
-GAP_COLOURS = {"EXCELENTE": "green", "BOM": "green", "MODERADO": "yellow", "CRÍTICO": "red"}
+GAP_COLOURS = {
+    "EXCELENTE": "green",
+    "BOM": "green",
+    "MODERADO": "yellow",
+    "CRÍTICO": "red",
+    NOT_LEARNED: "red",
+}
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,9 @@ def job_details(record: JobRecord) -> list[str]:
         "Answers" if record.evaluates else "Step": _steps(record) + epoch,
         "Loss": number(record.loss),
         "Val loss": number(record.val_loss) + best,
+        "Baseline": _baseline(record),
         "Gap": _gap(record),
+        "Note": _note(record),
         "Token F1": number(record.token_f1),
         "Exact match": number(record.exact_match),
         "Speed": _speed(record),
@@ -195,9 +204,35 @@ def _steps(record: JobRecord) -> str:
 
 
 def _gap(record: JobRecord) -> str:
+    """Return a gap and its word; of a run that has not learned the word alone."""
+    if record.gap_status == NOT_LEARNED:
+        return NOT_LEARNED
     if record.overfitting_gap is None:
         return NONE
-    return f"{record.overfitting_gap:.3f} {record.gap_status or ''}".rstrip()
+    below = (
+        f", {BELOW_IN_TABLE}" if record.gap_status and is_far_below(record.overfitting_gap) else ""
+    )
+    return f"{record.overfitting_gap:.3f} {record.gap_status or ''}".rstrip() + below
+
+
+def _baseline(record: JobRecord) -> str | None:
+    loss = record.baseline_val_loss
+    return None if loss is None else f"{number(loss)} before training"
+
+
+def _note(record: JobRecord) -> str | None:
+    """Return what else there is to know of a training that has ended."""
+    found = _verdict(record) if record.finished else None
+    return None if found is None else found.note
+
+
+def _verdict(record: JobRecord) -> Verdict | None:
+    return verdict(
+        baseline=record.baseline_val_loss,
+        best=record.best_val_loss,
+        gap=record.overfitting_gap,
+        told=record.gap_status,
+    )
 
 
 def _speed(record: JobRecord) -> str:

@@ -166,6 +166,12 @@ def best(ctx: click.Context, name: str, exporting: bool, as_json: bool) -> None:
         raise click.UsageError("--export and --json do not go together: farense export JOB --json.")
     view = _view(_folder(name))
     if view.best is None:
+        if view.ranked:
+            raise JobFailed(
+                f"No trial of {view.order.id} has learned: no validation loss is below the one "
+                "before training.",
+                "Search lower learning rates: space.learning_rate in the sweep file.",
+            )
         raise JobFailed(f"No trial of {view.order.id} has come to a value yet.")
     if as_json:
         print_json(best_values(view, view.best))

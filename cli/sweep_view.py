@@ -12,6 +12,7 @@ from cli.render import NONE, STATE_COLOURS, aligned, column_widths, number, shor
 from jobs.console import duration
 from jobs.state import State
 from jobs.sweep.trial import best_job, lowest
+from jobs.verdict import NOT_LEARNED
 
 if TYPE_CHECKING:
     from daemon.sweep.begin import Begun
@@ -186,7 +187,8 @@ def _importances(found: dict[str, float]) -> list[str]:
 
 
 def _state(trial: Trial) -> str:
-    return f"{trial.state} ({trial.pruned_by})" if trial.pruned and trial.ended else trial.state
+    state = f"{trial.state} ({trial.pruned_by})" if trial.pruned and trial.ended else trial.state
+    return state if trial.learned else f"{state}, {NOT_LEARNED}"
 
 
 def _short(name: str) -> str:

@@ -81,11 +81,12 @@ class FarenseClient(QueueReader):
         Args:
             priority: higher goes first.
             schedule: not to be started before this moment, which has a zone.
-            after: the id of a job that is to end well first; with ``after_any``, to end at all.
+            after: the id of a job that is to end well first, and to have learned; with
+                ``after_any``, to end at all.
 
         Raises:
             InvalidInput: model, data or config cannot be used, or the job ``after`` has ended badly
-                already; nothing was left behind.
+                already, or has not learned; nothing was left behind.
             WorkspaceError: the workspace cannot be written.
         """
         from daemon.ordering import Request  # noqa: PLC0415 - loads what only this needs
@@ -103,7 +104,8 @@ class FarenseClient(QueueReader):
         )
         if state.finished:
             hint = "To start it all the same: --after-any"
-            raise InvalidInput(f"The job would never start: {state.reason}.", hint)
+            reason = (state.reason or "").rstrip(".")
+            raise InvalidInput(f"The job would never start: {reason}.", hint)
         return self.enqueue_many([Request(preset, name, state)])[0]
 
     def enqueue_many(self, wanted: Sequence[Preset | Request]) -> list[JobRecord]:
@@ -148,8 +150,11 @@ class FarenseClient(QueueReader):
         ignore_accents: bool = False,
         priority: int = 0,
         anywhere: bool = False,
+        after_any: bool = False,
     ) -> JobRecord:
         """Enqueue an evaluation of a training job; of one that has not ended, after it ends well.
+
+        Where that job turns out not to have learned, its evaluation fails and says so.
 
         Args:
             max_new_tokens: of an answer; twice as many as the longest reference has where left out.
@@ -158,6 +163,7 @@ class FarenseClient(QueueReader):
             priority: higher goes first.
             anywhere: also of a job of this workspace that another has taken over: the machine
                 with its adapter then takes the evaluation.
+            after_any: however the job ends, also where it has not learned.
 
         Raises:
             InvalidInput: the job cannot be evaluated; nothing was left behind.
@@ -171,7 +177,13 @@ class FarenseClient(QueueReader):
 
         def begin(after: str | None) -> JobState:
             # On the queue of the training: a daemon of this workspace works on it.
-            state = JobState(State.QUEUED, priority=priority, queue=record.queue, after=after)
+            state = JobState(
+                State.QUEUED,
+                priority=priority,
+                queue=record.queue,
+                after=after,
+                after_any=after_any and after is not None,
+            )
             return self._begin(state)
 
         placed = place_evaluation(record, wanted, self.workspace, begin, anywhere=anywhere)
@@ -285,7 +297,6 @@ class FarenseClient(QueueReader):
 
     def _begin(self, state: JobState) -> JobState:
         """Return the state of a job that is to start as soon as it may."""
-        from daemon.pending import begin, state_elsewhere  # noqa: PLC0415 - for the same reason
+        from daemon.pending import begun  # noqa: PLC0415 - for the same reason
 
-        other = self._ask(lambda: state_elsewhere(self.workspace, self._broker, state))
-        return begin(state, datetime.now(UTC), other)
+        return self._ask(lambda: begun(self.workspace, self._broker, state))

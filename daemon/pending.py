@@ -16,23 +16,28 @@ import structlog
 
 from daemon.broker import Broker
 from daemon.lifecycle import Lifecycle
-from daemon.run_files import own_state
+from daemon.run_files import own_state, verdict_of_files
 from daemon.standing import Damaged, Elsewhere, Here, standing_of
 from jobs.errors import FarenseError
 from jobs.paths import Workspace
-from jobs.state import FINISHED, FINISHED_BADLY, PENDING, JobState, State
+from jobs.state import FINISHED, FINISHED_BADLY, FINISHED_WELL, PENDING, JobState, State
+from jobs.verdict import verdict
 
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 0.5
 
 
-def begin(state: JobState, now: datetime, other: State | None) -> JobState:
+def begin(
+    state: JobState, now: datetime, other: State | None, unlearned: str | None = None
+) -> JobState:
     """Return the state of a job that is to start as soon as it may.
 
     Args:
         state: new, or paused before; with ``schedule`` and ``after``.
         other: the state of the job ``after``; None where there is none (any more).
+        unlearned: by which losses that job, a training that has ended, has not learned; None of
+            every other.
     """
     if state.after is not None and other not in FINISHED:
         if other is not None:
@@ -43,9 +48,51 @@ def begin(state: JobState, now: datetime, other: State | None) -> JobState:
     if state.after is not None and other in FINISHED_BADLY and not state.after_any:
         reason = f"{state.after}, which it was to follow, is {other}"
         return replace(state, state=State.FAILED, reason=reason)
+    if state.after is not None and unlearned and not state.after_any:
+        reason = f"{state.after}, which it was to follow, has not learned ({unlearned})"
+        return replace(state, state=State.FAILED, reason=reason)
     if state.schedule is not None and datetime.fromisoformat(state.schedule) > now:
         return replace(state, state=State.SCHEDULED, reason=f"starts at {local(state.schedule)}")
     return replace(state, state=State.QUEUED, reason=None)
+
+
+def begun(
+    workspace: Workspace, broker: Broker, state: JobState, job_id: str | None = None
+) -> JobState:
+    """Return :func:`begin` of a job now, after a look at the one that it is to follow.
+
+    Args:
+        job_id: of the job; None of one that is about to be enqueued.
+
+    Raises:
+        RedisError: the server is away.
+    """
+    other = state_elsewhere(workspace, broker, state)
+    asked = state.after is not None and other in FINISHED_WELL and not state.after_any
+    unlearned = why_unlearned(workspace, broker, state.after) if asked and state.after else None
+    new = begin(state, datetime.now(UTC), other, unlearned)
+    if new.state is not State.FAILED or job_id is None:
+        return new
+    return replace(new, reason=f"{new.reason}. To start it all the same: farense retry {job_id}")
+
+
+def why_unlearned(workspace: Workspace, broker: Broker, job_id: str) -> str | None:
+    """Return by which losses a training that has ended has not learned, None of every other.
+
+    Of a job of another machine its record says so.
+
+    Raises:
+        RedisError: the server is away.
+    """
+    found = verdict_of_files(workspace, job_id)
+    if found is None and (record := broker.store.get(job_id)) is not None:
+        found = verdict(
+            baseline=record.baseline_val_loss,
+            best=record.best_val_loss,
+            gap=record.overfitting_gap,
+            told=record.gap_status,
+        )
+    return None if found is None or found.learned else f"{found.word}: {found.why}"
 
 
 def local(moment: str) -> str:
@@ -104,7 +151,7 @@ class Pending:
             del self._states[job_id]
             return
         self._states[job_id] = state
-        new = begin(state, datetime.now(UTC), state_elsewhere(self.workspace, self.broker, state))
+        new = begun(self.workspace, self.broker, state, job_id)
         if new.state is state.state:
             return
         self._states[job_id] = None

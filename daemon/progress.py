@@ -19,6 +19,7 @@ from jobs.events import (
     TrainMetrics,
     Validation,
 )
+from jobs.verdict import verdict, word_of
 
 
 def changes(envelope: Envelope) -> dict[str, Any]:
@@ -62,19 +63,38 @@ def _changes(event: Event) -> dict[str, Any]:
             row = {"step": event.step, "epoch": event.epoch}
             return row if event.loss is None else {**row, "loss": event.loss}
         case Validation():
-            return {
-                "val_loss": event.val_loss,
-                "overfitting_gap": event.overfitting_gap,
-                "gap_status": event.gap_status,
-            }
+            return _validated(event)
         case CheckpointSaved():
             return {"checkpoint_step": event.step}
         case BestModel():
             return _best(event.val_loss)
         case Finished():
             ended = {"step": event.step, "eta_seconds": None, "pruned_by": event.pruned_by}
-            return {**ended, **_best(event.best_val_loss)}
+            return {**ended, **_verdict(event), **_best(event.best_val_loss)}
     return {}
+
+
+def _validated(event: Validation) -> dict[str, Any]:
+    if event.step == 0:
+        # Of the base model: its gap is none of the training's, and no verdict on it.
+        nothing_yet = {"best_val_loss": None, "overfitting_gap": None, "gap_status": None}
+        return {"val_loss": event.val_loss, "baseline_val_loss": event.val_loss, **nothing_yet}
+    baseline = event.baseline_val_loss
+    known = {} if baseline is None else {"baseline_val_loss": baseline}
+    return {
+        "val_loss": event.val_loss,
+        "overfitting_gap": event.overfitting_gap,
+        "gap_status": event.gap_status,
+        **known,
+    }
+
+
+def _verdict(event: Finished) -> dict[str, Any]:
+    """Return what a run came to; of an older log, as it is judged now."""
+    baseline, best, gap = event.baseline_val_loss, event.best_val_loss, event.best_gap
+    found = verdict(baseline=baseline, best=best, gap=gap, told=event.gap_status)
+    at_best = {} if gap is None else {"overfitting_gap": gap}
+    return {"baseline_val_loss": baseline, "gap_status": word_of(found), **at_best}
 
 
 def _best(loss: float | None) -> dict[str, Any]:

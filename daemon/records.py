@@ -33,6 +33,10 @@ class JobRecord:
         epoch: from 1.
         loss: of the last logged training row.
         val_loss: of the last validation, the baseline before training included.
+        best_val_loss: the lowest after a step.
+        baseline_val_loss: before training.
+        overfitting_gap, gap_status: of the last validation after a step; once the job has ended, at
+            the best step, with the verdict of the run (:mod:`jobs.verdict`).
         worker: ``host:pid`` of the daemon that holds the claim.
         pid: of the training child.
         home: the workspace that has the job's files (:mod:`daemon.machines.home`).
@@ -72,6 +76,7 @@ class JobRecord:
     loss: float | None = None
     val_loss: float | None = None
     best_val_loss: float | None = None
+    baseline_val_loss: float | None = None
     overfitting_gap: float | None = None
     token_f1: float | None = None
     exact_match: float | None = None

@@ -22,11 +22,13 @@ from daemon.standing import (
     standing_of,
 )
 from jobs.errors import FarenseError, JobFailed
-from jobs.files import read_json
+from jobs.files import from_plain, read_json
 from jobs.lock import is_held
+from jobs.numbers import number
 from jobs.order import TRAIN, order_text, read_order
 from jobs.paths import JOB_ID, Workspace
 from jobs.state import FINISHED_WELL, JobState, State, now, read_state
+from jobs.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
     from daemon.store import JobStore
@@ -72,6 +74,20 @@ def summary_of(workspace: Workspace, job_id: str) -> tuple[str | None, str | Non
     by = summary.get("pruned_by")
     state = str(summary["state"]) if "state" in summary else None
     return state, by if isinstance(by, str) else None
+
+
+def verdict_of_files(workspace: Workspace, job_id: str) -> Verdict | None:
+    """Return what a training came to, as its summary has it; None where that cannot be said."""
+    try:
+        summary = from_plain(read_json(workspace.run(job_id).summary))
+    except (OSError, ValueError, FarenseError):
+        return None
+    if not isinstance(summary, dict):
+        return None
+    baseline, best = number(summary.get("baseline_val_loss")), number(summary.get("best_val_loss"))
+    word = summary.get("gap_status")
+    told = word if isinstance(word, str) else None
+    return verdict(baseline=baseline, best=best, gap=number(summary.get("best_gap")), told=told)
 
 
 def record_from_files(workspace: Workspace, job_id: str) -> JobRecord | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from jobs.early_stopping import GAP_BANDS, WORST_BAND
 from jobs.evaluation.events import Evaluated, EvaluationStarted
 from jobs.evaluation.lines import evaluated, evaluation_started
 from jobs.events import (
@@ -26,10 +25,9 @@ from jobs.events import (
     Warned,
 )
 from jobs.text import printable
+from jobs.verdict import BELOW, Verdict, verdict
 
 ENDLESS = 1e10
-
-GAP_MARKS = {"EXCELENTE": "✅", "BOM": "✅", "MODERADO": "⚠️", "CRÍTICO": "🔴"}
 
 
 class Console:
@@ -45,6 +43,7 @@ class Console:
         self._total_steps: int | None = None
         self._last_loss: float | None = None
         self._filling: str | None = None
+        self._baseline: float | None = None
 
     def lines(self, envelope: Envelope) -> list[str]:
         """Return the lines of an event; an empty list where it needs none.
@@ -86,12 +85,12 @@ class Console:
             case TrainMetrics():
                 return self._loss(event)
             case Validation():
-                return validation(event)
+                return self._validation(event)
             case CheckpointSaved():
                 because = f": {event.reason}" if event.reason else ""
                 return [f"  Checkpoint saved at step {event.step}{because}"]
             case EarlyStopping():
-                return early_stopping(event)
+                return early_stopping(event, self._baseline)
             case PrefixCached():
                 return self._cached(event)
             case Warned():
@@ -103,6 +102,14 @@ class Console:
             case Failed():
                 return ["", f"❌ FAILED at step {event.step}: {event.reason}"]
         return []
+
+    def _validation(self, event: Validation) -> list[str]:
+        """Return a validation; logs of an older farense say only once what came before training."""
+        if event.step == 0:
+            self._baseline = event.val_loss
+        elif event.baseline_val_loss is not None:
+            self._baseline = event.baseline_val_loss
+        return validation(event, self._baseline)
 
     def _cached(self, event: PrefixCached) -> list[str]:
         """Say that a filling begins, and that it ended."""
@@ -165,38 +172,50 @@ def _settings(event: Started) -> dict[str, str]:
     }
 
 
-def validation(event: Validation) -> list[str]:
-    """Return a validation: its loss, what it means for the best, the gap and its status."""
+def validation(event: Validation, baseline: float | None = None) -> list[str]:
+    """Return a validation: its loss, what it means for the best, the gap and its status.
+
+    Args:
+        baseline: the validation loss before training, where it is known.
+    """
     if event.step == 0:
         return [f"  Val Loss: {_loss_text(event.val_loss)}   baseline, before training"]
+    found = verdict(baseline=baseline, best=event.val_loss, gap=event.overfitting_gap)
     of_patience = f"/{event.patience}" if event.patience else ""
     waited = f"({event.without_improvement}{of_patience})"
     if not event.improved:
-        verdict = f"no improvement {waited}"
+        said = f"no improvement {waited}"
+    elif found is not None and not found.learned:
+        said = f"lowest so far, but not below the {_loss_text(baseline)} before training"
     elif event.without_improvement:
-        verdict = f"best so far ✅, by less than min_delta {waited}"
+        said = f"best so far ✅, by less than min_delta {waited}"
     else:
-        verdict = "best so far ✅"
-    mark = GAP_MARKS.get(event.gap_status, "")
+        said = "best so far ✅"
+    judged = "" if found is None else f"   {found.mark} {found.short}"
     return [
-        f"  Val Loss: {_loss_text(event.val_loss)}   {verdict}",
-        f"  Overfitting Gap: {event.overfitting_gap:.3f}   {mark} {event.gap_status}",
+        f"  Val Loss: {_loss_text(event.val_loss)}   {said}",
+        f"  Overfitting Gap: {event.overfitting_gap:.3f}{judged}",
     ]
 
 
-def early_stopping(event: EarlyStopping) -> list[str]:
-    """Return why training stopped, and what the best was."""
+def early_stopping(event: EarlyStopping, baseline: float | None = None) -> list[str]:
+    """Return why training stopped, and what the best was; ``baseline``: before training."""
+    ruined = verdict(baseline=baseline, best=event.best_val_loss, gap=None)
+    above = f", not below the {_loss_text(baseline)} before training" if ruined else ""
     return [
         "",
         f"🛑 EARLY STOPPING at step {event.step}: {event.patience} validations without improvement",
         f"  Best model: epoch {event.best_epoch}, step {event.best_step}, "
-        f"val loss {_loss_text(event.best_val_loss)}",
+        f"val loss {_loss_text(event.best_val_loss)}{above}",
     ]
 
 
 def final_analysis(event: Finished) -> list[str]:
     """Return ANÁLISE FINAL: what came out, how it overfits, where everything is."""
-    rows = {"Status": _status(event)}
+    found = verdict_of(event)
+    rows = {"Status": _status(event, found)}
+    if found is not None and found.note:
+        rows["Note"] = found.note
     if event.mean_gap is not None and event.max_gap is not None and event.min_gap is not None:
         rows["Overfitting gap"] = (
             f"mean {event.mean_gap:.3f}, max {event.max_gap:.3f}, min {event.min_gap:.3f}"
@@ -236,18 +255,24 @@ def duration(seconds: float) -> str:
     return f"{whole}s"
 
 
-def gap_band(status: str) -> str:
-    """Return the bound of a gap status: ``gap < 0.15`` for BOM."""
-    bounds = {word: f"gap < {bound:.2f}" for bound, word in GAP_BANDS}
-    return bounds.get(status, f"gap >= {GAP_BANDS[-1][0]:.2f}" if status == WORST_BAND else "")
+def verdict_of(event: Finished) -> Verdict | None:
+    """Return what a run came to; that of an older log is judged as a new one is."""
+    return verdict(
+        baseline=event.baseline_val_loss,
+        best=event.best_val_loss,
+        gap=event.best_gap,
+        told=event.gap_status,
+    )
 
 
-def _status(event: Finished) -> str:
-    if event.gap_status is None:
+def _status(event: Finished, found: Verdict | None) -> str:
+    if found is None:
         return "unknown: overfitting shows only against validation data"
-    gap = "" if event.best_gap is None else f"; {event.best_gap:.3f} at the best step"
-    mark = GAP_MARKS.get(event.gap_status, "")
-    return f"{mark} {event.gap_status} ({gap_band(event.gap_status)}{gap})"
+    if not found.learned:
+        return f"{found.mark} {found.word} ({found.why})"
+    gap = "" if found.gap is None else f"; {found.gap:.3f} at the best step"
+    below = f": {BELOW}" if found.far_below else ""
+    return f"{found.mark} {found.word} ({found.why}{gap}{below})"
 
 
 def _baseline(baseline: float, best: float | None) -> str:
@@ -268,5 +293,5 @@ def _validation_plan(event: Started) -> str:
     return f"{plan}; stops after {patience} without an improvement over {delta:g}, keeps the lowest"
 
 
-def _loss_text(loss: float) -> str:
-    return f"{loss:.4f}"
+def _loss_text(loss: float | None) -> str:
+    return "-" if loss is None else f"{loss:.4f}"

@@ -114,6 +114,8 @@ class Validation(Event):
     """The validation set was measured; ``step`` 0 is the baseline, which counts for nothing.
 
     Attributes:
+        gap_status: the word of :func:`jobs.verdict.verdict` for this validation; null before the
+            first step, and where its loss is not finite.
         improved: it is the lowest so far, and its adapter was kept.
         without_improvement: validations since the last that counted for patience; above 0 beside
             ``improved`` where the gain is no more than ``early_stopping_min_delta``.
@@ -126,12 +128,13 @@ class Validation(Event):
     val_loss: float
     train_eval_loss: float
     overfitting_gap: float
-    gap_status: str
+    gap_status: str | None
     improved: bool
     without_improvement: int
     patience: int | None
     seconds: float
     valid_seconds: float | None = None
+    baseline_val_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -182,7 +185,9 @@ class Finished(Event):
     """The job ended well, as ``completed`` or ``early_stopped``.
 
     Attributes:
-        best_gap: gap at the best step, the one ``gap_status`` judges.
+        gap_status: the word of :func:`jobs.verdict.verdict`; null where there is no verdict.
+        gap_note: what else there is to know of it, in a sentence; null where nothing is.
+        best_gap: gap at the best step.
         mean_gap, max_gap, min_gap: over all validations but the baseline; null without validation.
         pruned_by: who had a trial of a sweep end early: a pruner's name, or ``time``.
     """
@@ -202,6 +207,7 @@ class Finished(Event):
     adapters: str
     run_dir: str
     best_gap: float | None = None
+    gap_note: str | None = None
     rollbacks: int = 0
     pruned_by: str | None = None
 

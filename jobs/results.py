@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from jobs.checkpoint import link_or_copy, save_arrays
-from jobs.early_stopping import gap_status
 from jobs.evaluation.events import Evaluated
 from jobs.events import EarlyStopping, Failed, Finished, TrainMetrics, Validation
 from jobs.files import sync_folder, write_json
@@ -17,6 +16,7 @@ from jobs.mlx import mx
 from jobs.paths import RunDirectory
 from jobs.position import Position
 from jobs.state import State, now
+from jobs.verdict import verdict, word_of
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ def finished(
     """Return the event that sums up a run which ended well; ``pruned_by``: at whose wish early."""
     stopping, gaps = at.early_stopping, at.gaps
     measured = stopping.best_loss is not None
+    found = verdict(baseline=at.baseline_val_loss, best=stopping.best_loss, gap=gaps.at_best)
     return Finished(
         state=str(state),
         step=at.step,
@@ -107,7 +108,8 @@ def finished(
         best_step=stopping.best_step if measured else None,
         best_val_loss=stopping.best_loss,
         baseline_val_loss=at.baseline_val_loss,
-        gap_status=gap_status(gaps.at_best) if gaps.at_best is not None else None,
+        gap_status=word_of(found),
+        gap_note=found.note if found else None,
         best_gap=gaps.at_best,
         rollbacks=at.rollbacks,
         pruned_by=pruned_by,
@@ -153,19 +155,25 @@ def metrics_row(
 
 
 def validation_event(epoch: int, at: Position, losses: Losses, *, improved: bool) -> Validation:
-    """Return the event of a validation; ``at`` has counted it."""
+    """Return the event of a validation; ``at`` has counted it.
+
+    It is judged by itself, as its gap is: by its own loss beside the one before training.
+    """
+    loss = losses.valid if at.step else None
+    found = verdict(baseline=at.baseline_val_loss, best=loss, gap=losses.gap)
     return Validation(
         epoch=epoch,
         step=at.step,
         val_loss=losses.valid,
         train_eval_loss=losses.train,
         overfitting_gap=losses.gap,
-        gap_status=gap_status(losses.gap),
+        gap_status=word_of(found),
         improved=improved,
         without_improvement=at.early_stopping.without_improvement,
         patience=at.early_stopping.patience,
         seconds=losses.seconds,
         valid_seconds=losses.valid_seconds,
+        baseline_val_loss=at.baseline_val_loss,
     )
 
 
@@ -201,6 +209,7 @@ def write_training_state(run: RunDirectory, epoch: int, at: Position) -> None:
         "epoch": epoch,
         "step": at.step,
         "update": at.update,
+        "baseline_val_loss": at.baseline_val_loss,
         "best_val_loss": stopping.best_loss,
         "best_epoch": stopping.best_epoch or None,
         "best_step": stopping.best_step or None,

@@ -7,7 +7,6 @@ change is a compare-and-set on the record, so that of several daemons one makes 
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import UTC, datetime
 
 import structlog
 
@@ -18,7 +17,7 @@ from daemon.lifecycle import NO_WORKER
 from daemon.machines.home import host_of, is_home
 from daemon.machines.leases import LeaseWatch
 from daemon.outcome import PAUSED, Outcome, given_up_or_queued
-from daemon.pending import begin, state_elsewhere
+from daemon.pending import begun
 from daemon.records import JobRecord, state_from
 from daemon.store import Written
 from jobs.paths import Workspace
@@ -78,7 +77,7 @@ class ForeignJobs:
 
     def _is_due(self, record: JobRecord) -> None:
         old = state_from(record)
-        new = begin(old, datetime.now(UTC), state_elsewhere(self.workspace, self.broker, old))
+        new = begun(self.workspace, self.broker, old, record.id)
         if new.state is not old.state and self._moved(record, old, new):
             log.info("job_due", job=record.id, state=new.state, reason=new.reason)
 

@@ -63,6 +63,7 @@ class Follower:
             total_steps=now.total_steps or trial.total_steps,
             seconds=round(max(seconds, trial.seconds), 3),
             state=_open_state(record),
+            baseline_val_loss=_baseline(listeners, record, trial),
         )
         return Followed(trial, record, training, lowest(trial.curves[-1]) if trial.curves else None)
 
@@ -133,3 +134,10 @@ def _longer(new: list[Curve], old: list[Curve]) -> list[Curve]:
     """Return the curves, of each the one that knows more: what is on disk here may be a copy."""
     padded = [*old, *([[]] * max(0, len(new) - len(old)))]
     return [a if len(a) >= len(b) else b for a, b in zip(new, padded, strict=False)]
+
+
+def _baseline(listeners: list[Listener], record: JobRecord, trial: Trial) -> float | None:
+    """Return the validation loss before training; the same for all seeds of a trial."""
+    heard = (listener.losses[0] for listener in listeners if 0 in listener.losses)
+    known = trial.baseline_val_loss
+    return next(heard, record.baseline_val_loss if known is None else known)

@@ -47,8 +47,8 @@ class SweepView:
 
     @property
     def best(self) -> Trial | None:
-        """The best trial so far."""
-        return next(iter(self.ranked), None)
+        """The best trial so far; None before one has come to a value, and has learned."""
+        return next((trial for trial in self.ranked if trial.learned), None)
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as JSON-ready values."""
@@ -64,7 +64,10 @@ class SweepView:
             "folder": str(self.folder.path),
             "plan": self.order.plan.model_dump(mode="json"),
             "leaderboard": [trial.number for trial in self.ranked],
-            "trials": [asdict(trial) | {"pruned": trial.pruned} for trial in self.trials],
+            "trials": [
+                asdict(trial) | {"pruned": trial.pruned, "learned": trial.learned}
+                for trial in self.trials
+            ],
         }
 
 

@@ -114,6 +114,25 @@ def _unstable(a: Side, b: Side, now: Values) -> Finding | None:
     )
 
 
+def _not_learned(a: Side, b: Side, now: Values) -> Finding | None:
+    """Find a run that ended no better than it began: as a rule, its updates were too large."""
+    curve = b.curve
+    if curve.learned or curve.best_val_loss is None or curve.baseline_val_loss is None:
+        return None
+    best, before = f"{curve.best_val_loss:.4f}", f"{curve.baseline_val_loss:.4f}"
+    rate, tenth = now.get("learning_rate"), max(1, (b.total_steps or 0) // 10)
+    return Finding(
+        "not learned",
+        f"its best validation loss, {best}, is not below {before} before training",
+        _changes(
+            now,
+            learning_rate=None if rate is None else rate / 10,
+            warmup_steps=2 * (now.get("warmup_steps") or 0) or tenth,
+        ),
+        also="Where the training loss fell all the same, the two sets may have little in common.",
+    )
+
+
 def _out_of_memory(a: Side, b: Side, now: Values) -> Finding | None:
     if OUT_OF_MEMORY not in (b.failure, *b.failed_attempts):
         return None
@@ -183,7 +202,7 @@ def _few_validations(a: Side, b: Side, now: Values) -> Finding | None:
 
 def _stopped_early(a: Side, b: Side, now: Values) -> Finding | None:
     patience = now.get("early_stopping_patience")
-    if b.state is not State.EARLY_STOPPED or not patience or _overfits(b):
+    if b.state is not State.EARLY_STOPPED or not patience or _no_more(b):
         return None
     if b.curve.missed_gain > 0:
         return Finding(
@@ -207,7 +226,7 @@ def _ended_early(a: Side, b: Side, now: Values) -> Finding | None:
     """
     curve = b.curve
     falling = curve.validations > 1 and curve.since_best == 0 and curve.missed_gain == 0
-    if b.state is not State.COMPLETED or not falling or not now or _overfits(b):
+    if b.state is not State.COMPLETED or not falling or not now or _no_more(b):
         return None
     limit, epochs = now.get("max_steps"), now.get("num_epochs") or 1
     examples = b.train.examples if b.train else 0
@@ -243,8 +262,8 @@ def _underfitting(a: Side, b: Side, now: Values) -> Finding | None:
 
 
 RULES: tuple[Rule, ...] = (
-    _unstable, _out_of_memory, _no_validation, _overfitting, _late_stop, _few_validations,
-    _stopped_early, _ended_early, _underfitting,
+    _not_learned, _unstable, _out_of_memory, _no_validation, _overfitting, _late_stop,
+    _few_validations, _stopped_early, _ended_early, _underfitting,
 )  # fmt: skip
 
 
@@ -264,7 +283,12 @@ def _without_repeats(findings: list[Finding]) -> Iterator[Finding]:
 
 
 def _overfits(side: Side) -> bool:
-    return side.curve.gap is not None and side.curve.gap >= GAP_TARGET
+    return side.curve.learned and side.curve.gap is not None and side.curve.gap >= GAP_TARGET
+
+
+def _no_more(side: Side) -> bool:
+    """Tell whether more steps of the same would do no good."""
+    return _overfits(side) or not side.curve.learned
 
 
 def _half(rate: float | None) -> float | None:

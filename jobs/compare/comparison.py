@@ -97,7 +97,7 @@ def _advice(a: Side, b: Side, decision: Decision) -> tuple[Finding, ...]:
     if not b.has_ended or decision.action is Action.USE_B:
         return ()
     # Without a decision B is to blame only for what B itself lacks.
-    lacking = not b.usable or b.curve.best_val_loss is None
+    lacking = not (b.usable and b.curve.learned) or b.curve.best_val_loss is None
     if decision.action is Action.NONE and not lacking:
         return ()
     # What left no adapter failed for a reason of its own.
@@ -184,6 +184,8 @@ def _notes(a: Side, b: Side, pairs: int) -> Iterator[str]:
             yield f"The validation set of {name} is not known: losses may be of different data."
         if not side.has_ended:
             yield f"{name} is {side.state}: its figures are those so far."
+        if side.curve.gap_note:
+            yield f"{name}: {side.curve.gap_note}"
     if other := measured_otherwise(a, b):
         yield f"Losses do not compare: other {', '.join(other)}."
     if pairs and pairs < max(a.questions, b.questions):

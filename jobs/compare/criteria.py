@@ -9,6 +9,7 @@ from jobs.compare.curve import number
 from jobs.compare.side import Side
 from jobs.early_stopping import GAP_BANDS
 from jobs.state import State
+from jobs.verdict import NOT_LEARNED
 
 GAP_TARGET = GAP_BANDS[1][0]
 F1_TARGET = 0.93
@@ -60,6 +61,8 @@ def _loss_decreased(side: Side) -> Judged:
 
 def _gap(side: Side) -> Judged:
     gap = side.curve.gap
+    if not side.curve.learned:
+        return Judged(False, NOT_LEARNED)
     if gap is None:
         return Judged(None, "not measured")
     if side.curve.like_with_like:

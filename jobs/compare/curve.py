@@ -9,7 +9,8 @@ from itertools import pairwise
 from typing import Any
 
 from jobs import numbers
-from jobs.early_stopping import EarlyStopping, gap_status
+from jobs.early_stopping import EarlyStopping
+from jobs.verdict import NOT_LEARNED, Verdict, verdict, word_of
 
 Row = Mapping[str, Any]
 
@@ -29,6 +30,7 @@ class Best:
         train_loss: in eval mode where it was measured, else as logged last before it.
         gap: validation minus training loss; None where no training loss is known.
         rough: ``gap`` is there, but does not compare like with like (:data:`ROUGH`).
+        baseline: the validation loss before training; None where none is known.
     """
 
     step: int | None
@@ -37,11 +39,23 @@ class Best:
     train_loss: float | None
     gap: float | None
     rough: bool
+    baseline: float | None = None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What the run has come to; None where no gap is known."""
+        return verdict(baseline=self.baseline, best=self.val_loss, gap=self.gap)
 
     @property
     def gap_status(self) -> str | None:
-        """The word for the gap."""
-        return None if self.gap is None else gap_status(self.gap)
+        """The word of the verdict."""
+        return word_of(self.verdict)
+
+    @property
+    def gap_note(self) -> str | None:
+        """What else there is to know of it; that a rough gap is low means nothing."""
+        found = self.verdict
+        return None if found is None or (self.rough and found.learned) else found.note
 
 
 @dataclass(frozen=True)
@@ -66,7 +80,8 @@ class Curve:
         like_with_like: ``gap`` compares losses that were both measured with dropout off, at the
             same weights. Otherwise the training loss is that of mini-batches before the best step,
             with dropout, and makes the gap look smaller if anything.
-        gap_status: the word for ``gap``.
+        gap_status: the word of its verdict; None where there is none (:mod:`jobs.verdict`).
+        gap_note: what else there is to know of it, a sentence.
         first_loss, last_loss: training loss at the beginning and the end, both in eval mode where
             that was measured, else as logged first and last.
         train_rise: the most by which the training loss in eval mode rose from one validation to the
@@ -90,12 +105,18 @@ class Curve:
     gap: float | None
     like_with_like: bool
     gap_status: str | None
+    gap_note: str | None
     first_loss: float | None
     last_loss: float | None
     train_rise: float
     not_finite: int | None
     seconds: float | None
     memory_mb: float | None
+
+    @property
+    def learned(self) -> bool:
+        """Whether the best validation is below the one before training, as far as is known."""
+        return self.gap_status != NOT_LEARNED
 
 
 def curve_of(rows: Sequence[Row], min_delta: float = 0.0, kept_step: int | None = None) -> Curve:
@@ -116,9 +137,7 @@ def curve_of(rows: Sequence[Row], min_delta: float = 0.0, kept_step: int | None 
         validations=len(counted),
         since_best=len(later),
         since_improvement=stopping.without_improvement,
-        baseline_val_loss=next(
-            (number(row, "val_loss") for row in validations if row.get("step") == 0), None
-        ),
+        baseline_val_loss=_baseline(validations),
         best_val_loss=None if best is None else best.val_loss,
         best_step=None if best is None else best.step,
         best_epoch=None if best is None else best.epoch,
@@ -128,6 +147,7 @@ def curve_of(rows: Sequence[Row], min_delta: float = 0.0, kept_step: int | None 
         gap=None if best is None else best.gap,
         like_with_like=best is not None and best.gap is not None and not best.rough,
         gap_status=None if best is None else best.gap_status,
+        gap_note=None if best is None else best.gap_note,
         first_loss=first_loss,
         last_loss=last_loss,
         train_rise=_rise(validations),
@@ -183,7 +203,14 @@ def _best_of(rows: Sequence[Row], best: Row | None) -> Best | None:
         train_loss=_train_loss(rows, best),
         gap=gap,
         rough=gap is not None and not like_with_like,
+        baseline=_baseline(rows),
     )
+
+
+def _baseline(rows: Sequence[Row]) -> float | None:
+    """Return the validation loss before training."""
+    found = (number(row, "val_loss") for row in rows if row.get("step") == 0)
+    return next((loss for loss in found if loss is not None), None)
 
 
 def _best(counted: Sequence[Row], kept_step: int | None) -> tuple[Row | None, Sequence[Row]]:

@@ -12,7 +12,9 @@ The rule, in this order:
 4. Of similar ones B is used if it generalizes better: its gap at the best step is smaller than A's
    by more than :data:`GAP_MARGIN`, a gap below 0 counting as 0, and its best validation loss is not
    higher by more than :data:`LOSS_MARGIN`: what has learned less has a smaller gap, too. Where that
-   cannot be told, A stays.
+   cannot be told, A stays. The gap of a run that has not learned (:mod:`jobs.verdict`) says
+   nothing: it never speaks for that run.
+5. Where losses decide, and neither is below the one before training, there is nothing to use.
 """
 
 from __future__ import annotations
@@ -91,6 +93,9 @@ def decide(a: Side, b: Side, token_f1: ScoreDifference, unpaired: str | None) ->
         reason = f"{_without_loss(a, b)} validation loss, so nothing compares: {unpaired}."
         return Decision(Verdict.UNKNOWN, Action.NONE, None, (reason,))
     action = Action.USE_B if verdict is Verdict.BETTER else Action.KEEP_A
+    if basis is Basis.LOSS and not (a.curve.learned or b.curve.learned):
+        reasons.append("Neither has learned: no validation loss is below the one before training.")
+        return Decision(verdict, Action.NONE, basis, tuple(reasons))
     if verdict is Verdict.SIMILAR:
         action, reason = _by_gap(a, b)
         reasons.append(reason)
@@ -125,6 +130,10 @@ def _by_gap(a: Side, b: Side) -> tuple[Action, str]:
     if other := ", ".join(measured_otherwise(a, b)):
         return Action.KEEP_A, f"Their gaps do not compare: other {other}."
     before, after = a.curve.gap, b.curve.gap
+    if not b.curve.learned:
+        return Action.KEEP_A, f"B has not learned, so its gap says nothing: {_not_below(b)}."
+    if not a.curve.learned:
+        return Action.USE_B, f"A has not learned, so its gap says nothing: {_not_below(a)}."
     if before is None or after is None:
         without = " and ".join(n for n, gap in (("A", before), ("B", after)) if gap is None)
         return Action.KEEP_A, f"Which generalizes better is not known: no gap of {without}."
@@ -142,6 +151,11 @@ def _by_gap(a: Side, b: Side) -> tuple[Action, str]:
         f"B does not generalize better: {figures}. It would have to be smaller by more than "
         f"{GAP_MARGIN:g}; below 0 counts as 0."
     )
+
+
+def _not_below(side: Side) -> str:
+    best, before = side.curve.best_val_loss, side.curve.baseline_val_loss
+    return f"its best validation loss, {best:.4f}, is not below {before:.4f} before training"
 
 
 def _has_higher_loss(a: Side, b: Side) -> bool:
@@ -185,6 +199,8 @@ def _cautions(b: Side) -> list[str]:
     found = []
     if b.state is not None and b.has_ended and not b.ended_well:
         found.append(f"B {b.ending}; its adapter is the best of what came before.")
-    if b.curve.gap is not None and b.curve.gap >= GAP_TARGET:
+    if not b.curve.learned:
+        found.append(f"But B has not learned ({b.curve.gap_status}): {_not_below(b)}.")
+    elif b.curve.gap is not None and b.curve.gap >= GAP_TARGET:
         found.append(f"But B overfits: its gap is {b.curve.gap:.3f}, {b.curve.gap_status}.")
     return found

@@ -14,13 +14,13 @@ from typing import Any
 import yaml
 
 from jobs.config import TrainConfig
-from jobs.early_stopping import gap_status
 from jobs.evaluation.scores import TITLES
 from jobs.export.kinds import ADAPTER, FUSED, PEFT, REQUANTIZED, Exported
 from jobs.export.prompting import OPTIONS_FILE, Prompting
 from jobs.files import write_atomic, write_json
 from jobs.order import DataFile, Order
 from jobs.past_run import PastRun
+from jobs.verdict import verdict
 
 WHAT = {
     ADAPTER: "A QLoRA adapter for `{model}`, as mlx-lm loads it.",
@@ -124,7 +124,7 @@ def _example(card: Card) -> str:
 
 
 def _measured(card: Card) -> str:
-    lines = [*_training(card.past.summary), *_fusing(card.exported)]
+    lines = [*training_lines(card.past.summary), *_fusing(card.exported)]
     report = card.past.report
     evaluated = report is not None and report.get("adapter_sha256") == card.exported.adapter_sha256
     if not evaluated:
@@ -139,7 +139,7 @@ def _measured(card: Card) -> str:
     return text
 
 
-def _training(summary: Mapping[str, Any]) -> Iterator[str]:
+def training_lines(summary: Mapping[str, Any]) -> Iterator[str]:
     """Yield what training measured; nothing of a run that has not ended."""
     if (state := summary.get("state")) is None:
         yield "the training had not ended when this was exported"
@@ -149,10 +149,19 @@ def _training(summary: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(loss, float):
         return
     yield f"validation loss {loss:.4f} nats per token, at step {summary.get('best_step')}"
-    if isinstance(before := summary.get("baseline_val_loss"), float):
+    before = summary.get("baseline_val_loss")
+    before = before if isinstance(before, float) else None
+    if before is not None:
         yield f"before training {before:.4f}"
-    if isinstance(gap, float):
-        yield f"gap (validation loss minus training loss) {gap:.4f}: {gap_status(gap)}"
+    found = verdict(baseline=before, best=loss, gap=gap if isinstance(gap, float) else None)
+    if found is None:
+        return
+    if found.learned:
+        yield f"gap (validation loss minus training loss) {found.gap:.4f}: {found.word}"
+    else:
+        yield f"{found.word}: {found.why}"
+    if found.note:
+        yield found.note
 
 
 def _fusing(exported: Exported) -> Iterator[str]:

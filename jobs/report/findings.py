@@ -68,9 +68,8 @@ def gap_finding(runs: Sequence[Named]) -> str:
         best, last = named.run.best, named.run.series("overfitting_gap").last
         name = f"{named.name}: " if named.name else ""
         if best is not None and best.gap is not None:
-            rough = " (rough)" if best.rough else ""
             end = "" if last is None else f"; {figure(last, 3)} last"
-            parts.append(f"{name}gap {best.gap:.3f} at the best step, {best.status}{rough}{end}")
+            parts.append(f"{name}gap {best.gap:.3f} at the best step, {best.short}{end}")
         elif last is not None:
             parts.append(f"{name}gap {last:.3f} at last")
     return _sentence(parts or ["No finite gap was measured"])

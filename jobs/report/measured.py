@@ -10,11 +10,11 @@ import math
 from dataclasses import dataclass, field
 
 from jobs.compare.curve import best_of
-from jobs.early_stopping import gap_status
 from jobs.errors import JobFailed
 from jobs.numbers import finite, number
 from jobs.past_run import PastRun, Row
 from jobs.state import FINISHED, State, read_state
+from jobs.verdict import Verdict, verdict, word_of
 
 # Beyond this a number is drawn like one that is not finite.
 DRAWN = 1e30
@@ -53,6 +53,7 @@ class Best:
 
     Attributes:
         gap: None where nothing tells of it.
+        baseline: the validation loss before training; None where none is known.
         rough: the gap rests on the loss of mini-batches, with dropout on, as ``farense compare``
             says it (:func:`jobs.compare.curve.best_of`).
     """
@@ -61,11 +62,31 @@ class Best:
     loss: float
     gap: float | None
     rough: bool = False
+    baseline: float | None = None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What the run has come to; None where no gap is known."""
+        return verdict(baseline=self.baseline, best=self.loss, gap=self.gap)
 
     @property
     def status(self) -> str | None:
-        """The word for the gap."""
-        return None if self.gap is None else gap_status(self.gap)
+        """The word of the verdict."""
+        return word_of(self.verdict)
+
+    @property
+    def short(self) -> str | None:
+        """The word, with what it needs beside it: that the gap is rough, or far below 0."""
+        found = self.verdict
+        if found is None or not found.learned:
+            return self.status
+        return f"{found.word} (rough)" if self.rough else found.short
+
+    @property
+    def note(self) -> str | None:
+        """What else there is to know, a sentence; that a rough gap is low means nothing."""
+        found = self.verdict
+        return None if found is None or (self.rough and found.learned) else found.note
 
 
 @dataclass(frozen=True)
@@ -116,17 +137,19 @@ class Measured:
     @property
     def best(self) -> Best | None:
         """The validation whose adapter was kept; None before the first finite one."""
-        summary, found = self.run.summary, self._found
+        summary, found, before = self.run.summary, self._found, self.baseline
+        if before is None:
+            before = finite(summary.get("baseline_val_loss"))
         step, loss = finite(summary.get("best_step")), finite(summary.get("best_val_loss"))
         if step is None or loss is None:
             return found
         told = finite(summary.get("best_gap"))
         if told is not None and self.run.order is not None:
-            return Best(step, loss, told)
+            return Best(step, loss, told, baseline=before)
         if found is not None and found.step == step and found.gap is not None:
-            return Best(step, loss, found.gap, found.rough)
+            return Best(step, loss, found.gap, found.rough, before)
         # How another program measured it is not known.
-        return Best(step, loss, told, told is not None)
+        return Best(step, loss, told, told is not None, before)
 
     @property
     def last_step(self) -> float:
@@ -172,7 +195,7 @@ class Measured:
         best = best_of(rows, self.run.kept_step)
         if best is None or best.step is None or best.val_loss >= DRAWN:
             return None
-        return Best(best.step, best.val_loss, best.gap, best.rough)
+        return Best(best.step, best.val_loss, best.gap, best.rough, best.baseline)
 
 
 def measured(run: PastRun) -> Measured:

@@ -12,6 +12,7 @@ from jobs.report.swept import MOST, Kind, Swept, series_of
 from jobs.report.tables import NONE, Line, text_of
 from jobs.sweep.space import Choice, Dimension
 from jobs.sweep.trial import Trial
+from jobs.verdict import NOT_LEARNED
 
 OBJECTIVES = {"val_loss": "validation loss", "token_f1": "token F1"}
 PRUNERS = {"none": "none", "median": "median", "hyperband": "Hyperband"}
@@ -140,9 +141,11 @@ def missing(swept: Swept) -> list[str]:
 def _gap(swept: Swept, trial: Trial) -> str:
     run = swept.run_of(trial)
     best = run.best if run else None
+    if not trial.learned or (best is not None and best.status == NOT_LEARNED):
+        return NOT_LEARNED
     if best is None or best.gap is None:
         return NONE
-    return f"{best.gap:.3f} {best.status}{' (rough)' if best.rough else ''}"
+    return f"{best.gap:.3f} {best.short}"
 
 
 def _settings(swept: Swept, settings: Mapping[str, Any]) -> Sequence[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.compare.curve import ROUGH
-from jobs.console import duration, gap_band
+from jobs.console import duration
 from jobs.evaluation.answers import ADAPTER, BASE
 from jobs.evaluation.report import GAIN
 from jobs.evaluation.scores import METRICS, TITLES
@@ -18,6 +18,7 @@ from jobs.report.findings import Named
 from jobs.report.measured import Best, Measured
 from jobs.report.plot import amount, figure, step_text
 from jobs.state import FINISHED_WELL, State
+from jobs.verdict import BELOW
 
 NONE = "-"
 # Words of so many characters are not broken: no figure is longer.
@@ -92,17 +93,30 @@ def steps_text(run: Measured) -> str:
 
 
 def status_text(best: Best | None) -> str:
-    """Return the word for the gap at the best validation, its band, and whether it is rough."""
-    if best is None or best.status is None:
+    """Return the word of the verdict, what it rests on, and whether its gap is rough."""
+    found = best.verdict if best else None
+    if best is None or found is None:
         return NONE
-    rough = ", rough" if best.rough else ""
-    return f"{best.status} ({gap_band(best.status)}){rough}"
+    rough = ", rough" if best.rough and found.learned else ""
+    below = f", {BELOW}" if found.far_below and not best.rough else ""
+    return f"{found.word} ({found.why}){below}{rough}"
 
 
 def rough_gaps(runs: Sequence[Named]) -> list[str]:
     """Return what the gaps that are rough are worth, a sentence for each run that has one."""
     bests = [(named.name, named.run.best) for named in runs]
     return [ROUGH.format(name) for name, best in bests if best and best.rough]
+
+
+def verdict_notes(runs: Sequence[Named]) -> list[str]:
+    """Return what else there is to know of the verdicts, a sentence for each run that needs one."""
+    bests = [(named.name, named.run.best) for named in runs]
+    several = len(runs) > 1
+    return [
+        f"{name}: {best.note}" if several else best.note
+        for name, best in bests
+        if best and best.note
+    ]
 
 
 def ended_well(run: Measured) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 from jobs.shape import well_typed
 from jobs.state import FINISHED, FINISHED_WELL, State
+from jobs.verdict import verdict
 
 Curve = list[list[float]]
 """Validations as pairs of step and loss, in order; the baseline of step 0 is left out."""
@@ -29,6 +30,7 @@ class Trial:
         jobs: its trainings, one for each seed, in order; as far as they were enqueued.
         evaluations: of those, where the objective needs them.
         curves: the validations of each job.
+        baseline_val_loss: the validation loss before training; None where it is not known.
         values: the objective of each job that has ended.
         value: the objective: their mean; of a pruned trial the best it came to.
         pruned_by: who had it end early: ``median``, ``hyperband``, ``time``; None for nobody.
@@ -56,6 +58,14 @@ class Trial:
     seconds: float = 0.0
     step: int = 0
     total_steps: int | None = None
+    baseline_val_loss: float | None = None
+
+    @property
+    def learned(self) -> bool:
+        """Whether its lowest loss is below the one before training, as far as is known."""
+        losses = [loss for curve in self.curves if (loss := lowest(curve)) is not None]
+        found = verdict(baseline=self.baseline_val_loss, best=min(losses, default=None), gap=None)
+        return found is None or found.learned
 
     @property
     def ended(self) -> bool:
@@ -107,21 +117,23 @@ def leaderboard(trials: Iterable[Trial], *, maximizes: bool) -> list[Trial]:
     """Return the trials that came to a value, best first; of equal ones that of the lower loss.
 
     Pruned ones stand among them by the best they came to, but one that another objective than the
-    loss is sought for has none.
+    loss is sought for has none. Those that have not learned come last.
     """
     found = [trial for trial in trials if trial.ended and trial.value is not None]
     sign = -1 if maximizes else 1
 
-    def rank(trial: Trial) -> tuple[float, float, int]:
+    def rank(trial: Trial) -> tuple[bool, float, float, int]:
         losses = [loss for curve in trial.curves if (loss := lowest(curve)) is not None]
-        return sign * (trial.value or 0.0), min(losses, default=math.inf), trial.number
+        worth = sign * (trial.value or 0.0)
+        return not trial.learned, worth, min(losses, default=math.inf), trial.number
 
     return sorted(found, key=rank)
 
 
 def best_trial(trials: Iterable[Trial], *, maximizes: bool) -> Trial | None:
-    """Return the best trial with an adapter to show; None where there is none."""
-    return next((t for t in leaderboard(trials, maximizes=maximizes) if t.jobs), None)
+    """Return the best trial with an adapter to show; None where none has one, or has learned."""
+    ranked = leaderboard(trials, maximizes=maximizes)
+    return next((trial for trial in ranked if trial.jobs and trial.learned), None)
 
 
 def best_job(trial: Trial, *, maximizes: bool) -> str:

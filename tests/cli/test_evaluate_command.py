@@ -83,6 +83,25 @@ def test_a_job_that_waits_is_evaluated_later(
     assert f"It evaluates {training.id}" in again.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "after_any"),
+    [
+        (("enqueue", "tiny", "--evaluate"), False),
+        (("enqueue", "tiny", "--evaluate-any"), True),
+        (("enqueue", "tiny", "--evaluate", "--evaluate-any"), True),
+    ],
+)
+def test_an_evaluation_follows_a_run_that_has_not_learned_only_where_that_is_asked(
+    invoke: Run, client: FarenseClient, preset: Preset, arguments: tuple[str, ...], after_any: bool
+) -> None:
+    assert preset.name == "tiny"
+    values = json.loads(invoke(*arguments, "--json").out)
+    evaluation = client.job(values["evaluation"])
+    assert (evaluation.after, evaluation.after_any) == (values["id"], after_any)
+    later = json.loads(invoke("evaluate", values["id"], "--after-any", "--json").out)
+    assert (later["after"], later["after_any"]) == (values["id"], True)
+
+
 @pytest.mark.parametrize("state", [State.COMPLETED, State.FAILED])
 def test_a_job_with_an_adapter_is_evaluated_however_it_ended(
     invoke: Run, client: FarenseClient, preset: Preset, state: State

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -51,6 +52,28 @@ def night(workspace: Workspace, file: str, invoke: Run) -> SweepFolder:
         known = {"settings": settings, "jobs": [job], "total_steps": 12, "seconds": 60.0, **kind}
         write_trial(folder, Trial(number, settings, **known))
     return folder
+
+
+def test_a_sweep_in_which_no_trial_has_learned_has_no_best(
+    workspace: Workspace, file: str, invoke: Run
+) -> None:
+    assert invoke("sweep", file).code == 0
+    folder = find_sweep(workspace)
+    known: dict[str, Any] = {"jobs": ["20260101-000000-tiny-aaaa"], "state": State.COMPLETED}
+    ruined = Trial(0, {}, {}, value=10.84, curves=[[[6, 10.84]]], baseline_val_loss=5.38, **known)
+    write_trial(folder, ruined)
+    shown = invoke("sweep", "status").out
+    assert "completed, SEM APRENDIZAGEM" in shown
+    done = invoke("sweep", "best")
+    assert done.code == 1
+    assert "No trial of" in done.err
+    assert "has learned" in done.err
+    assert "learning_rate" in done.err
+    write_trial(folder, replace(ruined, number=1, value=12.0, curves=[[[6, 2.0]]]))
+    assert json.loads(invoke("sweep", "best", "--json").out)["trial"] == 1
+    values = json.loads(invoke("sweep", "status", "--json").out)
+    assert [trial["learned"] for trial in values["trials"]] == [False, True]
+    assert values["leaderboard"] == [1, 0]
 
 
 def test_a_sweep_is_started_and_says_what_it_will_do(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,8 @@ from daemon.client import FarenseClient
 from daemon.pending import Pending, begin
 from daemon.settings import Settings
 from jobs.config import Preset
+from jobs.errors import InvalidInput
+from jobs.files import write_json
 from jobs.paths import Workspace
 from jobs.state import JobState, State, read_state, write_state
 
@@ -51,6 +54,71 @@ def test_a_job_begins_at_its_time_and_after_its_job(
     # Every one of these is a step that the transition table knows.
     if expected is not State.FAILED:
         state.to(begun.state)
+
+
+@pytest.mark.parametrize(
+    ("other", "after_any", "schedule", "expected"),
+    [
+        (State.COMPLETED, False, None, State.FAILED),
+        (State.EARLY_STOPPED, False, LATER, State.FAILED),
+        (State.COMPLETED, True, None, State.QUEUED),
+        (State.COMPLETED, True, LATER, State.SCHEDULED),
+    ],
+)
+def test_a_job_does_not_follow_one_that_has_not_learned_unless_it_is_to(
+    other: State, after_any: bool, schedule: str | None, expected: State
+) -> None:
+    state = JobState(State.WAITING, after=OTHER, after_any=after_any, schedule=schedule)
+    begun = begin(state, NOW, other, "SEM APRENDIZAGEM: best 2.0000 is not below 1.0000")
+    assert begun.state is expected
+    if expected is State.FAILED:
+        assert begun.reason == (
+            f"{OTHER}, which it was to follow, has not learned "
+            "(SEM APRENDIZAGEM: best 2.0000 is not below 1.0000)"
+        )
+
+
+@pytest.mark.parametrize(
+    ("summary", "expected"),
+    [
+        ({"baseline_val_loss": 5.38, "best_val_loss": 84.68, "gap_status": "EXCELENTE"}, False),
+        ({"baseline_val_loss": 5.38, "best_val_loss": 5.38, "best_gap": 0.0}, False),
+        ({"baseline_val_loss": 5.38, "best_val_loss": 5.37, "best_gap": 0.4}, True),
+        ({"baseline_val_loss": None, "best_val_loss": 84.68, "best_gap": 0.0}, True),
+        ({"baseline_val_loss": 5.38, "best_val_loss": None}, True),
+        ({}, True),
+    ],
+    ids=["told otherwise", "as before", "learned", "of an older farense", "no validation", "empty"],
+)
+def test_what_waits_for_a_training_looks_at_what_it_came_to(
+    workspace: Workspace,
+    preset: Preset,
+    client: FarenseClient,
+    summary: dict[str, Any],
+    expected: bool,
+) -> None:
+    first = client.enqueue(preset)
+    after, anyway = (client.enqueue(preset, after=first.id, after_any=any) for any in (False, True))
+    broker = Broker(workspace, Settings())
+    pending = Pending(workspace, broker)
+    for job in (after, anyway):
+        assert job.state is State.WAITING
+        pending.add(job.id)
+    run = workspace.run(first.id)
+    write_json(run.summary, {"state": "completed", **summary})
+    ended = replace(read_state(run), state=State.COMPLETED, attempt=1)
+    write_state(run, ended)
+    pending.tick(clock=lambda: 1e9)
+    broker.close()
+    assert read_state(workspace.run(anyway.id)).state is State.QUEUED
+    found = read_state(workspace.run(after.id))
+    assert found.state is (State.QUEUED if expected else State.FAILED)
+    if not expected:
+        assert "has not learned (SEM APRENDIZAGEM: best" in (found.reason or "")
+        assert f"farense retry {after.id}" in (found.reason or "")
+        with pytest.raises(InvalidInput, match="has not learned") as refused:
+            client.enqueue(preset, after=first.id)
+        assert "--after-any" in (refused.value.hint or "")
 
 
 def test_a_job_whose_other_job_is_gone_says_so() -> None:

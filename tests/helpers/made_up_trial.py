@@ -108,7 +108,7 @@ class MadeUpTrial:
         write_json(self.run.summary, {"state": state, "reason": None, "pruned_by": pruned_by})
         loss = loss_at(self.learning_rate, done) if done else None
         outcome = Finished(
-            str(state), done, 1, done, loss, 3.0, "BOM", 0.1, 0.1, 0.1, 1.0, "adapters", "",
+            str(state), done, 1, done, loss, 9.0, "BOM", 0.1, 0.1, 0.1, 1.0, "adapters", "",
             pruned_by=pruned_by,
         )  # fmt: skip
         self.emit(outcome)

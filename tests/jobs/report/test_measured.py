@@ -47,7 +47,7 @@ def test_the_best_is_the_lowest_and_never_the_baseline(tmp_path: Path) -> None:
     assert run.baseline == 0.5
     assert run.best is not None
     assert (run.best.step, run.best.loss, run.best.gap) == (40, 1.0, 0.4)
-    assert run.best.status == "CRÍTICO"
+    assert run.best.status == "SEM APRENDIZAGEM"
     run = run_of(tmp_path, rows[:3], config={"early_stopping_min_delta": 0.001})
     assert run.best is not None
     assert run.best.step == 20

@@ -58,6 +58,23 @@ def test_the_leaderboard(maximizes: bool, order: list[int]) -> None:
     assert best_trial(others, maximizes=maximizes) is None
 
 
+def test_a_trial_that_has_not_learned_comes_last_and_is_never_the_best() -> None:
+    ruined = trial(0, 10.84, curves=[[[5, 10.84]]], baseline_val_loss=5.38)
+    found = trial(1, 2.0, curves=[[[5, 2.0], [10, 9.0]]], baseline_val_loss=5.38)
+    assert (ruined.learned, found.learned) == (False, True)
+    # Answers may be scored high by chance: the losses come first.
+    lucky, honest = replace(ruined, value=0.9), replace(found, value=0.1)
+    for trials, maximizes in (([ruined, found], False), ([lucky, honest], True)):
+        ranked = leaderboard(trials, maximizes=maximizes)
+        assert [each.number for each in ranked] == [1, 0]
+        assert best_trial([trials[0]], maximizes=maximizes) is None
+    # Of a sweep of an older farense nothing is known of what was before training.
+    assert trial(2, 10.84, curves=[[[5, 10.84]]]).learned
+    assert trial(3, curves=[], baseline_val_loss=5.38).learned
+    # One of several seeds is enough: it has an adapter of its own.
+    assert trial(4, 6.0, curves=[[[5, 9.0]], [[5, 3.0]]], baseline_val_loss=5.38).learned
+
+
 def test_of_equal_values_the_one_with_the_lower_loss_is_the_better() -> None:
     worse, better = trial(0, 0.5, curves=[[[1, 2.0]]]), trial(1, 0.5, curves=[[[1, 1.5]]])
     assert [found.number for found in leaderboard([worse, better], maximizes=True)] == [1, 0]
