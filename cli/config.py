@@ -12,6 +12,7 @@ from cli.output import note, print_json, terminal_width, warn
 
 if TYPE_CHECKING:
     from jobs.config import Preset, TrainConfig
+    from jobs.lora_keys import Reach
     from jobs.schedule import Schedule
 
 
@@ -38,26 +39,33 @@ def show(preset: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Print a configuration with every default filled in.
 
     PRESET is a name or a YAML file. What is printed is a config file itself. Where the data is
-    there, it ends with the number of steps and validations the run will have.
+    there, it ends with the number of steps and validations the run will have; where the model is,
+    with the layers that will be adapted.
 
     \b
     Example: farense config show v2 --set learning_rate=1e-4
     """
+    from jobs.lora_keys import described
+
     loaded = preset_from(preset, overrides)
     schedule, missing = plan_of(loaded)
     patience = loaded.config.early_stopping_patience
     warning = schedule.warning(patience) if schedule else None
+    reach, of_layers = adapted(loaded.config)
     if as_json:
         shown = loaded.model_dump(mode="json")
-        print_json({**shown, "plan": schedule and plan_json(schedule), "warning": warning})
+        plan = {"plan": schedule and plan_json(schedule), "warning": warning}
+        print_json({**shown, **plan, "adapted_layers": reach.adapted if reach else None})
     else:
         click.echo(f"# {loaded.name}: {loaded.description or 'no description'}")
         click.echo(as_yaml(loaded.config), nl=False)
         if loaded.config.early_stopping_min_delta:
             click.echo(MIN_DELTA)
         click.echo(f"# {plan_text(schedule, patience) if schedule else missing}")
-    if warning:
-        warn(warning)
+        if reach:
+            click.echo(f"# adapted: {described(reach.adapted)}")
+    for remark in filter(None, (warning, of_layers)):
+        warn(remark)
 
 
 @config.command()
@@ -115,6 +123,21 @@ def plan_of(preset: Preset) -> tuple[Schedule | None, str]:
         return plan(preset, Workspace.current()), ""
     except DataError as error:
         return None, f"steps and validations are not known: {error.message.splitlines()[0]}"
+
+
+def adapted(config: TrainConfig) -> tuple[Reach | None, str | None]:
+    """Return the layers that a config adapts, where its model is there, and what to know of it."""
+    from jobs.errors import ConfigError, InvalidInput, ModelError
+    from jobs.models.folder import check_lora
+    from jobs.paths import Workspace
+
+    try:
+        reach = check_lora(Workspace.current().inside(config.model), config.lora)
+    except ConfigError as error:
+        return None, " ".join(filter(None, (error.message, error.hint)))
+    except (ModelError, InvalidInput):
+        return None, None
+    return reach, reach.warning if reach else None
 
 
 def plan_text(schedule: Schedule, patience: int | None) -> str:

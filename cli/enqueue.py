@@ -60,7 +60,7 @@ def enqueue(
     from cli.evaluate import queued, refuse_both
     from cli.watch import warn_without_daemon, watch_job
     from daemon.client import FarenseClient
-    from daemon.ordering import check
+    from daemon.ordering import check, warnings
     from jobs.paths import Workspace
 
     refuse_extra(ctx)
@@ -72,11 +72,10 @@ def enqueue(
     workspace = Workspace.current()
     schedule = check(loaded, workspace)
     patience = loaded.config.early_stopping_patience
-    warning = schedule.warning(patience)
     evaluated = evaluated or evaluate_any
     if evaluated:
         check_evaluable(loaded, workspace)
-    remarks = [*filter(None, [warning]), *prompt_remarks(loaded, workspace)]
+    remarks = [*warnings(loaded, workspace, schedule), *prompt_remarks(loaded, workspace)]
     with FarenseClient.connect(workspace, queue=queue_name) as client:
         record = client.enqueue(
             loaded,
@@ -92,7 +91,7 @@ def enqueue(
         if as_json:
             plan = {
                 "validations": len(schedule.validation_steps),
-                "warning": warning,
+                "warning": schedule.warning(patience),
                 "warnings": remarks,
             }
             evaluation = jobs[1].id if evaluated else None

@@ -69,6 +69,19 @@ def check(preset: Preset, workspace: Workspace) -> Schedule:
     return preset.config.schedule(_Desk(workspace).check(preset.config)[0])
 
 
+def warnings(preset: Preset, workspace: Workspace, schedule: Schedule) -> list[str]:
+    """Return what a person should know of a job that was checked and would be accepted."""
+    from jobs.models.folder import check_lora  # noqa: PLC0415 - `status` needs none
+
+    config = preset.config
+    reach = check_lora(workspace.inside(config.model), config.lora)
+    found = (
+        schedule.warning(config.early_stopping_patience),
+        reach.warning if reach else None,
+    )
+    return [text for text in found if text]
+
+
 def check_all(configs: Sequence[TrainConfig], workspace: Workspace) -> Schedule:
     """Check all that orders of some configs need, as :func:`check` does, each thing once.
 

@@ -19,7 +19,7 @@ class BaseModel:
         language: the model, cut where it can be.
         form: how the frozen weights are held, for the log.
         noise: the random numbers of dropout.
-        lora_paths: the adapted layers within a block.
+        reach: the adapted layers.
     """
 
     def __init__(self, path: Path, config: TrainConfig) -> None:
@@ -32,7 +32,7 @@ class BaseModel:
             grad_checkpoint=config.grad_checkpoint,
         )
         self.noise = (DropoutNoise if on_metal() else HostNoise)(config.lora.dropout)
-        self.lora_paths = apply_lora(self.module, config.lora, config.seed, self.noise)
+        self.reach = apply_lora(self.module, config.lora, config.seed, self.noise)
         self.boundary = len(self.module.layers) - config.lora.num_layers
         self.module.train()  # mlx-lm loads for generation
 

@@ -24,6 +24,7 @@ from jobs.events import (
     Validation,
     Warned,
 )
+from jobs.lora_keys import described
 from jobs.text import printable
 from jobs.verdict import BELOW, Verdict, verdict
 
@@ -165,11 +166,22 @@ def _settings(event: Started) -> dict[str, str]:
     return {
         "LoRA": f"rank {lora['rank']}, scale {lora['scale']:g}, dropout {lora['dropout']:g}, "
         f"last {lora['num_layers']} layers, {event.trainable_parameters:,} parameters",
+        **_adapted(event),
         "Batch": f"{batch} x {accumulation} accumulated = {batch * accumulation}",
         "Learning rate": f"{config['learning_rate']:.1e} after {config['warmup_steps']} warmup "
         f"steps, weight decay {config['weight_decay']:g}",
         "Validations": _validation_plan(event),
     }
+
+
+def _adapted(event: Started) -> dict[str, str]:
+    """Return which layers are adapted; nothing of an event that does not say so."""
+    layers = {
+        path: tuple(blocks)
+        for path, blocks in event.adapted_layers.items()
+        if isinstance(blocks, list | tuple) and all(isinstance(block, int) for block in blocks)
+    }
+    return {"Adapted": described(layers)} if layers else {}
 
 
 def validation(event: Validation, baseline: float | None = None) -> list[str]:

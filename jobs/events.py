@@ -7,7 +7,7 @@ finite is the string ``"NaN"``, ``"Infinity"`` or ``"-Infinity"``.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
 import orjson
@@ -22,7 +22,11 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Started(Event):
-    """The child has loaded model and data and is about to train (or goes on from a checkpoint)."""
+    """The child has loaded model and data and is about to train (or goes on from a checkpoint).
+
+    Attributes:
+        adapted_layers: path of a layer within a block -> the blocks, from 0, where it is adapted.
+    """
 
     kind: ClassVar[str] = "started"
     pid: int
@@ -38,6 +42,7 @@ class Started(Event):
     trainable_parameters: int
     config: dict[str, Any]
     resumed_step: int = 0
+    adapted_layers: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -94,8 +94,11 @@ class HostNoise(DropoutNoise):
         return kept
 
     def _kept(self, given: mx.array, shape: tuple[int, ...], place: int) -> mx.array:
-        first = given.size // self.reserved * place
-        return given[first : first + math.prod(shape)].reshape(shape)
+        tokens, size = given.size // self.reserved, math.prod(shape)
+        kept = given[tokens * place : tokens * (place + shape[-1])]
+        if size > kept.size:  # experts see each token several times
+            kept = mx.tile(kept, -(-size // kept.size))
+        return kept[:size].reshape(shape)
 
 
 class NoiseDropout(nn.Module):

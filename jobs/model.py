@@ -11,8 +11,21 @@ from jobs.config import LoraConfig
 from jobs.dequantize import dequantize_model
 from jobs.errors import ConfigError, ModelError
 from jobs.lora import CpuLoRALinear, DropoutNoise, NoiseDropout
-from jobs.mlx import LoRALinear, mx, nn, on_metal, tree_unflatten
+from jobs.lora_keys import Reach, reached
+from jobs.mlx import (
+    LoRALinear,
+    LoRASwitchLinear,
+    QuantizedSwitchLinear,
+    SwitchLinear,
+    mx,
+    nn,
+    on_metal,
+    tree_unflatten,
+)
 from jobs.tokenizer import TemplateSettings, Tokenizer
+
+# The layers that can be adapted: projections, and those of all experts of a mixture at once.
+ADAPTABLE = (nn.Linear, nn.QuantizedLinear, SwitchLinear, QuantizedSwitchLinear)
 
 
 def device_name() -> str:
@@ -108,17 +121,16 @@ def unload_blocks(module: Any, path: Path, count: int) -> None:
     module.model.layers[:count] = fresh.model.layers[:count]
 
 
-def apply_lora(module: nn.Module, lora: LoraConfig, seed: int, noise: DropoutNoise) -> list[str]:
+def apply_lora(module: nn.Module, lora: LoraConfig, seed: int, noise: DropoutNoise) -> Reach:
     """Adapt the last ``lora.num_layers`` blocks; only the new low-rank matrices are trainable.
 
-    Keys match a layer's own name (``q_proj``) or its path within a block (``self_attn.q_proj``), in
-    the adapted blocks and nowhere else.
+    Keys are looked for in the adapted blocks and nowhere else (:mod:`jobs.lora_keys`).
 
     Args:
         noise: where dropout takes its random numbers from.
 
     Returns:
-        The matched paths within a block, sorted; what ``adapter_config.json`` names.
+        The layers that are adapted.
 
     Raises:
         ConfigError: a key that matches nothing, or more layers than the model has.
@@ -128,25 +140,29 @@ def apply_lora(module: nn.Module, lora: LoraConfig, seed: int, noise: DropoutNoi
         raise ConfigError(
             f"lora.num_layers is {lora.num_layers}, but the model has {len(blocks)} blocks."
         )
+    first = len(blocks) - lora.num_layers
+    layers = {
+        number: {
+            path: layer for path, layer in block.named_modules() if isinstance(layer, ADAPTABLE)
+        }
+        for number, block in enumerate(blocks[first:], first)
+    }
+    reach = reached(layers, lora.keys)
     mx.random.seed(seed)
-    matched: set[str] = set()
-    for block in blocks[-lora.num_layers :]:
-        linear = [
-            (path, layer)
-            for path, layer in block.named_modules()
-            if isinstance(layer, nn.Linear | nn.QuantizedLinear)
-        ]
-        _check_keys(lora.keys, [path for path, _ in linear])
-        chosen = [(path, layer) for path, layer in linear if _matches(path, lora.keys)]
+    for number, within in layers.items():
+        chosen = [(path, layer) for path, layer in within.items() if path in reach.adapted]
         adapted = [(path, _adapted(layer, lora, noise)) for path, layer in chosen]
-        block.update_modules(tree_unflatten(adapted))
-        matched |= {path for path, _ in adapted}
+        blocks[number].update_modules(tree_unflatten(adapted))
     module.freeze()
     module.apply_to_modules(_unfreeze_lora)
-    return sorted(matched)
+    return reach
 
 
-def _adapted(layer: Any, lora: LoraConfig, noise: DropoutNoise) -> LoRALinear:
+def _adapted(layer: Any, lora: LoraConfig, noise: DropoutNoise) -> LoRALinear | LoRASwitchLinear:
+    if isinstance(layer, SwitchLinear | QuantizedSwitchLinear):
+        experts: LoRASwitchLinear = LoRASwitchLinear.from_base(layer, lora.rank, scale=lora.scale)
+        experts.dropout = NoiseDropout(noise, layer.input_dims)  # type: ignore[assignment]  # called alike
+        return experts
     if isinstance(layer, nn.Linear) and layer.weight.dtype == mx.float32 and not on_metal():
         return CpuLoRALinear.of(layer, lora.rank, lora.scale, noise)
     adapted: LoRALinear = LoRALinear.from_base(layer, lora.rank, scale=lora.scale)
@@ -169,20 +185,6 @@ def adapter_config(lora: LoraConfig, paths: list[str], model: str) -> dict[str, 
     }
 
 
-def _matches(path: str, keys: tuple[str, ...]) -> bool:
-    return path in keys or path.rpartition(".")[2] in keys
-
-
-def _check_keys(keys: tuple[str, ...], paths: list[str]) -> None:
-    unknown = [key for key in keys if not any(_matches(path, (key,)) for path in paths)]
-    if unknown:
-        names = sorted({path.rpartition(".")[2] for path in paths})
-        raise ConfigError(
-            f"lora.keys: no layer {', '.join(unknown)} in the adapted blocks.",
-            f"The blocks have: {', '.join(names)}.",
-        )
-
-
 def _unfreeze_lora(_: str, layer: nn.Module) -> None:
-    if isinstance(layer, LoRALinear):
+    if isinstance(layer, LoRALinear | LoRASwitchLinear):
         layer.unfreeze(keys=["lora_a", "lora_b"], recurse=False)

@@ -7,6 +7,7 @@ is the right order of magnitude, no more. Sizes are in bytes. Imports no MLX.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from jobs.config import LoraConfig, TrainConfig
-from jobs.models.folder import LAYER, read_model
+from jobs.errors import ConfigError
+from jobs.lora_keys import reached
+from jobs.models.folder import adaptable_layers, read_model
 from jobs.models.size import PlainTensor, plain_tensors
 
 BLOCK = re.compile(r"\blayers\.(\d+)\.")
@@ -95,7 +98,7 @@ def estimate(path: Path, config: TrainConfig, data: DataSize, *, metal: bool, la
         (number for name in tensors if (number := _block(name)) is not None), default=0
     )
     boundary = max(0, blocks - config.lora.num_layers)
-    adapter = FLOAT32 * _adapter_parameters(config.lora, boundary, plain)
+    adapter = FLOAT32 * _adapter_parameters(config.lora, boundary, plain, description)
     hidden, number_bytes = _setting(description, "hidden_size"), 2 if metal else FLOAT32
     return Needs(
         weights=sum(weights.values()),
@@ -141,14 +144,23 @@ def _block(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _adapter_parameters(lora: LoraConfig, boundary: int, plain: Mapping[str, PlainTensor]) -> int:
+def _adapter_parameters(
+    lora: LoraConfig,
+    boundary: int,
+    plain: Mapping[str, PlainTensor],
+    description: Mapping[str, Any],
+) -> int:
+    blocks = adaptable_layers(description, plain)
+    above = {block: layers for block, layers in blocks.items() if block >= boundary}
+    try:
+        reach = reached(above, lora.keys)
+    except ConfigError:
+        return 0  # told where the keys are checked
     total = 0
-    for name, tensor in plain.items():
-        found = LAYER.fullmatch(name)
-        if found is None or len(tensor.shape) != 2 or int(found["block"]) < boundary:
-            continue
-        if found["path"] in lora.keys or found["path"].rpartition(".")[2] in lora.keys:
-            total += lora.rank * sum(tensor.shape)
+    for path, numbers in reach.adapted.items():
+        for name in (name for number in numbers for name in above[number][path]):
+            *experts, outputs, inputs = plain[name].shape
+            total += lora.rank * math.prod(experts) * (inputs + outputs)
     return total
 
 

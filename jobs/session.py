@@ -89,11 +89,13 @@ class Session:
         feed = self._feed()
         self.base.load()
         engine = Engine(self.base.language, self.base.noise, self.lanes, self.config)
-        settings = adapter_config(self.config.lora, self.base.lora_paths, str(self.model_path))
+        settings = adapter_config(self.config.lora, self.base.reach.paths, str(self.model_path))
         best = BestAdapter(self.run.adapters, settings)
         told = self._baseline, self.versions, self.emit, self.stop_reason, ending
         trainer = Trainer(self.run, self.config, engine, feed, best, *told)
         self.emit(self._started(feed, engine, trainer.resume()))
+        if warning := self.base.reach.warning:
+            self._warn(warning)
         self._check_room(engine, feed)
         try:
             self._fill(ending)
@@ -278,6 +280,7 @@ class Session:
             trainable_parameters=sum(array.size for array in engine.adapter.values()),
             config=self.order.config,
             resumed_step=resumed_step,
+            adapted_layers=self.base.reach.adapted,
         )
 
 

@@ -76,8 +76,9 @@ def _model(
     checkup: Checkup, folder: Path, config: TrainConfig, device: Device | None
 ) -> Tokenizer | None:
     """Look at the model; return its tokenizer where both load."""
-    whole = checkup.add("model", partial(preset_checks.model_finding, folder, config))
-    if not whole or not device:  # without a device, MLX may take this process down
+    whole = checkup.add("model", partial(preset_checks.model_finding, folder))
+    fits = whole and checkup.add("adapter", partial(preset_checks.adapter_finding, folder, config))
+    if not fits or not device:  # without a device, MLX may take this process down
         return None
     return checkup.ask("model", partial(preset_checks.load_lazily, folder, config))
 

@@ -56,6 +56,7 @@ def problem(check: str, found: str, action: str) -> Finding:
 # What to do about an error that does not say so itself.
 ADVICE = {
     "model": "Remove the folder and pull the model again: farense model pull",
+    "adapter": "Change lora.keys or lora.num_layers.",
     "data": "Put JSON Lines there; `farense data check` tells what a file holds.",
     "settings": "Set the variable to something else, or unset it.",
 }

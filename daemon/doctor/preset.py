@@ -10,6 +10,7 @@ from jobs.config import TrainConfig
 from jobs.data_check import DataReport, FileReport
 from jobs.data_check import check as check_data
 from jobs.errors import DataError
+from jobs.lora_keys import described
 from jobs.models.folder import check_lora, check_model
 from jobs.needs import DataSize
 from jobs.paths import Workspace
@@ -19,17 +20,30 @@ from jobs.tokenizer import TemplateSettings, Tokenizer
 SHOWN = 5
 
 
-def model_finding(folder: Path, config: TrainConfig) -> Finding:
-    """Tell whether the model is whole and has the layers that are to be adapted.
+def model_finding(folder: Path) -> Finding:
+    """Tell whether the model is whole.
 
     Raises:
         ModelError: it is missing, damaged, or asks for code of its own.
-        ConfigError: it lacks such layers.
     """
     check_model(folder)
-    check_lora(folder, config.lora)
     size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
     return ok("model", f"{folder.name} is complete ({size_text(size)})")
+
+
+def adapter_finding(folder: Path, config: TrainConfig) -> Finding:
+    """Tell which layers of a whole model are to be adapted.
+
+    Raises:
+        ConfigError: it lacks layers that the config names.
+    """
+    reach = check_lora(folder, config.lora)
+    if reach is None:
+        return ok("adapter", "its layers are named otherwise than usual: the job itself will tell")
+    if reach.warning:
+        fact, _, action = reach.warning.partition(". ")
+        return warning("adapter", f"{fact}. Adapted: {described(reach.adapted)}.", action)
+    return ok("adapter", f"reaches {described(reach.adapted)}")
 
 
 def load_lazily(folder: Path, config: TrainConfig) -> Tokenizer:

@@ -21,7 +21,7 @@ from jobs.dequantize import dequantize_model, dequantized, is_quantized
 from jobs.errors import InvalidInput, ModelError
 from jobs.files import write_atomic, write_json
 from jobs.lora import DropoutNoise
-from jobs.mlx import LoRALinear, mx, named, nn, tree_unflatten
+from jobs.mlx import LoRALinear, LoRASwitchLinear, mx, named, nn, tree_unflatten
 from jobs.model import apply_lora, load_module
 from jobs.models.folder import INDEX, check_config
 from jobs.trained import TrainedAdapter
@@ -94,8 +94,9 @@ def fused_model(
     module.update(
         tree_unflatten(list(adapter.fitting(named(module.trainable_parameters())).items()))
     )
-    layers = [(path, found) for path, found in module.named_modules()]
-    adapted = [(path, _fused(m, requantize)) for path, m in layers if isinstance(m, LoRALinear)]
+    layers = list(module.named_modules())
+    kinds = LoRALinear | LoRASwitchLinear
+    adapted = [(path, _fused(m, requantize)) for path, m in layers if isinstance(m, kinds)]
     module.update_modules(tree_unflatten(adapted))
     config = _unquantized(config)
     if requantize:
@@ -134,7 +135,7 @@ def _unquantized(config: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _fused(layer: LoRALinear, requantize: bool) -> nn.Module:
+def _fused(layer: LoRALinear | LoRASwitchLinear, requantize: bool) -> nn.Module:
     """Return an adapted layer as one that is not; computed in float32, kept in the old type."""
     base: Any = layer.linear
     dtype = _layer_dtype(base)

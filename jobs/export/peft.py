@@ -40,7 +40,14 @@ def write_peft(folder: Path, adapter: TrainedAdapter, lora: LoraConfig, base: st
 
 def check_peft(adapter: TrainedAdapter) -> None:
     """Check that an adapter can be written for PEFT; raises as :func:`write_peft`."""
-    for name in adapter.arrays:
+    for name, array in adapter.arrays.items():
+        if array.ndim != 2:
+            raise ModelError(
+                f"{name} adapts all experts of a mixture at once, and PEFT has no such layer: the "
+                "adapter cannot be written for PEFT.",
+                "`farense export` without --peft writes it for mlx-lm; --fuse puts it into the "
+                "weights.",
+            )
         _parts(name)
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.errors import ConfigError, ModelError
 from jobs.files import add_part, read_json
+from jobs.lora_keys import Reach, reached
 from jobs.models.safetensors_header import TensorEntry, raw_header, read_header
+from jobs.models.size import PlainTensor, plain_tensors
 
 if TYPE_CHECKING:
     from jobs.config import LoraConfig
@@ -31,6 +34,8 @@ CODE_KEYS = ("auto_map", "model_file")
 
 # The weight of a layer within a block, as mlx-lm's models name it.
 LAYER = re.compile(r".*\blayers\.(?P<block>\d+)\.(?P<path>.+)\.weight")
+# One of the experts of a mixture, where a file holds them one by one.
+EXPERT = re.compile(r"\bexperts\.\d+\.")
 
 WEIGHTS = "model*.safetensors"  # what mlx-lm loads
 INDEX = "model.safetensors.index.json"
@@ -118,31 +123,64 @@ def read_model(path: Path) -> tuple[dict[str, Any], dict[str, TensorEntry]]:
     return config, tensors
 
 
-def check_lora(path: Path, lora: LoraConfig) -> None:
+def check_lora(path: Path, lora: LoraConfig) -> Reach | None:
     """Check, from the headers alone, that the model has the layers that ``lora`` adapts.
 
-    A model whose tensors are not named as usual is left to the training process.
+    Returns:
+        What the keys reach; None of a model whose tensors are not named as usual, which is left to
+        the training process.
 
     Raises:
         ConfigError: more layers than the model has blocks, or a key that names no layer.
     """
-    matrices = [name for name, entry in read_model(path)[1].items() if len(entry.shape) == 2]
-    found = [match for name in matrices if (match := LAYER.fullmatch(name))]
-    if not found:
-        return
-    blocks = 1 + max(int(match["block"]) for match in found)
-    if lora.num_layers > blocks:
+    config, tensors = read_model(path)
+    blocks = adaptable_layers(config, plain_tensors(tensors, config))
+    if not blocks:
+        return None
+    if lora.num_layers > len(blocks):
         raise ConfigError(
-            f"lora.num_layers is {lora.num_layers}, but {path} has {blocks} blocks.",
-            f"Set it to {blocks} at most.",
+            f"lora.num_layers is {lora.num_layers}, but {path} has {len(blocks)} blocks.",
+            f"Set it to {len(blocks)} at most.",
         )
-    paths = {match["path"] for match in found}
-    names = paths | {path.rpartition(".")[2] for path in paths}
-    if unknown := [key for key in lora.keys if key not in names]:
-        raise ConfigError(
-            f"lora.keys: {path} has no layer {', '.join(unknown)}.",
-            f"Its blocks have: {', '.join(sorted({name.rpartition('.')[2] for name in paths}))}.",
+    try:
+        return reached(
+            {number: blocks[number] for number in sorted(blocks)[-lora.num_layers :]}, lora.keys
         )
+    except ConfigError as error:
+        raise ConfigError(f"{error.message.rstrip('.')} of {path}.", error.hint) from error
+
+
+def adaptable_layers(
+    config: Mapping[str, Any], tensors: Mapping[str, PlainTensor]
+) -> dict[int, dict[str, list[str]]]:
+    """Return, block by block, the layers that an adapter may reach, by the tensors they stand in.
+
+    Args:
+        config: of the model; tells how many blocks are loaded (some files hold one more, which
+            predicts further tokens).
+        tensors: as if none were quantized.
+
+    Returns:
+        Number of the block -> path within it -> names of its weights. Experts that a file holds one
+        by one are one layer, as mlx-lm stacks them.
+    """
+    text = config.get("text_config")
+    loaded = (text if isinstance(text, dict) else config).get("num_hidden_layers")
+    blocks: dict[int, dict[str, list[str]]] = {}
+    for name, entry in tensors.items():
+        found = LAYER.fullmatch(name)
+        if found is None or not _is_projection(found["path"], entry):
+            continue
+        block = int(found["block"])
+        if not isinstance(loaded, int) or block < loaded:
+            path = EXPERT.sub("switch_mlp.", found["path"])
+            blocks.setdefault(block, {}).setdefault(path, []).append(name)
+    return blocks
+
+
+def _is_projection(path: str, entry: PlainTensor) -> bool:
+    """Tell a matrix, or those of all experts, from norms and convolutions."""
+    return len(entry.shape) == 2 or (len(entry.shape) == 3 and "conv" not in path)
 
 
 def check_config(path: Path) -> dict[str, Any]:

@@ -171,8 +171,6 @@ class Child:
         return ExitCode.OK
 
     def started(self, step: int) -> Started:
-        counts = {"steps_per_epoch": STEPS, "num_epochs": 1, "validations": 2}
-        sizes = {"train_examples": 8, "valid_examples": 4, "trainable_parameters": 100}
         return Started(
             pid=os.getpid(),
             preset=self.order.preset,
@@ -181,8 +179,12 @@ class Child:
             total_steps=STEPS,
             config={},
             resumed_step=step,
-            **counts,
-            **sizes,
+            steps_per_epoch=STEPS,
+            num_epochs=1,
+            validations=2,
+            train_examples=8,
+            valid_examples=4,
+            trainable_parameters=100,
         )
 
 

@@ -175,8 +175,6 @@ class MadeUpTraining:
         return TrainMetrics(*head, None, None, None, 1e-4, 1.0, 100.0, 10.0, 0.1, now())
 
     def started(self) -> Started:
-        counts = {"steps_per_epoch": STEPS, "num_epochs": 1, "validations": 2}
-        sizes = {"train_examples": 8, "valid_examples": 4, "trainable_parameters": 100}
         return Started(
             pid=os.getpid(),
             preset=self.order.preset,
@@ -185,8 +183,12 @@ class MadeUpTraining:
             total_steps=STEPS,
             config={},
             resumed_step=self.step,
-            **counts,
-            **sizes,
+            steps_per_epoch=STEPS,
+            num_epochs=1,
+            validations=2,
+            train_examples=8,
+            valid_examples=4,
+            trainable_parameters=100,
         )
 
 

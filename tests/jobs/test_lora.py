@@ -125,7 +125,7 @@ def test_a_trained_adapter_computes_the_same_in_mlx_lm(tmp_path: Path, tiny_mode
 
     rig = Rig(tiny_model, lora=NO_DROPOUT)
     rig.move_adapter()
-    config = adapter_config(rig.config.lora, rig.base.lora_paths, str(tiny_model))
+    config = adapter_config(rig.config.lora, rig.base.reach.paths, str(tiny_model))
     BestAdapter(tmp_path / "adapters", config).save(rig.engine.adapter)
     theirs, _ = load_model(tiny_model)
     theirs.set_dtype(mx.float32)

@@ -21,6 +21,7 @@ from daemon.doctor.machine import (
     sleep_finding,
 )
 from daemon.doctor.preset import (
+    adapter_finding,
     data_finding,
     data_report,
     data_size,
@@ -305,17 +306,17 @@ def test_a_daemon_or_none(workspace: Workspace) -> None:
 
 def test_a_model_that_lacks_a_shard(workspace: Workspace, preset: Preset) -> None:
     folder = workspace.models / "tiny"
-    assert model_finding(folder, preset.config).status is OK
+    assert model_finding(folder).status is OK
     names = {"model.embed_tokens.weight": "model-00002-of-00002.safetensors"}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
     with pytest.raises(ModelError, match="model-00002-of-00002"):
-        model_finding(folder, preset.config)
+        model_finding(folder)
 
 
 def test_a_model_without_the_layers_to_adapt(workspace: Workspace, preset: Preset) -> None:
     lora = preset.config.lora.model_copy(update={"num_layers": 9})
     with pytest.raises(ConfigError, match="4 blocks"):
-        model_finding(workspace.models / "tiny", preset.config.model_copy(update={"lora": lora}))
+        adapter_finding(workspace.models / "tiny", preset.config.model_copy(update={"lora": lora}))
 
 
 def test_validation_rows_that_are_trained_on(workspace: Workspace) -> None:
