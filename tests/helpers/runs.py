@@ -69,18 +69,21 @@ def make_run(
     *,
     train: int = 11,
     valid: int | None = 5,
+    train_rows: Sequence[Mapping[str, Any]] | None = None,
     valid_rows: Sequence[Mapping[str, Any]] | None = None,
     **settings: Any,
 ) -> RunDirectory:
     """Return the run directory of a queued job on ``train`` and ``valid`` generated examples.
 
     Args:
+        train_rows: what to train on instead.
         valid_rows: what to validate on instead.
     """
     target = workspace.models / "tiny"
     if not target.exists():
         shutil.copytree(model, target)
-    files = {"train": _freeze(workspace, questions(train))}
+    rows = questions(train) if train_rows is None else train_rows
+    files = {"train": _freeze(workspace, rows)}
     if valid is not None:
         rows = questions(valid, first=100) if valid_rows is None else valid_rows
         files["valid"] = _freeze(workspace, rows)
@@ -98,7 +101,7 @@ def make_run(
             train=files["train"],
             valid=files.get("valid"),
             model_fingerprint=fingerprint(target),
-            total_steps=config.schedule(train).total_steps,
+            total_steps=config.schedule(files["train"].examples).total_steps,
         ),
     )
     write_state(run, JobState(State.QUEUED))
