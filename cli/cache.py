@@ -40,8 +40,12 @@ def cache() -> None:
 def list_(as_json: bool) -> None:
     """List what is in the cache, the most recently used first.
 
+    There is one for each data file, model and boundary. It holds the examples that jobs have used
+    so far: of a run of few steps not all, and it grows when another job uses more.
+
     An entry that is `unfinished` lost its job while it was filled; the next job that needs it goes
-    on from there.
+    on from there. One that is `unusable` is damaged, or of another version; the next job that
+    fills anything removes it.
 
     \b
     Example: farense cache list --json
@@ -147,11 +151,20 @@ def _row(entry: EntryInfo) -> tuple[str, ...]:
         entry.key[:KEY_WIDTH],
         str(entry.state),
         size_text(entry.bytes) + of,
-        NONE if entry.examples is None else str(entry.examples),
+        _examples(entry),
         _printable(entry.about.get("model", NONE)),
         _printable(entry.about.get("data", NONE)),
         f"{datetime.fromisoformat(entry.last_used).astimezone():%Y-%m-%d %H:%M}",
     )
+
+
+def _examples(entry: EntryInfo) -> str:
+    from cli.render import NONE
+
+    if entry.examples is None:
+        return NONE
+    partly = entry.of_examples is not None and entry.examples < entry.of_examples
+    return f"{entry.examples} of {entry.of_examples}" if partly else str(entry.examples)
 
 
 def _printable(text: str) -> str:

@@ -14,7 +14,7 @@ PROBE_ALLOWANCE = 0.1
 
 
 class FolderLock:
-    """An flock on ``<folder>/lock``, held from :meth:`acquire` until :meth:`release`.
+    """An flock on a file in a folder, held from :meth:`acquire` until :meth:`release`.
 
     The kernel lets go of it when the process ends.
     """
@@ -24,19 +24,22 @@ class FolderLock:
         self._descriptor = descriptor
 
     @classmethod
-    def acquire(cls, folder: Path, *, shared: bool = False) -> FolderLock | None:
+    def acquire(
+        cls, folder: Path, *, shared: bool = False, name: str = LOCK_NAME
+    ) -> FolderLock | None:
         """Return the lock, or None where there is no such folder or others hold it.
 
         Args:
             folder: what is locked.
             shared: whether others may hold it too, shared like this one.
+            name: of the lock's file: a folder may have several.
 
         Raises:
             OSError: the folder cannot be written, or its file system has no flock.
         """
         deadline = time.monotonic() + PROBE_ALLOWANCE
         while folder.exists():
-            if lock := cls._try(folder / LOCK_NAME, shared):
+            if lock := cls._try(folder / name, shared):
                 return lock
             if time.monotonic() >= deadline:
                 return None

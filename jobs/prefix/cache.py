@@ -1,8 +1,8 @@
 """The prefix cache: hidden states that depend on the model and the data alone, kept on disk.
 
-``<workspace>/.farense/prefix_cache/<key>/`` holds an entry (``jobs/prefix/entry.py``). An entry is
-filled once, by one process, and then read by any number; the least recently used go when the
-budget is needed for another.
+``<workspace>/.farense/prefix_cache/<key>/`` holds an entry (``jobs/prefix/entry.py``). There is
+one for each data file, model and boundary. One process at a time fills it, as far as its job needs
+it, while any number read; the least recently used go, as a whole, when the budget is needed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -21,17 +21,18 @@ from jobs.folder_lock import FolderLock
 from jobs.prefix.budget import CacheUnusable, entries_to_evict
 from jobs.prefix.entry import (
     ENTRY,
-    FILLING,
+    FILLING_LOCK,
     REMOVED,
     DamagedEntry,
     Description,
     Entry,
     Layout,
     Rows,
+    read_index,
     take_away,
 )
-from jobs.prefix.listing import EntryInfo, describe
-from jobs.prefix.writer import EntryWriter, filled_examples
+from jobs.prefix.listing import EntryInfo, EntryState, describe
+from jobs.prefix.writer import EntryWriter
 
 FILL_CHUNK = 16
 POLL_SECONDS = 0.2
@@ -61,8 +62,8 @@ class PrefixCache:
         self.folder = folder
         self._budget_gb = budget_gb
 
-    def open(self, key: str, layout: Layout) -> Entry | None:
-        """Return a complete entry and mark it as used now; None where there is none.
+    def open(self, key: str, layout: Layout, wanted: Collection[int]) -> Entry | None:
+        """Return an entry that holds ``wanted`` and mark it as used now; None where there is none.
 
         An entry that is damaged is removed.
 
@@ -84,26 +85,34 @@ class PrefixCache:
                     if lock.is_current():
                         take_away(folder)
                 return None
+        if not entry.holds(wanted):
+            entry.close()
+            return None
         with suppress(OSError):  # removed meanwhile: what is open can still be read
-            os.utime(folder / ENTRY)
+            # The clock of the file system is coarse: two may have been used within its tick.
+            used = time.time_ns()
+            os.utime(folder / ENTRY, ns=(used, used))
         return entry
 
     def fill(
         self,
         key: str,
         layout: Layout,
+        wanted: Collection[int],
         about: dict[str, str],
         compute: Compute,
         progress: Progress,
         stop: Stop,
     ) -> Entry:
-        """Return the entry, computing what of it is not on disk.
+        """Return the entry, computing what of ``wanted`` is not on disk.
 
-        While another process fills it, this waits and then opens what that one wrote.
+        While another process fills it, this waits, and then computes what that one had no need of.
 
         Args:
             key: of what the states depend on (:mod:`jobs.kept`).
-            layout: what the entry will hold.
+            layout: of the whole data file.
+            wanted: the examples that are needed, by their numbers in the file; others stay as they
+                are.
             about: for people: ``model``, ``data``, ``boundary``.
             compute: returns the rows of some examples, each of shape [length, row_bytes].
             progress: told after each chunk how many examples are done, and of how many.
@@ -115,26 +124,29 @@ class PrefixCache:
         """
         folder = self.folder / key
         while True:
-            if entry := self.open(key, layout):
+            if entry := self.open(key, layout, wanted):
                 return entry
             with _as_unusable(folder):
                 self._make_folder(key)
-                lock = FolderLock.acquire(folder)
-            if lock is None:
-                progress(filled_examples(folder), len(layout.lengths))
+                # Shared with those who read: nothing that is in the entry changes.
+                lock = FolderLock.acquire(folder, shared=True)
+                filling = lock and FolderLock.acquire(folder, name=FILLING_LOCK)
+            if lock is None or filling is None:
+                if lock is not None:
+                    lock.release()
+                progress(_count_of(folder, layout, wanted), len(wanted))
                 _check(stop)
                 time.sleep(POLL_SECONDS)
                 continue
-            # The lock is let go before the entry is opened: the kernel does not exchange an
-            # exclusive lock for a shared one in one go.
-            with lock:
-                if (folder / ENTRY).exists():
-                    continue
+            with lock, filling:
+                held = read_index(folder, layout)
                 try:
-                    self._make_room(Description.of(key, layout, about), stop)
-                    _fill(folder, lock, layout, compute, progress, stop)
+                    planned = held.keys() | set(wanted)
+                    self._make_room(Description.of(key, layout, about, planned), stop)
+                    _fill(folder, lock, layout, wanted, compute, progress, stop)
                 except CacheUnusable:
-                    _give_up(folder, lock)
+                    if not held:
+                        _give_up(folder, lock)
                     raise
 
     def listing(self) -> list[EntryInfo]:
@@ -167,6 +179,9 @@ class PrefixCache:
         """Evict what has to go for an entry, and claim its bytes."""
         with _as_unusable(self.folder), self._alone(stop):
             self._sweep()
+            for entry in self.listing():
+                if entry.state is EntryState.UNUSABLE:
+                    self._remove(entry.key)
             entries = self.listing()
             present = sum(entry.bytes for entry in entries if entry.key == new.key)
             others = [entry for entry in entries if entry.key != new.key]
@@ -174,7 +189,7 @@ class PrefixCache:
             for entry in entries_to_evict(others, new.bytes, present, budget, free):
                 if not self._remove(entry.key):
                     raise CacheUnusable("another job began to use what should have made room")
-            write_json(self.folder / new.key / FILLING, asdict(new))
+            write_json(self.folder / new.key / ENTRY, asdict(new))
 
     @contextmanager
     def _alone(self, stop: Stop) -> Iterator[None]:
@@ -200,23 +215,34 @@ class PrefixCache:
 
 
 def _fill(
-    folder: Path, lock: FolderLock, layout: Layout, compute: Compute, progress: Progress, stop: Stop
+    folder: Path,
+    lock: FolderLock,
+    layout: Layout,
+    wanted: Collection[int],
+    compute: Compute,
+    progress: Progress,
+    stop: Stop,
 ) -> None:
-    total = len(layout.lengths)
     with _as_unusable(folder):
         writer = EntryWriter(folder, layout)
+    missing = [example for example in wanted if example not in writer.filled]
     with closing(writer):
-        progress(writer.done, total)
-        while writer.done < total:
+        progress(len(wanted) - len(missing), len(wanted))
+        for start in range(0, len(missing), FILL_CHUNK):
             _check(stop)
-            examples = compute(range(writer.done, min(writer.done + FILL_CHUNK, total)))
+            chunk = missing[start : start + FILL_CHUNK]
+            examples = compute(chunk)
             with _as_unusable(folder):
-                writer.append(examples)
-            progress(writer.done, total)
+                writer.append(chunk, examples)
+            progress(len(wanted) - len(missing) + start + len(chunk), len(wanted))
         if not lock.is_current():
             raise CacheUnusable(f"{folder} was removed while it was filled")
         with _as_unusable(folder):
             writer.complete()
+
+
+def _count_of(folder: Path, layout: Layout, wanted: Collection[int]) -> int:
+    return len(read_index(folder, layout).keys() & set(wanted))
 
 
 def _give_up(folder: Path, lock: FolderLock) -> None:

@@ -1,17 +1,17 @@
-"""One entry of the prefix cache on disk: the hidden states of a list of examples. NumPy only.
+"""One entry of the prefix cache on disk: the hidden states of a data file. NumPy only.
 
 ::
 
     <key>/
-      states.bin     the rows of all examples, one row a token, without padding
-      index.npy      for each example its first row, its number of rows, its CRC-32
-      entry.json     what this is; its presence says that the entry is complete
-      filling.json   the same while states.bin grows; renamed to entry.json at the end
-      filled         while states.bin grows: the CRC-32 of each example that is on disk
-      lock           held by who reads (shared) or fills and removes (exclusive)
+      states.bin     the rows of the examples that are filled, one row a token, without padding
+      index          a record for each of them: its number in the file, first row, rows, CRC-32
+      entry.json     what this is, and how many examples the last fill was to reach
+      lock           held by who reads or fills (shared), or removes (exclusive)
+      filling.lock   held by who fills
 
-A complete entry never changes. An example counts as filled only after its rows were synced, and is
-checked again before a fill goes on: a crash at any moment loses at most the last few examples.
+An entry is filled as far as jobs need it, and grows later: what stands in it never changes, so
+others read while one fills. An example counts only once its rows were synced and its record is
+whole, and is checked again before a fill goes on: a crash at any moment loses at most the last few.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ import os
 import secrets
 import shutil
 import zlib
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,18 +30,21 @@ from numpy.typing import NDArray
 
 from jobs.files import read_json
 from jobs.folder_lock import FolderLock
+from jobs.shape import well_typed
 from jobs.state import now
 
 Rows = NDArray[np.uint8]
 
-VERSION = 1
+VERSION = 2
 STATES = "states.bin"
-INDEX = "index.npy"
+INDEX = "index"
 ENTRY = "entry.json"
-FILLING = "filling.json"
-FILLED = "filled"
-INDEX_TYPE = np.dtype([("first", "<i8"), ("rows", "<i8"), ("crc32", "<u4")])
-CRC_TYPE = np.dtype("<u4")
+FILLING_LOCK = "filling.lock"
+# The last field is the CRC-32 of those before it.
+RECORD = np.dtype(
+    [("example", "<i8"), ("first", "<i8"), ("rows", "<i8"), ("crc32", "<u4"), ("check", "<u4")]
+)
+CHECKED = RECORD.itemsize - 4
 REMOVED = ".removed-"
 
 
@@ -50,10 +54,10 @@ class DamagedEntry(Exception):
 
 @dataclass(frozen=True)
 class Layout:
-    """What an entry holds.
+    """What the entry of a data file can hold.
 
     Attributes:
-        lengths: rows (token positions) of each example.
+        lengths: rows (token positions) of each example of the file.
         row_bytes: bytes of one row: the width of the model times the size of a number.
         dtype: of the numbers: ``float32``, ``float16`` or ``bfloat16``.
     """
@@ -62,29 +66,38 @@ class Layout:
     row_bytes: int
     dtype: str
 
-    @property
-    def bytes(self) -> int:
-        """Bytes of all rows."""
-        return sum(self.lengths) * self.row_bytes
+    def bytes_of(self, examples: Iterable[int]) -> int:
+        """Return what some examples take on disk."""
+        chosen = list(examples)
+        rows = sum(self.lengths[example] for example in chosen)
+        return rows * self.row_bytes + len(chosen) * RECORD.itemsize
 
-    @property
-    def first_rows(self) -> NDArray[np.int64]:
-        """The row where each example starts and, last, where the last one ends, shape [n + 1]."""
-        return np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)]).astype(np.int64)
+
+@dataclass(frozen=True)
+class Place:
+    """Where the rows of an example stand in ``states.bin``."""
+
+    first: int
+    rows: int
+    crc32: int
 
 
 @dataclass(frozen=True)
 class Description:
-    """What ``entry.json`` and ``filling.json`` hold.
+    """What ``entry.json`` holds.
 
     Attributes:
         about: for people: the model, the data, the boundary.
-        bytes: on disk once it is complete.
+        of_examples, of_tokens: how many there are in the data file.
+        examples, tokens: how many the last fill was to reach.
+        bytes: on disk with these.
     """
 
     version: int
     key: str
     about: dict[str, str]
+    of_examples: int
+    of_tokens: int
     examples: int
     tokens: int
     row_bytes: int
@@ -93,17 +106,21 @@ class Description:
     created_at: str
 
     @classmethod
-    def of(cls, key: str, layout: Layout, about: dict[str, str]) -> Description:
-        """Describe an entry that is to be filled now."""
+    def of(
+        cls, key: str, layout: Layout, about: dict[str, str], examples: Collection[int]
+    ) -> Description:
+        """Describe an entry that is to hold ``examples`` once it is filled."""
         return cls(
             version=VERSION,
             key=key,
             about=about,
-            examples=len(layout.lengths),
-            tokens=sum(layout.lengths),
+            of_examples=len(layout.lengths),
+            of_tokens=sum(layout.lengths),
+            examples=len(examples),
+            tokens=sum(layout.lengths[example] for example in examples),
             row_bytes=layout.row_bytes,
             dtype=layout.dtype,
-            bytes=layout.bytes + len(layout.lengths) * INDEX_TYPE.itemsize,
+            bytes=layout.bytes_of(examples),
             created_at=now(),
         )
 
@@ -112,21 +129,25 @@ class Description:
         """Return what a file holds.
 
         Raises:
-            DamagedEntry: it is missing or does not fit its schema.
+            DamagedEntry: it is missing, or does not fit its schema: another farense wrote it.
         """
         try:
-            return cls(**read_json(path))
+            found = cls(**read_json(path))
         except (OSError, ValueError, TypeError) as error:
             raise DamagedEntry(f"{path} is missing or damaged: {error}") from error
+        if found.version != VERSION or not well_typed(found):
+            raise DamagedEntry(f"{path} was written by another farense, or is damaged.")
+        return found
 
     def fits(self, layout: Layout) -> bool:
         """Tell whether this describes an entry of that layout."""
-        expected = Description.of(self.key, layout, self.about)
-        return {**asdict(self), "created_at": ""} == {**asdict(expected), "created_at": ""}
+        found = self.of_examples, self.of_tokens, self.row_bytes, self.dtype
+        lengths = layout.lengths
+        return found == (len(lengths), sum(lengths), layout.row_bytes, layout.dtype)
 
 
 class Entry:
-    """A complete entry, open for reading; other processes may read it at the same time.
+    """An entry, open for reading what it held at that moment; others may read it, and one fill it.
 
     Rows are read from the file when asked for, not mapped: nothing stays resident, whatever the
     size of the entry, and a file that somebody truncates is an error here instead of a SIGBUS.
@@ -134,7 +155,7 @@ class Entry:
     Args:
         folder: of the entry.
         lock: shared, on that folder; taken over, and released by :meth:`close`.
-        layout: what it must hold.
+        layout: of the whole data file.
 
     Raises:
         DamagedEntry: a file is missing or does not fit the layout.
@@ -145,9 +166,14 @@ class Entry:
         self.layout = layout
         if not Description.read(folder / ENTRY).fits(layout):
             raise DamagedEntry(f"{folder / ENTRY} describes something else.")
-        self._index = _read_index(folder / INDEX, layout)
-        self._states = _open_states(folder / STATES, layout.bytes)
+        self._places = read_index(folder, layout)
+        end = max((place.first + place.rows for place in self._places.values()), default=0)
+        self._states = _open_states(folder / STATES, end * layout.row_bytes)
         self._lock = lock
+
+    def holds(self, examples: Iterable[int]) -> bool:
+        """Tell whether all of some examples can be read."""
+        return self._places.keys() >= set(examples)
 
     def read(self, index: int) -> Rows:
         """Return the rows of an example as a new array, shape [length, row_bytes].
@@ -155,9 +181,9 @@ class Entry:
         Raises:
             DamagedEntry: they are not what was written, or cannot be read.
         """
-        at = self._index[index]
-        found = read_rows(self._states, int(at["first"]), int(at["rows"]), self.layout.row_bytes)
-        if found is None or zlib.crc32(found.data) != at["crc32"]:
+        place = self._places[index]
+        found = read_rows(self._states, place.first, place.rows, self.layout.row_bytes)
+        if found is None or zlib.crc32(found.data) != place.crc32:
             raise DamagedEntry(f"Example {index} in {self.folder / STATES} is damaged.")
         return found
 
@@ -170,7 +196,7 @@ class Entry:
 
     def discard(self) -> None:
         """Close a damaged entry and take it off the disk; who else reads it keeps what it has."""
-        # While the shared lock is held nobody fills; another reader may have been here before.
+        # Another reader may have been here before, and the folder be a new one.
         if self._lock.is_current():
             take_away(self.folder)
         self.close()
@@ -190,17 +216,33 @@ def take_away(folder: Path) -> None:
     shutil.rmtree(grave, ignore_errors=True)
 
 
-def _read_index(path: Path, layout: Layout) -> NDArray[np.void]:
+def read_index(folder: Path, layout: Layout) -> dict[int, Place]:
+    """Return where the examples of an entry stand, by their numbers in the data file.
+
+    A record that is torn or damaged is passed over: its example counts as not filled.
+    """
     try:
-        index: NDArray[np.void] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DamagedEntry(f"{path} is missing or damaged: {error}") from error
-    if index.dtype != INDEX_TYPE or index.shape != (len(layout.lengths),):
-        raise DamagedEntry(f"{path} is not the index of {len(layout.lengths)} examples.")
-    starts = np.array_equal(index["first"], layout.first_rows[:-1])
-    if not starts or not np.array_equal(index["rows"], layout.lengths):
-        raise DamagedEntry(f"{path} has other lengths than the examples.")
-    return index
+        content = (folder / INDEX).read_bytes()
+    except OSError:
+        return {}
+    size = RECORD.itemsize
+    records = np.frombuffer(content[: len(content) // size * size], RECORD)
+    found: dict[int, Place] = {}
+    for number, (example, first, rows, crc32, check) in enumerate(records.tolist()):
+        whole = zlib.crc32(content[number * size : number * size + CHECKED]) == check
+        if whole and 0 <= example < len(layout.lengths) and rows == layout.lengths[example]:
+            found[example] = Place(first, rows, crc32)
+    return found
+
+
+def index_records(places: Mapping[int, Place]) -> bytes:
+    """Return the records of examples, as :func:`read_index` reads them."""
+    records = np.zeros(len(places), RECORD)
+    for record, (example, place) in zip(records, places.items(), strict=True):
+        record["example"], record["first"], record["rows"] = example, place.first, place.rows
+        record["crc32"] = place.crc32
+        record["check"] = zlib.crc32(record.tobytes()[:CHECKED])
+    return records.tobytes()
 
 
 def _open_states(path: Path, size: int) -> int:
@@ -208,7 +250,7 @@ def _open_states(path: Path, size: int) -> int:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise DamagedEntry(f"{path} cannot be read: {error.strerror}") from error
-    if (found := os.fstat(descriptor).st_size) != size:
+    if (found := os.fstat(descriptor).st_size) < size:
         os.close(descriptor)
         raise DamagedEntry(f"{path} has {found} bytes, not {size}.")
     return descriptor

@@ -76,11 +76,10 @@ class PrefixStates:
     ) -> None:
         self._prefix, self.examples, self._warn = prefix, examples, warn
         self.entry: Entry | None = None
-        self.entry_rows: dict[int, int] = {}
 
-    def use(self, entry: Entry, rows: Sequence[int]) -> None:
-        """Read from ``entry``, which holds the examples ``rows`` in that order."""
-        self.entry, self.entry_rows = entry, {row: place for place, row in enumerate(rows)}
+    def use(self, entry: Entry) -> None:
+        """Read from ``entry``, which holds all examples that will be asked for."""
+        self.entry = entry
 
     def padded(self, rows: Sequence[int], width: int) -> mx.array:
         """Return the states of some examples, [B, width, D], zero behind each one's end."""
@@ -93,7 +92,7 @@ class PrefixStates:
     def _read(self, rows: Sequence[int]) -> list[Rows]:
         if self.entry is not None:
             try:
-                return [self.entry.read(self.entry_rows[row]) for row in rows]
+                return [self.entry.read(row) for row in rows]
             except DamagedEntry as error:
                 self._warn(f"The prefix cache is damaged ({error}): going on without it.")
                 self.entry.discard()

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from jobs import base_model, blas, cpu, dequantize, lanes, mlx, model, split
-from jobs.dataset import TokenizedExample
 from jobs.events import Event, PrefixCached, Warned
 from jobs.kept import PREFIX_STATES, Inputs, code_input, key_of, tokens_input
 from jobs.pace import PROGRESS_SECONDS
@@ -29,16 +28,20 @@ class CachedFile:
 
     Attributes:
         name: for people.
-        rows: which of its examples the run uses; only these are kept.
-        examples: those examples.
+        rows: which of its examples the run uses; the others are left to runs that do.
+        layout: of all its examples.
     """
 
     name: str
     states: PrefixStates
     rows: Sequence[int]
-    examples: list[TokenizedExample]
     layout: Layout
     key: str
+
+    @property
+    def bytes(self) -> int:
+        """What the run needs of it takes on disk."""
+        return self.layout.bytes_of(self.rows)
 
 
 class StatesCache:
@@ -66,11 +69,10 @@ class StatesCache:
 
     def add(self, name: str, states: PrefixStates, rows: Sequence[int]) -> None:
         """Let the states of one data file come from the cache, once they are there."""
-        examples = [states.examples[row] for row in rows]
-        tokens = tokens_input([example.tokens[:-1] for example in examples])
+        tokens = tokens_input([example.tokens[:-1] for example in states.examples])
         key = key_of(PREFIX_STATES, {**self._inputs, "tokens": tokens})
-        layout = self._prefix.layout(examples)
-        self._files.append(CachedFile(name, states, rows, examples, layout, key))
+        layout = self._prefix.layout(states.examples)
+        self._files.append(CachedFile(name, states, rows, layout, key))
 
     @property
     def is_whole(self) -> bool:
@@ -81,8 +83,8 @@ class StatesCache:
         """Use the entries that are there."""
         try:
             for file in self._files:
-                if entry := self._cache.open(file.key, file.layout):
-                    file.states.use(entry, file.rows)
+                if entry := self._cache.open(file.key, file.layout, file.rows):
+                    file.states.use(entry)
         except CacheUnusable as error:
             self._emit(Warned(f"The prefix cache cannot be used: {error}."))
 
@@ -112,7 +114,7 @@ class StatesCache:
         if self.is_whole:
             return 0  # listing waits for the lock of each entry in use, these among them
         held = sum(entry.bytes for entry in self._cache.listing())
-        return max(0, sum(file.layout.bytes for file in self._missing) - held)
+        return max(0, sum(file.bytes for file in self._missing) - held)
 
     def forget_weights(self) -> None:
         """Let go of the weights that computed the states."""
@@ -127,15 +129,15 @@ class StatesCache:
         said = -math.inf
 
         def compute(places: Sequence[int]) -> list[prefix.Rows]:
-            return self._prefix.states([file.examples[place] for place in places])
+            return self._prefix.states([file.states.examples[place] for place in places])
 
         def progress(done: int, total: int) -> None:
             nonlocal said
             if done == total or time.monotonic() - said >= PROGRESS_SECONDS:
                 said = time.monotonic()
-                size = file.layout.bytes / 1e6
+                size = file.bytes / 1e6
                 self._emit(PrefixCached(file.name, done, total, size, said - started))
 
         about = self._about | {"data": file.name}
-        entry = self._cache.fill(file.key, file.layout, about, compute, progress, stop)
-        file.states.use(entry, file.rows)
+        entry = self._cache.fill(file.key, file.layout, file.rows, about, compute, progress, stop)
+        file.states.use(entry)

@@ -12,25 +12,27 @@ import numpy as np
 
 from jobs.files import sync_folder, write_with
 from jobs.prefix.entry import (
-    CRC_TYPE,
-    ENTRY,
-    FILLED,
-    FILLING,
     INDEX,
-    INDEX_TYPE,
+    RECORD,
     STATES,
     Layout,
+    Place,
     Rows,
+    index_records,
+    read_index,
     read_rows,
 )
 
 
 class EntryWriter:
-    """Fills an entry, going on where another process stopped.
+    """Adds examples to an entry, behind those that are in it.
 
     Args:
-        folder: of the entry, with its ``filling.json``; the caller holds its lock, exclusively.
-        layout: what it will hold.
+        folder: of the entry; the caller holds its ``filling.lock``.
+        layout: of the whole data file.
+
+    Attributes:
+        filled: the examples that are on disk, and where.
 
     Raises:
         OSError: the disk is full or cannot be written; also from every method.
@@ -38,79 +40,70 @@ class EntryWriter:
     """
 
     def __init__(self, folder: Path, layout: Layout) -> None:
-        self._folder = folder
-        self._layout = layout
-        self._first_rows = layout.first_rows
-        self._crcs = self._whole_examples()
-        self._states = _open_cut(folder / STATES, int(self._first_rows[self.done]) * self._row)
-        self._filled = _open_cut(folder / FILLED, self.done * CRC_TYPE.itemsize)
+        self._folder, self._layout = folder, layout
+        noted = read_index(folder, layout)
+        self.filled = self._whole(noted)
+        records = index_records(self.filled)
+        # Others may read meanwhile. They have read the index, and never what is cut off here: of
+        # that no record was whole.
+        if not _begins_with(folder / INDEX, records):
+            write_with(folder / INDEX, lambda file: file.write(records))
+        self._end = max((place.first + place.rows for place in self.filled.values()), default=0)
+        self._states = _open_cut(folder / STATES, self._end * layout.row_bytes)
+        self._index = _open_cut(folder / INDEX, len(self.filled) * RECORD.itemsize)
 
-    @property
-    def done(self) -> int:
-        """Examples that are on disk."""
-        return len(self._crcs)
+    def append(self, numbers: Sequence[int], examples: Sequence[Rows]) -> None:
+        """Write more examples, each of shape [length, row_bytes].
 
-    @property
-    def _row(self) -> int:
-        return self._layout.row_bytes
-
-    def append(self, examples: Sequence[Rows]) -> None:
-        """Write the next examples, each of shape [length, row_bytes].
+        Args:
+            numbers: theirs in the data file.
 
         Raises:
             ValueError: one has another shape than the layout says.
         """
-        for number, rows in enumerate(examples, self.done):
-            expected = (self._layout.lengths[number], self._row)
+        for number, rows in zip(numbers, examples, strict=True):
+            expected = (self._layout.lengths[number], self._layout.row_bytes)
             if rows.shape != expected or rows.dtype != np.uint8:
                 raise ValueError(f"example {number} is {rows.dtype} {rows.shape}, not {expected}")
-        contents = [np.ascontiguousarray(rows) for rows in examples]
-        for content in contents:
-            _write(self._states, content)
+        added: dict[int, Place] = {}
+        for number, rows in zip(numbers, examples, strict=True):
+            content = np.ascontiguousarray(rows)
+            _write(self._states, content.reshape(-1).data)
+            added[number] = Place(self._end, len(rows), zlib.crc32(content.data))
+            self._end += len(rows)
         os.fsync(self._states.fileno())
-        crcs = [zlib.crc32(content.data) for content in contents]
-        _write(self._filled, np.array(crcs, CRC_TYPE).view(np.uint8))
-        self._crcs += crcs
+        _write(self._index, memoryview(index_records(added)))
+        self.filled |= added
 
     def complete(self) -> None:
-        """Make the filled entry one that others may open."""
-        index = np.zeros(self.done, INDEX_TYPE)
-        index["first"] = self._first_rows[:-1]
-        index["rows"] = self._layout.lengths
-        index["crc32"] = self._crcs
-        write_with(self._folder / INDEX, lambda file: np.save(file, index, allow_pickle=False))
-        (self._folder / FILLING).rename(self._folder / ENTRY)
+        """See to it that all of it outlives a power cut."""
+        os.fsync(self._index.fileno())
         sync_folder(self._folder)
-        (self._folder / FILLED).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the files; what is filled stays for the next one."""
         self._states.close()
-        self._filled.close()
+        self._index.close()
 
-    def _whole_examples(self) -> list[int]:
-        """Return the CRC-32 of the examples on disk, up to the first that is not whole."""
-        if not (self._folder / FILLED).exists() or not (self._folder / STATES).exists():
-            return []
-        noted = np.fromfile(self._folder / FILLED, CRC_TYPE)[: len(self._layout.lengths)]
-        whole: list[int] = []
+    def _whole(self, noted: dict[int, Place]) -> dict[int, Place]:
+        """Return the examples whose rows are what was written."""
+        if not noted or not (self._folder / STATES).exists():
+            return {}
+        whole: dict[int, Place] = {}
         with (self._folder / STATES).open("rb") as file:
-            for first, length, crc in zip(
-                self._first_rows, self._layout.lengths, noted.tolist(), strict=False
-            ):
-                rows = read_rows(file.fileno(), int(first), length, self._row)
-                if rows is None or zlib.crc32(rows.data) != crc:
-                    break
-                whole.append(crc)
+            for number, place in noted.items():
+                rows = read_rows(file.fileno(), place.first, place.rows, self._layout.row_bytes)
+                if rows is not None and zlib.crc32(rows.data) == place.crc32:
+                    whole[number] = place
         return whole
 
 
-def filled_examples(folder: Path) -> int:
-    """Return how many examples of a half-filled entry are on disk."""
+def _begins_with(path: Path, content: bytes) -> bool:
     try:
-        return (folder / FILLED).stat().st_size // CRC_TYPE.itemsize
+        with path.open("rb") as file:
+            return file.read(len(content)) == content
     except OSError:
-        return 0
+        return False
 
 
 def _open_cut(path: Path, size: int) -> FileIO:
@@ -122,7 +115,6 @@ def _open_cut(path: Path, size: int) -> FileIO:
     return file
 
 
-def _write(file: FileIO, content: Rows) -> None:
-    left = content.reshape(-1).data
+def _write(file: FileIO, left: memoryview) -> None:
     while len(left):
         left = left[file.write(left) :]

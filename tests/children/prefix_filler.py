@@ -62,7 +62,8 @@ def main() -> None:
         say(f"progress {done} of {total}")
 
     cache = PrefixCache(Path(order["folder"]), budget_gb=1)
-    with cache.fill(key_of("a"), layout, {}, compute, progress, lambda: None) as entry:
+    wanted = range(order["examples"])
+    with cache.fill(key_of("a"), layout, wanted, {}, compute, progress, lambda: None) as entry:
         print(digest_of(entry), flush=True)
         sys.stdin.read()  # holds the entry until the test closes this
 

@@ -34,12 +34,23 @@ class Filling:
         self.computed += indices
         return [rows_of(self.layout, index) for index in indices]
 
-    def fill(self, name: str = "a", stop: Callable[[], str | None] = lambda: None) -> Entry:
+    def fill(
+        self,
+        name: str = "a",
+        stop: Callable[[], str | None] = lambda: None,
+        wanted: Sequence[int] | None = None,
+    ) -> Entry:
         about = {"model": "tiny", "data": "train.jsonl", "boundary": "22"}
-        return self.cache.fill(key_of(name), self.layout, about, self.compute, self._progress, stop)
+        chosen = self.all if wanted is None else wanted
+        told = self.compute, lambda done, total: self._progress(done, total, len(chosen)), stop
+        return self.cache.fill(key_of(name), self.layout, chosen, about, *told)
 
-    def _progress(self, done: int, total: int) -> None:
-        assert total == len(self.layout.lengths)
+    @property
+    def all(self) -> range:
+        return range(len(self.layout.lengths))
+
+    def _progress(self, done: int, total: int, expected: int) -> None:
+        assert total == expected
         self.progress.append(done)
 
 
@@ -103,7 +114,7 @@ def states(cache: PrefixCache) -> dict[str, EntryState]:
 
 def content(cache: PrefixCache, name: str = "a") -> dict[str, bytes]:
     folder = cache.folder / key_of(name)
-    return {name: (folder / name).read_bytes() for name in ("states.bin", "index.npy")}
+    return {name: (folder / name).read_bytes() for name in ("states.bin", "index")}
 
 
 def fresh_digest(cache: PrefixCache, name: str) -> str:

@@ -15,7 +15,7 @@ from jobs.prefix.listing import EntryState
 from tests.children.prefix_filler import key_of, layout_of
 from tests.helpers.prefix import EXAMPLES, Filler, Filling, fresh_digest, states
 
-ENTRY_BYTES = layout_of(EXAMPLES).bytes
+ENTRY_BYTES = layout_of(EXAMPLES).bytes_of(range(EXAMPLES))
 
 
 def small_cache(cache: PrefixCache, entries: float) -> Filling:
@@ -26,7 +26,7 @@ def small_cache(cache: PrefixCache, entries: float) -> Filling:
 def test_the_least_recently_used_goes_first(cache: PrefixCache, filling: Filling) -> None:
     for name in "abc":
         filling.fill(name).close()
-    used = cache.open(key_of("a"), filling.layout)
+    used = cache.open(key_of("a"), filling.layout, filling.all)
     assert used is not None
     used.close()
     assert list(states(cache)) == ["a", "c", "b"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import signal
@@ -22,7 +23,7 @@ from tests.helpers.prefix import EXAMPLES, Filler, Filling, content, flip, fresh
 
 
 def test_what_was_computed_once_is_read_by_all(cache: PrefixCache, filling: Filling) -> None:
-    assert cache.open(key_of("a"), filling.layout) is None
+    assert cache.open(key_of("a"), filling.layout, filling.all) is None
     with filling.fill() as first, filling.fill() as second:
         assert filling.computed == list(range(EXAMPLES))
         assert filling.progress[0] == 0
@@ -61,7 +62,7 @@ def test_a_killed_fill_goes_on_where_it_was(
     killed = filler(pause_at=48)
     killed.wait_for("computed 48")
     assert states(cache) == {"a": EntryState.FILLING}
-    assert cache.open(key_of("a"), filling.layout) is None
+    assert cache.open(key_of("a"), filling.layout, filling.all) is None
     killed.kill()
     assert states(cache) == {"a": EntryState.UNFINISHED}
     with filling.fill() as entry:
@@ -114,18 +115,18 @@ def test_kills_at_any_line_leave_nothing_wrong(cache: PrefixCache, filling: Fill
     assert states(cache) == {"b": EntryState.COMPLETE}
 
 
-def test_a_fill_goes_on_from_the_last_whole_example(cache: PrefixCache, filling: Filling) -> None:
+def test_a_fill_goes_on_with_what_is_whole(cache: PrefixCache, filling: Filling) -> None:
     with pytest.raises(FillStopped, match="enough"):
         filling.fill(stop=lambda: "enough" if len(filling.computed) >= 64 else None)
     assert filling.computed == list(range(64))
     folder = cache.folder / key_of("a")
     first_row = sum(filling.layout.lengths[:40])
     flip(folder / "states.bin", first_row * filling.layout.row_bytes)
-    with (folder / "filled").open("ab") as file:
+    with (folder / "index").open("ab") as file:
         file.write(b"\1\2\3")  # a torn number
     filling.computed.clear()
     with filling.fill() as entry:
-        assert filling.computed == list(range(40, EXAMPLES))
+        assert filling.computed == [40, *range(64, EXAMPLES)]
         assert digest_of(entry) == fresh_digest(filling.cache, "b")
 
 
@@ -185,3 +186,88 @@ def test_rows_of_another_shape_are_a_fault_of_the_caller(
     with pytest.raises(ValueError, match="example 0 is uint8"):
         filling.fill()
     assert states(cache) == {"a": EntryState.UNFINISHED}
+
+
+def test_an_entry_grows_by_what_is_missing_alone(cache: PrefixCache, filling: Filling) -> None:
+    few, more = [90, 3, 4, 5], [4, 5, 60, 61]
+    with filling.fill(wanted=few) as small:
+        assert filling.computed == few
+        (info,) = cache.listing()
+        assert (info.examples, info.of_examples) == (4, EXAMPLES)
+        assert info.state is EntryState.IN_USE
+        # While it is read, others fill it.
+        with filling.fill(wanted=more) as other:
+            assert filling.computed == [*few, 60, 61]
+            for entry, wanted in ((small, few), (other, [*few, *more])):
+                for index in wanted:
+                    assert (entry.read(index) == rows_of(filling.layout, index)).all()
+        assert cache.open(key_of("a"), filling.layout, filling.all) is None
+        with filling.fill() as whole:
+            assert sorted(filling.computed) == list(filling.all)
+            assert digest_of(whole) == fresh_digest(filling.cache, "b")
+            assert (small.read(90) == rows_of(filling.layout, 90)).all()
+    assert states(cache) == {"a": EntryState.COMPLETE, "b": EntryState.COMPLETE}
+    for info in cache.listing():
+        assert (info.examples, info.of_examples) == (EXAMPLES, EXAMPLES)
+        assert info.bytes >= info.final_bytes
+    one, other_entry = (len(content(cache, name)["states.bin"]) for name in "ab")
+    assert one == other_entry
+
+
+def test_a_complete_part_is_complete(cache: PrefixCache, filling: Filling) -> None:
+    filling.fill(wanted=[7, 8]).close()
+    assert states(cache) == {"a": EntryState.COMPLETE}
+    with pytest.raises(FillStopped):
+        filling.fill(wanted=range(40), stop=lambda: "now")
+    assert states(cache) == {"a": EntryState.UNFINISHED}
+    filling.computed.clear()
+    filling.fill(wanted=[8]).close()
+    assert filling.computed == []
+
+
+def test_a_kill_while_it_grows_loses_nothing_that_was_there(
+    cache: PrefixCache, filling: Filling, filler: Callable[..., Filler]
+) -> None:
+    first = [*range(60, 70), 5]
+    with filling.fill(wanted=first) as reader:
+        growing = filler(pause_at=40)
+        growing.wait_for("computed 49")  # of the fourth chunk
+        assert states(cache) == {"a": EntryState.FILLING}
+        growing.kill()
+        for index in first:
+            assert (reader.read(index) == rows_of(filling.layout, index)).all()
+    filling.computed.clear()
+    with filling.fill(wanted=first):
+        assert filling.computed == []
+    with filling.fill() as entry:
+        assert not {*first, *range(49)} & set(filling.computed)
+        assert digest_of(entry) == fresh_digest(filling.cache, "b")
+
+
+def test_two_that_need_different_parts_share_one_entry(
+    cache: PrefixCache, filling: Filling, filler: Callable[..., Filler]
+) -> None:
+    busy = filler(pause_at=32)
+    busy.wait_for("computed 32")
+    # What it needs is there already: it waits for nobody.
+    with filling.fill(wanted=range(20)) as entry:
+        assert filling.computed == []
+        assert (entry.read(19) == rows_of(filling.layout, 19)).all()
+        busy.go_on()
+        assert busy.digest() == fresh_digest(filling.cache, "b")
+    busy.end()
+    assert states(cache).keys() == {"a", "b"}
+
+
+def test_what_an_older_version_left_goes_when_room_is_made(
+    cache: PrefixCache, filling: Filling
+) -> None:
+    filling.fill("b").close()
+    old = cache.folder / key_of("b")
+    description = json.loads((old / "entry.json").read_text())
+    (old / "entry.json").write_text(json.dumps({**description, "version": 1}))
+    (old / "index").rename(old / "index.npy")
+    assert states(cache) == {"b": EntryState.UNUSABLE}
+    filling.fill("a").close()
+    assert states(cache) == {"a": EntryState.COMPLETE}
+    assert not old.exists()

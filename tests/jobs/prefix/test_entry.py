@@ -59,10 +59,6 @@ def _cut(path: Path) -> None:
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "states cut": lambda folder: _cut(folder / "states.bin"),
     "states gone": lambda folder: (folder / "states.bin").unlink(),
-    "index cut": lambda folder: _cut(folder / "index.npy"),
-    "index emptied": lambda folder: os.truncate(folder / "index.npy", 0),
-    "index of a pickle": lambda folder: (folder / "index.npy").write_bytes(b"\x80\x04N."),
-    "index shifted": lambda folder: flip(folder / "index.npy", 128 + 20),
     "entry emptied": lambda folder: os.truncate(folder / "entry.json", 0),
     "entry of another": lambda folder: (folder / "entry.json").write_text('{"version": 2}'),
 }
@@ -72,9 +68,31 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 def test_a_damaged_entry_is_not_believed(cache: PrefixCache, filling: Filling, damage: str) -> None:
     filling.fill().close()
     DAMAGES[damage](cache.folder / key_of("a"))
-    assert cache.open(key_of("a"), filling.layout) is None
+    assert cache.open(key_of("a"), filling.layout, filling.all) is None
     assert states(cache) == {}
     with filling.fill() as entry:
+        assert digest_of(entry) == fresh_digest(filling.cache, "b")
+
+
+INDEX_DAMAGES: dict[str, tuple[Callable[[Path], object], list[int]]] = {
+    "cut": (lambda index: _cut(index), [EXAMPLES - 1]),
+    "emptied": (lambda index: os.truncate(index, 0), list(range(EXAMPLES))),
+    "a pickle": (lambda index: index.write_bytes(b"\x80\x04N."), list(range(EXAMPLES))),
+    "one flipped": (lambda index: flip(index, 7 * 32 + 9), [7]),
+    "zeros behind it": (lambda index: index.write_bytes(index.read_bytes() + bytes(64)), []),
+}
+
+
+@pytest.mark.parametrize("damage", INDEX_DAMAGES)
+def test_what_the_index_has_lost_is_computed_again(
+    cache: PrefixCache, filling: Filling, damage: str
+) -> None:
+    filling.fill().close()
+    change, lost = INDEX_DAMAGES[damage]
+    change(cache.folder / key_of("a") / "index")
+    filling.computed.clear()
+    with filling.fill() as entry:
+        assert filling.computed == lost
         assert digest_of(entry) == fresh_digest(filling.cache, "b")
 
 
@@ -120,9 +138,10 @@ def compute(indices):
     return [rows + np.uint8(index) for index in indices]
 cache = PrefixCache(Path(sys.argv[1]), budget_gb=1)
 if sys.argv[2] == "fill":
-    cache.fill("big", layout, {}, compute, lambda done, total: None, lambda: None).close()
+    told = compute, lambda done, total: None, lambda: None
+    cache.fill("big", layout, range(100), {}, *told).close()
 else:
-    entry = cache.open("big", layout)
+    entry = cache.open("big", layout, range(100))
     entry.read(0)
     before = peak()
     for _ in range(2):

@@ -170,3 +170,19 @@ def test_a_run_of_few_steps_keeps_only_what_it_uses(alone: Workspace, tiny_model
     whole = job(alone, tiny_model, 2, train=40, max_steps=2, prefix_cache_gb=0.0)
     attempt(alone, whole)
     assert result(run) == result(whole)
+
+
+def test_runs_of_other_lengths_share_one_entry_for_each_file(
+    alone: Workspace, tiny_model: Path
+) -> None:
+    filled = []
+    for number, steps in enumerate((2, 6, 1, 4, None)):
+        run = job(alone, tiny_model, number, train=40, max_steps=steps)
+        filled.append("40.jsonl" in computed(attempt(alone, run)))
+        names = [entry.about["data"] for entry in PrefixCache(alone.prefix_cache).listing()]
+        assert sorted(names) == ["40.jsonl", "5.jsonl"]
+    # What a longer run has left is enough for a shorter one.
+    assert filled == [True, True, False, False, True]
+    whole = job(alone, tiny_model, 9, train=40, prefix_cache_gb=0.0)
+    attempt(alone, whole)
+    assert result(run) == result(whole)
