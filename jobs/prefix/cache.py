@@ -149,19 +149,22 @@ class PrefixCache:
                         _give_up(folder, lock)
                     raise
 
-    def listing(self) -> list[EntryInfo]:
-        """Return all entries, the most recently used first."""
+    def listing(self, *, but: str | None = None) -> list[EntryInfo]:
+        """Return all entries, or those with another key than ``but``, the last used first."""
         if not self.folder.is_dir():
             return []
         folders = [path for path in self.folder.iterdir() if path.is_dir() and path.name[0] != "."]
+        folders = [path for path in folders if path.name != but]
         found = [info for info in map(describe, folders) if info is not None]
         return sorted(found, key=lambda info: info.last_used, reverse=True)
 
     def budget(self, entries: Sequence[EntryInfo]) -> int:
         """Return the bytes that all entries may take together; ``entries`` are those of now."""
+        return self._budget(sum(entry.bytes for entry in entries))
+
+    def _budget(self, held: int) -> int:
         if self._budget_gb is not None:
             return int(self._budget_gb * 1e9)
-        held = sum(entry.bytes for entry in entries)
         return (_free_bytes(self.folder) + held) // DEFAULT_SHARE
 
     def clear(self, keys: Iterable[str]) -> list[str]:
@@ -179,13 +182,15 @@ class PrefixCache:
         """Evict what has to go for an entry, and claim its bytes."""
         with _as_unusable(self.folder), self._alone(stop):
             self._sweep()
-            for entry in self.listing():
+            # Without the new one: to look at what this process holds would wait for its locks.
+            others = self.listing(but=new.key)
+            for entry in others:
                 if entry.state is EntryState.UNUSABLE:
                     self._remove(entry.key)
-            entries = self.listing()
-            present = sum(entry.bytes for entry in entries if entry.key == new.key)
-            others = [entry for entry in entries if entry.key != new.key]
-            budget, free = self.budget(entries), _free_bytes(self.folder)
+            others = [entry for entry in others if entry.state is not EntryState.UNUSABLE]
+            present = sum(file.stat().st_size for file in (self.folder / new.key).iterdir())
+            held = present + sum(entry.bytes for entry in others)
+            budget, free = self._budget(held), _free_bytes(self.folder)
             for entry in entries_to_evict(others, new.bytes, present, budget, free):
                 if not self._remove(entry.key):
                     raise CacheUnusable("another job began to use what should have made room")

@@ -80,8 +80,8 @@ from tests.helpers.prefix import Filling
 lines, last = 0, int(sys.argv[3])
 def trace(frame, event, argument):
     global lines
-    name = Path(frame.f_code.co_filename).name
-    if not name.startswith("prefix_") and name not in ("files.py", "folder_lock.py"):
+    file = Path(frame.f_code.co_filename)
+    if file.parent.name != "prefix" and file.name not in ("files.py", "folder_lock.py"):
         return None
     lines += event == "line"
     if event == "line" and lines == last:
