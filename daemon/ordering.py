@@ -226,10 +226,12 @@ class _Desk:
 
     def check(self, config: TrainConfig) -> tuple[int, int]:
         """Check model, config and data; return the examples to train and to validate on."""
-        from jobs.models.folder import check_lora, check_model  # noqa: PLC0415 - `status` needs none
+        from jobs.models.architectures import check_trainable  # noqa: PLC0415 - `status` needs none
+        from jobs.models.folder import check_lora, check_model  # noqa: PLC0415 - for the same reason
 
         model, lora = self._workspace.inside(config.model), config.lora
         self._once(("model", model), lambda: check_model(model))
+        self._once(("trainable", model, lora.keys), lambda: check_trainable(model, lora.keys))
         # Of the adapter, only what names layers of the model can be wrong here.
         self._once(("lora", model, lora.num_layers, lora.keys), lambda: check_lora(model, lora))
         train, valid = _sources(config, self._workspace)

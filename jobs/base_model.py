@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from jobs.allocator import return_freed_memory
 from jobs.config import TrainConfig
+from jobs.errors import ConfigError
 from jobs.lora import DropoutNoise, HostNoise
 from jobs.mlx import mx, on_metal
 from jobs.model import apply_lora, load_base, unload_blocks
-from jobs.split import split_model, verified
+from jobs.models.architectures import check_trainable
+from jobs.probe import bypassed_layers, cut_agrees, settled
+from jobs.split import NOT_A_CHAIN, failed, probe_inputs, split_model, uncut, verified
+
+Result = TypeVar("Result")
 
 
 class BaseModel:
@@ -20,10 +27,15 @@ class BaseModel:
         form: how the frozen weights are held, for the log.
         noise: the random numbers of dropout.
         reach: the adapted layers.
+
+    Raises:
+        ModelError: the architecture cannot be trained.
+        ConfigError: a key of the adapter matches nothing, or a layer that cannot be adapted.
     """
 
     def __init__(self, path: Path, config: TrainConfig) -> None:
         self.path = path
+        check_trainable(path, config.lora.keys)
         self.module, self.form = load_base(path)
         self.language = split_model(
             self.module,
@@ -37,10 +49,45 @@ class BaseModel:
         self.module.train()  # mlx-lm loads for generation
 
     def verify(self) -> None:
-        """Compute a probe cut and whole; where they differ, leave the model whole. Reads it all."""
+        """Compute a probe cut and whole; where they differ, leave the model whole. Reads it all.
+
+        Raises:
+            ModelError: the architecture cannot be computed, or not be trained.
+            ConfigError: a layer of it cannot be adapted.
+        """
         self.module.eval()
         self.language = verified(self.language)
         self.module.train()
+        if not self._tried(lambda: cut_agrees(self.language)):
+            self.language = uncut(self.module, NOT_A_CHAIN)
+
+    def settle(self) -> tuple[str, ...]:
+        """Leave out the shortcuts that give another loss or other gradients; return their names.
+
+        Reads what every step needs.
+
+        Raises:
+            ModelError: the architecture has no gradient.
+            ConfigError: a layer of it cannot be adapted.
+        """
+        self.language, left_out = self._tried(lambda: settled(self.language))
+        return left_out
+
+    def probe_inputs(self) -> mx.array:
+        """Return what ``language.rows`` takes, of a few made up tokens."""
+        return probe_inputs(self.language)
+
+    def _tried(self, probe: Callable[[], Result]) -> Result:
+        try:
+            return probe()
+        except Exception as error:  # whatever the architecture and MLX raise
+            if bypassed := bypassed_layers(self.module):
+                raise ConfigError(
+                    f"lora.keys: {', '.join(bypassed)} cannot be adapted: mlx-lm's code for this "
+                    f"architecture does not call that layer ({type(error).__name__}: {error}).",
+                    "Remove it from lora.keys.",
+                ) from error
+            raise failed(self.module, error) from error
 
     def load(self) -> None:
         """Read what every step needs: all above the boundary, or the whole of an uncut model."""

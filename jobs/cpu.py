@@ -151,7 +151,7 @@ def attention(
     scores = (rows @ keys.swapaxes(-1, -2)).reshape(batch, heads, length, -1)
     weights = cast(mx.array, softmax(_masked(scores, mask)))
     mixed = weights.reshape(batch, groups, rows.shape[2], -1) @ values
-    return mixed.reshape(batch, heads, length, size)
+    return mixed.reshape(batch, heads, length, values.shape[-1])
 
 
 def _masked(scores: mx.array, mask: mx.array | str | None) -> mx.array:
@@ -185,3 +185,17 @@ def speed_up(model: nn.Module) -> list[str]:
             setattr(library, name, ours)
             used.append(name)
     return used
+
+
+def used(model: nn.Module) -> list[str]:
+    """Return the names of the functions above that the model computes with."""
+    library = sys.modules[type(model).__module__]
+    return [name for name, _, ours in REPLACEMENTS if getattr(library, name, None) is ours]
+
+
+def put_back(model: nn.Module) -> None:
+    """Let the model compute with mlx-lm's own functions again."""
+    library = sys.modules[type(model).__module__]
+    for name, theirs, ours in REPLACEMENTS:
+        if getattr(library, name, None) is ours:
+            setattr(library, name, theirs)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from jobs import cpu
 from jobs.adamw import AdamW, Arrays, total
 from jobs.adapter_fit import fitting
 from jobs.config import TrainConfig
 from jobs.feed import Piece
+from jobs.kernels import TORN
 from jobs.lanes import Lanes
 from jobs.lora import DropoutNoise
 from jobs.mlx import mx, named, nn, on_metal, scalar, tree_unflatten
@@ -17,6 +18,11 @@ from jobs.split import LanguageModel
 # How much memory all lanes together take before no more work is started, as a part of what the
 # largest piece takes. With 1.2 a step is as fast as without a limit, with 0.8 half as fast.
 STARTED = 1.2
+# A summed loss, with the gradients of the adapter by name.
+Result = tuple[mx.array, Arrays]
+# By how much two ways to compute gradients may differ, as a part of their norm. In float32 rounding
+# makes far less of it.
+TOLERANCE, HALF_TOLERANCE = 1e-3, 5e-2
 
 
 def token_losses(
@@ -36,6 +42,20 @@ def token_losses(
     if on_metal():
         return nn.losses.cross_entropy(logits, targets, reduction="none")
     return cpu.cross_entropy(logits, targets)
+
+
+def same(loss: mx.array, gradients: Arrays, expected: mx.array, others: Arrays) -> bool:
+    """Tell whether two losses and their gradients differ by rounding only.
+
+    The gradients are compared by the norm of all of them together. What is not finite tells
+    nothing: the run itself will say so.
+    """
+    pairs = [(gradients[name], array) for name, array in others.items()]
+    exact = all(array.dtype == mx.float32 for _, array in pairs)
+    tolerance = TOLERANCE if exact else HALF_TOLERANCE
+    off, size = norm([a - b for a, b in pairs]), norm([b for _, b in pairs])
+    near = mx.abs(loss - expected) <= tolerance * mx.abs(expected)
+    return bool(near & (off <= tolerance * size) | ~mx.isfinite(expected + size))
 
 
 class Engine:
@@ -74,6 +94,57 @@ class Engine:
         # A lane has graphs of its own: the stream is a part of what is compiled.
         self._steps = [mx.compile(self._step_graph) for _ in lanes.streams]
         self._measures = [mx.compile(self._measure_graph) for _ in lanes.streams]
+
+    def settle(self, inputs: mx.array) -> str | None:
+        """Compute a step and a loss compiled and not; where they differ, compile none from now on.
+
+        Args:
+            inputs: what ``model.rows`` takes, of a few made up tokens.
+
+        Returns:
+            Why nothing is compiled; None where it is.
+        """
+        why: str | None = "its compiled step gives another result"
+        traces = self.traces
+        try:
+            # Once more: a compiler that was stopped from outside fails once.
+            for last in (False, True):
+                try:
+                    why = None if self._compiled_agrees(inputs) else why
+                    break
+                except RuntimeError as error:
+                    if TORN in str(error):
+                        raise
+                    if last:
+                        why = f"MLX cannot compile its step ({str(error).splitlines()[0]})"
+        finally:
+            self.traces = traces
+        if why is not None:
+            self._steps = [self._step_graph for _ in self.lanes.streams]
+            self._measures = [self._measure_graph for _ in self.lanes.streams]
+        return why
+
+    def _compiled_agrees(self, inputs: mx.array) -> bool:
+        tokens = inputs.shape[0] * inputs.shape[1]
+        positions = mx.arange(1, tokens, 2)
+        arrays = inputs, positions, positions % 7, mx.ones(positions.shape)
+        noise = mx.array(self.noise.draw(tokens, self.seed, 0, 0)), mx.array(self.noise.factor)
+        rest = self._zeros(), mx.array(0.0), mx.array(0), mx.array(1)
+
+        def result(step: Callable[..., tuple[Arrays, mx.array, mx.array]]) -> Result:
+            gradients, loss, _ = step(self.adapter, *arrays, *noise, *rest)
+            return loss, gradients
+
+        with mx.stream(self.lanes.streams[0]):
+            one, other = result(mx.compile(self._step_graph)), result(self._step_graph)
+            losses = [
+                measure(self.adapter, *arrays)
+                for measure in (mx.compile(self._measure_graph), self._measure_graph)
+            ]
+        mx.eval(one, other, losses)
+        # What was traced must not stay in the module.
+        self.module.update(tree_unflatten(list(self.adapter.items())))
+        return same(*one, *other) and same(losses[0], {}, losses[1], {})
 
     def step(self, pieces: Iterable[Piece], number: int) -> None:
         """Run forward and backward on a micro-batch, dropout on; ``number`` is the step's.
@@ -259,6 +330,12 @@ class Engine:
         total = {name: array + gradients[name] for name, array in accumulated.items()}
         bad_step = mx.where((bad_step == 0) & ~mx.isfinite(loss), number, bad_step)
         return total, loss_sum + loss, bad_step
+
+
+def norm(arrays: Iterable[mx.array]) -> mx.array:
+    """Return the L2 norm of all arrays together, float32; 0 without any."""
+    sums = [mx.sum(array.astype(mx.float32) ** 2) for array in arrays]
+    return mx.sqrt(mx.sum(mx.stack(sums))) if sums else mx.array(0.0)
 
 
 def _folded(arrays: list[mx.array], lane: int, count: int, empty: mx.array) -> mx.array:

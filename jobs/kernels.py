@@ -18,8 +18,9 @@ from jobs.lock import PROBE_ALLOWANCE, RETRY_SECONDS
 from jobs.paths import Workspace
 
 # What MLX says where a kernel could not be compiled or loaded (mlx/backend/cpu/compiled.cpp).
+TORN = "Could not load C++ shared library"
 KERNEL_SIGNS = (
-    "Could not load C++ shared library",
+    TORN,
     "[Compile::eval_cpu] Failed to compile function",
     "[Compile::eval_cpu] Failed to load compiled function",
 )

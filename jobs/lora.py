@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -114,7 +114,13 @@ class NoiseDropout(nn.Module):
 
 
 class CpuLoRALinear(LoRALinear):
-    """y = W x + (scale * dropout(x) A) B, with dropout from :class:`DropoutNoise`."""
+    """y = W x + (scale * dropout(x) A) B, with dropout from :class:`DropoutNoise`.
+
+    Attributes:
+        fast: of the class, for the whole process: False computes as mlx-lm's layer does.
+    """
+
+    fast: ClassVar[bool] = True
 
     @classmethod
     def of(cls, layer: nn.Linear, rank: int, scale: float, noise: DropoutNoise) -> CpuLoRALinear:
@@ -127,6 +133,9 @@ class CpuLoRALinear(LoRALinear):
 
     def __call__(self, x: mx.array) -> mx.array:
         """Return the layer's output, [..., out], for x of [..., in]."""
+        if not CpuLoRALinear.fast:
+            plain: mx.array = super().__call__(x)  # type: ignore[no-untyped-call]  # mlx-lm's own
+            return plain
         # A checkpoint: what dropout leaves of x is made again for the gradient of A, cheaply,
         # rather than kept for each layer until then.
         narrow = mx.checkpoint(self._narrow)(x, self.lora_a)

@@ -22,6 +22,7 @@ from jobs.mlx import (
     on_metal,
     tree_unflatten,
 )
+from jobs.models.tokenizer_files import without_settings
 from jobs.tokenizer import TemplateSettings, Tokenizer
 
 # The layers that can be adapted: projections, and those of all experts of a mixture at once.
@@ -56,7 +57,7 @@ def load_tokenizer(path: Path, settings: TemplateSettings | None = None) -> Toke
         ModelError: the tokenizer cannot be loaded.
     """
     try:
-        wrapper = mlx.load_tokenizer(path, eos_token_ids=_eos_token_ids(path))
+        wrapper = _loaded_tokenizer(path)
     except Exception as error:  # the library raises whatever its parsers raise
         raise ModelError(
             f"The tokenizer in {path} cannot be loaded: {type(error).__name__}: {error}",
@@ -75,6 +76,17 @@ def _eos_token_ids(path: Path) -> list[int] | None:
     return [number for number in ids if type(number) is int] or None
 
 
+def _loaded_tokenizer(path: Path) -> Any:
+    ends = _eos_token_ids(path)
+    try:
+        return mlx.load_tokenizer(path, eos_token_ids=ends)
+    except Exception:  # transformers may have stumbled over what no tokenizer needs
+        if not (path / "tokenizer.json").is_file():
+            raise
+        with without_settings(path) as folder:
+            return mlx.load_tokenizer(folder, eos_token_ids=ends)
+
+
 def load_module(path: Path) -> Any:
     """Return the model in ``path`` as mlx-lm builds it; its weights are read when they are used.
 
@@ -83,9 +95,10 @@ def load_module(path: Path) -> Any:
     """
     try:
         module, _ = mlx.load_model(path, lazy=True)
-    except Exception as error:  # the library raises whatever its parsers raise
+    # The library raises whatever its parsers raise, and one of its modules ends the process.
+    except (Exception, SystemExit) as error:
         raise ModelError(
-            f"The model in {path} cannot be loaded: {error}",
+            f"The model in {path} cannot be loaded: {type(error).__name__}: {error}",
             "farense trains models that `mlx_lm generate --model` can load.",
         ) from error
     return module

@@ -88,7 +88,7 @@ class Session:
         """Run the job to its end; None when asked to stop."""
         feed = self._feed()
         self.base.load()
-        engine = Engine(self.base.language, self.base.noise, self.lanes, self.config)
+        engine = self._engine()
         settings = adapter_config(self.config.lora, self.base.reach.paths, str(self.model_path))
         best = BestAdapter(self.run.adapters, settings)
         told = self._baseline, self.versions, self.emit, self.stop_reason, ending
@@ -113,14 +113,26 @@ class Session:
     def measuring(self) -> tuple[Engine, Feed]:
         """Return what measures the validation loss exactly as training does; for no other use."""
         states, valid = None, self.examples[1]
-        if self.base.language.prefix is not None:
+        if self.base.language.chain is not None:
             self.base.verify()
         if self.base.language.prefix is not None:
             prefix = Prefix(self.base.language.prefix, self.base.load_below, self.lanes)
             states = PrefixStates(prefix, valid, self._warn)
         source = Source(valid, states)
         feed = Feed(source, source, self.config, self.lanes, self.splits)
-        return Engine(self.base.language, self.base.noise, self.lanes, self.config), feed
+        return self._engine(), feed
+
+    def _engine(self) -> Engine:
+        """Return what computes steps, by shortcuts where those give the same result."""
+        if left_out := self.base.settle():
+            self._warn(
+                f"The plain way is taken instead of {' and '.join(left_out)}: "
+                "with this architecture the result is another."
+            )
+        engine = Engine(self.base.language, self.base.noise, self.lanes, self.config)
+        if why := engine.settle(self.base.probe_inputs()):
+            self._warn(f"The plain way is taken instead of a compiled step: {why}.")
+        return engine
 
     def _feed(self) -> Feed:
         """Return the batches of the run: of prefix states where the model can be cut."""
@@ -131,13 +143,14 @@ class Session:
             self.cache = self._open_cache(prefix, states, feed)
             if self.cache and self.cache.is_whole:
                 return feed
-            # The cut is tried out before anything is computed with it.
+        if self.base.language.chain is not None:
+            # Blocks one by one are tried out before anything is computed with them.
             self.base.verify()
             if self.base.language.prefix is not None:
                 return feed
         self.cache = None
         self._warn(f"Training without the prefix cache: {self.base.language.whole_because}.")
-        if self.config.grad_checkpoint and not self.base.language.by_blocks:
+        if self.config.grad_checkpoint and self.base.language.chain is None:
             self._warn("grad_checkpoint has no effect on this architecture.")
         return self._feed_of([None] * len(self.examples))
 

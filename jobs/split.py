@@ -7,19 +7,18 @@ architecture computes, so both are tried on a probe before they are believed.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from jobs import cpu
+from jobs.errors import ModelError
 from jobs.mlx import base, mx, nn
 
 NOT_A_CHAIN = "its blocks are not a plain chain"
 NOTHING_FROZEN = "all its blocks are adapted, so nothing is frozen below them"
-# What blocks raise that are called, or built, otherwise than most.
-MISFITS = (TypeError, ValueError, AttributeError, KeyError, IndexError)
 # Two short rows: enough to tell attention that is not plainly causal from one that is.
 PROBE_SHAPE = (2, 24)
 
@@ -36,7 +35,9 @@ class LanguageModel:
             the final hidden states there, [P, D].
         head: final hidden states [P, D] -> logits [P, V].
         whole_because: why there is no prefix.
-        by_blocks: ``rows`` runs the blocks one by one, so that they can be checkpointed.
+        chain: what ``rows`` runs block by block, so that they can be checkpointed; None where it
+            runs the module itself.
+        head_apart: ``head`` is the model's own, not the identity on logits.
     """
 
     module: nn.Module
@@ -44,7 +45,8 @@ class LanguageModel:
     rows: Callable[[mx.array, mx.array], mx.array]
     head: Callable[[mx.array], mx.array]
     whole_because: str | None = None
-    by_blocks: bool = True
+    chain: Chain | None = None
+    head_apart: bool = True
 
 
 class Chain:
@@ -64,6 +66,11 @@ class Chain:
         self.boundary = len(body.layers) - adapted
         self.grad_checkpoint = grad_checkpoint
         self.last: Callable[..., mx.array] = whole_last_block
+
+    @property
+    def is_trimmed(self) -> bool:
+        """Tell whether the last block is computed at the asked positions alone."""
+        return self.last is not whole_last_block
 
     def prefix(self, ids: mx.array) -> mx.array:
         """Return the states that enter the first adapted block."""
@@ -158,38 +165,145 @@ def split_model(
     try:
         _trim(chain)
         # A graph that is never evaluated: it tells whether the blocks can be called like this.
-        chain.rows(chain.prefix(_probe()), mx.arange(1))
-    except MISFITS:
+        chain.rows(chain.prefix(probe_ids()), mx.arange(1))
+    except Exception:  # blocks that are called, or built, otherwise than most raise anything
         return uncut(module, NOT_A_CHAIN)
-    if chain.boundary == 0:
-        rows = lambda ids, positions: chain.rows(chain.prefix(ids), positions)  # noqa: E731
-        return LanguageModel(module, None, rows, head, NOTHING_FROZEN)
-    return LanguageModel(module, chain.prefix, chain.rows, head)
+    return _cut(module, chain, head)
 
 
 def verified(model: LanguageModel) -> LanguageModel:
     """Return ``model`` if it computes the same cut as whole, up to rounding, else the model uncut.
 
     Reads all weights.
+
+    Raises:
+        ModelError: the architecture cannot be computed, or not be trained.
     """
-    ids = _probe()
-    inputs = model.prefix(ids) if model.prefix else ids
-    cut = model.head(model.rows(inputs, mx.arange(ids.size)))
-    return model if _close(cut, flat(model.module(ids))) else uncut(model.module, NOT_A_CHAIN)
+    ids = probe_ids()
+    expected = _logits(model.module, ids)
+    try:
+        inputs = model.prefix(ids) if model.prefix else ids
+        cut = model.head(model.rows(inputs, mx.arange(ids.size)))
+        agrees = _close(cut, flat(expected)) and _compiles(model)
+    except Exception:  # whatever the blocks and MLX raise
+        agrees = False
+    return model if agrees else uncut(model.module, NOT_A_CHAIN)
 
 
 def uncut(module: nn.Module, because: str) -> LanguageModel:
     """Return a model that computes all its blocks every time; the head may still be apart.
 
     Some architectures scale or cap their logits after the head: there nothing is cut.
+
+    Raises:
+        ModelError: the architecture cannot be computed, or not be trained.
     """
     body, head = _parts(module)
-    ids = _probe()
-    if body is not None and _close(head(body(ids)), module(ids)):
-        rows = lambda ids, positions: flat(body(ids))[positions]  # noqa: E731
-        return LanguageModel(module, None, rows, head, because, by_blocks=False)
+    ids = probe_ids()
+    expected = _logits(module, ids)
+    try:
+        apart = body is not None and _close(head(body(ids)), expected)
+    except Exception:  # a body that is called otherwise
+        apart = False
+    if not apart:
+        return whole(module, because)
+    rows = lambda ids, positions: flat(body(ids))[positions]  # noqa: E731
+    return LanguageModel(module, None, rows, head, because)
+
+
+def whole(module: Any, because: str | None) -> LanguageModel:
+    """Return a model that computes everything everywhere, as mlx-lm does."""
     rows = lambda ids, positions: flat(module(ids))[positions]  # noqa: E731
-    return LanguageModel(module, None, rows, lambda logits: logits, because, by_blocks=False)
+    return LanguageModel(module, None, rows, lambda logits: logits, because, head_apart=False)
+
+
+def untrimmed(model: LanguageModel) -> LanguageModel:
+    """Return a model whose last block is computed everywhere."""
+    if model.chain is None:
+        return model
+    chain = Chain(model.chain.body, 0, grad_checkpoint=model.chain.grad_checkpoint)
+    chain.boundary = model.chain.boundary
+    return _cut(model.module, chain, model.head)
+
+
+def probe_ids() -> mx.array:
+    """Return two short rows of token ids, [2, 24], by which a model is tried."""
+    return mx.arange(math.prod(PROBE_SHAPE)).reshape(PROBE_SHAPE)
+
+
+def probe_inputs(model: LanguageModel) -> mx.array:
+    """Return what ``model.rows`` takes: of a cut model made up states, without what is below."""
+    ids = probe_ids()
+    # A graph that is never evaluated tells their shape and type.
+    return ids if model.prefix is None else _wave(model.prefix(ids))
+
+
+def _cut(module: nn.Module, chain: Chain, head: Callable[[mx.array], mx.array]) -> LanguageModel:
+    if chain.boundary == 0:
+        rows = lambda ids, positions: chain.rows(chain.prefix(ids), positions)  # noqa: E731
+        return LanguageModel(module, None, rows, head, NOTHING_FROZEN, chain)
+    return LanguageModel(module, chain.prefix, chain.rows, head, chain=chain)
+
+
+def _logits(module: Any, ids: mx.array) -> mx.array:
+    """Return the logits of a model, which must not depend on what comes later.
+
+    Raises:
+        ModelError: they do, or cannot be computed.
+    """
+    logits = _computed(module, ids)
+    if not _is_causal(module, ids, logits):
+        raise ModelError(
+            f"The architecture {_name(module)} cannot be trained: in mlx-lm with this config.json, "
+            "a token's result depends on tokens that come later.",
+            "Compare its config.json with that of the model it comes from, or take another model.",
+        )
+    return logits
+
+
+def _computed(module: Any, ids: mx.array) -> mx.array:
+    try:
+        logits: mx.array = module(ids)
+        mx.eval(logits)
+        return logits
+    except Exception as error:  # whatever the architecture and MLX raise
+        if cpu.used(module):
+            cpu.put_back(module)
+            return _computed(module, ids)
+        raise failed(module, error) from error
+
+
+def failed(module: Any, error: Exception) -> ModelError:
+    """Return what to tell of an architecture whose blocks, or their gradient, raise ``error``."""
+    return ModelError(
+        f"The architecture {_name(module)} cannot be trained: mlx-lm's own code for it fails "
+        f"({type(error).__name__}: {error}).",
+        "Take a model of another architecture: docs/models.md lists those that train.",
+    )
+
+
+def _is_causal(module: Any, ids: mx.array, logits: mx.array) -> bool:
+    """Tell whether the first half of a row has the same logits without the second.
+
+    The median counts: where an expert is chosen by a hair, a position may differ.
+    """
+    half = ids.shape[1] // 2
+    off = mx.max(mx.abs(module(ids[:, :half]) - logits[:, :half]), axis=-1)
+    # Damaged weights, whose results are not numbers, are told of as such later.
+    return not bool(mx.median(off) > _tolerance(logits) * mx.max(mx.abs(logits)))
+
+
+def _compiles(model: LanguageModel) -> bool:
+    """Tell whether the compiled prefix computes what the other does."""
+    if model.prefix is None:
+        return True
+    ids = probe_ids()
+    return _close(mx.compile(model.prefix)(ids), model.prefix(ids))
+
+
+def _name(module: Any) -> str:
+    name: str = type(module).__module__.rpartition(".")[2]
+    return name
 
 
 def _parts(module: Any) -> tuple[Any, Callable[[mx.array], mx.array]]:
@@ -220,24 +334,29 @@ def _window(module: Any, body: Any, max_seq_length: int) -> int | None:
 def _trim(chain: Chain) -> None:
     """Compute the last block at target positions alone, where that gives the same result."""
     weight = chain.body.norm.weight
-    shape = (*PROBE_SHAPE, weight.size)
-    states = mx.sin(mx.arange(math.prod(shape))).reshape(shape).astype(weight.dtype)
+    states = _wave(mx.zeros((*PROBE_SHAPE, weight.size), dtype=weight.dtype))
     block, mask = chain.body.layers[-1], base.create_attention_mask(states)
     positions = mx.arange(3, math.prod(PROBE_SHAPE), 5)
-    whole = whole_last_block(block, states, mask, positions)
-    with contextlib.suppress(*MISFITS):  # parts with other names
-        if _close(trimmed_last_block(block, states, mask, positions), whole):
+    expected = whole_last_block(block, states, mask, positions)
+    try:
+        if _close(trimmed_last_block(block, states, mask, positions), expected):
             chain.last = trimmed_last_block
+    except Exception:  # parts with other names, or that are called otherwise
+        chain.last = whole_last_block
 
 
-def _probe() -> mx.array:
-    return mx.arange(math.prod(PROBE_SHAPE)).reshape(PROBE_SHAPE)
+def _wave(array: mx.array) -> mx.array:
+    """Return made up numbers of the shape and type of ``array``, which is not computed."""
+    return mx.sin(mx.arange(array.size)).reshape(array.shape).astype(array.dtype)
 
 
 def _close(one: mx.array, other: mx.array) -> bool:
     """Tell whether two results differ by rounding only: another architecture differs grossly."""
     if one.shape != other.shape:
         return False
-    tolerance = 1e-4 if one.dtype == mx.float32 else 2e-2
     difference, scale = mx.max(mx.abs(one - other)), mx.max(mx.abs(other))
-    return bool(difference <= tolerance * scale)
+    return bool(difference <= _tolerance(one) * scale)
+
+
+def _tolerance(array: mx.array) -> float:
+    return 1e-4 if array.dtype == mx.float32 else 2e-2

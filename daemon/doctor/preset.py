@@ -11,6 +11,7 @@ from jobs.data_check import DataReport, FileReport
 from jobs.data_check import check as check_data
 from jobs.errors import DataError
 from jobs.lora_keys import described
+from jobs.models.architectures import check_trainable
 from jobs.models.folder import check_lora, check_model
 from jobs.needs import DataSize
 from jobs.paths import Workspace
@@ -21,12 +22,13 @@ SHOWN = 5
 
 
 def model_finding(folder: Path) -> Finding:
-    """Tell whether the model is whole.
+    """Tell whether the model is whole and of an architecture that can be trained.
 
     Raises:
-        ModelError: it is missing, damaged, or asks for code of its own.
+        ModelError: it is missing, damaged, asks for code of its own, or cannot be trained.
     """
     check_model(folder)
+    check_trainable(folder, ())
     size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
     return ok("model", f"{folder.name} is complete ({size_text(size)})")
 
@@ -35,8 +37,9 @@ def adapter_finding(folder: Path, config: TrainConfig) -> Finding:
     """Tell which layers of a whole model are to be adapted.
 
     Raises:
-        ConfigError: it lacks layers that the config names.
+        ConfigError: it lacks layers that the config names, or they cannot be adapted.
     """
+    check_trainable(folder, config.lora.keys)
     reach = check_lora(folder, config.lora)
     if reach is None:
         return ok("adapter", "its layers are named otherwise than usual: the job itself will tell")

@@ -70,7 +70,7 @@ def make_tiny_model(folder: Path, *, seed: int = 0) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / "config.json", CONFIG)
-    _write_tokenizer(folder)
+    write_tokenizer(folder)
     mx.random.seed(seed)
     model = Model(ModelArgs.from_dict(CONFIG))
     model.set_dtype(mx.float16)
@@ -80,7 +80,8 @@ def make_tiny_model(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-def _write_tokenizer(folder: Path) -> None:
+def write_tokenizer(folder: Path) -> None:
+    """Write the tokenizer, trained on a few sentences, with its chat template."""
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
     tokenizer.decoder = ByteLevelDecoder()

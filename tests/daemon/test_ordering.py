@@ -77,6 +77,20 @@ def refused(preset: Preset, workspace: Workspace, error: type[Exception], words:
     assert list(workspace.runs.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("model_type", "words"),
+    [("phi3small", "sees tokens that come later"), ("spaceship", "which mlx-lm does not have")],
+)
+def test_an_architecture_that_cannot_be_trained_is_refused(
+    workspace: Workspace, preset: Preset, model_type: str, words: str
+) -> None:
+    config = workspace.inside(preset.config.model) / "config.json"
+    text = config.read_text()
+    config.unlink()
+    config.write_text(text.replace('"mistral"', f'"{model_type}"'))
+    refused(preset, workspace, ModelError, words)
+
+
 def test_bad_data_are_refused_by_line(workspace: Workspace, preset: Preset) -> None:
     with (workspace.data / "valid.jsonl").open("a") as file:
         file.write('{"prompt": "sem resposta"}\n')

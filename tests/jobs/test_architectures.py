@@ -1,0 +1,48 @@
+"""One architecture of each kind trains as plain mlx-lm does, cold and warm alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.architectures import outcome_of
+from jobs.mlx import mx
+
+CHAIN, PARTS = "not a plain chain", "its parts do not have the usual names"
+
+
+@pytest.fixture(autouse=True)
+def uncompiled() -> Iterator[None]:
+    """Compiling kernels for so many architectures takes minutes."""
+    mx.disable_compile()
+    yield
+    mx.enable_compile()
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        ("llama", ""),  # a plain chain
+        ("deepseek_v2", ""),  # latent attention: heads of values are narrower
+        ("minicpm3", CHAIN),  # latent attention, dense
+        ("mixtral", ""),  # a mixture of experts
+        ("qwen3_5", CHAIN),  # linear attention in every other block
+        ("mamba2", PARTS),  # a state space
+        ("gemma2", CHAIN),  # logits are capped
+        ("gemma3_text", "sees only the last 16 tokens"),
+        ("gemma3n", PARTS),  # blocks share keys and values
+        ("gear", "sees only the last 16 tokens"),  # its config.json is none for transformers
+        ("afm7", PARTS),  # cannot be quantized
+    ],
+)
+def test_an_architecture_of_each_kind_trains(name: str, way: str) -> None:
+    outcome = outcome_of(name)
+    assert outcome["outcome"] == "trains", outcome
+    assert way in " ".join(outcome["plain"])
+    assert bool(way) == bool(outcome["plain"])
+
+
+@pytest.mark.parametrize("name", ["deepseek_v41", "phi3small"])
+def test_one_that_cannot_be_trained_is_refused(name: str) -> None:
+    assert outcome_of(name)["outcome"] == "refused"
