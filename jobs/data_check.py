@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from jobs.data_form import other_form
 from jobs.errors import DataError
 from jobs.examples import Document, Example, Problem, ProblemKind, scan_examples
 from jobs.lengths import Length, Lengths, measure, summarize
@@ -132,7 +133,8 @@ def check(
         tokenizer: measures lengths; without one they are counted in characters.
 
     Raises:
-        DataError: a file is missing or unreadable. Bad lines do not raise: they are reported.
+        DataError: a file is missing, unreadable, or of another form altogether. Bad lines do not
+            raise: they are reported.
         ModelError: the tokenizer cannot be used with ``prompt_format``.
     """
     train, train_rows = _check_file(train_path, tokenizer, prompt_format, max_seq_length)
@@ -177,6 +179,8 @@ def _check_file(
             continue
         lengths.append(length)
         rows.append(_row(number, found))
+    if problems and not rows and (other := other_form(path)):
+        raise other
     unit = "tokens" if tokenizer else "characters"
     exact = _groups((row.example, row.line) for row in rows)
     report = FileReport(

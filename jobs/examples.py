@@ -7,7 +7,7 @@ them. Nothing here needs a tokenizer: `farense enqueue` refuses bad data without
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from jobs.data_form import other_form
 from jobs.errors import DataError
 from jobs.text import printable
 
@@ -23,6 +24,29 @@ MAX_LINE_BYTES = 10_000_000
 SHOWN_PROBLEMS = 10
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 FORMS = '{"prompt", "completion"}, {"messages": [...]} or {"text"}'
+
+# Keys that others write and that change what is to be learned.
+_NO_TOOLS = "the conversation would be learned without its tools"
+_NO_REASONING = "the answer would be learned without its reasoning"
+_NO_WEIGHT = "the answer would be learned like all others; take the line out, or the key"
+WEIGHTS = ("weight", "train")
+UNUSED_OF_ROW = {
+    "tools": _NO_TOOLS,
+    "functions": _NO_TOOLS,
+    "system": 'it would not be read; write it as the first message of "messages"',
+    "images": "the pictures would not be seen",
+    "weight": _NO_WEIGHT,
+    "train": _NO_WEIGHT,
+}
+UNUSED_OF_MESSAGE = {
+    "tool_calls": _NO_TOOLS,
+    "function_call": _NO_TOOLS,
+    "tool_call_id": _NO_TOOLS,
+    "reasoning_content": _NO_REASONING,
+    "reasoning": _NO_REASONING,
+    "thinking": _NO_REASONING,
+}
+UNUSED_OF_ANSWER = {"weight": _NO_WEIGHT, "train": _NO_WEIGHT}
 
 
 @dataclass(frozen=True)
@@ -117,7 +141,7 @@ def read_examples(path: Path) -> list[Example]:
         else:
             examples.append(found)
     if problems:
-        raise _refusal(path, problems)
+        raise (other_form(path) if not examples else None) or _refusal(path, problems)
     if not examples:
         raise DataError(f"{path} holds no examples.", f"Each line should be one object: {FORMS}.")
     return examples
@@ -169,6 +193,7 @@ def _example(line: bytes, origin: Origin) -> Example:
         raise _RowError(f"expected an object, {FORMS}; found {_kind_of(row)}")
     metadata = row.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
+    _refuse_unused(row, UNUSED_OF_ROW)
     if "prompt" in row or "completion" in row:
         prompt, completion = _text(row, "prompt"), _text(row, "completion")
         return Dialogue((Message("user", prompt),), completion, origin, metadata)
@@ -200,6 +225,10 @@ def _parsed(line: bytes) -> Any:
 def _messages(value: Any) -> list[Message]:
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise _RowError('"messages": expected a list of {"role", "content"}')
+    for number, item in enumerate(value, start=1):
+        _refuse_unused(item, UNUSED_OF_MESSAGE, f"message {number}: ")
+    if value:
+        _refuse_unused(value[-1], UNUSED_OF_ANSWER, f"message {len(value)}: ")
     messages = [
         Message(_text(item, "role"), _text(item, "content", f"message {number}: "))
         for number, item in enumerate(value, start=1)
@@ -214,6 +243,20 @@ def _messages(value: Any) -> list[Message]:
             f"ending with assistant; found {roles[:120] or 'none'}"
         )
     return messages
+
+
+def _refuse_unused(row: dict[str, Any], unused: Mapping[str, str], where: str = "") -> None:
+    """Refuse a key that changes what is to be learned and that nothing here makes use of.
+
+    An empty value, and the weight that everything has, change nothing.
+    """
+    for key, reason in unused.items():
+        value = row.get(key)
+        if value is None or value in ("", [], {}):
+            continue
+        if key in WEIGHTS and isinstance(value, bool | int | float) and value == 1:
+            continue
+        raise _RowError(f'{where}"{key}" is not supported: {reason}')
 
 
 def _text(row: dict[str, Any], key: str, where: str = "") -> str:
