@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from daemon import keys
+from daemon.refusals import refusal
 from daemon.server import START_SECONDS, EmbeddedServer
 from daemon.settings import Settings, redacted
 from daemon.store import JobStore
@@ -58,11 +60,17 @@ class Broker:
         """
         try:
             self.redis.ping()
-        except AuthenticationError as error:
-            raise QueueUnreachable(
-                f"Redis at {self.address} refuses the user or password.",
-                "Check FARENSE_REDIS_URL (redis://user:password@host:port/0).",
-            ) from error
+        except (RedisError, OSError) as error:
+            raise self.unreachable(error) from error
+
+    def check_writable(self) -> None:
+        """Return where the server stores what it is sent, as an enqueue would send it.
+
+        Raises:
+            QueueUnreachable: it does not, and says why.
+        """
+        try:
+            self.redis.set(keys.PROBE, "", px=1)
         except (RedisError, OSError) as error:
             raise self.unreachable(error) from error
 
@@ -86,6 +94,9 @@ class Broker:
                 "The daemon puts that right from the files and records (farense daemon). Try again "
                 "then.",
             )
+        if found := refusal(error):
+            fact, action = found
+            return QueueUnreachable(f"Redis at {self.address} {fact}.", action)
         if self.server is not None and self.server.pid() is None:
             return QueueUnreachable("The queue of this workspace is not running.", start)
         if self.server is not None:

@@ -16,6 +16,9 @@ WORKERS = "farense:workers"
 DEAD_LETTERS = "farense:dead"
 """List, capped: messages that could not be read, newest first."""
 
+PROBE = "farense:probe"
+"""String that lives for a millisecond: written to see whether the server accepts anything."""
+
 
 def queue(name: str) -> str:
     """Return Huey's name of a queue; Huey makes its own keys of it."""

@@ -80,7 +80,7 @@ def queue_finding(workspace: Workspace, settings: Settings) -> Finding:
     """Tell whether the queue answers and keeps what it accepts.
 
     Raises:
-        QueueUnreachable: it does not answer, or could not be started.
+        QueueUnreachable: it does not answer, could not be started, or accepts nothing.
         ConfigError: the URL of the shared Redis is not one.
     """
     broker = Broker(workspace, settings)
@@ -89,6 +89,7 @@ def queue_finding(workspace: Workspace, settings: Settings) -> Finding:
             broker.server.check_files()
             return ok("queue", "does not run yet: the first `farense enqueue` starts it")
         broker.check()
+        broker.check_writable()
         try:
             told = broker.redis.config_get(*ASKED)
             facts: dict[str, Any] = {str(name): value for name, value in told.items()}
