@@ -243,7 +243,8 @@ def _ended_early(a: Side, b: Side, now: Values) -> Finding | None:
 
 def _underfitting(a: Side, b: Side, now: Values) -> Finding | None:
     ours, theirs, gap = b.curve.train_loss, a.curve.train_loss, b.curve.gap
-    if ours is None or theirs is None or gap is None or measured_otherwise(a, b):
+    known = b.curve.learned and not measured_otherwise(a, b)
+    if ours is None or theirs is None or gap is None or not known:
         return None
     if gap >= NO_OVERFITTING or ours <= theirs + LOSS_MARGIN:
         return None

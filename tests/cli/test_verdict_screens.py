@@ -202,6 +202,7 @@ def test_compare(
         assert f"not met: {NOT_LEARNED}" in text
         assert found.decision.action == "keep A"
         assert found.advice[0].rule == "not learned"
+        assert not {"overfitting", "underfitting"} & {finding.rule for finding in found.advice}
         both = compare(read_run(run.path), replace(read_run(run.path), directory=good))
         assert both.decision.action == "no decision"
         assert "Neither has learned" in both.decision.reasons[-1]
