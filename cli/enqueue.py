@@ -77,6 +77,8 @@ def enqueue(
         check_evaluable(loaded, workspace)
     remarks = [*warnings(loaded, workspace, schedule), *prompt_remarks(loaded, workspace)]
     with FarenseClient.connect(workspace, queue=queue_name) as client:
+        # It may take minutes: not before there is a queue for the job.
+        remarks += data_remarks(loaded, workspace)
         record = client.enqueue(
             loaded,
             name=name,
@@ -120,6 +122,32 @@ def prompt_remarks(loaded: Preset, workspace: Workspace) -> tuple[str, ...]:
     config = loaded.config
     model = workspace.inside(config.model)
     return ask_prompt_warnings(model, config.prompt_format, TemplateSettings.of(config, None))
+
+
+def data_remarks(loaded: Preset, workspace: Workspace) -> list[str]:
+    """Tokenize a job's data as the job will; return what a person should know of their lengths.
+
+    Raises:
+        InvalidInput: the tokenizer or its template refuses the data, or nothing is left to learn.
+        JobFailed: the process that tokenizes does not answer.
+    """
+    from jobs.data_fit import check_fit
+    from jobs.tokenizer import TemplateSettings
+
+    config = loaded.config
+    said = [
+        check_fit(
+            workspace.root / name,
+            workspace.inside(config.model),
+            config.prompt_format,
+            config.max_seq_length,
+            workspace.token_cache,
+            TemplateSettings.of(config, None),
+        )
+        for name in (config.data.train, config.data.valid)
+        if name
+    ]
+    return [text for text in said if text]
 
 
 def check_evaluable(loaded: Preset, workspace: Workspace) -> None:

@@ -1,8 +1,9 @@
 """Encode a data file into the cache of tokens, in a process of its own.
 
-It takes MLX and a tokenizer, which a coordinator of sweeps has no other use for.
-``python -P -m jobs.encode FILE SHA256 MODEL FORMAT CACHE TEMPLATE`` encodes what is not there yet;
-TEMPLATE is :class:`jobs.tokenizer.TemplateSettings` as JSON.
+It takes MLX and a tokenizer, which a coordinator of sweeps has no other use for, nor has a command
+that queues a job. ``python -P -m jobs.encode FILE SHA256 MODEL FORMAT CACHE TEMPLATE`` encodes what
+is not there yet and prints, as JSON, where each example's completion starts and where it ends, or
+what refused the file. TEMPLATE is :class:`jobs.tokenizer.TemplateSettings` as JSON.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from typing import cast
 
 import orjson
 
-from jobs.errors import FarenseError
+from jobs.errors import DataError, FarenseError, JobFailed, ModelError
+from jobs.lengths import Length
 from jobs.prompts import PromptFormat
 from jobs.tokenizer import TemplateSettings
 
 LONGEST_SECONDS = 1_800.0
+KINDS: dict[str, type[FarenseError]] = {"DataError": DataError, "ModelError": ModelError}
 
 
 def encode_apart(
@@ -29,19 +32,41 @@ def encode_apart(
     prompt_format: PromptFormat,
     cache: Path,
     template: TemplateSettings,
-) -> bool:
-    """Encode a data file as its first job would; False where that failed.
+) -> list[Length]:
+    """Encode a data file as its first job would; return the lengths of its examples in tokens.
 
     Args: as of :func:`jobs.token_cache.encoded`.
+
+    Raises:
+        InvalidInput: the file or the model's tokenizer cannot be used; the message is the job's.
+        JobFailed: the process could not be started, did not end, or ended without an answer.
     """
     command = [sys.executable, "-P", "-m", "jobs.encode"]
     command += [str(file), sha256, str(model), prompt_format, str(cache)]
     command += [orjson.dumps(template).decode()]
     try:
         done = subprocess.run(command, capture_output=True, check=False, timeout=LONGEST_SECONDS)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
+    except OSError as error:
+        raise _unanswered(file, f"it could not be started: {error.strerror or error}") from error
+    except subprocess.TimeoutExpired as error:
+        raise _unanswered(file, f"it had not ended after {LONGEST_SECONDS:.0f} s") from error
+    try:
+        answer = orjson.loads(done.stdout)
+    except ValueError as error:
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        why = f"it ended with code {done.returncode}" + "".join(f": {line}" for line in last)
+        raise _unanswered(file, why) from error
+    if done.returncode:
+        kind = KINDS.get(answer["kind"], JobFailed)
+        raise kind(answer["message"], answer["hint"])
+    return [Length(whole, start) for whole, start in answer]
+
+
+def _unanswered(file: Path, why: str) -> JobFailed:
+    return JobFailed(
+        f"{file} could not be checked by the process that tokenizes it: {why}.",
+        "Nothing was queued. Try again; if it happens again: farense doctor",
+    )
 
 
 def _main() -> int:
@@ -54,10 +79,14 @@ def _main() -> int:
     folder = Path(model)
     try:
         load = partial(load_tokenizer, folder, template)
-        encoded(Path(file), sha256, folder, form, load, Path(cache), template)
+        made = encoded(Path(file), sha256, folder, form, load, Path(cache), template)
     except FarenseError as error:
-        sys.stderr.write(f"{error.message}\n")
+        kind = type(error).__name__
+        answer = {"kind": kind, "message": error.message, "hint": error.hint}
+        sys.stdout.buffer.write(orjson.dumps(answer))
         return int(error.exit_code)
+    lengths = [(len(example.tokens), example.completion_start) for example in made]
+    sys.stdout.buffer.write(orjson.dumps(lengths))
     return 0
 
 

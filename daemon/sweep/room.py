@@ -84,9 +84,9 @@ class Room:
             rows = encoded(*asked, _no_tokenizer, cache, self._template)
         except _NotYet:
             # Whoever names a limit wants it kept by the first trial, too.
-            wanted = self._memory_gb is not None
-            if not wanted or not encode_apart(*asked, cache, self._template):
+            if self._memory_gb is None:
                 raise
+            encode_apart(*asked, cache, self._template)
             rows = encoded(*asked, _no_tokenizer, cache, self._template)
         data = cut(rows, mask_prompt=config.mask_prompt, max_seq_length=config.max_seq_length)
         lengths = [len(example.tokens) for example in data.examples]

@@ -96,6 +96,48 @@ def test_enqueue_says_how_it_is_meant(
     assert client.jobs() == []
 
 
+def test_what_a_template_refuses_is_refused_by_the_file_and_line_of_the_person(
+    invoke: Run, client: FarenseClient, tiny_model: Path
+) -> None:
+    make_family("mistral", tiny_model, client.workspace.models / "mistral")
+    rows = [
+        [("user", "Onde?"), ("assistant", "Em Faro.")],
+        [("system", "Sê breve."), ("user", "Quem?"), ("assistant", "O Farense.")],
+    ]
+    data = client.workspace.data / "turns.jsonl"
+    lines = [{"messages": [{"role": r, "content": c} for r, c in row]} for row in rows]
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    plain = client.workspace.data / "plain.jsonl"
+    plain.write_text(json.dumps(lines[0]) + "\n")
+    settings = ("--set", "prompt_format=chat", "--set", "model=models/mistral")
+    for train, valid in ((data, plain), (plain, data)):
+        files = ("--set", f"data.train={train}", "--set", f"data.valid={valid}")
+        done = invoke("enqueue", "tiny", "--at", "23:00", *settings, *files)
+        assert (done.code, done.out) == (2, "")
+        assert f"{data}, line 2: the model's chat template refuses" in done.err
+        assert "imported" not in done.err
+    assert client.jobs() == []
+
+
+def test_what_max_seq_length_cuts_is_told_and_nothing_left_is_refused(
+    invoke: Run, client: FarenseClient
+) -> None:
+    data = client.workspace.data / "lengths.jsonl"
+    rows = [("Onde?", "Em Faro."), ("Onde?", "Em Faro. " * 40), ("Onde? " * 80, "Em Faro.")]
+    data.write_text("".join(json.dumps({"prompt": p, "completion": c}) + "\n" for p, c in rows))
+    files = ("--set", f"data.train={data}", "--set", f"data.valid={data}")
+    done = invoke("enqueue", "tiny", "--json", *files, "--set", "max_seq_length=150")
+    assert done.code == 0, done.err
+    said = json.loads(done.out)["warnings"]
+    assert len(said) == 2
+    assert "of 3 examples max_seq_length=150 cuts 1 short and leaves out 1;" in said[0]
+    before = len(client.jobs())
+    refused = invoke("enqueue", "tiny", *files, "--set", "max_seq_length=8")
+    assert (refused.code, refused.out) == (2, "")
+    assert "no example is left to learn from" in " ".join(refused.err.split())
+    assert len(client.jobs()) == before
+
+
 def test_watching_a_job_ends_with_its_end(invoke: Run, daemons: Daemons) -> None:
     daemons.start("early")
     done = invoke("enqueue", "tiny", "--watch")
