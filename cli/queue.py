@@ -9,13 +9,11 @@ import click
 from cli.options import PRIORITY, job_argument, json_option, queue_option
 from cli.output import note, print_json, terminal_width
 from cli.reading import reading
-from jobs.state import DEFAULT_QUEUE
 from jobs.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from daemon.machines.workers import WorkerCard
     from daemon.records import JobRecord
     from daemon.reorder import Place
 
@@ -108,6 +106,7 @@ def dead(clear: bool, as_json: bool) -> None:
 
 
 def _show(queue_name: str | None, as_json: bool) -> None:
+    from daemon.machines.workers import why_nothing_starts
     from daemon.reader import QueueReader
     from daemon.reorder import places
 
@@ -115,7 +114,7 @@ def _show(queue_name: str | None, as_json: bool) -> None:
         held = []
         if isinstance(reader, QueueReader):
             found = reader.queue()
-            held = held_lines(reader.workers(), reader.queue_name)
+            held = why_nothing_starts(reader.workers(), reader.queue_name)
         else:
             found = places(reader.jobs())
     if as_json:
@@ -126,19 +125,6 @@ def _show(queue_name: str | None, as_json: bool) -> None:
             note(line)
     else:
         note("Nothing waits. Queue a job: farense enqueue v2")
-
-
-def held_lines(cards: Sequence[WorkerCard], queue_name: str) -> list[str]:
-    """Return why nothing starts on a queue; nothing where some daemon takes jobs from it."""
-    here = [card for card in cards if card.alive and card.queue == queue_name]
-    if not here:
-        option = "" if queue_name == DEFAULT_QUEUE else f" --queue {queue_name}"
-        return [f"No daemon works on this queue. Start one: farense daemon{option}"]
-    if not all(card.held_because for card in here):
-        return []
-    return [
-        printable(f"The daemon {card.name} starts nothing: {card.held_because}.") for card in here
-    ]
 
 
 def _move(job: str, priority: int | None, as_json: bool) -> None:

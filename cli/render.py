@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from click import style
 
 from daemon.failures import label
+from daemon.interrupted import standstill
 from daemon.machines.home import shown
 from jobs.console import duration
 from jobs.state import DEFAULT_QUEUE, FINISHED, State
@@ -59,7 +60,7 @@ COLUMNS = (
     Column("JOB", lambda record: record.id, 0),
     Column("PRESET", lambda record: preset_text(record), 6),
     Column(
-        "STATE", lambda record: str(record.state), 0, colour=lambda r: STATE_COLOURS.get(r.state)
+        "STATE", lambda record: state_text(record), 0, colour=lambda r: STATE_COLOURS.get(r.state)
     ),
     Column("STEP", lambda record: _steps(record), 1, right=True),
     Column("LOSS", lambda record: number(record.loss), 5, right=True),
@@ -112,8 +113,8 @@ def job_details(record: JobRecord) -> list[str]:
         "Kind": record.kind if record.evaluates else None,
         "Evaluates": record.evaluates,
         "Sweep": f"{record.sweep}, trial {record.trial}" if record.sweep else None,
-        "State": str(record.state) + _wish(record),
-        "Reason": record.reason,
+        "State": state_text(record) + _wish(record),
+        "Reason": standstill(record) or record.reason,
         "Failure": _failure(record),
         "History": _history(record),
         "Attempt": str(record.attempt) if record.attempt else None,
@@ -190,6 +191,11 @@ def shortened(text: str, width: int) -> str:
 def number(value: float | None) -> str:
     """Return a loss with four decimals, ``-`` where there is none."""
     return NONE if value is None else f"{value:.4f}"
+
+
+def state_text(record: JobRecord) -> str:
+    """Return the state, or that the job was interrupted where nothing runs it."""
+    return "interrupted" if record.interrupted else str(record.state)
 
 
 def preset_text(record: JobRecord) -> str:

@@ -6,7 +6,7 @@ import click
 
 from cli.options import json_option, optional_job_argument
 from cli.output import note, print_json, terminal_width, wants_colour
-from cli.reading import reading
+from cli.reading import held_lines, reading
 
 
 @click.command(short_help="Show the jobs, or one of them.")
@@ -26,24 +26,31 @@ def status(job: str | None, show_all: bool, as_json: bool) -> None:
     """
     from cli.render import job_details, status_table
 
+    held: list[str] = []
     with reading() as reader:
         if job is not None:
             record = reader.job(job)
             if as_json:
                 print_json(record.as_dict())
-            else:
-                click.echo("\n".join(job_details(record)))
+                return
+            click.echo("\n".join(job_details(record)))
+            for line in held_lines(reader, [record]):
+                note(line)
             return
         if as_json or show_all:
             records, more = reader.jobs(all=show_all), 0
         else:
             seen = reader.glance()
             records, more = seen.records, seen.more_waiting
+        if not as_json:
+            held = held_lines(reader, records)
     if as_json:
         print_json([record.as_dict() for record in records])
     elif records:
         click.echo("\n".join(status_table(records, terminal_width(), wants_colour())))
         if more:
             note(f"{more:,} more wait: farense queue")
+        for line in held:
+            note(line)
     else:
         note("There are no jobs yet. Queue one: farense enqueue v2")

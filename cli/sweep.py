@@ -9,6 +9,7 @@ import click
 
 from cli.options import json_option, queue_option, sweep_argument
 from cli.output import note, print_json, terminal_width, wants_colour, warn
+from cli.reading import held_lines, reading
 from cli.sweep_files import find_file
 from cli.sweep_group import SweepGroup
 from cli.sweep_report import report
@@ -277,3 +278,7 @@ def _warn_without_daemon() -> None:
 
     if not daemon_status(Workspace.current()).running:
         warn("no daemon of this workspace is running, which coordinates it: farense daemon")
+        return
+    with reading() as reader:
+        for line in held_lines(reader, reader.jobs()):
+            note(line)

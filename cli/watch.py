@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import click
 
 from cli.options import json_option, optional_job_argument
 from cli.output import note, print_json_line, warn
-from cli.reading import reading
+from cli.reading import held_lines, reading
 
 if TYPE_CHECKING:
     from daemon.records import JobRecord
     from jobs.events import Envelope
 
 INTERRUPTED = 130
+LOOK_SECONDS = 2.0
 
 
 class Reader(Protocol):
@@ -25,8 +27,10 @@ class Reader(Protocol):
     def job(self, argument: str) -> JobRecord:
         """Return a job."""
 
-    def follow(self, job_id: str, *, follow: bool = True) -> Iterator[Envelope]:
-        """Yield the events of a job until it ends."""
+    def follow(
+        self, job_id: str, *, follow: bool = True, idle: Callable[[], object] = ...
+    ) -> Iterator[Envelope]:
+        """Yield the events of a job until it ends; call ``idle`` while nothing happens."""
 
 
 @click.command(short_help="Watch a job live until it ends.")
@@ -52,12 +56,40 @@ def watch(ctx: click.Context, job: str | None, as_json: bool) -> None:
 
 def watch_job(reader: Reader, job_id: str, *, as_json: bool = False) -> int:
     """Show a job until it ends, or until Ctrl-C; return the exit code that tells how."""
+    still = Standstill(reader, job_id)
     try:
-        show(reader.follow(job_id), as_json=as_json)
+        show(reader.follow(job_id, idle=still.tell), as_json=as_json)
     except KeyboardInterrupt:
         note(f"Stopped watching; {job_id} goes on. Look again: farense watch {job_id}")
         return INTERRUPTED
     return report_end(reader.job(job_id))
+
+
+class Standstill:
+    """Says on stderr, once each time, why a job that is watched does not move.
+
+    Args:
+        job_id: of the job.
+    """
+
+    def __init__(self, reader: Reader, job_id: str) -> None:
+        self._reader, self._job_id = reader, job_id
+        self._said: str | None = None
+        self._next = 0.0
+
+    def tell(self) -> None:
+        """Look, at most every two seconds, and say what is new."""
+        from daemon.interrupted import standstill
+
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + LOOK_SECONDS
+        record = self._reader.job(self._job_id)
+        held = [] if record.finished else held_lines(self._reader, [record])
+        why = f"{record.id} is {text}." if (text := standstill(record)) else " ".join(held)
+        if why and why != self._said:
+            note(why)
+        self._said = why
 
 
 def report_end(record: JobRecord) -> int:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from daemon.glance import Glance, glance_at
+from daemon.interrupted import as_it_is
 from daemon.joblog import LogReader
 from daemon.records import JobRecord
 from daemon.run_files import job_ids, newest_training, record_shown, state_of
@@ -53,8 +54,14 @@ class FileClient:
             raise UnknownJob(f"{job_id} was never queued: its run directory has no state.json.")
         return record
 
-    def follow(self, job_id: str, *, follow: bool = True) -> Iterator[Envelope]:
-        """Yield the events of a job so far; with ``follow``, go on until the job has ended."""
+    def follow(
+        self, job_id: str, *, follow: bool = True, idle: Callable[[], object] = lambda: None
+    ) -> Iterator[Envelope]:
+        """Yield the events of a job so far; with ``follow``, go on until the job has ended.
+
+        Args:
+            idle: called time and again while nothing happens.
+        """
         reader = LogReader(self.workspace.job_log(job_id))
         while True:
             # Looked at first: what was written before the end is then still read.
@@ -63,6 +70,7 @@ class FileClient:
                 yield from lines.events
             if ended:
                 return
+            idle()
             time.sleep(FOLLOW_SECONDS)
 
     def close(self) -> None:
@@ -75,7 +83,8 @@ class FileClient:
         self.close()
 
     def _record(self, job_id: str) -> JobRecord | None:
-        return record_shown(self.workspace, job_id)
+        record = record_shown(self.workspace, job_id)
+        return record and as_it_is(record, self.workspace)
 
     def _unfinished(self, job_id: str) -> bool:
         state = state_of(self.workspace, job_id)

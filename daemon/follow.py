@@ -24,15 +24,22 @@ Ask = Callable[[Callable[[], Any]], Any]
 
 
 def follow_job(
-    workspace: Workspace, store: JobStore, ask: Ask, job_id: str, *, follow: bool
+    workspace: Workspace,
+    store: JobStore,
+    ask: Ask,
+    job_id: str,
+    *,
+    follow: bool,
+    idle: Callable[[], object] = lambda: None,
 ) -> Iterator[Envelope]:
     """Yield the events of a job so far; with ``follow``, go on until the job has ended.
 
     Args:
         ask: carries out a call of the store; raises QueueUnreachable where Redis is away.
+        idle: called time and again while nothing happens.
     """
     if ask(lambda: _is_here(workspace, store, job_id)):
-        yield from FileClient(workspace).follow(job_id, follow=follow)
+        yield from FileClient(workspace).follow(job_id, follow=follow, idle=idle)
         if follow:
             _await_record(store, ask, job_id)
         return
@@ -45,6 +52,7 @@ def follow_job(
             yield from (found for _, line in entries if (found := parse_event(line)))
         if ended:
             return
+        idle()
 
 
 def _is_here(workspace: Workspace, store: JobStore, job_id: str) -> bool:

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from daemon.broker import Broker
 from daemon.file_client import FileClient, matching
+from daemon.interrupted import as_it_is
 from daemon.records import JobRecord
 from daemon.settings import Settings, check_queue_name
 from daemon.store import JobStore
@@ -83,13 +84,16 @@ class QueueReader:
 
     def jobs(self, *, all: bool = False) -> list[JobRecord]:
         """Return the 20 newest jobs and all unfinished ones, newest first; or all of them."""
-        return self._ask(lambda: self._all() if all else self._store.current())
+        found = self._ask(lambda: self._all() if all else self._store.current())
+        return [as_it_is(record, self.workspace) for record in found]
 
     def glance(self) -> Glance:
         """Return the newest jobs, those under way, and the first of very many that wait."""
         from daemon.glance import glance  # noqa: PLC0415 - only `status` needs it
 
-        return self._ask(lambda: glance(self._store))
+        seen = self._ask(lambda: glance(self._store))
+        records = [as_it_is(record, self.workspace) for record in seen.records]
+        return replace(seen, records=records)
 
     def job(self, argument: str) -> JobRecord:
         """Return the job that an id, a unique part of one, a name, or ``latest`` means.
@@ -108,18 +112,25 @@ class QueueReader:
             record = self._ask(lambda: self._store.get(job_id))
         if record is None:
             raise UnknownJob(f"The record of {argument!r} cannot be read.")
-        return record
+        return as_it_is(record, self.workspace)
 
-    def follow(self, job_id: str, *, follow: bool = True) -> Iterator[Envelope]:
+    def follow(
+        self, job_id: str, *, follow: bool = True, idle: Callable[[], object] = lambda: None
+    ) -> Iterator[Envelope]:
         """Yield the events of a job so far; with ``follow``, go on until the job has ended.
 
         Where the job's log is on this machine it is read: it is whole, and it is there when Redis
         is not. Otherwise the events come from the job's stream, which keeps the newest few
         thousand.
+
+        Args:
+            idle: called time and again while nothing happens.
         """
         from daemon.follow import follow_job  # noqa: PLC0415 - `status` needs none of it
 
-        yield from follow_job(self.workspace, self._store, self._ask, job_id, follow=follow)
+        yield from follow_job(
+            self.workspace, self._store, self._ask, job_id, follow=follow, idle=idle
+        )
 
     def watch(self, argument: str, show: Callable[[str], object] = print) -> JobRecord:
         """Show what a job says, line by line, until it has ended; return its record.

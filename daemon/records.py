@@ -54,6 +54,8 @@ class JobRecord:
         reason: why the job is where it is, for a person.
         failure: the class of the last ending; None where it was not a failure.
         history: the attempts that failed, as in ``state.json``.
+        interrupted: nothing runs it although it is ``running``; of who shows it
+            (:mod:`daemon.interrupted`), never stored as true.
     """
 
     id: str
@@ -105,6 +107,7 @@ class JobRecord:
     reason: str | None = None
     failure: str | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
+    interrupted: bool = False
 
     @property
     def finished(self) -> bool:
@@ -229,6 +232,7 @@ def from_hash(values: Mapping[bytes, bytes]) -> JobRecord | None:
             for key, value in values.items()
             if (name := key.decode()) in NAMES
         }
+        known.pop("interrupted", None)
         if not is_history(known.get("history", [])):
             return None
         # The scripts of the store compare these two as they stand there.

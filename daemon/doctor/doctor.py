@@ -48,7 +48,7 @@ def _queue(checkup: Checkup, workspace: Workspace) -> None:
     checkup.add("private", partial(queue_checks.private_finding, workspace))
     if settings := checkup.ask("settings", Settings.from_environment):
         checkup.add("queue", partial(queue_checks.queue_finding, workspace, settings))
-    checkup.add("daemon", partial(queue_checks.daemon_finding, workspace))
+    checkup.add("daemon", partial(queue_checks.daemon_finding, workspace, settings))
 
 
 def _preset(checkup: Checkup, preset: Preset, workspace: Workspace, device: Device | None) -> None:

@@ -18,6 +18,7 @@ from daemon.broker import Broker
 from daemon.doctor.findings import Finding, ok, problem, warning
 from daemon.lifecycle import daemon_lock
 from daemon.locks import held_by
+from daemon.machines.workers import workers
 from daemon.private_folder import PRIVATE
 from daemon.settings import Settings
 from jobs.errors import WorkspaceError
@@ -143,8 +144,8 @@ def durability_finding(facts: Mapping[str, Any], address: str) -> Finding:
     return ok("queue", f"{address} answers; every accepted job is on disk (appendfsync always)")
 
 
-def daemon_finding(workspace: Workspace) -> Finding:
-    """Tell whether a daemon works through the queue.
+def daemon_finding(workspace: Workspace, settings: Settings | None = None) -> Finding:
+    """Tell whether a daemon works through the queue, and whether something holds it.
 
     Raises:
         WorkspaceError: its lock cannot be read.
@@ -154,6 +155,10 @@ def daemon_finding(workspace: Workspace) -> Finding:
         running, pid = is_held(lock), held_by(lock)
     except OSError as error:
         raise WorkspaceError(f"{lock} cannot be read: {error.strerror}.") from error
+    if running and settings is not None and (held := _held(workspace, settings)):
+        return warning(
+            "daemon", f"runs (pid {pid}), but starts nothing now: {held}.", "It starts when it may."
+        )
     if running:
         return ok("daemon", f"runs (pid {pid})")
     return warning(
@@ -161,3 +166,15 @@ def daemon_finding(workspace: Workspace) -> Finding:
         "No daemon runs in this workspace: jobs wait until one does.",
         "Start it: farense daemon",
     )
+
+
+def _held(workspace: Workspace, settings: Settings) -> str | None:
+    """Return why the daemon of a workspace starts no job; None where it may, or cannot be asked."""
+    broker = Broker(workspace, settings)
+    try:
+        here = [c for c in workers(broker.redis) if c.alive and c.workspace == str(workspace.root)]
+    except (RedisError, OSError):
+        return None
+    finally:
+        broker.close()
+    return next((card.held_because for card in here if card.held_because), None)

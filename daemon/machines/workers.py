@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import cast
 
@@ -15,6 +16,8 @@ from daemon import keys
 from daemon.settings import Settings
 from jobs.paths import Workspace
 from jobs.shape import well_typed
+from jobs.state import DEFAULT_QUEUE
+from jobs.text import printable
 
 # A daemon that has not been heard of for a day is forgotten.
 FORGOTTEN_SECONDS = 86_400
@@ -113,3 +116,16 @@ def workers(redis: Redis) -> list[WorkerCard]:
 def _now(redis: Redis) -> float:
     seconds, microseconds = redis.time()
     return seconds + microseconds / 1e6
+
+
+def why_nothing_starts(cards: Sequence[WorkerCard], queue_name: str) -> list[str]:
+    """Return why nothing starts on a queue; nothing where some daemon takes jobs from it."""
+    here = [card for card in cards if card.alive and card.queue == queue_name]
+    if not here:
+        option = "" if queue_name == DEFAULT_QUEUE else f" --queue {queue_name}"
+        return [f"No daemon works on this queue. Start one: farense daemon{option}"]
+    if not all(card.held_because for card in here):
+        return []
+    return [
+        printable(f"The daemon {card.name} starts nothing: {card.held_because}.") for card in here
+    ]

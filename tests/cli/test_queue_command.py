@@ -7,9 +7,8 @@ from datetime import datetime
 
 import pytest
 
-from cli.queue import held_lines
 from daemon.broker import Broker
-from daemon.machines.workers import WorkerCard
+from daemon.machines.workers import WorkerCard, why_nothing_starts
 from daemon.run_files import job_ids, record_from_files
 from daemon.server import EmbeddedServer
 from daemon.settings import Settings
@@ -80,11 +79,13 @@ def test_it_says_why_nothing_starts() -> None:
         return WorkerCard("mac:7", "/farense", queue, None, held, 30.0, 1.0, alive)
 
     window = "outside the window 22:00-07:00"
-    assert held_lines([card(window)], "default") == [f"The daemon mac:7 starts nothing: {window}."]
-    assert held_lines([card(window), card(None)], "default") == []
+    assert why_nothing_starts([card(window)], "default") == [
+        f"The daemon mac:7 starts nothing: {window}."
+    ]
+    assert why_nothing_starts([card(window), card(None)], "default") == []
     for others in ([card(None, alive=False)], [card(None, "night")]):
-        assert held_lines(others, "default")[0].endswith("farense daemon")
-    assert held_lines([], "night")[0].endswith("farense daemon --queue night")
+        assert why_nothing_starts(others, "default")[0].endswith("farense daemon")
+    assert why_nothing_starts([], "night")[0].endswith("farense daemon --queue night")
 
 
 def test_a_narrow_terminal_cuts_the_reason(invoke: Run, queued: Workspace) -> None:

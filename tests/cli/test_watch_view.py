@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from rich.console import Console as Terminal
@@ -36,8 +36,11 @@ class Recorded:
     def job(self, argument: str) -> JobRecord:
         return record(self.state, argument, "Out of memory." if self.state == "failed" else None)
 
-    def follow(self, job_id: str, *, follow: bool = True) -> Iterator[Envelope]:
+    def follow(
+        self, job_id: str, *, follow: bool = True, idle: Callable[[], object] = lambda: None
+    ) -> Iterator[Envelope]:
         yield from envelopes(*self.events)
+        idle()
         if self.interrupted:
             raise KeyboardInterrupt
 
