@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @set_option
 @click.option("--name", help="What you want to call the job.")
 @click.option("--priority", type=PRIORITY, default=0, help="Higher goes first; 0 where not given.")
-@click.option("--at", "at", metavar="TIME", help="Not before: 23:00, or '2026-11-25 23:00'.")
+@click.option("--at", "at", metavar="TIME", help="Not before: 23:00, 'tomorrow 6am' ...")
 @click.option("--in", "delay", metavar="TIME", help="Not before so long from now: 2h, 90m.")
 @click.option("--after", metavar="JOB", help="Not before this job has ended well, and learned.")
 @click.option("--after-any", is_flag=True, help="With --after: however it ended, learned or not.")

@@ -19,7 +19,7 @@ from daemon.new_run import new_run_directory, point_latest_to, versions
 from jobs.errors import DataError, InvalidInput
 from jobs.files import sha256_of, sync_folder, write_many_json
 from jobs.order import DataFile, Order, SweepTrial, day_of_sweep
-from jobs.paths import RunDirectory, Workspace
+from jobs.paths import JOB_ID, REPOSITORY, RunDirectory, Workspace
 from jobs.state import JobState, State, state_values
 from jobs.text import printable
 
@@ -133,23 +133,31 @@ def place_orders(requests: Sequence[Request], workspace: Workspace) -> list[tupl
     """
     desk = _Desk(workspace)
     for request in requests:
-        _check_name(request.name or "")
+        _check_name(request.name or "", workspace)
         desk.check(request.preset.config)
     # Until the orders name the data, a prune would take them for nobody's.
     with freezing(workspace):
         return _placed(requests, [desk.freeze(r.preset.config) for r in requests], workspace)
 
 
-def _check_name(name: str) -> None:
-    """Refuse a name that could not be shown in one line.
+def _check_name(name: str, workspace: Workspace) -> None:
+    """Refuse a name that could not be shown in one line, or that means something else already.
 
     Raises:
-        InvalidInput: it is too long, or holds what no terminal shows.
+        InvalidInput: it is too long, holds what no terminal shows, or is ``latest``, a preset or
+            the id of a job.
     """
     if len(name) > LONGEST_NAME or printable(name) != name:
         raise InvalidInput(
             f"{name[:LONGEST_NAME]!r} cannot be the name of a job.",
             f"A name is one line of at most {LONGEST_NAME} characters.",
+        )
+    folders = (workspace.configs, REPOSITORY / "configs")
+    is_preset = "/" not in name and any((folder / f"{name}.yaml").is_file() for folder in folders)
+    if name == "latest" or JOB_ID.fullmatch(name) or (name and is_preset):
+        raise InvalidInput(
+            f"{name!r} cannot be the name of a job: it means something else already.",
+            "Give a name that is no preset, no job's id and not `latest`.",
         )
 
 

@@ -1,4 +1,7 @@
-"""Times as people type them: `23:00`, `2h30m`, `22:00-07:00`; all in the machine's own zone."""
+"""Times as people type them: `23:00`, `11pm`, `tomorrow 6am`, `2h30m`, `22:00-07:00`.
+
+All are in the machine's own zone.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,20 @@ from jobs.errors import ConfigError, InvalidInput
 
 DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+)s)?")
 LONGEST = timedelta(days=366)
+CLOCK = re.compile(
+    r"(?P<hour>\d{1,2})(?:(?::|(?P<h>h))(?P<minute>\d{2})?)?(?:\s?(?P<half>[ap])\.?m\.?)?", re.ASCII
+)
+NAMED_CLOCKS = {"noon": time(12), "midnight": time(0)}
+DAYS = {"today": 0, "tonight": 0, "tomorrow": 1}
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
 def parse_at(text: str, now: datetime) -> datetime:
-    """Return the moment that ``text`` names: a time of day, the next one, or a date with a time.
+    """Return the moment that ``text`` names: a time of day, the next one, or a day with a time.
 
     Args:
-        text: ``23:00``, or ``2026-11-25 23:00`` (ISO 8601); without a zone it is local.
+        text: ``23:00`` or ``11pm``, ``tomorrow 6am`` or ``friday 22:00``, or ``2026-11-25 23:00``
+            (ISO 8601); without a zone it is local.
         now: with its zone.
 
     Raises:
@@ -27,11 +37,16 @@ def parse_at(text: str, now: datetime) -> datetime:
         local = now.astimezone()
         moment = _at(local, clock)
         return moment if moment > now else _at(local + timedelta(days=1), clock)
+    if (named := _on_named_day(text, now)) is not None:
+        if named <= now:
+            raise InvalidInput(f"{text} has passed already.")
+        return named
     try:
         moment = datetime.fromisoformat(text.strip()).astimezone(UTC)
     except (ValueError, OverflowError, OSError):
         raise InvalidInput(
-            f"{text!r} is not a time.", "Give one as 23:00 or as '2026-11-25 23:00'."
+            f"{text!r} is not a time.",
+            "Give one as 23:00, 11pm, 'tomorrow 6am' or '2026-11-25 23:00'.",
         ) from None
     if moment <= now:
         raise InvalidInput(f"{text} has passed already.")
@@ -99,11 +114,44 @@ class Window:
         return f"{self.start:%H:%M}-{self.end:%H:%M}"
 
 
-def _clock(text: str) -> time | None:
-    found = re.fullmatch(r"(\d{1,2}):(\d{2})", text, re.ASCII)
-    if not found or int(found[1]) > 23 or int(found[2]) > 59:
+def _on_named_day(text: str, now: datetime) -> datetime | None:
+    """Return the moment of ``tomorrow 6am``, ``6am tomorrow`` or ``friday at 22:00``.
+
+    A day of the week is the next one; today only where the time is still ahead.
+    """
+    words = [word for word in text.lower().replace(",", " ").split() if word != "at"]
+    days = [word for word in words if word in DAYS or _weekday(word) is not None]
+    clock = _clock(" ".join(word for word in words if word not in days))
+    if len(days) != 1 or clock is None:
         return None
-    return time(int(found[1]), int(found[2]))
+    local, weekday = now.astimezone(), _weekday(days[0])
+    if weekday is None:
+        return _at(local + timedelta(days=DAYS[days[0]]), clock)
+    ahead = (weekday - local.weekday()) % 7
+    moment = _at(local + timedelta(days=ahead), clock)
+    return moment if moment > now else _at(local + timedelta(days=ahead + 7), clock)
+
+
+def _weekday(word: str) -> int | None:
+    """Return the number of a day of the week from Monday, 0; three letters are enough."""
+    if len(word) < 3:
+        return None
+    return next((n for n, day in enumerate(WEEKDAYS) if day.startswith(word)), None)
+
+
+def _clock(text: str) -> time | None:
+    """Return a time of day: ``23:00``, ``11pm``, ``6:30 am``, ``23h``, ``23h30``, ``noon``."""
+    if text.lower() in NAMED_CLOCKS:
+        return NAMED_CLOCKS[text.lower()]
+    found = CLOCK.fullmatch(text.lower())
+    if not found or not (found["minute"] or found["h"] or found["half"]):
+        return None
+    hour, minute = int(found["hour"]), int(found["minute"] or 0)
+    if found["half"]:
+        if not 1 <= hour <= 12 or found["h"]:
+            return None
+        hour = hour % 12 + (12 if found["half"] == "p" else 0)
+    return time(hour, minute) if hour <= 23 and minute <= 59 else None
 
 
 def _at(day: datetime, clock: time) -> datetime:

@@ -249,8 +249,8 @@ class Session:
 
     def _load(self, file: DataFile, tokenizer: Callable[[], Tokenizer]) -> Examples:
         path = self.workspace.inside(file.path)
-        data = cut(
-            encoded(
+        try:
+            tokens = encoded(
                 path,
                 file.sha256,
                 self.model_path,
@@ -258,14 +258,20 @@ class Session:
                 tokenizer,
                 self.workspace.token_cache,
                 self.template,
-            ),
+            )
+        except DataError as error:
+            # By the name that its owner knows it by, not by that of our copy.
+            message = error.message.replace(str(path), file.source)
+            raise DataError(message, error.hint) from error
+        data = cut(
+            tokens,
             mask_prompt=self.config.mask_prompt,
             max_seq_length=self.config.max_seq_length,
         )
         longest = self.config.max_seq_length
         if not data.examples:
             raise DataError(
-                f"{path}: no example is left once cut to max_seq_length ({longest}).",
+                f"{file.source}: no example is left once cut to max_seq_length ({longest}).",
                 "Raise max_seq_length.",
             )
         if data.truncated or data.left_out:

@@ -19,6 +19,21 @@ EVENING = datetime(2026, 11, 24, 21, 30).astimezone()
         ("7:05", datetime(2026, 11, 25, 7, 5)),
         ("21:30", datetime(2026, 11, 25, 21, 30)),
         ("2026-11-26 06:15", datetime(2026, 11, 26, 6, 15)),
+        ("11pm", datetime(2026, 11, 24, 23, 0)),
+        ("6am", datetime(2026, 11, 25, 6, 0)),
+        ("6:45 PM", datetime(2026, 11, 25, 18, 45)),
+        ("12am", datetime(2026, 11, 25, 0, 0)),
+        ("12 p.m.", datetime(2026, 11, 25, 12, 0)),
+        ("23h", datetime(2026, 11, 24, 23, 0)),
+        ("23h15", datetime(2026, 11, 24, 23, 15)),
+        ("midnight", datetime(2026, 11, 25, 0, 0)),
+        ("tomorrow 23:00", datetime(2026, 11, 25, 23, 0)),
+        ("6am tomorrow", datetime(2026, 11, 25, 6, 0)),
+        ("tonight at 22:15", datetime(2026, 11, 24, 22, 15)),
+        # The 24th is a Tuesday.
+        ("friday 22:00", datetime(2026, 11, 27, 22, 0)),
+        ("tue 22:00", datetime(2026, 11, 24, 22, 0)),
+        ("tuesday, 9pm", datetime(2026, 12, 1, 21, 0)),
     ],
 )
 def test_a_time_is_the_next_one(text: str, expected: datetime) -> None:
@@ -26,7 +41,20 @@ def test_a_time_is_the_next_one(text: str, expected: datetime) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "soon", "24:00", "12:60", "2026-11-24 21:00", "2031-01-01 00:00", "９:30"]
+    "text",
+    [
+        *("", "soon", "24:00", "12:60", "2026-11-24 21:00", "2031-01-01 00:00", "９:30"),
+        *(
+            "11",
+            "13pm",
+            "0am",
+            "today 6am",
+            "tomorrow",
+            "tomorrow friday 6am",
+            "23h99",
+            "6 o'clock",
+        ),
+    ],
 )
 def test_what_is_no_time_ahead_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
@@ -53,6 +81,8 @@ def test_what_is_no_length_of_time_is_refused(text: str) -> None:
         ("22:00-07:00", 7, False),
         ("9:00-17:30", 17, True),
         ("9:00-17:30", 18, False),
+        ("10pm-7am", 21, False),
+        ("10pm-7am", 23, True),
     ],
 )
 def test_a_window_may_go_past_midnight(window: str, hour: int, inside: bool) -> None:

@@ -15,6 +15,9 @@ from cli.main import COMMANDS
 from cli.main import farense as command_group
 from daemon.client import FarenseClient
 from daemon.control import daemon_status
+from jobs.dataset import prompt_tokens
+from jobs.examples import Dialogue, Message
+from jobs.model import load_tokenizer
 from jobs.paths import REPOSITORY, Workspace
 from tests.cli.conftest import FARENSE, Run, environment
 from tests.helpers.pages import (
@@ -168,3 +171,11 @@ def run_python(command: Command, workspace: Workspace, where: str) -> None:
         words, cwd=workspace.root, capture_output=True, text=True, timeout=90, check=False
     )
     assert done.returncode == 0, f"{where}\n{done.stderr}"
+    if "--prompt" in command.words:
+        # A prompt of another text, or in a chat template, has another number of tokens.
+        shown = command.words[command.words.index("--prompt") + 1].replace("\\n", "\n")
+        question = shown.removeprefix("### Pergunta:\n").removesuffix("\n\n### Resposta:\n")
+        asked = Dialogue((Message("user", question),), "")
+        model = workspace.root / command.words[command.words.index("--model") + 1]
+        expected = len(prompt_tokens(asked, load_tokenizer(model), "farense"))
+        assert f"Prompt: {expected} tokens" in done.stdout, f"{where}\n{done.stdout}"
