@@ -60,7 +60,7 @@ def enqueue(
     from cli.evaluate import queued, refuse_both
     from cli.watch import warn_without_daemon, watch_job
     from daemon.client import FarenseClient
-    from daemon.ordering import check, warnings
+    from daemon.ordering import check_and_remark
     from jobs.paths import Workspace
 
     refuse_extra(ctx)
@@ -70,12 +70,12 @@ def enqueue(
     schedule_at = start_time(at, delay)
     loaded = preset_from(preset, overrides)
     workspace = Workspace.current()
-    schedule = check(loaded, workspace)
+    schedule, remarks = check_and_remark(loaded, workspace)
     patience = loaded.config.early_stopping_patience
     evaluated = evaluated or evaluate_any
     if evaluated:
         check_evaluable(loaded, workspace)
-    remarks = [*warnings(loaded, workspace, schedule), *prompt_remarks(loaded, workspace)]
+    remarks += prompt_remarks(loaded, workspace)
     with FarenseClient.connect(workspace, queue=queue_name) as client:
         # It may take minutes: not before there is a queue for the job.
         remarks += data_remarks(loaded, workspace)

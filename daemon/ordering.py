@@ -25,6 +25,7 @@ from jobs.text import printable
 
 if TYPE_CHECKING:
     from jobs.config import Preset, TrainConfig
+    from jobs.lora_keys import Reach
     from jobs.prompts import PromptFormat
     from jobs.schedule import Schedule
 
@@ -66,20 +67,19 @@ def check(preset: Preset, workspace: Workspace) -> Schedule:
     Raises:
         InvalidInput: as :func:`place_order` does.
     """
-    return preset.config.schedule(_Desk(workspace).check(preset.config)[0])
+    return check_and_remark(preset, workspace)[0]
 
 
-def warnings(preset: Preset, workspace: Workspace, schedule: Schedule) -> list[str]:
-    """Return what a person should know of a job that was checked and would be accepted."""
-    from jobs.models.folder import check_lora  # noqa: PLC0415 - `status` needs none
-
-    config = preset.config
-    reach = check_lora(workspace.inside(config.model), config.lora)
+def check_and_remark(preset: Preset, workspace: Workspace) -> tuple[Schedule, list[str]]:
+    """Check as :func:`check` does; return what a person should know of the job, too."""
+    config, desk = preset.config, _Desk(workspace)
+    schedule = config.schedule(desk.check(config)[0])
+    reach = desk.reach(config)
     found = (
         schedule.warning(config.early_stopping_patience),
         reach.warning if reach else None,
     )
-    return [text for text in found if text]
+    return schedule, [text for text in found if text]
 
 
 def check_all(configs: Sequence[TrainConfig], workspace: Workspace) -> Schedule:
@@ -235,16 +235,23 @@ class _Desk:
     def check(self, config: TrainConfig) -> tuple[int, int]:
         """Check model, config and data; return the examples to train and to validate on."""
         from jobs.models.architectures import check_trainable  # noqa: PLC0415 - `status` needs none
-        from jobs.models.folder import check_lora, check_model  # noqa: PLC0415 - for the same reason
+        from jobs.models.folder import check_model  # noqa: PLC0415 - for the same reason
 
         model, lora = self._workspace.inside(config.model), config.lora
         self._once(("model", model), lambda: check_model(model))
         self._once(("trainable", model, lora.keys), lambda: check_trainable(model, lora.keys))
-        # Of the adapter, only what names layers of the model can be wrong here.
-        self._once(("lora", model, lora.num_layers, lora.keys), lambda: check_lora(model, lora))
+        self.reach(config)
         train, valid = _sources(config, self._workspace)
         style = config.prompt_format
         return self._examples(train, style), self._examples(valid, style) if valid else 0
+
+    def reach(self, config: TrainConfig) -> Reach | None:
+        """Check which layers a config adapts: of an adapter, nothing else can be wrong here."""
+        from jobs.models.folder import check_lora  # noqa: PLC0415 - `status` needs none
+
+        model, lora = self._workspace.inside(config.model), config.lora
+        key = ("lora", model, lora.num_layers, lora.keys)
+        return self._once(key, lambda: check_lora(model, lora))
 
     def freeze(self, config: TrainConfig) -> _Parts:
         """Freeze the data of a config that was checked, and fingerprint its model."""

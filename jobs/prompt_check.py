@@ -7,15 +7,15 @@ MLX, so whoever queues a job asks another process.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import cast
 
 import orjson
 
+from jobs.apart import UnansweredError, ask_apart, tell
 from jobs.dataset import encode_example, prompt_tokens
-from jobs.errors import DataError, FarenseError, ModelError
+from jobs.errors import DataError
 from jobs.examples import Dialogue, Message
 from jobs.prompts import PromptFormat
 from jobs.tokenizer import TemplateSettings, Tokenizer
@@ -105,16 +105,11 @@ def ask_prompt_warnings(
     """
     if prompt_format != "chat":
         return ()
-    command = [sys.executable, "-P", "-m", "jobs.prompt_check"]
-    command += [str(model), prompt_format, orjson.dumps(template).decode()]
+    asked = [str(model), prompt_format, orjson.dumps(template).decode()]
     try:
-        done = subprocess.run(command, capture_output=True, check=False, timeout=SECONDS)
-        answer = orjson.loads(done.stdout)
-    except (OSError, subprocess.TimeoutExpired, ValueError):
+        return tuple(ask_apart("jobs.prompt_check", asked, SECONDS))
+    except UnansweredError:
         return ()
-    if done.returncode:
-        raise ModelError(answer["message"], answer["hint"])
-    return tuple(answer)
 
 
 def _main() -> int:
@@ -122,14 +117,9 @@ def _main() -> int:
 
     model, style, template = sys.argv[1:]
     settings = TemplateSettings(**orjson.loads(template))
-    try:
-        said = prompt_warnings(load_tokenizer(Path(model), settings), cast(PromptFormat, style))
-    except FarenseError as error:
-        answer = {"message": error.message, "hint": error.hint}
-        sys.stdout.buffer.write(orjson.dumps(answer))
-        return int(error.exit_code)
-    sys.stdout.buffer.write(orjson.dumps(said))
-    return 0
+    return tell(
+        lambda: prompt_warnings(load_tokenizer(Path(model), settings), cast(PromptFormat, style))
+    )
 
 
 if __name__ == "__main__":

@@ -82,18 +82,7 @@ def broker(workspace: Workspace, port: int, login: str = "") -> Broker:
         (
             (
                 "--user",
-                *[
-                    "reader",
-                    "on",
-                    "nopass",
-                    "~*",
-                    "&*",
-                    "+@read",
-                    "+ping",
-                    "+config|get",
-                    "+info",
-                    "+client",
-                ],
+                *READER,
             ),
             "reader:any@",
             "does not let this user",

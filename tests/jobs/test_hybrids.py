@@ -144,6 +144,14 @@ def trained(workspace: Workspace, model: Path, **settings: Any) -> tuple[Any, li
     return run, said
 
 
+def with_adapter(model: Path, arrays: dict[str, mx.array]) -> nn.Module:
+    """Return the model as farense loads it, with V2's layers adapted by these arrays."""
+    module, _ = load_base(model)
+    apply_lora(module, lora(), 0, DropoutNoise(0.0))
+    module.load_weights(list(arrays.items()), strict=False)
+    return module
+
+
 def test_a_hybrid_trains_with_the_keys_of_v2_and_mlx_lm_loads_it(
     alone: Workspace, kind: str, hybrid: Path
 ) -> None:
@@ -174,9 +182,7 @@ def test_a_hybrid_trains_with_the_keys_of_v2_and_mlx_lm_loads_it(
         return plain
 
     theirs = load_adapters(float32(hybrid), str(run.adapters))
-    ours, _ = load_base(hybrid)
-    apply_lora(ours, lora(), 0, DropoutNoise(0.0))
-    ours.load_weights(list(adapter.arrays.items()), strict=False)
+    ours = with_adapter(hybrid, adapter.arrays)
     ids = mx.arange(3, 19)[None]
     for model in (theirs, ours):
         model.eval()
@@ -195,9 +201,7 @@ def test_what_is_fused_answers_as_the_adapter_does(
     fused_model(hybrid, lora(), adapter, requantize=False).write(tmp_path / "fused")
     fused, _ = load_model(tmp_path / "fused")
     fused.set_dtype(mx.float32)
-    ours, _ = load_base(hybrid)
-    apply_lora(ours, lora(), 0, DropoutNoise(0.0))
-    ours.load_weights(list(adapter.arrays.items()), strict=False)
+    ours = with_adapter(hybrid, adapter.arrays)
     ids = mx.arange(3, 19)[None]
     for model in (fused, ours):
         model.eval()
