@@ -34,9 +34,7 @@ def parse_at(text: str, now: datetime) -> datetime:
     """
     clock = _clock(text.strip())
     if clock is not None:
-        local = now.astimezone()
-        moment = _at(local, clock)
-        return moment if moment > now else _at(local + timedelta(days=1), clock)
+        return _next(now, clock)
     if (named := _on_named_day(text, now)) is not None:
         if named <= now:
             raise InvalidInput(f"{text} has passed already.")
@@ -117,19 +115,29 @@ class Window:
 def _on_named_day(text: str, now: datetime) -> datetime | None:
     """Return the moment of ``tomorrow 6am``, ``6am tomorrow`` or ``friday at 22:00``.
 
-    A day of the week is the next one; today only where the time is still ahead.
+    A day of the week is the next one, tonight the next such time; today only where the time is
+    still ahead.
     """
     words = [word for word in text.lower().replace(",", " ").split() if word != "at"]
     days = [word for word in words if word in DAYS or _weekday(word) is not None]
     clock = _clock(" ".join(word for word in words if word not in days))
     if len(days) != 1 or clock is None:
         return None
+    if days == ["tonight"]:
+        return _next(now, clock)
     local, weekday = now.astimezone(), _weekday(days[0])
     if weekday is None:
         return _at(local + timedelta(days=DAYS[days[0]]), clock)
     ahead = (weekday - local.weekday()) % 7
     moment = _at(local + timedelta(days=ahead), clock)
     return moment if moment > now else _at(local + timedelta(days=ahead + 7), clock)
+
+
+def _next(now: datetime, clock: time) -> datetime:
+    """Return the next moment of that time of day."""
+    local = now.astimezone()
+    moment = _at(local, clock)
+    return moment if moment > now else _at(local + timedelta(days=1), clock)
 
 
 def _weekday(word: str) -> int | None:

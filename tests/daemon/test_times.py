@@ -30,6 +30,8 @@ EVENING = datetime(2026, 11, 24, 21, 30).astimezone()
         ("tomorrow 23:00", datetime(2026, 11, 25, 23, 0)),
         ("6am tomorrow", datetime(2026, 11, 25, 6, 0)),
         ("tonight at 22:15", datetime(2026, 11, 24, 22, 15)),
+        ("midnight tonight", datetime(2026, 11, 25, 0, 0)),
+        ("tonight 1am", datetime(2026, 11, 25, 1, 0)),
         # The 24th is a Tuesday.
         ("friday 22:00", datetime(2026, 11, 27, 22, 0)),
         ("tue 22:00", datetime(2026, 11, 24, 22, 0)),
