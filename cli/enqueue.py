@@ -58,7 +58,7 @@ def enqueue(
     """
     from cli.config import plan_text
     from cli.evaluate import queued, refuse_both
-    from cli.watch import warn_without_daemon, watch_job
+    from cli.watch import watch_job
     from daemon.client import FarenseClient
     from daemon.ordering import check_and_remark
     from jobs.paths import Workspace
@@ -105,9 +105,10 @@ def enqueue(
                 click.echo(queued(job))
         for remark in remarks:
             warn(remark)
-        warn_without_daemon(client, record)
         if watching:
             ctx.exit(next(filter(None, (watch_job(client, job.id) for job in jobs)), 0))
+        for line in client.without_daemon(record.queue):
+            warn(line)
 
 
 def prompt_remarks(loaded: Preset, workspace: Workspace) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.options import job_argument, json_option
-from cli.output import print_json
+from cli.output import print_json, warn
 
 if TYPE_CHECKING:
     from daemon.records import JobRecord
@@ -60,7 +60,7 @@ def evaluate(
     \b
     Example: farense evaluate latest --watch
     """
-    from cli.watch import warn_without_daemon, watch_job
+    from cli.watch import watch_job
     from daemon.client import FarenseClient
 
     refuse_both(watching, as_json)
@@ -77,9 +77,10 @@ def evaluate(
             print_json(record.as_dict())
         else:
             click.echo(queued(record))
-        warn_without_daemon(client, record)
         if watching:
             ctx.exit(watch_job(client, record.id))
+        for line in client.without_daemon(record.queue):
+            warn(line)
 
 
 def refuse_both(watching: bool, as_json: bool, instead: str = "farense watch --json") -> None:

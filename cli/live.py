@@ -11,7 +11,7 @@ from rich.text import Text
 
 from jobs.console import Console, duration
 from jobs.evaluation.events import EvaluationStarted
-from jobs.events import Envelope, Started, TrainMetrics, Validation
+from jobs.events import Envelope, Started, StoodStill, TrainMetrics, Validation
 from jobs.events import Progress as ProgressEvent
 
 
@@ -58,6 +58,10 @@ class LiveView:
             case EvaluationStarted() as event:
                 self._unit = "answer"
                 self._move(event.answered, event.answers)
+            case StoodStill() as event:
+                # What it did is no measure of what it does now.
+                self._speed = self._left = ""
+                self._move(event.step, word="interrupted" if event.interrupted else event.state)
             case ProgressEvent() as event:
                 speed, left = event.steps_per_second, event.eta_seconds
                 self._speed = f"{speed:.3g} {self._unit}s/s" if speed else ""
@@ -71,12 +75,16 @@ class LiveView:
                 self._val_loss = f"val {event.val_loss:.4f}"
                 self._move(event.step)
 
-    def _move(self, step: int, total: int | None = None) -> None:
+    def _move(self, step: int, total: int | None = None, word: str = "") -> None:
+        """Show how far the job has come; ``word``: what it is where it does not move."""
         self._total = total or self._total
-        known = [part for part in (self._loss, self._val_loss, self._speed, self._left) if part]
+        known = [
+            part for part in (self._loss, self._val_loss, self._speed, self._left, word) if part
+        ]
+        at = f"{self._unit} {step}" + (f"/{self._total}" if self._total else "")
         self._progress.update(
             self._task,
-            description=f"{self._unit} {step}" + (f"/{self._total}" if self._total else ""),
+            description=at if self._total or step else "waiting",
             completed=step,
             total=self._total,
             detail=" · ".join(known),

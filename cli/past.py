@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,8 @@ def past_run(argument: str, reader: QueueReader | FileClient) -> PastRun:
             f"The files of {record.id} are not in this workspace.",
             f"They are in {shown(record.home) or 'another one, unknown'}.",
         )
-    return read_run(reader.workspace.run(record.id).path)
+    run = read_run(reader.workspace.run(record.id).path)
+    return replace(run, interrupted=record.interrupted)
 
 
 def _folder(argument: str, root: Path) -> Path | None:

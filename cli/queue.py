@@ -106,17 +106,13 @@ def dead(clear: bool, as_json: bool) -> None:
 
 
 def _show(queue_name: str | None, as_json: bool) -> None:
-    from daemon.machines.workers import why_nothing_starts
     from daemon.reader import QueueReader
     from daemon.reorder import places
+    from daemon.settings import Settings
 
     with reading(queue=queue_name) as reader:
-        held = []
-        if isinstance(reader, QueueReader):
-            found = reader.queue()
-            held = why_nothing_starts(reader.workers(), reader.queue_name)
-        else:
-            found = places(reader.jobs())
+        found = reader.queue() if isinstance(reader, QueueReader) else places(reader.jobs())
+        held = reader.why_nothing_starts(queue_name or Settings.from_environment().queue)
     if as_json:
         print_json([place.as_dict() for place in found])
     elif found:

@@ -16,6 +16,7 @@ import click
 from cli.foreground import interrupted_by_signals
 from cli.options import preset_from
 from cli.output import note
+from jobs.verdict import NOT_LEARNED
 
 if TYPE_CHECKING:
     from daemon.client import FarenseClient
@@ -27,6 +28,10 @@ PRESET = "quickstart"
 MODEL = "smollm2-135m"
 TINY = "tiny-random"
 INTERRUPTED = 130
+NOTHING_TO_ASK = (
+    f"The model has not learned ({NOT_LEARNED}), so its adapter is nothing to ask questions of. If "
+    "you changed configs/quickstart.yaml, look at learning_rate and warmup_steps there."
+)
 # Ahead of whatever waits in the queue: a person sits in front of it.
 PRIORITY = 100
 
@@ -53,7 +58,10 @@ def quickstart(ctx: click.Context) -> None:
             record = client.enqueue(preset, priority=PRIORITY)
             note(f"Queued {record.id}.")
             code = train(client, record.id)
-    if code == 0:
+            record = client.job(record.id)
+    if code == 0 and record.gap_status == NOT_LEARNED:
+        note(NOTHING_TO_ASK)
+    elif code == 0:
         for line in next_steps(workspace, preset.config, record):
             click.echo(line)
     ctx.exit(code)
@@ -114,7 +122,7 @@ def train(client: FarenseClient, job_id: str) -> int:
     from cli.watch import report_end, show
 
     try:
-        show(client.follow(job_id))
+        show(client, job_id)
     except KeyboardInterrupt:
         note(f"Cancelling {job_id} ...")
         client.cancel(job_id)

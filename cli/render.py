@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -210,10 +211,13 @@ def _steps(record: JobRecord) -> str:
 
 
 def _gap(record: JobRecord) -> str:
-    """Return a gap and its word; of a run that has not learned the word alone."""
+    """Return a gap and its word; of a run that has not learned the word alone.
+
+    Between losses of which one is not finite there is no gap.
+    """
     if record.gap_status == NOT_LEARNED:
         return NOT_LEARNED
-    if record.overfitting_gap is None:
+    if record.overfitting_gap is None or not math.isfinite(record.overfitting_gap):
         return NONE
     below = (
         f", {BELOW_IN_TABLE}" if record.gap_status and is_far_below(record.overfitting_gap) else ""

@@ -6,7 +6,7 @@ import click
 
 from cli.options import json_option, optional_job_argument
 from cli.output import note, print_json, terminal_width, wants_colour
-from cli.reading import held_lines, reading
+from cli.reading import reading
 
 
 @click.command(short_help="Show the jobs, or one of them.")
@@ -25,6 +25,7 @@ def status(job: str | None, show_all: bool, as_json: bool) -> None:
     Example: farense status latest
     """
     from cli.render import job_details, status_table
+    from daemon.interrupted import held_lines
 
     held: list[str] = []
     with reading() as reader:
@@ -34,7 +35,8 @@ def status(job: str | None, show_all: bool, as_json: bool) -> None:
                 print_json(record.as_dict())
                 return
             click.echo("\n".join(job_details(record)))
-            for line in held_lines(reader, [record]):
+            # Why it is interrupted stands in its details.
+            for line in [] if record.interrupted else held_lines(reader, [record]):
                 note(line)
             return
         if as_json or show_all:

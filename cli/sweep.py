@@ -9,7 +9,6 @@ import click
 
 from cli.options import json_option, queue_option, sweep_argument
 from cli.output import note, print_json, terminal_width, wants_colour, warn
-from cli.reading import held_lines, reading
 from cli.sweep_files import find_file
 from cli.sweep_group import SweepGroup
 from cli.sweep_report import report
@@ -92,9 +91,9 @@ def run(
             click.echo(line)
     if warning:
         warn(warning)
-    _warn_without_daemon()
     if watching:
         ctx.exit(_watch(begun.folder))
+    _tell_why_nothing_runs()
 
 
 @sweep.command(short_help="Show how a sweep stands.")
@@ -122,7 +121,7 @@ def status(ctx: click.Context, name: str, watching: bool, as_json: bool) -> None
         return
     _print(view)
     if view.state.active:
-        _warn_without_daemon()
+        _tell_why_nothing_runs()
 
 
 @sweep.command("list", short_help="Show all sweeps.")
@@ -224,7 +223,7 @@ def resume(name: str, until: str | None, as_json: bool) -> None:
     with FarenseClient.connect() as client:
         resume_sweep(folder, client, moment)
     _tell(folder, as_json)
-    _warn_without_daemon()
+    _tell_why_nothing_runs()
 
 
 def _tell(folder: SweepFolder, as_json: bool) -> None:
@@ -264,7 +263,7 @@ def _watch(folder: SweepFolder) -> int:
     from jobs.state import State
 
     try:
-        view = show_until_end(folder)
+        view = show_until_end(folder, _why_nothing_runs)
     except KeyboardInterrupt:
         note(f"Stopped watching; {folder.id} goes on. Look again: farense sweep status --watch")
         return INTERRUPTED
@@ -272,13 +271,19 @@ def _watch(folder: SweepFolder) -> int:
     return ExitCode.OK if view.state.state is State.COMPLETED else ExitCode.FAILED
 
 
-def _warn_without_daemon() -> None:
-    from daemon.control import daemon_status
+def _tell_why_nothing_runs() -> None:
+    for line in _why_nothing_runs():
+        note(line)
+
+
+def _why_nothing_runs() -> list[str]:
+    """Return what keeps the sweeps of this workspace from going on; nothing where they do."""
+    from daemon.interrupted import daemon_runs, held_lines
+    from daemon.reader import open_reader
     from jobs.paths import Workspace
 
-    if not daemon_status(Workspace.current()).running:
-        warn("no daemon of this workspace is running, which coordinates it: farense daemon")
-        return
-    with reading() as reader:
-        for line in held_lines(reader, reader.jobs()):
-            note(line)
+    if not daemon_runs(Workspace.current()):
+        return ["No daemon of this workspace runs, which coordinates it. Start one: farense daemon"]
+    reader, _ = open_reader()
+    with reader:
+        return held_lines(reader, reader.jobs())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -21,11 +22,16 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 1.0
 
 
-def show_until_end(folder: SweepFolder) -> SweepView:
-    """Show a sweep until it has ended or rests; return how it stands then."""
+def show_until_end(folder: SweepFolder, why_still: Callable[[], list[str]]) -> SweepView:
+    """Show a sweep until it has ended or rests; return how it stands then.
+
+    Args:
+        why_still: returns in lines why nothing of it goes on; each is said when it is new.
+    """
     from daemon.sweep.view import view_sweep
 
     said: set[int] = set()
+    told: list[str] = []
     with _live() as live:
         while True:
             view = view_sweep(folder)
@@ -33,6 +39,10 @@ def show_until_end(folder: SweepFolder) -> SweepView:
                 if trial.ended and trial.number not in said:
                     said.add(trial.number)
                     _say(live, ended_line(trial))
+            before, told = told, why_still() if view.state.active else []
+            for line in told:
+                if line not in before:
+                    _say(live, line)
             if live is not None:
                 _update(live, view)
             if not view.state.active:

@@ -72,7 +72,7 @@ def best_lines(view: SweepView, trial: Trial) -> list[str]:
     values = best_values(view, trial)
     rows = {
         "Sweep": view.order.id,
-        "Trial": f"{trial.number}, {_state(trial)}",
+        "Trial": f"{trial.number}, {_state(view, trial)}",
         "Objective": f"{view.order.plan.objective} {number(trial.value)}",
         **{name: str(value) for name, value in trial.settings.items()},
         "Job": values["job"],
@@ -160,7 +160,7 @@ def _row(view: SweepView, trial: Trial, names: Sequence[str]) -> list[str]:
     job = trial.jobs[-1] if trial.jobs else NONE
     if trial.ended and trial.jobs:
         job = best_job(trial, maximizes=view.order.plan.maximizes)
-    return [str(trial.number), number(shown), _state(trial), step, *settings, job]
+    return [str(trial.number), number(shown), _state(view, trial), step, *settings, job]
 
 
 def _failed(view: SweepView, width: int | None) -> list[str]:
@@ -186,7 +186,9 @@ def _importances(found: dict[str, float]) -> list[str]:
     ]
 
 
-def _state(trial: Trial) -> str:
+def _state(view: SweepView, trial: Trial) -> str:
+    if trial.number in view.interrupted:
+        return "interrupted"
     state = f"{trial.state} ({trial.pruned_by})" if trial.pruned and trial.ended else trial.state
     return state if trial.learned else f"{state}, {NOT_LEARNED}"
 

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 
 from daemon.glance import Glance, glance_at
-from daemon.interrupted import as_it_is
+from daemon.interrupted import as_it_is, daemon_runs
 from daemon.joblog import LogReader
+from daemon.machines.workers import no_daemon
 from daemon.records import JobRecord
 from daemon.run_files import job_ids, newest_training, record_shown, state_of
 from jobs.errors import UnknownJob
@@ -72,6 +73,16 @@ class FileClient:
                 return
             idle()
             time.sleep(FOLLOW_SECONDS)
+
+    def why_nothing_starts(self, queue: str) -> list[str]:
+        """Return why none of the queued jobs starts, as far as that can be known without Redis."""
+        return self.without_daemon(queue) or [
+            "The daemon of this workspace runs, and starts nothing until its queue answers again."
+        ]
+
+    def without_daemon(self, queue: str) -> list[str]:
+        """Return that no daemon runs in this workspace; of others only Redis knows."""
+        return [] if daemon_runs(self.workspace) else [no_daemon(queue)]
 
     def close(self) -> None:
         """Nothing is open."""

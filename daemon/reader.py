@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 
 from daemon.broker import Broker
 from daemon.file_client import FileClient, matching
-from daemon.interrupted import as_it_is
+from daemon.interrupted import StandstillWatch, as_it_is, daemon_runs
 from daemon.records import JobRecord
 from daemon.settings import Settings, check_queue_name
 from daemon.store import JobStore
@@ -85,14 +85,14 @@ class QueueReader:
     def jobs(self, *, all: bool = False) -> list[JobRecord]:
         """Return the 20 newest jobs and all unfinished ones, newest first; or all of them."""
         found = self._ask(lambda: self._all() if all else self._store.current())
-        return [as_it_is(record, self.workspace) for record in found]
+        return [self._as_it_is(record) for record in found]
 
     def glance(self) -> Glance:
         """Return the newest jobs, those under way, and the first of very many that wait."""
         from daemon.glance import glance  # noqa: PLC0415 - only `status` needs it
 
         seen = self._ask(lambda: glance(self._store))
-        records = [as_it_is(record, self.workspace) for record in seen.records]
+        records = [self._as_it_is(record) for record in seen.records]
         return replace(seen, records=records)
 
     def job(self, argument: str) -> JobRecord:
@@ -112,7 +112,7 @@ class QueueReader:
             record = self._ask(lambda: self._store.get(job_id))
         if record is None:
             raise UnknownJob(f"The record of {argument!r} cannot be read.")
-        return as_it_is(record, self.workspace)
+        return self._as_it_is(record)
 
     def follow(
         self, job_id: str, *, follow: bool = True, idle: Callable[[], object] = lambda: None
@@ -135,7 +135,8 @@ class QueueReader:
     def watch(self, argument: str, show: Callable[[str], object] = print) -> JobRecord:
         """Show what a job says, line by line, until it has ended; return its record.
 
-        It may be stopped (Ctrl-C; in a notebook, interrupt the kernel): the job goes on.
+        It also says why the job does not move, where that is so. It may be stopped (Ctrl-C; in a
+        notebook, interrupt the kernel): the job goes on.
 
         Raises:
             UnknownJob: ``argument`` names no job, or several.
@@ -144,9 +145,14 @@ class QueueReader:
 
         record = self.job(argument)
         console = Console()
-        for envelope in self.follow(record.id):
+
+        def tell(envelope: Envelope) -> None:
             for line in console.lines(envelope):
                 show(line)
+
+        still = StandstillWatch(self, record.id, tell)
+        for envelope in self.follow(record.id, idle=still.look):
+            tell(envelope)
         return self.job(record.id)
 
     def run(self, argument: str) -> PastRun:
@@ -158,13 +164,41 @@ class QueueReader:
         """
         from jobs.past_run import read_run  # noqa: PLC0415 - `status` needs none of it
 
-        return read_run(self.workspace.run(self.job(argument).id).path)
+        record = self.job(argument)
+        run = read_run(self.workspace.run(record.id).path)
+        return replace(run, interrupted=record.interrupted)
 
     def workers(self) -> list[WorkerCard]:
-        """Return the daemons that work on this queue."""
-        from daemon.machines.workers import workers  # noqa: PLC0415 - only this needs it
+        """Return the daemons of this Redis; one of this workspace is alive only while it is."""
+        from daemon.machines.workers import is_at, workers  # noqa: PLC0415 - only this needs it
 
-        return self._ask(lambda: workers(self._broker.redis))
+        cards = self._ask(lambda: workers(self._broker.redis))
+        if daemon_runs(self.workspace):
+            return cards
+        return [
+            replace(card, alive=False) if is_at(card, self.workspace) else card for card in cards
+        ]
+
+    def why_nothing_starts(self, queue: str) -> list[str]:
+        """Return why none of the queued jobs of a queue starts; nothing where some may."""
+        from daemon.machines.workers import why_nothing_starts  # noqa: PLC0415
+
+        cards = self.workers()
+        return [] if self._starts_up(cards) else why_nothing_starts(cards, queue)
+
+    def without_daemon(self, queue: str) -> list[str]:
+        """Return that no daemon works on a queue; nothing where one does."""
+        from daemon.machines.workers import no_daemon, working  # noqa: PLC0415
+
+        cards = self.workers()
+        return [] if working(cards, queue) or self._starts_up(cards) else [no_daemon(queue)]
+
+    def _starts_up(self, cards: Sequence[WorkerCard]) -> bool:
+        """Tell whether the daemon of this workspace runs, and has not said of itself yet."""
+        from daemon.machines.workers import is_at  # noqa: PLC0415
+
+        told = any(card.alive and is_at(card, self.workspace) for card in cards)
+        return not told and daemon_runs(self.workspace)
 
     def dead_letters(self, *, clear: bool = False) -> list[DeadLetter]:
         """Return what was set aside because it could not be read; ``clear`` forgets it."""
@@ -190,6 +224,13 @@ class QueueReader:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def _as_it_is(self, record: JobRecord) -> JobRecord:
+        from daemon.machines.workers import server_seconds  # noqa: PLC0415
+
+        return as_it_is(
+            record, self.workspace, lambda: self._ask(lambda: server_seconds(self._broker.redis))
+        )
 
     def _all(self) -> list[JobRecord]:
         return self._store.get_many(self._store.ids())

@@ -6,6 +6,7 @@ log of last night.
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 
 from jobs.evaluation.events import Evaluated, EvaluationStarted
@@ -20,6 +21,7 @@ from jobs.events import (
     PrefixCached,
     Progress,
     Started,
+    StoodStill,
     TrainMetrics,
     Validation,
     Warned,
@@ -96,6 +98,8 @@ class Console:
                 return self._cached(event)
             case Warned():
                 return [f"⚠️  {event.message}"]
+            case StoodStill():
+                return [f"⏸️  {event.message}"]
             case Finished():
                 return final_analysis(event)
             case Evaluated():
@@ -206,7 +210,7 @@ def validation(event: Validation, baseline: float | None = None) -> list[str]:
     judged = "" if found is None else f"   {found.mark} {found.short}"
     return [
         f"  Val Loss: {_loss_text(event.val_loss)}   {said}",
-        f"  Overfitting Gap: {event.overfitting_gap:.3f}{judged}",
+        f"  Overfitting Gap: {_gap_text(event.overfitting_gap)}{judged}",
     ]
 
 
@@ -307,3 +311,8 @@ def _validation_plan(event: Started) -> str:
 
 def _loss_text(loss: float | None) -> str:
     return "-" if loss is None else f"{loss:.4f}"
+
+
+def _gap_text(gap: float) -> str:
+    """Return a gap; between losses of which one is not finite there is none."""
+    return f"{gap:.3f}" if math.isfinite(gap) else "-"

@@ -186,6 +186,23 @@ class Warned(Event):
 
 
 @dataclass(frozen=True)
+class StoodStill(Event):
+    """A job that is watched does not move; said by who watches it, and in no log.
+
+    Attributes:
+        state: of the job.
+        interrupted: it is ``running``, and nothing runs it.
+        message: why it does not move, and what to do, for a person.
+    """
+
+    kind: ClassVar[str] = "standstill"
+    step: int
+    state: str
+    interrupted: bool
+    message: str
+
+
+@dataclass(frozen=True)
 class Finished(Event):
     """The job ended well, as ``completed`` or ``early_stopped``.
 
@@ -230,8 +247,8 @@ class Failed(Event):
 EVENTS: dict[str, type[Event]] = {
     event.kind: event
     for event in (
-        Started, PrefixCached, Progress, TrainMetrics, Validation, CheckpointSaved,
-        BestModel, EarlyStopping, Warned, Finished, EvaluationStarted, Evaluated, Failed,
+        Started, PrefixCached, Progress, TrainMetrics, Validation, CheckpointSaved, BestModel,
+        EarlyStopping, Warned, StoodStill, Finished, EvaluationStarted, Evaluated, Failed,
     )
 }  # fmt: skip
 

@@ -40,6 +40,8 @@ class PastRun:
         answers: the lines of ``evaluation/answers.jsonl``.
         missing: what is not there, or cannot be read: a sentence each.
         kept_step: the step of the adapter that was kept; None where nothing says so.
+        interrupted: its files say that it runs, and nothing runs it; only who asked the locks says
+            so.
     """
 
     directory: RunDirectory
@@ -50,6 +52,7 @@ class PastRun:
     answers: tuple[Row, ...]
     missing: tuple[str, ...]
     kept_step: int | None = None
+    interrupted: bool = False
 
     @property
     def name(self) -> str:

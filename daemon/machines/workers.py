@@ -76,7 +76,9 @@ class Announcer:
         card = asdict(
             WorkerCard(self._name, self._workspace, self._queue, job, held_because, self._seconds)
         )
-        self._redis.hset(keys.WORKERS, self._name, orjson.dumps({**card, "at": _now(self._redis)}))
+        self._redis.hset(
+            keys.WORKERS, self._name, orjson.dumps({**card, "at": server_seconds(self._redis)})
+        )
         self._said = job, held_because
         self._again_at = time.monotonic() + self._seconds / 3
 
@@ -95,7 +97,7 @@ def workers(redis: Redis) -> list[WorkerCard]:
     Raises:
         RedisError: the server is away.
     """
-    now = _now(redis)
+    now = server_seconds(redis)
     found = []
     for name, text in cast(dict[bytes, bytes], redis.hgetall(keys.WORKERS)).items():
         try:
@@ -113,19 +115,43 @@ def workers(redis: Redis) -> list[WorkerCard]:
     return sorted(found, key=lambda card: str(card.name))
 
 
-def _now(redis: Redis) -> float:
+def server_seconds(redis: Redis) -> float:
+    """Return the clock of the queue's server, in seconds.
+
+    Raises:
+        RedisError: the server is away.
+    """
     seconds, microseconds = redis.time()
     return seconds + microseconds / 1e6
 
 
 def why_nothing_starts(cards: Sequence[WorkerCard], queue_name: str) -> list[str]:
     """Return why nothing starts on a queue; nothing where some daemon takes jobs from it."""
-    here = [card for card in cards if card.alive and card.queue == queue_name]
+    here = working(cards, queue_name)
     if not here:
-        option = "" if queue_name == DEFAULT_QUEUE else f" --queue {queue_name}"
-        return [f"No daemon works on this queue. Start one: farense daemon{option}"]
+        return [no_daemon(queue_name)]
     if not all(card.held_because for card in here):
         return []
     return [
         printable(f"The daemon {card.name} starts nothing: {card.held_because}.") for card in here
     ]
+
+
+def is_at(card: WorkerCard, workspace: Workspace) -> bool:
+    """Tell whether a daemon is that of a workspace of this machine."""
+    host = card.name.rpartition(":")[0]
+    return (host, card.workspace) == (socket.gethostname(), str(workspace.root))
+
+
+def working(cards: Sequence[WorkerCard], queue_name: str) -> list[WorkerCard]:
+    """Return the daemons that work on a queue now."""
+    return [card for card in cards if card.alive and card.queue == queue_name]
+
+
+def no_daemon(queue_name: str) -> str:
+    """Return for a person that no daemon works on a queue."""
+    if queue_name == DEFAULT_QUEUE:
+        return "No daemon works on this queue. Start one: farense daemon"
+    return printable(
+        f"No daemon works on the queue {queue_name}. Start one: farense daemon --queue {queue_name}"
+    )

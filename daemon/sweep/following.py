@@ -47,7 +47,8 @@ class Follower:
             QueueUnreachable: the queue is away.
         """
         training = len(trial.evaluations) < len(trial.jobs)
-        record = self.record(trial.jobs[-1] if training else trial.evaluations[-1])
+        job = trial.newest_job
+        record = None if job is None else self.record(job)
         if record is None:
             return None
         listeners = [self._listen(job, record) for job in trial.jobs]

@@ -53,11 +53,8 @@ def resume_sweep(
 
 def open_jobs(folder: SweepFolder) -> list[str]:
     """Return the newest job of each trial that has not ended."""
-    trials = [trial for trial in read_trials(folder) if not trial.ended and trial.jobs]
-    return [
-        trial.jobs[-1] if len(trial.evaluations) < len(trial.jobs) else trial.evaluations[-1]
-        for trial in trials
-    ]
+    trials = [trial for trial in read_trials(folder) if not trial.ended]
+    return [job for trial in trials if (job := trial.newest_job) is not None]
 
 
 def _refuse_ended(folder: SweepFolder, what: str) -> None:

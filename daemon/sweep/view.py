@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from daemon.interrupted import as_it_is
+from daemon.run_files import record_shown
 from jobs.errors import FarenseError
 from jobs.lock import is_held
 from jobs.paths import Workspace
+from jobs.state import State
 from jobs.sweep.budget import Budget, seconds_left
 from jobs.sweep.folder import (
     SweepOrder,
@@ -31,6 +35,7 @@ class SweepView:
         trials: by number.
         coordinated: a daemon coordinates it now.
         seconds_left: how long it will still take; None where nobody can know.
+        interrupted: the numbers of the trials that were under way, and that nothing runs now.
     """
 
     folder: SweepFolder
@@ -39,6 +44,7 @@ class SweepView:
     trials: list[Trial]
     coordinated: bool
     seconds_left: float | None
+    interrupted: frozenset[int] = frozenset()
 
     @property
     def ranked(self) -> list[Trial]:
@@ -65,7 +71,9 @@ class SweepView:
             "plan": self.order.plan.model_dump(mode="json"),
             "leaderboard": [trial.number for trial in self.ranked],
             "trials": [
-                asdict(trial) | {"pruned": trial.pruned, "learned": trial.learned}
+                asdict(trial)
+                | {"pruned": trial.pruned, "learned": trial.learned}
+                | {"interrupted": trial.number in self.interrupted}
                 for trial in self.trials
             ],
         }
@@ -85,7 +93,19 @@ def view_sweep(folder: SweepFolder, now: datetime | None = None) -> SweepView:
     left = None
     if state.active:
         left = seconds_left(trials, state.trials, running, budget, now or datetime.now(UTC))
-    return SweepView(folder, order, state, trials, is_held(folder.lock), left)
+    interrupted = _interrupted(trials, folder.workspace)
+    return SweepView(folder, order, state, trials, is_held(folder.lock), left, interrupted)
+
+
+def _interrupted(trials: Iterable[Trial], workspace: Workspace) -> frozenset[int]:
+    """Return the trials whose job was under way in this workspace, and that nothing runs."""
+    return frozenset(
+        trial.number
+        for trial in trials
+        if trial.state is State.RUNNING and (job := trial.newest_job) is not None
+        if (record := record_shown(workspace, job)) is not None
+        if not record.finished and as_it_is(record, workspace).interrupted
+    )
 
 
 def all_sweeps(workspace: Workspace) -> list[SweepView]:

@@ -87,7 +87,7 @@ def leaders(swept: Swept) -> list[Line]:
             _gap(swept, trial),
             *_settings(swept, trial.settings),
             _steps(trial),
-            str(trial.state),
+            swept.state_word(trial),
             trial.pruned_by or NONE,
             ", ".join(trial.jobs) or NONE,
         )
@@ -106,7 +106,7 @@ def unranked(swept: Swept) -> list[Line]:
         Line(
             str(trial.number),
             (
-                str(trial.state),
+                swept.state_word(trial),
                 figure(_lowest(trial)),
                 *_settings(swept, trial.settings),
                 _steps(trial),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
@@ -43,6 +43,7 @@ class Swept:
         trials: by number.
         seconds_left: how long it will still take; None where nobody can know.
         runs: what is left of its jobs, by their ids; only of those whose files are here.
+        interrupted: the numbers of the trials that were under way, and that nothing runs now.
     """
 
     order: SweepOrder
@@ -50,6 +51,7 @@ class Swept:
     trials: Sequence[Trial]
     seconds_left: float | None = None
     runs: Mapping[str, Measured] = field(default_factory=dict)
+    interrupted: frozenset[int] = frozenset()
 
     @cached_property
     def ranked(self) -> list[Trial]:
@@ -96,6 +98,10 @@ class Swept:
             return Kind.WITHOUT
         return Kind.PRUNED if trial.pruned else Kind.COMPLETE
 
+    def state_word(self, trial: Trial) -> str:
+        """Return the state of a trial, or that it was interrupted where nothing runs it."""
+        return "interrupted" if trial.number in self.interrupted else str(trial.state)
+
     def count(self, kind: Kind) -> int:
         """Return how many trials are of a kind; the best is complete or pruned, too."""
         found = sum(self.kind(trial) is kind for trial in self.trials)
@@ -132,9 +138,10 @@ def swept(
     state: SweepState,
     trials: Sequence[Trial],
     seconds_left: float | None = None,
+    interrupted: frozenset[int] = frozenset(),
 ) -> Swept:
     """Return a sweep with what its jobs left in a workspace."""
-    found = Swept(order, state, trials, seconds_left)
+    found = Swept(order, state, trials, seconds_left, interrupted=interrupted)
     runs = {}
     for trial in [*found.ranked, *found.unranked][:MOST]:
         job = found.job_of(trial)
@@ -144,7 +151,7 @@ def swept(
         except InvalidInput:
             # On another machine, or removed: what the sweep itself keeps is shown.
             continue
-    return Swept(order, state, trials, seconds_left, runs)
+    return replace(found, runs=runs)
 
 
 def series_of(curve: Curve) -> Series:

@@ -40,7 +40,12 @@ class Line:
 
 
 def state_word(run: Measured) -> str:
-    """Return the state of a run; of one that farense did not make that it is another's."""
+    """Return the state of a run, or that it was interrupted where nothing runs it.
+
+    Of a run that farense did not make it says so.
+    """
+    if run.run.interrupted:
+        return "interrupted"
     return str(run.state) if run.state else "older run"
 
 
@@ -81,6 +86,8 @@ def how_it_ended(run: Measured) -> str:
         return f"trained to its end, step {last}"
     if state in (State.FAILED, State.CANCELLED):
         return f"{state} at step {last}{because}"
+    if run.run.interrupted:
+        return f"interrupted: {steps_text(run)} steps; nothing ran it when this page was made"
     if state is State.RUNNING:
         return f"still runs: {steps_text(run)} steps when this page was made"
     return f"{state}{because}" if because else f"has not ended: {steps_text(run)} steps"

@@ -20,6 +20,11 @@ class SweepFolder:
         return self.path.name
 
     @property
+    def workspace(self) -> Workspace:
+        """The workspace it is in."""
+        return Workspace(self.path.parent.parent.parent)
+
+    @property
     def order(self) -> Path:
         """What was ordered."""
         return self.path / "sweep.json"

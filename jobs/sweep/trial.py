@@ -68,6 +68,12 @@ class Trial:
         return found is None or found.learned
 
     @property
+    def newest_job(self) -> str | None:
+        """The job it is at: a training, or the evaluation of one; None before the first."""
+        evaluated = self.jobs and len(self.evaluations) == len(self.jobs)
+        return next(reversed(self.evaluations if evaluated else self.jobs), None)
+
+    @property
     def ended(self) -> bool:
         """Whether the trial has ended, well or not."""
         return self.state in FINISHED

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
 from daemon.client import FarenseClient
+from daemon.lifecycle import daemon_lock
 from daemon.server import EmbeddedServer
 from jobs.files import read_json
-from jobs.lock import is_held
+from jobs.lock import hold, is_held
 from jobs.paths import Workspace
 from jobs.state import State
+from jobs.sweep.folder import find_sweep, write_trial
+from jobs.sweep.trial import Trial
 from tests.cli.conftest import FARENSE, Run, environment, under_way
 from tests.helpers.jobs import ended
 from tests.helpers.servers import Daemons
@@ -45,10 +50,10 @@ def went_down(invoke: Run, client: FarenseClient, daemons: Daemons, workspace: W
     return job_id
 
 
-def watching(workspace: Workspace, job_id: str) -> subprocess.Popen[str]:
+def watching(workspace: Workspace, *arguments: str) -> subprocess.Popen[str]:
     """Start `farense watch`."""
     return subprocess.Popen(
-        [FARENSE, "watch", job_id],
+        [FARENSE, "watch", *arguments],
         env=environment(workspace.root),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -141,3 +146,100 @@ def test_status_says_why_nothing_starts(
     finally:
         daemon.terminate()
         daemon.wait()
+
+
+def test_from_the_files_alone_it_is_said_why_nothing_starts(
+    farense: Run, invoke: Run, client: FarenseClient, workspace: Workspace
+) -> None:
+    job_id = queued(invoke)
+    EmbeddedServer(workspace).shut_down()
+    why = "No daemon works on this queue. Start one: farense daemon"
+    for command in (("status",), ("status", job_id), ("queue",)):
+        assert why in farense(*command).err
+    with watching(workspace) as process:
+        assert process.stderr is not None
+        said = [process.stderr.readline(), process.stderr.readline()]
+        process.kill()
+    assert "Read from the run directories instead" in said[0]
+    assert why in said[1]
+
+
+def test_a_scheduled_job_without_a_daemon_is_told_so(
+    farense: Run, invoke: Run, client: FarenseClient, daemons: Daemons, workspace: Workspace
+) -> None:
+    assert invoke("enqueue", "tiny", "--in", "3h").code == 0
+    assert "No daemon works on this queue" in farense("status").err
+    daemons.start("good")
+    wait_until(client.workers, "its word")
+    assert "No daemon" not in farense("status").err
+    with watching(workspace, "latest", "--json") as process:
+        assert process.stdout is not None
+        said = json.loads(process.stdout.readline())
+        process.kill()
+    assert (said["event"], said["state"], said["interrupted"]) == ("standstill", "scheduled", False)
+    assert "is scheduled: starts at " in said["message"]
+
+
+def test_a_queue_that_went_away_under_a_daemon_is_told_from_the_files(
+    farense: Run, invoke: Run, client: FarenseClient, daemons: Daemons, workspace: Workspace
+) -> None:
+    queued(invoke)
+    with hold(daemon_lock(workspace)):
+        assert "No daemon" not in farense("status").err
+        EmbeddedServer(workspace).shut_down()
+        assert "starts nothing until its queue answers again" in farense("status").err
+
+
+def test_watch_json_tells_the_interruption_among_the_events(
+    invoke: Run, client: FarenseClient, daemons: Daemons, workspace: Workspace
+) -> None:
+    job_id = went_down(invoke, client, daemons, workspace)
+    with watching(workspace, job_id, "--json") as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        said = next(line for line in map(json.loads, lines) if line["event"] == "standstill")
+        process.kill()
+    assert (said["job"], said["state"], said["interrupted"]) == (job_id, "running", True)
+    assert said["attempt"] == 1
+    assert f"{job_id} is interrupted at step {said['step']}" in said["message"]
+
+
+def test_a_trial_that_nothing_runs_is_told_as_interrupted(
+    farense: Run, invoke: Run, client: FarenseClient, daemons: Daemons, workspace: Workspace
+) -> None:
+    job_id = went_down(invoke, client, daemons, workspace)
+    plan = workspace.configs / "night.yaml"
+    plan.write_text(json.dumps({"preset": "tiny", "space": {"lora.rank": [2, 4]}, "trials": 2}))
+    assert invoke("sweep", str(plan)).code == 0
+    folder = find_sweep(workspace)
+    trial = Trial(0, {"lora.rank": 2}, state=State.RUNNING, jobs=[job_id], step=3, total_steps=20)
+    write_trial(folder, trial)
+    done = farense("sweep", "status")
+    line = next(line for line in done.out.splitlines() if job_id in line)
+    assert "interrupted" in line
+    assert "running" not in line
+    assert "Start one: farense daemon" in done.err
+    told = json.loads(farense("sweep", "status", "--json").out)
+    assert [trial["interrupted"] for trial in told["trials"]] == [True]
+    page = Path(farense("sweep", "report").out.strip()).read_text()
+    assert re.search("<td[^>]*>interrupted</td>", page)
+    assert not re.search("<td[^>]*>running</td>", page)
+    page = Path(farense("report", job_id).out.strip()).read_text()
+    assert "nothing ran it when this page was made" in page
+    # A daemon that runs looks after it.
+    with hold(daemon_lock(workspace)):
+        assert "interrupted" not in farense("sweep", "status").out
+
+
+def test_sweep_status_says_what_holds_it(
+    farense: Run, invoke: Run, client: FarenseClient, daemons: Daemons, workspace: Workspace
+) -> None:
+    plan = workspace.configs / "night.yaml"
+    plan.write_text(json.dumps({"preset": "tiny", "space": {"lora.rank": [2, 4]}, "trials": 2}))
+    assert invoke("sweep", str(plan)).code == 0
+    assert "No daemon of this workspace runs" in farense("sweep", "status").err
+    queued(invoke)
+    window = "22:00-23:00" if datetime.now().astimezone().hour < 12 else "02:00-03:00"
+    daemons.start("good", window=window)
+    wait_until(lambda: any(card.held_because for card in client.workers()), "its word")
+    assert f"starts nothing: outside the window {window}." in farense("sweep", "status").err

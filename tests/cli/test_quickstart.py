@@ -81,6 +81,20 @@ def test_it_trains_through_the_queue_and_leaves_nothing_running(
     assert started["attempt"] == 1
 
 
+def test_after_a_run_that_has_not_learned_it_offers_nothing_to_ask(
+    farense: Run, workspace: Workspace, tiny_model: Path
+) -> None:
+    prepare(workspace, tiny_model, epochs=1)
+    preset = workspace.configs / "quickstart.yaml"
+    preset.write_text(preset.read_text().replace("1e-3", "1") + "warmup_steps: 0\n")
+    done = farense("quickstart", **UNCOMPILED)
+    assert done.code == 0, done.err
+    assert "SEM APRENDIZAGEM" in done.out
+    assert "mlx_lm.generate" not in done.out
+    assert "The model has not learned" in done.err
+    assert nothing_runs(workspace)
+
+
 def test_a_daemon_that_was_there_before_stays(
     farense: Run, workspace: Workspace, tiny_model: Path, daemons: Daemons
 ) -> None:

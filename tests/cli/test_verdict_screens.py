@@ -97,7 +97,7 @@ CASES: dict[str, tuple[Course, Told]] = {
     ),
     "diverged before a finite validation": (
         Course((5.38, 4.709), [(NAN, NAN)], State.FAILED),
-        Told(None, "nan", marked=False),
+        Told(None, "-", marked=False),
     ),
     "no loss before training is known": (
         Course((5.38, 4.709), [(1.0, 0.9)], old=True),

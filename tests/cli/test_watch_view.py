@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from rich.console import Console as Terminal
@@ -12,15 +13,15 @@ from cli.live import LiveView
 from cli.watch import INTERRUPTED, default_job, watch_job
 from daemon.records import JobRecord
 from jobs.evaluation.events import EvaluationStarted
-from jobs.events import Envelope, Event, Progress, Warned, parse_event
+from jobs.events import Envelope, Event, Progress, StoodStill, Warned, parse_event
 from jobs.state import State
 from tests.jobs.test_console import finished, measured, row, started
 
 JOB = "20251122-220104-v2-kqzd"
 
 
-def record(state: State, job: str = JOB, reason: str | None = None) -> JobRecord:
-    return JobRecord(job, "v2", state, f"checkpoints_qlora/{job}", reason=reason)
+def record(state: State, job: str = JOB, **known: Any) -> JobRecord:
+    return JobRecord(job, "v2", state, f"checkpoints_qlora/{job}", **known)
 
 
 def envelopes(*events: Event) -> Iterator[Envelope]:
@@ -34,7 +35,8 @@ class Recorded:
         self.state, self.events, self.interrupted = state, events, interrupted
 
     def job(self, argument: str) -> JobRecord:
-        return record(self.state, argument, "Out of memory." if self.state == "failed" else None)
+        reason = "Out of memory." if self.state == "failed" else None
+        return record(self.state, argument, reason=reason)
 
     def follow(
         self, job_id: str, *, follow: bool = True, idle: Callable[[], object] = lambda: None
@@ -44,6 +46,12 @@ class Recorded:
         if self.interrupted:
             raise KeyboardInterrupt
 
+    def why_nothing_starts(self, queue: str) -> list[str]:
+        return [f"Nothing starts on {queue}."]
+
+    def without_daemon(self, queue: str) -> list[str]:
+        return [f"No daemon works on {queue}."]
+
 
 @pytest.mark.parametrize(
     ("states", "chosen"),
@@ -52,10 +60,19 @@ class Recorded:
         (["completed", "queued", "scheduled", "failed"], 1),
         (["waiting", "queued", "completed"], 1),
         (["failed", "completed"], 0),
+        (["interrupted", "running", "queued"], 1),
+        (["interrupted", "paused", "queued", "completed"], 2),
+        (["waiting", "completed", "interrupted"], 2),
+        (["scheduled", "interrupted"], 0),
     ],
 )
 def test_without_a_name_the_job_that_matters_now_is_meant(states: list[str], chosen: int) -> None:
-    records = [record(State(state), f"job-{i}") for i, state in enumerate(states)]
+    records = [
+        record(State.RUNNING, f"job-{i}", interrupted=True)
+        if state == "interrupted"
+        else record(State(state), f"job-{i}")
+        for i, state in enumerate(states)
+    ]
     assert default_job(records) is records[chosen]
 
 
@@ -91,6 +108,50 @@ def test_json_lines_are_the_events_themselves(capsys: pytest.CaptureFixture[str]
     watch_job(Recorded(State.COMPLETED, started(), row(10, 5.0)), JOB, as_json=True)
     lines = capsys.readouterr().out.splitlines()
     assert [parse_event(line.encode()) for line in lines] == [*envelopes(started(), row(10, 5.0))]
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (State.QUEUED, "Nothing starts on default."),
+        (State.SCHEDULED, "No daemon works on default."),
+        (State.PAUSED, f"{JOB} is paused at step 0: `farense resume {JOB}` goes on from there."),
+    ],
+)
+def test_why_a_job_does_not_move_is_an_event_of_the_json_lines(
+    state: State, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watch_job(Recorded(state, started(), interrupted=True), JOB, as_json=True)
+    shown = capsys.readouterr()
+    last = parse_event(shown.out.splitlines()[-1].encode())
+    assert last is not None
+    assert last.event == StoodStill(0, state, interrupted=False, message=message)
+    assert message not in shown.err
+
+
+def test_in_plain_lines_it_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    watch_job(Recorded(State.QUEUED, started(), interrupted=True), JOB)
+    shown = capsys.readouterr()
+    assert "Nothing starts on default." in shown.err
+    assert "Nothing starts" not in shown.out
+
+
+def test_the_live_view_of_a_job_that_stands_still_promises_nothing() -> None:
+    stopped = StoodStill(210, "running", True, "interrupted at step 210")
+    shown = live(started(), row(10, 5.0), Progress(210, 1272, 1, 2.05, 518.0), stopped)
+    end = shown.rpartition("interrupted at step 210")[2]
+    assert "step 210/1272" in end
+    assert "loss 5.0000 · interrupted" in end
+    assert "left" not in end
+    assert "steps/s" not in end
+
+
+def test_the_live_view_of_a_queued_job_says_that_it_waits() -> None:
+    shown = live(StoodStill(0, "queued", False, "No daemon works on this queue."))
+    end = shown.rpartition("No daemon works on this queue.")[2]
+    assert "waiting" in end
+    assert "queued" in end
+    assert "step 0" not in end
 
 
 def live(*events: Event) -> str:

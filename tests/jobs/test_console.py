@@ -260,3 +260,9 @@ def test_a_reader_that_comes_late_still_gets_sense() -> None:
 )
 def test_durations_read_like_a_person_writes_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_between_losses_that_are_not_finite_there_is_no_gap() -> None:
+    lines = shown(measured(200, float("nan"), float("nan")))
+    assert "  Overfitting Gap: -" in lines
+    assert "nan" not in next(line for line in lines if "Gap" in line)

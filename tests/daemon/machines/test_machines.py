@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from daemon.client import FarenseClient
+from daemon.interrupted import standstill
 from daemon.machines.home import home_of
 from daemon.prune import Selection, plan_prune
 from daemon.records import JobRecord
@@ -198,6 +199,31 @@ def test_a_job_whose_machine_is_lost_before_a_checkpoint_starts_anew_elsewhere(
     assert (record.state, record.attempt, record.lost_attempts) == (State.COMPLETED, 2, 1)
     assert "has not been heard of" in str(record.history[0]["reason"])
     assert record.home == home_of(south.workspace)
+
+
+def test_of_another_machine_the_lease_tells_whether_its_job_runs(
+    machines: tuple[Machine, Machine],
+) -> None:
+    north, south = machines
+    job_id = north.client.enqueue(north.preset).id
+    daemon = north.start("endless")
+    running(south.client, job_id)
+    record = south.client.job(job_id)
+    assert (record.interrupted, record.home) == (False, home_of(north.workspace))
+    assert standstill(record) is None
+    daemon.kill()
+    wait_until(lambda: south.client.job(job_id).interrupted, "the end of the lease")
+    record = south.client.job(job_id)
+    assert (record.state, record.pid, record.eta_seconds) == (State.RUNNING, None, None)
+    assert "has not been heard of; `farense daemon` there goes on" in (standstill(record) or "")
+    listed = {found.id: found.interrupted for found in south.client.jobs()}
+    assert listed[job_id] is True
+    # On the machine itself no lease is asked, but the locks.
+    wait_until(lambda: not north.is_alive(job_id), "the end of the child")
+    assert "farense daemon` goes on from there" in (standstill(north.client.job(job_id)) or "")
+    north.start("good")
+    record = ended(south.client, job_id)
+    assert (record.state, record.interrupted) == (State.COMPLETED, False)
 
 
 def test_a_job_with_a_checkpoint_waits_for_its_machine(machines: tuple[Machine, Machine]) -> None:
