@@ -129,10 +129,11 @@ def adapted(config: TrainConfig) -> tuple[Reach | None, str | None]:
     """Return the layers that a config adapts, where its model is there, and what to know of it."""
     from jobs.errors import ConfigError, InvalidInput, ModelError
     from jobs.models.folder import check_lora
+    from jobs.models.place import model_folder
     from jobs.paths import Workspace
 
     try:
-        reach = check_lora(Workspace.current().inside(config.model), config.lora)
+        reach = check_lora(model_folder(Workspace.current(), config.model), config.lora)
     except ConfigError as error:
         return None, " ".join(filter(None, (error.message, error.hint)))
     except (ModelError, InvalidInput):

@@ -110,10 +110,12 @@ def check(
 def _model_folder(workspace: Workspace, name: str | None) -> Path | None:
     """Return the folder of the named model, else of the first usable one, else None."""
     from jobs.models.listing import list_models
+    from jobs.models.place import model_folder
 
     if name is not None:
-        # A config says models/NAME, a person NAME: both are understood.
-        return workspace.inside(f"models/{name.removeprefix('models/')}")
+        # A config says models/NAME or an absolute path, a person NAME: all are understood.
+        named = name if name[0:1] in ("/", "~") else f"models/{name.removeprefix('models/')}"
+        return model_folder(workspace, named)
     usable = (model.path for model in list_models(workspace) if model.problem is None)
     return next(usable, None)
 

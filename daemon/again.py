@@ -36,7 +36,7 @@ def place_again(
 
     old = _ended(job_id, workspace)
     order = read_order(old)
-    model = workspace.inside(config_from(order.config, str(old.job)).model)
+    model = workspace.model(config_from(order.config, str(old.job)).model)
     check_model(model)
     checkpoints = [path.name for path in old.path.glob("checkpoint_*")] if from_checkpoint else []
     if from_checkpoint and not checkpoints:

@@ -97,14 +97,16 @@ def check_all(configs: Sequence[TrainConfig], workspace: Workspace) -> Schedule:
 
 
 def frozen_data(config: TrainConfig, workspace: Workspace) -> TrainConfig:
-    """Return a config that was checked, its data frozen: what changes in the files changes nothing.
+    """Return a config that was checked, its data frozen and its model in the workspace.
 
     Raises:
         DataError: a data file cannot be read.
     """
     parts = _Desk(workspace).freeze(config)
     data = {"train": parts.train.path, "valid": parts.valid.path if parts.valid else None}
-    return config.model_copy(update={"data": config.data.model_copy(update=data)})
+    return config.model_copy(
+        update={"model": parts.model, "data": config.data.model_copy(update=data)}
+    )
 
 
 def place_order(
@@ -115,7 +117,7 @@ def place_order(
     Raises:
         ModelError: there is no usable model folder where the config says.
         DataError: a data file is missing or has lines that cannot be used.
-        InvalidInput: the model lies outside the workspace.
+        InvalidInput: the path of the model leads out of the workspace.
         WorkspaceError: the workspace cannot be written.
     """
     state = replace(FIRST, priority=priority)
@@ -187,7 +189,7 @@ def _order(request: Request, job_id: str, parts: _Parts) -> tuple[Order, JobStat
         preset=request.preset.name,
         # To the microsecond: jobs that were ordered together stay in order.
         created_at=datetime.now(UTC).isoformat(timespec="microseconds"),
-        config=_frozen_config(config, parts.train, parts.valid),
+        config=_frozen_config(config, parts),
         train=parts.train,
         valid=parts.valid,
         model_fingerprint=parts.model_fingerprint,
@@ -222,6 +224,7 @@ class _Parts:
 
     train: DataFile
     valid: DataFile | None
+    model: str
     model_fingerprint: str
 
 
@@ -236,10 +239,12 @@ class _Desk:
         """Check model, config and data; return the examples to train and to validate on."""
         from jobs.models.architectures import check_trainable  # noqa: PLC0415 - `status` needs none
         from jobs.models.folder import check_model  # noqa: PLC0415 - for the same reason
+        from jobs.models.place import check_place, model_folder  # noqa: PLC0415
 
-        model, lora = self._workspace.inside(config.model), config.lora
+        model, lora = model_folder(self._workspace, config.model), config.lora
         self._once(("model", model), lambda: check_model(model))
         self._once(("trainable", model, lora.keys), lambda: check_trainable(model, lora.keys))
+        self._once(("place", model), lambda: check_place(self._workspace, config.model))
         self.reach(config)
         train, valid = _sources(config, self._workspace)
         style = config.prompt_format
@@ -248,20 +253,23 @@ class _Desk:
     def reach(self, config: TrainConfig) -> Reach | None:
         """Check which layers a config adapts: of an adapter, nothing else can be wrong here."""
         from jobs.models.folder import check_lora  # noqa: PLC0415 - `status` needs none
+        from jobs.models.place import model_folder  # noqa: PLC0415
 
-        model, lora = self._workspace.inside(config.model), config.lora
+        model, lora = model_folder(self._workspace, config.model), config.lora
         key = ("lora", model, lora.num_layers, lora.keys)
         return self._once(key, lambda: check_lora(model, lora))
 
     def freeze(self, config: TrainConfig) -> _Parts:
-        """Freeze the data of a config that was checked, and fingerprint its model."""
+        """Freeze the data of a config that was checked; link its model, and fingerprint it."""
+        from jobs.models.place import linked, model_folder  # noqa: PLC0415
         from jobs.models.store import fingerprint  # noqa: PLC0415 - `plan` needs no model
 
-        model = self._workspace.inside(config.model)
+        model = model_folder(self._workspace, config.model)
         train, valid = _sources(config, self._workspace)
         return _Parts(
             self._frozen(train, config.prompt_format),
             self._frozen(valid, config.prompt_format) if valid else None,
+            self._once(("linked", model), lambda: linked(self._workspace, config.model)),
             self._once(("fingerprint", model), lambda: fingerprint(model)),
         )
 
@@ -320,8 +328,7 @@ def _freeze(source: Path, examples: int, workspace: Workspace) -> DataFile:
     return DataFile(relative, digest, examples, source.name)
 
 
-def _frozen_config(
-    config: TrainConfig, train: DataFile, valid: DataFile | None
-) -> dict[str, object]:
+def _frozen_config(config: TrainConfig, parts: _Parts) -> dict[str, object]:
     values: dict[str, object] = config.model_dump(mode="json")
-    return {**values, "data": {"train": train.path, "valid": valid.path if valid else None}}
+    data = {"train": parts.train.path, "valid": parts.valid.path if parts.valid else None}
+    return {**values, "model": parts.model, "data": data}

@@ -69,7 +69,7 @@ def check_model(order: Order, workspace: Workspace) -> None:
     from jobs.models.folder import check_unchanged  # noqa: PLC0415
 
     config = config_from(order.config, f"the order of {order.id}")
-    check_unchanged(workspace.inside(config.model), order.model_fingerprint)
+    check_unchanged(workspace.model(config.model), order.model_fingerprint)
 
 
 def running_here(workspace: Workspace) -> list[str]:

@@ -59,7 +59,7 @@ class Answerer:
     def __init__(self, workspace: Workspace, order: Order, *, base: bool = False) -> None:
         config = config_from(order.config, f"the order of {order.id}")
         adapter = None if base else read_adapter(workspace.run(order.id))
-        path = workspace.inside(config.model)
+        path = workspace.model(config.model)
         check_unchanged(path, order.model_fingerprint)
         self._style = config.prompt_format
         self._system = common_system(workspace, order)

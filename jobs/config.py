@@ -54,7 +54,7 @@ class DataConfig(Settings):
 class TrainConfig(Settings):
     """A complete training configuration. Every ``*_steps`` setting counts micro-batches."""
 
-    model: str = Field(min_length=1, description="a folder below models/")
+    model: str = Field(min_length=1, description="a folder or link in models/, or an absolute path")
     data: DataConfig
     prompt_format: Literal["farense", "chat"] = "farense"
     chat_template: str | None = Field(

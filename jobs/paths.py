@@ -119,6 +119,24 @@ class Workspace:
             raise InvalidInput(f"{job_id!r} is not a job id.")
         return RunDirectory(self.runs / job_id)
 
+    def model(self, relative: str) -> Path:
+        """Return the folder of a job's model, under the name that it has in the workspace.
+
+        It may be a link that leads out, to a copy that several workspaces share: whoever can make
+        one here may read anything already. The path itself may not.
+
+        Raises:
+            InvalidInput: the path is absolute or leads out of the workspace.
+        """
+        path = Path(os.path.normpath(relative))
+        if path.is_absolute() or ".." in path.parts:
+            raise InvalidInput(
+                f"{relative!r} leads out of the workspace {self.root}.",
+                "A job names its model by a folder in the workspace, models/NAME, which may be a "
+                "link.",
+            )
+        return self.root / path
+
     def inside(self, relative: str) -> Path:
         """Return the absolute path of ``relative``, links resolved.
 

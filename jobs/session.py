@@ -73,7 +73,7 @@ class Session:
         self.emit, self.stop_reason = emit, stop_reason
         self.run = workspace.run(order.id)
         self.config: TrainConfig = config_from(order.config, str(self.run.job))
-        self.model_path = workspace.inside(self.config.model)
+        self.model_path = workspace.model(self.config.model)
         check_unchanged(self.model_path, order.model_fingerprint)
         self.lanes = make_lanes(max(self.config.batch_size, self.config.gradient_accumulation))
         self.versions = environment() | {"splits": str(splits)}
@@ -89,7 +89,7 @@ class Session:
         feed = self._feed()
         self.base.load()
         engine = self._engine()
-        settings = adapter_config(self.config.lora, self.base.reach.paths, str(self.model_path))
+        settings = adapter_config(self.config.lora, self.base.reach.paths, self.config.model)
         best = BestAdapter(self.run.adapters, settings)
         told = self._baseline, self.versions, self.emit, self.stop_reason, ending
         trainer = Trainer(self.run, self.config, engine, feed, best, *told)

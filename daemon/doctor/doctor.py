@@ -13,6 +13,7 @@ from daemon.doctor.findings import Checkup, Finding
 from daemon.settings import Settings
 from jobs.config import Preset, TrainConfig
 from jobs.device import Device, ask_device
+from jobs.models.place import model_folder
 from jobs.needs import Needs, estimate
 from jobs.paths import Workspace
 from jobs.preflight import memory_limits
@@ -49,11 +50,13 @@ def _queue(checkup: Checkup, workspace: Workspace) -> None:
     if settings := checkup.ask("settings", Settings.from_environment):
         checkup.add("queue", partial(queue_checks.queue_finding, workspace, settings))
     checkup.add("daemon", partial(queue_checks.daemon_finding, workspace, settings))
+    services = checkup.ask("daemon", partial(queue_checks.service_findings, workspace))
+    checkup.findings.extend(services or ())
 
 
 def _preset(checkup: Checkup, preset: Preset, workspace: Workspace, device: Device | None) -> None:
     config = preset.config
-    folder = checkup.ask("model", partial(workspace.inside, config.model))
+    folder = checkup.ask("model", partial(model_folder, workspace, config.model))
     tokenizer = _model(checkup, folder, config, device) if folder else None
     report = checkup.ask("data", partial(preset_checks.data_report, config, workspace, tokenizer))
     if report:

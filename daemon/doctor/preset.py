@@ -12,7 +12,7 @@ from jobs.data_check import check as check_data
 from jobs.errors import DataError
 from jobs.lora_keys import described
 from jobs.models.architectures import check_trainable
-from jobs.models.folder import check_lora, check_model
+from jobs.models.folder import check_lora, check_model, folder_bytes
 from jobs.needs import DataSize
 from jobs.paths import Workspace
 from jobs.prefix.budget import size_text
@@ -29,8 +29,8 @@ def model_finding(folder: Path) -> Finding:
     """
     check_model(folder)
     check_trainable(folder, ())
-    size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
-    return ok("model", f"{folder.name} is complete ({size_text(size)})")
+    link = f", a link to {folder.readlink()}" if folder.is_symlink() else ""
+    return ok("model", f"{folder.name} is complete ({size_text(folder_bytes(folder))}){link}")
 
 
 def adapter_finding(folder: Path, config: TrainConfig) -> Finding:

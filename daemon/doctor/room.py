@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -13,6 +12,8 @@ from jobs.config import TrainConfig, config_from
 from jobs.errors import FarenseError
 from jobs.files import sha256_of, whole_lines
 from jobs.memory import advice
+from jobs.models.downloads import DOWNLOADS
+from jobs.models.place import name_in_job
 from jobs.needs import Needs
 from jobs.order import read_order
 from jobs.paths import JOB_ID, Workspace
@@ -29,22 +30,6 @@ MEMORY_SETTINGS = (
 # Runs that are looked through for a measured need, the newest first.
 RUNS = 50
 TOO_LITTLE_DISK = "Free some space, or lower keep_checkpoints, lora.rank or prefix_cache_gb."
-
-
-@dataclass(frozen=True)
-class Download:
-    """What getting a model takes on disk: pulled as it is, or converted from its full weights."""
-
-    pulled: int
-    converted: int
-
-
-# Folders of the presets. Mistral-7B's full weights are 14.5 GB, and stand beside the hub's copy
-# and the result while they are converted: 26 GB, as its first user found.
-DOWNLOADS = {
-    "smollm2-135m-4bit": Download(300_000_000, 300_000_000),
-    "mistral-7b-4bit": Download(4_200_000_000, 26_000_000_000),
-}
 
 
 def memory_finding(
@@ -86,6 +71,7 @@ def measured_memory(workspace: Workspace, config: TrainConfig) -> int | None:
     """Return MLX's peak in earlier runs of these settings and data, bytes; None without one."""
     train = sha256_of(workspace.root / config.data.train)
     wanted = {name: getattr(config, name) for name in MEMORY_SETTINGS}
+    wanted["model"] = name_in_job(workspace, config.model)
     peaks = []
     for path in _newest_runs(workspace):
         run = workspace.run(path.name)
@@ -143,18 +129,20 @@ def download_finding(name: str, free: int) -> Finding:
             f"{there}; what {name} and its run take is known once it is here.",
             "Get the model, then ask again: farense doctor",
         )
-    if free < size.pulled:
-        return problem(
-            "disk", f"{name} takes {size_text(size.pulled)} to pull, {there}.", "Free some space."
-        )
+    text = (
+        f"{name} is {size_text(size.fetched)} to download and {size_text(size.folder)} in models/; "
+        f"pulling it needs {size_text(size.room)} of disk space, {there}"
+    )
+    if free < size.room:
+        return problem("disk", f"{text}.", "Free some space.")
     if free < size.converted:
         return warning(
             "disk",
-            f"{name} takes {size_text(size.pulled)} to pull, {there}; to fetch its full weights "
-            f"and convert them would take {size_text(size.converted)}.",
+            f"{text}; fetching its full weights and converting them would need "
+            f"{size_text(size.converted)}.",
             "Pull it in 4 bits, or free some space.",
         )
-    return ok("disk", f"{there}; {name} takes {size_text(size.pulled)} to pull")
+    return ok("disk", text)
 
 
 def free_bytes(folder: Path) -> int:

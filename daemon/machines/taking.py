@@ -96,14 +96,15 @@ class Taking:
         from jobs.models.store import check_model, fingerprint  # noqa: PLC0415
 
         config = config_from(order.config, f"the order of {order.id}")
-        model = self.workspace.inside(config.model)
+        model = self.workspace.model(config.model)
         try:
             check_model(model)
             same = fingerprint(model) == order.model_fingerprint
         except FarenseError:
             same = False
         if not same:
-            return f"{config.model} as it was when the job was enqueued"
+            there = ", and has another of this name" if model.is_dir() else ""
+            return f"{config.model} as it was when the job was enqueued{there}"
         if order.evaluation is not None:
             trained = self.workspace.run(order.evaluation.job)
             if not trained.adapter_weights.is_file():

@@ -67,7 +67,7 @@ class Room:
         if measured is not None:
             return measured
         size, device = self._size(config), self._device
-        model = self._workspace.inside(config.model)
+        model = self._workspace.model(config.model)
         needs = estimate(model, config, size, metal=device.metal, lanes=device.lanes)
         return needs.memory(cached=config.prefix_cache_gb != 0)
 
@@ -77,7 +77,7 @@ class Room:
         Raises:
             _NotYet: there was none, and no limit is named.
         """
-        path, model = self._workspace.root / config.data.train, self._workspace.inside(config.model)
+        path, model = self._workspace.root / config.data.train, self._workspace.model(config.model)
         asked = path, sha256_of(path), model, config.prompt_format
         cache = self._workspace.token_cache
         try:

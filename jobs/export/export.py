@@ -73,7 +73,7 @@ class Export:
         self.workspace, self.order, self.report, self.warn = workspace, order, report, warn
         self.wanted = wanted
         self.config: TrainConfig = config_from(order.config, f"the order of {order.id}")
-        self.model = workspace.inside(self.config.model)
+        self.model = workspace.model(self.config.model)
         self.stem = check_name(wanted.name or export_name(self.model.name, order.preset))
         self.output = workspace.inside(workspace.output.name)
         self.targets = {kind: self.output / (self.stem + SUFFIXES[kind]) for kind in wanted.kinds}
@@ -124,7 +124,7 @@ class Export:
                 settings = self.adapter.settings | {"model": self.config.model}
                 write_json(folder / "adapter_config.json", settings)
             elif kind == PEFT:
-                write_peft(folder, self.adapter, self.config.lora, self.model.name)
+                write_peft(folder, self.adapter, self.config.lora, self.config.model)
             elif fused is not None:
                 found = self._write_fused(folder, found, fused)
             return self._finish(folder, found)

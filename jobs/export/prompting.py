@@ -93,7 +93,7 @@ def prompting_of(workspace: Workspace, order: Order, config: TrainConfig) -> Pro
     if config.prompt_format != "chat":
         return Prompting(config.prompt_format, system)
     template = TemplateSettings.of(config, order.prompts_written_on)
-    tokenizer = load_tokenizer(workspace.inside(config.model), template)
+    tokenizer = load_tokenizer(workspace.model(config.model), template)
     row = Dialogue((*found, Message("user", QUESTION)), "")
     opened = reasons_in_prompt(row, tokenizer, config.prompt_format)
     return Prompting(

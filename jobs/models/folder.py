@@ -123,6 +123,11 @@ def read_model(path: Path) -> tuple[dict[str, Any], dict[str, TensorEntry]]:
     return config, tensors
 
 
+def folder_bytes(path: Path) -> int:
+    """Return what all files of a model folder take on disk, links to files followed."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
 def check_lora(path: Path, lora: LoraConfig) -> Reach | None:
     """Check, from the headers alone, that the model has the layers that ``lora`` adapts.
 
@@ -201,6 +206,11 @@ def check_config(path: Path) -> dict[str, Any]:
 def _must_exist(path: Path) -> None:
     if path.is_dir():
         return
+    if path.is_symlink():
+        raise ModelError(
+            f"{path} is a link to {path.readlink()}, and there is no folder.",
+            "Mount the disk that it is on, or replace the link.",
+        )
     hint = "`farense model list` shows what is here, `farense model pull` gets more."
     if path.name in PULLED_BY:
         hint = f"Get it: {PULLED_BY[path.name]}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.errors import ModelError
-from jobs.models.folder import read_model
+from jobs.models.folder import folder_bytes, read_model
 from jobs.models.size import parameters, quantized_bits
 from jobs.paths import Workspace
 
@@ -23,12 +23,14 @@ class ModelInfo:
         layers: number of transformer blocks.
         bits: of most quantized weights; None where the weights are not quantized.
         size_bytes: of all files in the folder.
+        link: where the folder is a link to, as the link says it; None where it is none.
         problem: why it cannot be used; None where it can. The others may then be None.
     """
 
     name: str
     path: Path
     size_bytes: int
+    link: str | None = None
     architecture: str | None = None
     parameters: int | None = None
     layers: int | None = None
@@ -41,20 +43,26 @@ def list_models(workspace: Workspace) -> list[ModelInfo]:
     if not workspace.models.is_dir():
         return []
     folders = sorted(workspace.models.iterdir())
-    return [_describe(path) for path in folders if path.is_dir() and path.name[0] != "."]
+    return [
+        _describe(path)
+        for path in folders
+        if (path.is_dir() or path.is_symlink()) and path.name[0] != "."
+    ]
 
 
 def _describe(path: Path) -> ModelInfo:
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    size = folder_bytes(path)
+    link = str(path.readlink()) if path.is_symlink() else None
     try:
         config, tensors = read_model(path)
     except ModelError as error:
-        return ModelInfo(path.name, path, size, problem=error.message)
+        return ModelInfo(path.name, path, size, link, problem=error.message)
     layers = config.get("num_hidden_layers")
     return ModelInfo(
         name=path.name,
         path=path,
         size_bytes=size,
+        link=link,
         architecture=config["model_type"],
         parameters=parameters(tensors, config),
         layers=layers if isinstance(layers, int) else None,

@@ -66,7 +66,7 @@ def test_its_configuration_says_where_the_matrices_belong(past: Workspace) -> No
     assert (config["r"], config["bias"], config["task_type"]) == (2, "none", "CAUSAL_LM")
     assert config["target_modules"] == ["mlp.up_proj", "self_attn.q_proj"]
     assert config["layers_to_transform"] == [2, 3]
-    assert config["base_model_name_or_path"] == "tiny"
+    assert config["base_model_name_or_path"] == "models/tiny"
     arrays = mx.load(str(folder / "adapter_model.safetensors"))
     assert isinstance(arrays, dict)
     layer = "base_model.model.model.layers.3.mlp.up_proj"
