@@ -8,6 +8,12 @@ UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 SYNC := $(UV) sync --quiet --frozen --inexact
 READY := .venv/.ready
 
+# Scripts in .venv begin with the path at which they were installed, and .ready holds it: in a clone
+# that was moved or copied they start another Python, or none.
+ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
+.PHONY: $(READY)
+endif
+
 .PHONY: help setup quickstart notebook test lint format faults bench peft clean
 
 help: ## show this list
@@ -18,12 +24,14 @@ setup: $(READY) ## install farense into .venv, from the lock file
 $(READY): pyproject.toml uv.lock Makefile
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or run make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed, {sys.executable} is {v[0]}.{v[1]}: run make PYTHON=/path/to/python3.11")'
+	@if test -e $(BIN)/farense && ! grep -qsF "$(CURDIR)/$(BIN)/python" $(BIN)/farense; then \
+	  echo "This clone was moved or copied: .venv is made anew"; rm -rf .venv; fi
 	@echo "Setting up farense in .venv (about 750 MB with its packages) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@$(SYNC)
 	@$(BIN)/python -m jobs.blas || { test $$? -eq 3 && $(SYNC) --extra mkl; }
-	@touch $@
+	@echo "$(CURDIR)" > $@
 	@echo "Ready: .venv/bin/farense --help"
 
 quickstart: setup ## train a small model on the sample data, through the queue

@@ -20,6 +20,7 @@ from daemon.lifecycle import daemon_lock
 from daemon.locks import held_by
 from daemon.machines.workers import workers
 from daemon.private_folder import PRIVATE
+from daemon.service.left_behind import stale_services
 from daemon.settings import Settings
 from jobs.errors import WorkspaceError
 from jobs.files import explain
@@ -166,6 +167,11 @@ def daemon_finding(workspace: Workspace, settings: Settings | None = None) -> Fi
         "No daemon runs in this workspace: jobs wait until one does.",
         "Start it: farense daemon",
     )
+
+
+def service_findings(workspace: Workspace) -> list[Finding]:
+    """Tell of services that cannot start since a workspace or a clone was moved."""
+    return [warning("daemon", found, action) for found, action in stale_services(workspace)]
 
 
 def _held(workspace: Workspace, settings: Settings) -> str | None:

@@ -8,11 +8,13 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from xml.parsers.expat import ExpatError
 
 from daemon.service.service import COMMAND, RESTART_SECONDS, STOP_MARGIN, Service
 from jobs.paths import Workspace
 
 POLL_SECONDS = 0.1
+NO_PLIST = (plistlib.InvalidFileException, ExpatError, ValueError)
 
 
 class LaunchdAgent(Service):
@@ -61,6 +63,14 @@ class LaunchdAgent(Service):
             "StandardErrorPath": output,
         }
         return plistlib.dumps(agent, sort_keys=False)
+
+    def parse(self, content: bytes) -> tuple[str, str]:
+        """Return the program and the workspace of an agent; raises as :meth:`Service.parse`."""
+        try:
+            agent = plistlib.loads(content)
+            return agent["ProgramArguments"][0], agent["EnvironmentVariables"]["FARENSE_HOME"]
+        except (*NO_PLIST, KeyError, TypeError, IndexError) as error:
+            raise ValueError("no service of farense") from error
 
     def stop(self) -> str | None:
         """End the agent where it is loaded, and wait until launchd has let go of its name.

@@ -94,6 +94,14 @@ class Service(ABC):
     def render(self, variables: Mapping[str, str], stop_seconds: int) -> bytes:
         """Return the file's content for checked variables."""
 
+    @abstractmethod
+    def parse(self, content: bytes) -> tuple[str, str]:
+        """Return the program that a file of this kind starts, and its workspace.
+
+        Raises:
+            ValueError: it was not made by :meth:`render`.
+        """
+
     def content(self, environment: Mapping[str, str]) -> bytes:
         """Return the file for the settings in ``environment``.
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from daemon.service.service import COMMAND, RESTART_SECONDS, Service
 from jobs.paths import Workspace
+
+WORD = r'"((?:[^"\\]|\\.)*)"'
+PROGRAM = re.compile(rf"^ExecStart=:/usr/bin/env {WORD}", re.MULTILINE)
+WORKSPACE = re.compile(r'^Environment="FARENSE_HOME=((?:[^"\\]|\\.)*)"$', re.MULTILINE)
+ESCAPED = re.compile(r"\\(.)|%(%)")
 
 
 class SystemdUnit(Service):
@@ -63,9 +69,23 @@ class SystemdUnit(Service):
         ]
         return ("\n".join(lines) + "\n").encode()
 
+    def parse(self, content: bytes) -> tuple[str, str]:
+        """Return the program and the workspace of a unit; raises as :meth:`Service.parse`."""
+        text = content.decode(errors="replace")
+        found = [PROGRAM.search(text), WORKSPACE.search(text)]
+        program, home = (_unquoted(match[1]) if match else None for match in found)
+        if program is None or home is None:
+            raise ValueError("no service of farense")
+        return program, home
+
 
 def _quoted(text: str) -> str:
     """Return ``text`` as one word of a unit file, which it stays whatever it holds."""
     for special, escaped in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%")):
         text = text.replace(special, escaped)
     return f'"{text}"'
+
+
+def _unquoted(text: str) -> str:
+    """Return what :func:`_quoted` was given, from what is between the quotes."""
+    return ESCAPED.sub(lambda match: match[1] or match[2], text)

@@ -18,6 +18,7 @@ from daemon.lifecycle import daemon_lock
 from daemon.locks import held_by
 from daemon.service import systemd
 from daemon.service.launchd import LaunchdAgent
+from daemon.service.left_behind import stale_services
 from daemon.service.service import Service, service_of
 from daemon.service.systemd import SystemdUnit
 from daemon.settings import Settings
@@ -30,6 +31,42 @@ ODD = "100% é ${HOME} $USER \"q\" 's' \\x <&> ; "
 URL = "redis://:s%25cr<et@host:6379/0"
 KINDS = [LaunchdAgent, SystemdUnit]
 SYSTEMD_ANALYZE = shutil.which("systemd-analyze") or ""
+
+
+def test_a_file_tells_what_it_starts_and_for_which_workspace(tmp_path: Path) -> None:
+    for kind in KINDS:
+        found = kind(Workspace(tmp_path / ODD), home=tmp_path / "home")
+        assert found.parse(found.content({})) == (sys.executable, str(tmp_path / ODD))
+        for damaged in (
+            b"",
+            b"[Service]\nExecStart=/bin/true\n",
+            b"\xff",
+            b"<plist></plist>",
+            b"<plist",
+        ):
+            with pytest.raises(ValueError, match="no service of farense"):
+                found.parse(damaged)
+
+
+def test_what_a_moved_workspace_leaves_behind_is_told(
+    service: Service, workspace: Workspace, tmp_path: Path
+) -> None:
+    here, gone = workspace.root, tmp_path / "it's gone"
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    service.path.parent.mkdir(parents=True)
+    for root in (here, beside, gone):
+        other = type(service)(Workspace(root), home=service.home)
+        other.path.write_bytes(other.content({}))
+    (service.path.parent / f"farense-x{service.path.suffix}").write_text("not ours")
+    ((found, action),) = stale_services(workspace, service)
+    assert found == f"A service is installed for {gone}, which is not there any more."
+    command = action.removeprefix("Remove it: ")
+    assert shlex.split(command)[0] == f"FARENSE_HOME={gone}"
+    content = service.content({}).replace(sys.executable.encode(), b"/old/.venv/bin/python")
+    service.path.write_bytes(content)
+    told = [found for found, _ in stale_services(workspace, service)]
+    assert any("starts /old/.venv/bin/python" in found for found in told)
 
 
 @pytest.fixture
