@@ -16,6 +16,7 @@ from jobs.errors import InvalidInput, JobLocked, WorkspaceError
 from jobs.files import explain, open_to_others, read_json, replace_folder, sync_folder
 from jobs.lock import hold
 from jobs.paths import Workspace
+from jobs.prefix.budget import size_text
 
 MARKER = "farense_export.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
@@ -81,8 +82,8 @@ def check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(_existing(folder)).free
     if needed + SPARE_BYTES > free:
         raise WorkspaceError(
-            f"Not enough disk space: this export takes {needed / 1e9:.2f} GB, and {folder} has "
-            f"{free / 1e9:.2f} GB free.",
+            f"Not enough disk space: this export takes {size_text(needed)}, and {folder} has "
+            f"{size_text(free)} free.",
             "Free some space: farense prune, farense cache clear.",
         )
 

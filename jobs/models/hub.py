@@ -30,6 +30,7 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from jobs.errors import ModelError, NetworkError
 from jobs.models.folder import WEIGHTS, check_config
+from jobs.prefix.budget import size_text
 
 # Of the top folder of a repository: what mlx-lm loads, and no program and no pickle.
 WANTED = (WEIGHTS, "*.json", "*.jinja", "tokenizer.model")
@@ -67,7 +68,7 @@ def fetch_repository(repository: str, folder: Path, report: Callable[[str], None
             )
         _download(info, [name for name in CONFIGS if name in sizes], folder)
         check_config(folder)
-        report(f"Downloading {len(sizes)} files, {sum(sizes.values()) / 1e6:,.0f} MB ...")
+        report(f"Downloading {len(sizes)} files, {size_text(sum(sizes.values()))} ...")
         _download(info, list(sizes), folder)
     _finish(folder, sizes.keys())
 

