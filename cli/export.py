@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 )
 @click.option("--peft", is_flag=True, help="Also in the layout of Hugging Face PEFT.")
 @click.option("--to", "name", metavar="NAME", help="The folder's name in output/.")
-@click.option("--force", is_flag=True, help="Replace the export of another job.")
+@click.option("--force", is_flag=True, help="Replace an export of another job or kind.")
 @json_option
 def export(
     job: str,
@@ -44,7 +44,8 @@ def export(
     base model (-fused-quantized), but 4 bits hold only a part of what an adapter adds. Either way
     its loss over the validation set is measured, beside the adapter's.
 
-    A folder has its name once it is whole. An earlier export of the same job is replaced.
+    A folder has its name once it is whole. An earlier export of the same job is replaced. Where
+    another job has that name already, the end of this job's id is put behind it.
 
     \b
     Examples:

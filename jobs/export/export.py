@@ -16,6 +16,7 @@ from jobs.export.folder import (
     check_target,
     export_name,
     exporting,
+    free_name,
     owner_of,
     replacing,
 )
@@ -74,8 +75,8 @@ class Export:
         self.wanted = wanted
         self.config: TrainConfig = config_from(order.config, f"the order of {order.id}")
         self.model = workspace.model(self.config.model)
-        self.stem = check_name(wanted.name or export_name(self.model.name, order.preset))
         self.output = workspace.inside(workspace.output.name)
+        self.stem = check_name(wanted.name or self._usual_name())
         self.targets = {kind: self.output / (self.stem + SUFFIXES[kind]) for kind in wanted.kinds}
         self._check_targets()
         check_unchanged(self.model, order.model_fingerprint)
@@ -99,9 +100,13 @@ class Export:
             for kind, target in self.targets.items():
                 yield self._write(kind, target, fused)
 
+    def _usual_name(self) -> str:
+        name = export_name(self.model.name, self.order.preset)
+        return name if self.wanted.force else free_name(self.output, name, self.order.id)
+
     def _check_targets(self) -> None:
-        for target in self.targets.values():
-            check_target(target, self.order.id, force=self.wanted.force)
+        for kind, target in self.targets.items():
+            check_target(target, self.order.id, kind, force=self.wanted.force)
 
     def _warn_of_others(self) -> None:
         """Tell of folders that bear the name of this export and stay another job's."""

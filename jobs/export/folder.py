@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import InvalidInput, JobLocked, WorkspaceError
+from jobs.export.kinds import SUFFIXES
 from jobs.files import explain, open_to_others, read_json, replace_folder, sync_folder
 from jobs.lock import hold
 from jobs.paths import Workspace
@@ -33,6 +34,21 @@ def export_name(model: str, preset: str) -> str:
     return OTHERS.sub("_", name).lstrip("._-")[:100]
 
 
+def free_name(output: Path, name: str, job: str) -> str:
+    """Return a name for the exports of a job that takes none of another job's folders.
+
+    It is ``name``, or where a folder of that name is another job's, ``name`` with the end of the
+    job's id behind it: the same each time.
+    """
+    own = f"{name[:95]}-{job.rpartition('-')[2]}"
+    names = {
+        name: [output / (name + suffix) for suffix in SUFFIXES.values()] for name in (name, own)
+    }
+    if any(owner_of(folder) == job for folder in names[own]):
+        return own
+    return own if any(owner_of(folder) not in (None, job) for folder in names[name]) else name
+
+
 def check_name(name: str) -> str:
     """Return the name of a folder below ``output/``, without that folder where it is given too.
 
@@ -49,11 +65,11 @@ def check_name(name: str) -> str:
     return bare
 
 
-def check_target(target: Path, job: str, *, force: bool) -> None:
-    """Refuse to replace what is not an earlier export of ``job``.
+def check_target(target: Path, job: str, kind: str, *, force: bool) -> None:
+    """Refuse to replace what is not an earlier export of ``job``, of the same kind.
 
     Args:
-        force: an export of another job may be replaced.
+        force: an export of another job, or of another kind, may be replaced.
 
     Raises:
         InvalidInput: something else is there.
@@ -69,6 +85,12 @@ def check_target(target: Path, job: str, *, force: bool) -> None:
     if owner != job and not force:
         raise InvalidInput(
             f"{target} is the export of another job, {owner}.",
+            "Replace it with --force, or choose another name: --to NAME",
+        )
+    there = _marker(target).get("kind", kind)
+    if there != kind and not force:
+        raise InvalidInput(
+            f"{target} is another export of this job ({there}), not an earlier one ({kind}).",
             "Replace it with --force, or choose another name: --to NAME",
         )
 
@@ -150,12 +172,16 @@ def _replaced(target: Path) -> Path:
 
 def owner_of(target: Path) -> str | None:
     """Return the job whose export a folder is; None where it is none."""
+    job = _marker(target).get("job")
+    return job if isinstance(job, str) else None
+
+
+def _marker(target: Path) -> dict[str, Any]:
     try:
         marker: Any = read_json(target / MARKER)
     except (OSError, ValueError):
-        return None
-    job = marker.get("job") if isinstance(marker, dict) else None
-    return job if isinstance(job, str) else None
+        return {}
+    return marker if isinstance(marker, dict) else {}
 
 
 def _existing(folder: Path) -> Path:

@@ -131,10 +131,15 @@ def test_a_loss_that_moved_is_warned_of(past: Workspace, monkeypatch: pytest.Mon
 
 def test_the_export_of_another_job_stays_unless_it_is_to_go(invoke: Run, past: Workspace) -> None:
     exported(past, FIRST)
-    done = invoke("export", SECOND)
+    done = invoke("export", SECOND, "--to", NAME)
     assert (done.code, done.out) == (2, "")
     assert f"is the export of another job, {FIRST}" in done.err
     assert "--to NAME" in done.err
+    # Without a name it gets one of its own, and the same again.
+    for _ in range(2):
+        (found,) = exported(past, SECOND).values()
+        assert found.folder == str(past.output / f"{NAME}-bbbb")
+    assert read_json(past.output / NAME / "farense_export.json")["job"] == FIRST
     exported(past, SECOND, name="mine")
     assert read_json(past.output / "mine/farense_export.json")["job"] == SECOND
     exported(past, SECOND, force=True)
@@ -187,7 +192,7 @@ def test_a_job_without_adapter_or_model_is_refused(
 def test_a_refusal_comes_before_anything_is_loaded(farense: Run, past: Workspace) -> None:
     exported(past, FIRST)
     past.run(SECOND).adapter_weights.write_bytes(b"torn")
-    done = farense("export", SECOND)
+    done = farense("export", SECOND, "--to", NAME)
     assert (done.code, done.out) == (2, "")
     assert "is the export of another job" in done.err
     assert "terminate" not in done.err

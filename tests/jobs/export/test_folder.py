@@ -15,8 +15,10 @@ from jobs.export.folder import (
     check_target,
     export_name,
     exporting,
+    free_name,
     replacing,
 )
+from jobs.export.kinds import ADAPTER, FUSED, SUFFIXES
 from jobs.files import write_json
 from jobs.lock import hold
 from jobs.paths import Workspace
@@ -51,16 +53,40 @@ def test_a_name_may_have_the_folder_before_it() -> None:
 
 def test_only_an_export_of_the_same_job_is_replaced(tmp_path: Path) -> None:
     target = tmp_path / "export"
-    check_target(target, "mine", force=False)
+    check_target(target, "mine", ADAPTER, force=False)
     target.mkdir()
     for force in (False, True):
         with pytest.raises(InvalidInput, match="no export of farense"):
-            check_target(target, "mine", force=force)
+            check_target(target, "mine", ADAPTER, force=force)
     write_json(target / MARKER, {"job": "other"})
     with pytest.raises(InvalidInput, match="another job, other"):
-        check_target(target, "mine", force=False)
-    check_target(target, "mine", force=True)
-    check_target(target, "other", force=False)
+        check_target(target, "mine", ADAPTER, force=False)
+    check_target(target, "mine", ADAPTER, force=True)
+    check_target(target, "other", ADAPTER, force=False)
+    # One of another kind is no earlier one: `--to mine-fused` beside `--to mine --fuse`.
+    write_json(target / MARKER, {"job": "mine", "kind": FUSED})
+    with pytest.raises(InvalidInput, match=r"another export of this job \(fused\)"):
+        check_target(target, "mine", ADAPTER, force=False)
+    check_target(target, "mine", ADAPTER, force=True)
+    check_target(target, "mine", FUSED, force=False)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES.values())
+def test_the_usual_name_takes_no_folder_of_another_job(tmp_path: Path, suffix: str) -> None:
+    def make(name: str, job: str) -> None:
+        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / MARKER, {"job": job})
+
+    first, second = "20261122-210000-v2-aaaa", "20261122-210000-v2-bbbb"
+    assert free_name(tmp_path, "m-v2", first) == "m-v2"
+    make(f"m-v2{suffix}", first)
+    assert free_name(tmp_path, "m-v2", first) == "m-v2"
+    assert free_name(tmp_path, "m-v2", second) == "m-v2-bbbb"
+    make(f"m-v2-bbbb{suffix}", second)
+    assert free_name(tmp_path, "m-v2", second) == "m-v2-bbbb"
+    shutil.rmtree(tmp_path / f"m-v2{suffix}")
+    assert free_name(tmp_path, "m-v2", second) == "m-v2-bbbb"
+    assert check_name(free_name(tmp_path, "m" * 100, second))
 
 
 def test_what_fails_leaves_the_old_one_as_it_was(tmp_path: Path) -> None:
