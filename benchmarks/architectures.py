@@ -54,7 +54,9 @@ SETTINGS: dict[str, Any] = {
 def main() -> None:
     """Run all or the named architectures, and write what became of them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("names", nargs="*", help="modules of mlx_lm.models; all without")
+    parser.add_argument(
+        "names", nargs="*", help="modules of mlx_lm.models, or module:field=value; all without"
+    )
     parser.add_argument("--one", action="store_true", help="in this process, result on stdout")
     parser.add_argument(
         "--uncompiled", action="store_true", help="without mx.compile: a quarter of the time"
@@ -64,9 +66,9 @@ def main() -> None:
     if options.one:
         print(json.dumps(outcome_of(options.names[0])))
         return
-    from benchmarks.families import module_names
+    from benchmarks.families import family_names
 
-    names = options.names or module_names()
+    names = options.names or family_names()
     path = results_folder(quick=bool(options.names)) / "architectures.json"
     outcomes: list[dict[str, Any]] = []
     for number, name in enumerate(names, 1):
@@ -89,12 +91,12 @@ def main() -> None:
 
 def outcome_of(name: str) -> dict[str, Any]:
     """Train one architecture in this process and return what was seen."""
-    from benchmarks.families import make_folder, write_config
+    from benchmarks.families import make_folder, module_name, write_config
     from jobs.models.architectures import check_trainable
 
-    with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
+    with tempfile.TemporaryDirectory(prefix=f"{module_name(name)}-") as folder:
         workspace = Workspace(Path(folder))
-        path = workspace.models / name
+        path = workspace.models / module_name(name)
         write_config(path, name)
         try:
             check_trainable(path, ())

@@ -508,6 +508,19 @@ OWN: dict[str, dict[str, Any]] = {
     "talkie": {"num_key_value_heads": 4},
 }
 
+# What a family does in two ways is trained in both: a module, and what its configuration says
+# otherwise, as JSON.
+VARIANTS = (
+    # Latent attention whose queries are not compressed.
+    *(
+        f"{name}:q_lora_rank=null"
+        for name in (
+            *("bailing_hybrid", "bailing_moe_v3", "deepseek_v2", "deepseek_v3", "glm4_moe_lite"),
+            *("kimi_k3", "kimi_vl", "mistral4", "youtu_llm"),
+        )
+    ),
+)
+
 # Where the text model's fields stand, of those whose configuration holds it as a part.
 TEXT_FIELDS: dict[str, tuple[str, str]] = {
     "gemma3": ("gemma3_text", "ModelArgs"),
@@ -531,13 +544,28 @@ TEXT_FIELDS: dict[str, tuple[str, str]] = {
 }
 
 
-def module_names() -> list[str]:
-    """Return the modules of mlx-lm that define a model."""
-    return sorted(modules(), key=str.lower)
+def family_names() -> list[str]:
+    """Return the modules of mlx-lm that define a model, and the variants of some."""
+    return sorted((*modules(), *VARIANTS), key=str.lower)
+
+
+def module_name(name: str) -> str:
+    """Return the module of a family or variant."""
+    return name.partition(":")[0]
 
 
 def configuration(name: str) -> dict[str, Any]:
-    """Return a small ``config.json`` for the module ``name``."""
+    """Return a small ``config.json`` for a module or a variant of it."""
+    module, _, otherwise = name.partition(":")
+    config = _configuration(module)
+    for part in filter(None, otherwise.split(",")):
+        field, _, value = part.partition("=")
+        text = config.get("text_config", {})
+        (text if field in text else config)[field] = json.loads(value)
+    return config
+
+
+def _configuration(name: str) -> dict[str, Any]:
     own = dict(OWN.get(name, {}))
     config: dict[str, Any] = {"model_type": name}
     if name in TEXT_FIELDS:
@@ -564,7 +592,7 @@ def write_config(folder: Path, name: str) -> dict[str, Any]:
 def make_folder(folder: Path, name: str) -> Path:
     """Write a random model of the architecture ``name``, quantized, with a tokenizer."""
     config = write_config(folder, name)
-    library = importlib.import_module(f"mlx_lm.models.{name}")
+    library = importlib.import_module(f"mlx_lm.models.{module_name(name)}")
     mx.random.seed(0)
     # Some classes change what they are given.
     model = library.Model(library.ModelArgs.from_dict(json.loads(json.dumps(config))))

@@ -159,15 +159,16 @@ def split_model(
     body, head = _parts(module)
     if body is None:
         return uncut(module, "its parts do not have the usual names")
-    if window := _window(module, body, max_seq_length):
-        return uncut(module, f"its attention sees only the last {window} tokens")
     chain = Chain(body, adapted, grad_checkpoint=grad_checkpoint)
     try:
         _trim(chain)
         # A graph that is never evaluated: it tells whether the blocks can be called like this.
         chain.rows(chain.prefix(probe_ids()), mx.arange(1))
+        window = _window(module, max_seq_length)
     except Exception:  # blocks that are called, or built, otherwise than most raise anything
         return uncut(module, NOT_A_CHAIN)
+    if window is not None:
+        return uncut(module, f"its attention sees only the last {window} tokens")
     return _cut(module, chain, head)
 
 
@@ -314,21 +315,27 @@ def _parts(module: Any) -> tuple[Any, Callable[[mx.array], mx.array]]:
     return body, module.lm_head if "lm_head" in module else body.embed_tokens.as_linear
 
 
-def _window(module: Any, body: Any, max_seq_length: int) -> int | None:
-    """Return the width of a sliding window shorter than the sequences; None without one."""
-    holders = [module, body, *body.layers]
-    holders += [
-        getattr(holder, name, None) for holder in holders[:2] for name in ("args", "config")
-    ]
-    named = [
-        item for holder in holders if hasattr(holder, "__dict__") for item in vars(holder).items()
-    ]
-    windows = [
-        value
-        for name, value in named
-        if name.endswith(("window", "window_size")) and isinstance(value, int) and value > 1
-    ]
-    return min((window for window in windows if window < max_seq_length), default=None)
+def _window(module: Any, length: int) -> int | None:
+    """Return the width of the narrowest window that a model's attention has in so long a sequence.
+
+    A configuration may name a window that no block uses. So the model is called, though nothing is
+    computed, and what it asks the one function for with which mlx-lm masks is listened to.
+    """
+    asked: set[int] = set()
+    mask_of = base.create_causal_mask
+
+    def listening(*arguments: Any, **options: Any) -> mx.array:
+        if window := options.get("window_size"):
+            asked.add(window)
+        mask: mx.array = mask_of(*arguments, **options)
+        return mask
+
+    base.create_causal_mask = listening
+    try:
+        module(mx.zeros((1, length), dtype=mx.int32))
+    finally:
+        base.create_causal_mask = mask_of
+    return min(asked, default=None)
 
 
 def _trim(chain: Chain) -> None:

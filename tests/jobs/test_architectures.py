@@ -25,6 +25,7 @@ def uncompiled() -> Iterator[None]:
     [
         ("llama", ""),  # a plain chain
         ("deepseek_v2", ""),  # latent attention: heads of values are narrower
+        ("deepseek_v3:q_lora_rank=null", CHAIN),  # its queries are not compressed
         ("minicpm3", CHAIN),  # latent attention, dense
         ("mixtral", ""),  # a mixture of experts
         ("qwen3_5", CHAIN),  # linear attention in every other block
@@ -32,7 +33,7 @@ def uncompiled() -> Iterator[None]:
         ("gemma2", CHAIN),  # logits are capped
         ("gemma3_text", "sees only the last 16 tokens"),
         ("gemma3n", PARTS),  # blocks share keys and values
-        ("gear", "sees only the last 16 tokens"),  # its config.json is none for transformers
+        ("gear", CHAIN),  # its config.json is none for transformers
         ("afm7", PARTS),  # cannot be quantized
     ],
 )

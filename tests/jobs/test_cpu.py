@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.families import make_folder
 from jobs import cpu, mlx
 from jobs.dequantize import dequantize_model
 from jobs.mlx import mx, nn
@@ -85,6 +87,44 @@ def test_attention(kind: str) -> None:
     assert np.array(ours(q, k, v)) == pytest.approx(np.array(theirs(q, k, v)), abs=1e-5)
     for mine, other in zip(gradients(ours, q, k, v), gradients(theirs, q, k, v), strict=True):
         assert mine == pytest.approx(other, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        # A text model within one for pictures; the experts of a mixture.
+        ("gemma3", {"gemma3_text": ["scaled_dot_product_attention"]}),
+        ("mistral3", {"ministral3": ["swiglu", "scaled_dot_product_attention"]}),
+        ("mixtral", {"mixtral": ["scaled_dot_product_attention"], "switch_layers": ["swiglu"]}),
+    ],
+)
+def test_every_part_of_a_model_computes_with_them(
+    tmp_path: Path, name: str, where: dict[str, list[str]]
+) -> None:
+    module, _ = mlx.load_model(make_folder(tmp_path / name, name))
+    libraries = {part: importlib.import_module(f"mlx_lm.models.{part}") for part in where}
+    ours = {name: function for name, _, function in cpu.REPLACEMENTS}
+
+    def found() -> dict[str, list[str]]:
+        return {
+            part: [name for name in ours if getattr(library, name, None) is ours[name]]
+            for part, library in libraries.items()
+        }
+
+    dequantize_model(module, mx.float32)
+    module.set_dtype(mx.float32)
+    cpu.put_back(module)
+    assert cpu.used(module) == []
+    tokens = mx.array(RANDOM.integers(0, 500, (2, 40)))
+    plain = np.array(module(tokens))
+    try:
+        expected = set().union(*where.values())
+        assert cpu.speed_up(module) == [name for name in ours if name in expected]
+        assert found() == where
+        assert np.array(module(tokens)) == pytest.approx(plain, abs=2e-4)
+    finally:
+        cpu.put_back(module)
+    assert not any(found().values())
 
 
 def test_a_model_gives_the_same_logits_with_and_without(tiny_model: Path) -> None:

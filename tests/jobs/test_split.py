@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs.mlx import mx
+from jobs.mlx import base, mx
 from jobs.model import load_base
 from jobs.split import (
     NOT_A_CHAIN,
@@ -53,12 +53,6 @@ def ids_of(rig: Rig) -> mx.array:
         ("qwen2", {"tie_word_embeddings": True}, trimmed_last_block),
         # It normalizes queries and keys: attention as `attend` knows it gives something else.
         ("qwen3", {"tie_word_embeddings": False}, whole_last_block),
-        # A window wider than the longest example is none.
-        (
-            "llama",
-            {"layer_types": ["full_attention"] * 4, "sliding_window": 96},
-            trimmed_last_block,
-        ),
     ],
 )
 def test_a_plain_chain_computes_the_same_cut_as_whole(
@@ -159,7 +153,32 @@ def test_all_blocks_adapted_leaves_nothing_to_cut_off(tiny_model: Path) -> None:
     )
 
 
-def test_a_window_counts_against_the_longest_sequence(tmp_path: Path) -> None:
-    config = {"sliding_window": 64}
+SLIDING = ["sliding_attention", "full_attention"] * 2
+
+
+@pytest.mark.parametrize(
+    ("config", "longest", "cut"),
+    [
+        ({"sliding_window": 64, "layer_types": SLIDING}, 65, False),
+        ({"sliding_window": 64, "layer_types": SLIDING}, 64, True),
+        # Named by the configuration, used by no block.
+        ({"sliding_window": 64, "layer_types": ["full_attention"] * 4}, 65, True),
+        ({"sliding_window": 64}, 65, True),
+        ({"max_window_layers": 2, "attention_window_size": 16}, 65, True),
+    ],
+)
+def test_a_window_counts_where_blocks_use_it_and_sequences_are_longer(
+    tmp_path: Path, config: dict[str, Any], longest: int, cut: bool
+) -> None:
     module, _ = load_base(make_model(tmp_path / "model", "llama", **config))
-    assert split_model(module, 2, max_seq_length=65).prefix is None
+    masks = base.create_causal_mask
+    language = split_model(module, 2, longest)
+    assert base.create_causal_mask is masks
+    assert (language.prefix is not None) == cut
+    if language.prefix is None:
+        assert language.whole_because == "its attention sees only the last 64 tokens"
+        return
+    ids = mx.arange(2 * longest).reshape(2, longest)
+    expected = np.array(flat(module(ids)))
+    computed = language.head(language.rows(language.prefix(ids), mx.arange(ids.size)))
+    assert np.array(computed) == pytest.approx(expected, abs=1e-5)
