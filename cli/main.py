@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from cli.suggestions import with_suggestion
 from jobs.errors import ExitCode, FarenseError, command_code
 from jobs.text import printable
 
@@ -68,10 +69,10 @@ class FarenseGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that ``args`` name; a name that is not known suggests the nearest."""
+        """Return the command that ``args`` name."""
         name = args[0]
         if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
-            raise click.exceptions.NoSuchCommand(name, possibilities=COMMANDS, ctx=ctx)
+            raise click.exceptions.NoSuchCommand(name, ctx=ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -79,10 +80,25 @@ class FarenseGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Read the options before the command; a mistyped one suggests the nearest."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            raise with_suggestion(error) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; whatever goes wrong leaves as one message and an exit code."""
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            raise with_suggestion(error) from None
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
 
 FOLDER = Path("configs", "sweeps")
@@ -16,13 +15,14 @@ def find_file(file: Path) -> Path:
         ConfigError: there is none; the nearest is suggested.
     """
     from jobs.errors import ConfigError
+    from jobs.suggest import nearest
 
     for path in (file, *(root / file for root in _roots())):
         if path.is_file():
             return path
     known = {path.stem: path for path in _files()}
-    near = get_close_matches(file.stem, known, n=1)
-    hint = f"Did you mean {known[near[0]]}?" if near else None
+    near = [str(known[stem]) for stem in nearest(file.stem, known)]
+    hint = f"Did you mean {' or '.join(near)}?" if near else None
     if hint is None and known:
         hint = f"There are: {', '.join(str(path) for path in known.values())}"
     raise ConfigError(f"There is no sweep file {file}.", hint)

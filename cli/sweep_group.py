@@ -29,4 +29,4 @@ class SweepGroup(click.Group):
             return "run", self.commands["run"], args
         if (found := named_file(word)) is not None:
             raise click.UsageError(f"No command and no file {word!r}. Try: farense sweep {found}")
-        raise click.exceptions.NoSuchCommand(word, possibilities=[*self.commands], ctx=ctx)
+        raise click.exceptions.NoSuchCommand(word, ctx=ctx)

@@ -13,8 +13,9 @@ from daemon.records import JobRecord
 from daemon.run_files import job_ids, newest_training, record_shown, state_of
 from jobs.errors import UnknownJob
 from jobs.events import Envelope
-from jobs.paths import Workspace
+from jobs.paths import Workspace, end_of_id
 from jobs.state import FINISHED
+from jobs.suggest import did_you_mean
 
 NEWEST = 20
 FOLLOW_SECONDS = 0.2
@@ -128,6 +129,13 @@ def matching(argument: str, ids: list[str], records: Callable[[], list[JobRecord
     if len(found) == 1:
         return found[0]
     if not found:
-        raise UnknownJob(f"There is no job {argument!r}.", "`farense status --all` lists all jobs.")
+        hint = (_meant(argument, ids, records()), "`farense status --all` lists all jobs.")
+        raise UnknownJob(f"There is no job {argument!r}.", " ".join(filter(None, hint)))
     shown = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
     raise UnknownJob(f"{argument!r} names {len(found)} jobs: {shown}", "Give more of the id.")
+
+
+def _meant(argument: str, ids: list[str], records: list[JobRecord]) -> str:
+    """Return the question whether a name, or the end of an id, like ``argument`` is meant."""
+    names = [record.name for record in records if record.name]
+    return did_you_mean(end_of_id(argument), ["latest", *names, *map(end_of_id, ids)])

@@ -7,6 +7,7 @@ Importing this module loads pydantic (0.3 s): commands that only read records mu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from reprlib import Repr
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from jobs.errors import ConfigError
 from jobs.paths import REPOSITORY, Workspace
 from jobs.schedule import Schedule
+from jobs.suggest import did_you_mean
 from jobs.yaml12 import YAMLError, load_yaml, parse_yaml
 
 SHORT = Repr()
@@ -35,13 +37,21 @@ class Settings(BaseModel):
 
 
 class LoraConfig(Settings):
-    """Which layers are adapted, and how: y = W x + scale * dropout(x) A B."""
+    """Which layers are adapted, and how: y = W x + scale * dropout(x) A B.
 
-    rank: int = Field(ge=1, le=1024)
-    scale: float = Field(gt=0)
-    dropout: float = Field(ge=0, lt=1)
-    num_layers: int = Field(ge=1, le=MANY, description="adapted blocks, counted from the last")
-    keys: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+    What is left out is as in the preset v2.
+    """
+
+    rank: int = Field(default=6, ge=1, le=1024)
+    scale: float = Field(default=16.0, gt=0, description="a factor, not alpha: alpha / rank")
+    dropout: float = Field(default=0.08, ge=0, lt=1)
+    num_layers: int = Field(
+        default=8, ge=1, le=MANY, description="adapted blocks, counted from the last"
+    )
+    keys: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = (
+        *("q_proj", "k_proj", "v_proj", "o_proj"),
+        *("gate_proj", "up_proj", "down_proj"),
+    )
 
 
 class DataConfig(Settings):
@@ -64,7 +74,7 @@ class TrainConfig(Settings):
         default="off", description="whether the chat template asks the model to reason first"
     )
     mask_prompt: bool = True
-    lora: LoraConfig
+    lora: LoraConfig = LoraConfig()
     batch_size: int = Field(ge=1, le=4096)
     gradient_accumulation: int = Field(default=1, ge=1, le=4096)
     learning_rate: float = Field(gt=0, le=1)
@@ -187,7 +197,8 @@ def load_preset(name: str, folders: tuple[Path, ...], overrides: tuple[str, ...]
     for override in overrides:
         _apply(loaded, override)
     source = f"{path}" + (" with --set" if overrides else "")
-    return validated(Preset, {"name": path.stem, "config": loaded, **explanations}, source)
+    values = {"name": path.stem, "config": loaded, **explanations}
+    return validated(Preset, values, source, [*setting_names(), *EXPLANATIONS])
 
 
 def find_preset(name: str, workspace: Workspace, overrides: tuple[str, ...] = ()) -> Preset:
@@ -209,6 +220,23 @@ def config_from(values: Any, source: str) -> TrainConfig:
     return validated(TrainConfig, values, source)
 
 
+def setting_names(model: type[BaseModel] = TrainConfig, prefix: str = "") -> list[str]:
+    """Return the dotted names of all settings of a config."""
+    names: list[str] = []
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            names += setting_names(kind, f"{prefix}{name}.")
+        else:
+            names.append(f"{prefix}{name}")
+    return names
+
+
+def unknown_setting(name: str) -> str:
+    """Return what to say of a setting that there is not."""
+    return f"{name}: unknown setting. {did_you_mean(name, setting_names())}".rstrip()
+
+
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested settings as one dictionary with dotted keys."""
     flat: dict[str, Any] = {}
@@ -225,16 +253,27 @@ def _find(name: str, folders: tuple[Path, ...]) -> Path:
         path = Path(name).expanduser()
         if _is_file(path):
             return path
-        raise ConfigError(f"There is no config file {path}.", "Check the path.")
+        raise ConfigError(f"There is no config file {path}.", _meant(path) or "Check the path.")
     for folder in folders:
         path = folder / f"{name}.yaml"
         if Path(name).name == name and _is_file(path):
             return path
-    raise ConfigError(
-        f"There is no preset {name!r}.",
-        f"Presets: {', '.join(preset_names(folders)) or 'none'}. "
+    known = preset_names(folders)
+    hint = (
+        did_you_mean(name, known),
+        f"Presets: {', '.join(known) or 'none'}.",
         "A config file is given by its path, ending in .yaml.",
     )
+    raise ConfigError(f"There is no preset {name!r}.", " ".join(filter(None, hint)))
+
+
+def _meant(path: Path) -> str:
+    """Return the question whether another config file beside the one that is missing is meant."""
+    try:
+        beside = [file.name for file in path.parent.iterdir() if file.suffix in (".yaml", ".yml")]
+    except OSError:
+        return ""
+    return did_you_mean(path.name, sorted(beside))
 
 
 def _is_file(path: Path) -> bool:
@@ -264,8 +303,14 @@ def _apply(settings: dict[str, Any], override: str) -> None:
     target[last] = value
 
 
-def validated(model: type[Model], values: Any, source: str) -> Model:
+def validated(
+    model: type[Model], values: Any, source: str, known: Sequence[str] | None = None
+) -> Model:
     """Return ``values`` as a model; what is wrong with them is said a line each.
+
+    Args:
+        known: the keys, dotted, that may be meant where one is unknown; the model's own, where left
+            out.
 
     Raises:
         ConfigError: naming ``source``, each key, what was given and what is allowed.
@@ -273,17 +318,24 @@ def validated(model: type[Model], values: Any, source: str) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        lines = [_problem(details) for details in error.errors()]
+        names = setting_names(model) if known is None else known
+        lines = [_problem(details, names) for details in error.errors()]
         raise ConfigError("\n".join([f"{source}:", *lines])) from error
 
 
-def _problem(details: Any) -> str:
-    """Return one line: the key, what is allowed, what was given."""
+def _problem(details: Any, names: Sequence[str]) -> str:
+    """Return one line: the key, what is allowed, what was given.
+
+    Args:
+        names: of all keys, dotted.
+    """
     key = ".".join(str(part) for part in details["loc"] if part != "config")
     message = str(details["msg"]).removeprefix("Value error, ")
     match details["type"]:
         case "extra_forbidden":
-            return f"  {key}: unknown key (given: {_shown(details['input'])})"
+            groups = {name.rpartition(".")[0] for name in names} - {""}
+            meant = did_you_mean(key, [*names, *sorted(groups)])
+            return f"  {key}: unknown key (given: {_shown(details['input'])}). {meant}".rstrip(". ")
         case "missing":
             return f"  {key}: required, but not given"
         case "value_error":

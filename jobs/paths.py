@@ -16,6 +16,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 CHECKPOINT = re.compile(r"checkpoint_epoch(\d+)_step(\d+)", re.ASCII)
 # The id of a job names files and Redis keys: nothing in it may mean something to either.
+# The time with which an id begins: ids of one day are all alike there.
+WHEN = re.compile(r"[0-9]{8}-[0-9]{6}-")
 JOB_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9_]{1,40}-[a-z]{4}")
 
 
@@ -246,3 +248,9 @@ class RunDirectory:
     def checkpoint(self, epoch: int, step: int) -> Path:
         """Return the folder of the checkpoint at ``step`` (counted within the run, from 1)."""
         return self.path / f"checkpoint_epoch{epoch}_step{step}"
+
+
+def end_of_id(job_id: str) -> str:
+    """Return the id of a job or sweep without its time: what a person tells it by."""
+    found = WHEN.match(job_id)
+    return job_id[found.end() :] if found else job_id

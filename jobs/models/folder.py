@@ -17,6 +17,7 @@ from jobs.files import add_part, read_json
 from jobs.lora_keys import Reach, reached
 from jobs.models.safetensors_header import TensorEntry, raw_header, read_header
 from jobs.models.size import PlainTensor, plain_tensors
+from jobs.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from jobs.config import LoraConfig
@@ -214,6 +215,9 @@ def _must_exist(path: Path) -> None:
     hint = "`farense model list` shows what is here, `farense model pull` gets more."
     if path.name in PULLED_BY:
         hint = f"Get it: {PULLED_BY[path.name]}"
+    elif path.parent.is_dir():
+        here = sorted(folder.name for folder in path.parent.iterdir() if folder.is_dir())
+        hint = f"{did_you_mean(path.name, here)} {hint}".lstrip()
     raise ModelError(f"There is no model folder {path}.", hint)
 
 

@@ -15,9 +15,10 @@ from typing import Any
 from jobs.config import TrainConfig, config_from
 from jobs.errors import InvalidInput, JobFailed
 from jobs.files import from_plain, read_json, write_json
-from jobs.paths import JOB_ID, Workspace
+from jobs.paths import JOB_ID, Workspace, end_of_id
 from jobs.shape import well_typed
 from jobs.state import DEFAULT_QUEUE, State, now
+from jobs.suggest import did_you_mean
 from jobs.sweep.paths import SweepFolder, sweeps_of
 from jobs.sweep.plan import SweepPlan, plan_from
 from jobs.sweep.trial import Trial, trial_from
@@ -98,10 +99,9 @@ def find_sweep(workspace: Workspace, argument: str = "latest") -> SweepFolder:
     found = [argument] if argument in found else found
     if len(found) != 1:
         what = f"{len(found)} sweeps are called so" if found else "there is no such sweep"
-        raise InvalidInput(
-            f"{argument!r}: {what}.",
-            f"Sweeps: {', '.join((found or ids)[:5])} (farense sweep list)",
-        )
+        meant = "" if found else did_you_mean(argument, ["latest", *map(end_of_id, ids)])
+        shown = f"Sweeps: {', '.join((found or ids)[:5])} (farense sweep list)"
+        raise InvalidInput(f"{argument!r}: {what}.", f"{meant} {shown}".lstrip())
     return SweepFolder(sweeps_of(workspace) / found[0])
 
 

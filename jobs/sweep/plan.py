@@ -13,9 +13,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from jobs.config import Settings, TrainConfig, config_from, load_preset, validated
+from jobs.config import (
+    Settings,
+    TrainConfig,
+    config_from,
+    load_preset,
+    setting_names,
+    unknown_setting,
+    validated,
+)
 from jobs.errors import ConfigError
-from jobs.sweep.names import nearest, setting_names, unknown_setting
 from jobs.sweep.space import (
     MOST_VALUES,
     Choice,
@@ -124,7 +131,7 @@ class SweepPlan(Settings):
         names = setting_names()
         for name in (*self.space, *self.set):
             if name not in names:
-                raise ValueError(unknown_setting(name, names))
+                raise ValueError(unknown_setting(name))
         for name in self.space:
             if name in NOT_SEARCHED:
                 raise ValueError(f"space.{name}: {NOT_SEARCHED[name]}")
@@ -180,10 +187,9 @@ def plan_from(values: Mapping[str, Any], source: str) -> SweepPlan:
     Raises:
         ConfigError: naming ``source``, the key, what was given and what is allowed.
     """
-    known = [*SweepPlan.model_fields]
-    for key in values:
-        if key not in known:
-            raise ConfigError(f"{source}:\n  {nearest(str(key), known)}", _if_config(str(key)))
+    for key in map(str, values):
+        if key not in SweepPlan.model_fields and (hint := _if_config(key)):
+            raise ConfigError(f"{source}:\n  {key}: unknown key", hint)
     return validated(SweepPlan, dict(values), source)
 
 

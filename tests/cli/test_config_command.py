@@ -117,7 +117,11 @@ def test_show_without_the_data_still_shows_the_config(invoke: Run) -> None:
         ("lora.rank=0", ["lora.rank", "0", "greater than or equal to 1"]),
         ("lora.dropout=1.0", ["lora.dropout", "1.0", "less than 1"]),
         ("learning_rate=-1e-4", ["learning_rate", "-0.0001", "greater than 0"]),
-        ("learning_rat=1", ["learning_rat", "unknown key"]),
+        ("learnng_rate=1e-4", ["learnng_rate: unknown key", "Did you mean learning_rate?"]),
+        ("lora.rnk=4", ["lora.rnk: unknown key (given: 4)", "Did you mean lora.rank?"]),
+        ("lra.rank=4", ["lra: unknown key", "Did you mean lora?"]),
+        ("rank=4", ["rank: unknown key", "Did you mean lora.rank?"]),
+        ("data.trian=x", ["data.trian: unknown key", "Did you mean data.train?"]),
         ("batch_size=two", ["batch_size", "'two'", "integer"]),
         ("data.valid=null", ["early_stopping_patience", "validation data"]),
         ("rank", ["--set rank", "key=value"]),
@@ -132,6 +136,33 @@ def test_a_value_that_is_not_allowed_is_refused(
     assert "Traceback" not in done.err
     for part in parts:
         assert part in done.err
+
+
+def test_a_key_that_is_near_to_none_is_refused_without_a_suggestion(invoke: Run) -> None:
+    done = invoke("config", "show", "v2", "--set", "momentum=0.9")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.rstrip().endswith("momentum: unknown key (given: 0.9)")
+
+
+def test_a_mistyped_key_of_a_file_and_a_mistyped_file_are_suggested(
+    invoke: Run, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.yaml"
+    shown = invoke("config", "show", "v2").out
+    mine.write_text(shown.replace("rank:", "rnk:").replace("batch_size:", "batchsize:"))
+    done = invoke("config", "show", str(mine))
+    assert (done.code, done.out) == (2, "")
+    assert "lora.rnk: unknown key (given: 6). Did you mean lora.rank?" in done.err
+    assert "batchsize: unknown key (given: 2). Did you mean batch_size?" in done.err
+    done = invoke("config", "show", str(tmp_path / "mien.yaml"))
+    assert (done.code, done.out) == (2, "")
+    assert "Did you mean mine.yaml?" in done.err
+
+
+def test_a_mistyped_preset_suggests_the_one_meant(invoke: Run) -> None:
+    assert "Did you mean quickstart?" in invoke("config", "show", "quikstart").err
+    assert "Did you mean v2?" in invoke("config", "show", "V2").err
+    assert "Did you mean" not in invoke("config", "show", "run").err
 
 
 def test_an_unknown_preset_names_the_known_ones(invoke: Run) -> None:

@@ -67,13 +67,37 @@ def test_a_misspelled_command_suggests_the_one_meant(farense: Run, typed: str, m
     assert done.code == 2
     assert done.out == ""
     assert f"No such command '{typed}'" in done.err
-    assert f"'{meant}'" in done.err
+    assert f"Did you mean {meant}?" in done.err
 
 
 def test_a_misspelled_subcommand_suggests_too(farense: Run) -> None:
     done = farense("config", "dif", "v1", "v2")
     assert done.code == 2
-    assert "'diff'" in done.err
+    assert "Did you mean diff?" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["enqueue", "v2", "--naem", "x"], "No such option '--naem'. Did you mean --name?"),
+        (["--debgu", "status"], "No such option '--debgu'. Did you mean --debug?"),
+        (["queue", "tpo", "latest"], "No such command 'tpo'. Did you mean top?"),
+        (["sweep", "stauts"], "No such command 'stauts'. Did you mean status?"),
+        (["re"], "No such command 're'. Did you mean report, resume or retry?"),
+    ],
+)
+def test_options_and_subcommands_suggest_too(invoke: Run, arguments: list[str], said: str) -> None:
+    done = invoke(*arguments)
+    assert done.code == 2
+    assert said in " ".join(done.err.split())
+
+
+@pytest.mark.parametrize("typed", ["run", "train", "import", "ls", "delete", "x"])
+def test_nothing_is_suggested_where_nothing_is_near(invoke: Run, typed: str) -> None:
+    done = invoke(typed)
+    assert (done.code, done.out) == (2, "")
+    assert f"No such command '{typed}'." in done.err
+    assert "Did you mean" not in done.err
 
 
 @pytest.mark.parametrize(

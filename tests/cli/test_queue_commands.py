@@ -243,6 +243,19 @@ def test_a_job_that_is_not_there_is_wrong_use(invoke: Run, command: str) -> None
     assert "There is no job 'nada'" in done.err
 
 
+def test_a_mistyped_job_suggests_the_one_meant(invoke: Run, client: FarenseClient) -> None:
+    job_id = json.loads(invoke("enqueue", "tiny", "--name", "slower", "--json").out)["id"]
+    end = job_id[16:]
+    for typed in (f"{end[:-1]}#", f"{job_id[:-1]}#"):
+        assert f"Did you mean {end}?" in invoke("status", typed).err
+    assert "Did you mean slower?" in invoke("cancel", "slowr").err
+    assert "Did you mean latest?" in invoke("status", "lates").err
+    done = invoke("status", "another")
+    assert (done.code, done.out) == (2, "")
+    assert "There is no job 'another'" in done.err
+    assert "Did you mean" not in done.err
+
+
 def test_part_of_an_id_must_name_one_job(invoke: Run, client: FarenseClient) -> None:
     for _ in range(2):
         client.enqueue(preset_of(client))

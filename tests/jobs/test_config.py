@@ -59,6 +59,16 @@ def test_v2_gives_a_reason_for_every_change() -> None:
     assert changed == set(load_preset("v2", FOLDERS).why)
 
 
+def test_lora_settings_that_are_left_out_are_those_of_v2(tmp_path: Path) -> None:
+    path = tmp_path / "short.yaml"
+    needed = "model: models/x\ndata: {train: t.jsonl}\nbatch_size: 2\nlearning_rate: 1e-4\n"
+    v2 = load_preset("v2", FOLDERS).config.lora
+    path.write_text(f"{needed}num_epochs: 1\n")
+    assert load_preset(str(path), FOLDERS).config.lora == v2
+    path.write_text(f"{needed}num_epochs: 1\nlora: {{rank: 4}}\n")
+    assert load_preset(str(path), FOLDERS).config.lora == v2.model_copy(update={"rank": 4})
+
+
 @pytest.mark.parametrize(
     ("override", "expected"),
     [

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.config import load_preset
+from jobs.config import load_preset, setting_names
 from jobs.errors import ConfigError
 from jobs.paths import REPOSITORY
-from jobs.sweep.names import setting_names
 from jobs.sweep.plan import base_config, config_of, load_plan, plan_from
 
 CONFIGS = REPOSITORY / "configs"
@@ -50,11 +49,11 @@ def test_the_overnight_sweep_keeps_to_the_rules_of_thumb() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"trails": 3}, "trails: unknown key; did you mean trials?"),
+        ({"trails": 3}, "trails: unknown key (given: 3). Did you mean trials?"),
         ({"preset": "v9"}, "There is no preset 'v9'."),
-        ({"set": {"num_epoch": 1}}, "num_epoch: unknown setting; did you mean num_epochs?"),
-        ({"space": {"rank": [4]}}, "rank: unknown setting; did you mean lora.rank?"),
-        ({"space": {"lora.rang": [4]}}, "lora.rang: unknown setting; did you mean lora.rank?"),
+        ({"set": {"num_epoch": 1}}, "num_epoch: unknown setting. Did you mean num_epochs?"),
+        ({"space": {"rank": [4]}}, "rank: unknown setting. Did you mean lora.rank?"),
+        ({"space": {"lora.rang": [4]}}, "lora.rang: unknown setting. Did you mean lora.rank?"),
         ({"space": {"lora.rank": 4}}, "lora.rank: expected a list of values, or {low"),
         ({"space": {}}, "expected the settings to search"),
         ({"space": {"lora.rank": {"low": 8, "high": 4}}}, "low (8) must be below high (4)"),
