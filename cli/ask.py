@@ -47,7 +47,7 @@ def ask(job: str, question: str | None, base: bool, max_new_tokens: int, as_json
       farense ask latest < questions.txt
     """
     if as_json and question is None:
-        raise click.UsageError('--json needs a question: farense ask JOB "..." --json')
+        raise click.UsageError(f'--json needs a question: farense ask {job} "..." --json')
     if question is not None and not question.strip():
         raise click.UsageError("The question is empty.")
     if question is not None and not is_unicode(question):
@@ -94,7 +94,7 @@ def lines_of(source: Iterable[bytes]) -> Iterator[str]:
         except UnicodeDecodeError as error:
             raise DataError(
                 f"The input's line {number} is not UTF-8.",
-                "Convert it first: iconv -f ISO-8859-1 -t UTF-8 FILE",
+                "Convert it first, with `iconv -f ISO-8859-1 -t UTF-8`, say.",
             ) from error
 
 

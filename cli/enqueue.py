@@ -66,7 +66,7 @@ def enqueue(
     refuse_extra(ctx)
     refuse_both(watching, as_json)
     if after_any and after is None:
-        raise click.UsageError("--after-any needs a job: --after JOB --after-any.")
+        raise click.UsageError("--after-any goes with --after: --after latest --after-any.")
     schedule_at = start_time(at, delay)
     loaded = preset_from(preset, overrides)
     workspace = Workspace.current()
@@ -166,7 +166,7 @@ def check_evaluable(loaded: Preset, workspace: Workspace) -> None:
     if valid is None:
         raise ConfigError(
             "--evaluate needs validation data, and the config names none.",
-            "Add it: --set data.valid=FILE",
+            "Add it: --set data.valid=data/valid.jsonl",
         )
     check_questions(workspace.root / valid, loaded.config.prompt_format)
 

@@ -163,7 +163,10 @@ def best(ctx: click.Context, name: str, exporting: bool, as_json: bool) -> None:
     from jobs.errors import JobFailed
 
     if exporting and as_json:
-        raise click.UsageError("--export and --json do not go together: farense export JOB --json.")
+        raise click.UsageError(
+            "--export and --json do not go together: `farense sweep best` names the job; "
+            "export that with --json."
+        )
     view = _view(_folder(name))
     if view.best is None:
         if view.ranked:

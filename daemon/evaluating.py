@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from daemon.records import JobRecord
     from jobs.prompts import PromptFormat
 
-RETRAIN = "Enqueue it anew with one: --set data.valid=FILE"
+RETRAIN = "Queue the training again with one: --set data.valid=data/valid.jsonl"
 
 
 def evaluation_of(

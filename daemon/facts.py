@@ -37,6 +37,7 @@ class Facts:
     """What is known of a job with a run directory.
 
     Attributes:
+        job: its id.
         state: what ``state.json`` says; None where it is ``damage``d.
         record: what Redis says; None where it knows nothing.
         alive: some process holds ``run.lock``.
@@ -49,6 +50,7 @@ class Facts:
         last_attempt: that the job's log tells of; looked for only where ``state.json`` is damaged.
     """
 
+    job: str
     state: JobState | None
     record: JobRecord | None
     alive: bool
@@ -137,6 +139,7 @@ class Survey:
         lost = damaged or record is None
         summary, pruned_by = summary_of(self.workspace, job_id)
         return Facts(
+            job_id,
             state,
             record,
             alive=is_held(self.workspace.run(job_id).lock),

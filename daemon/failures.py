@@ -60,6 +60,7 @@ class Ending:
     """How an attempt ended.
 
     Attributes:
+        job: its id.
         returncode: of the child; minus the number of the signal that ended it.
         summary_state: ``state`` in ``training_summary.json``, where there is one.
         pruned_by: likewise, who had the run end early.
@@ -82,6 +83,7 @@ class Ending:
         splits: how often the attempt halved each micro-batch.
     """
 
+    job: str
     returncode: int
     attempt: int
     stderr: str

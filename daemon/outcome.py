@@ -51,13 +51,13 @@ ADVICE = {
     FailureClass.GPU_TIMEOUT: "macOS ends GPU work that keeps the screen waiting: let the display "
     "sleep, and close programs that use the GPU.",
     FailureClass.RESOURCE_LIMIT: "A fresh process has all of them again.",
-    FailureClass.TIME_LIMIT: "The best adapter so far is kept; `farense retry JOB "
+    FailureClass.TIME_LIMIT: "The best adapter so far is kept; `farense retry {job} "
     "--from-checkpoint` goes on from the last checkpoint.",
 }
 PAUSED = "paused by the user; `farense resume` lets it go on"
 WENT_DOWN_TWICE = (
     "The machine went down twice while this job was running, so it may be what brings the machine "
-    "down (a kernel panic, say). `farense resume JOB` starts it again."
+    "down (a kernel panic, say). `farense resume {job}` starts it again."
 )
 # Signals of a process that perhaps got no memory. MLX does not check what malloc returns on Linux.
 PERHAPS_MEMORY = {
@@ -102,16 +102,17 @@ def pruned(by: str | None) -> str | None:
     return "pruned: the sweep's time was up" if by == "time" else f"pruned by {by}"
 
 
-def outcome_of_error(code: int, reason: str, old: JobState, max_attempts: int) -> Outcome:
+def outcome_of_error(job: str, code: int, reason: str, old: JobState, max_attempts: int) -> Outcome:
     """Return what becomes of a job whose child could not be started, or not be looked after."""
-    ending = Ending(code, old.attempt, "logs/daemon.jsonl", failure=reason)
+    ending = Ending(job, code, old.attempt, "logs/daemon.jsonl", failure=reason)
     return outcome_of(ending, old, max_attempts)
 
 
-def outcome_of_lost(old: JobState, boot: str | None, max_attempts: int) -> Outcome:
+def outcome_of_lost(job: str, old: JobState, boot: str | None, max_attempts: int) -> Outcome:
     """Return what becomes of a job that was running, and has neither a worker nor a process.
 
     Args:
+        job: its id.
         old: the state of the job.
         boot: the time since the machine was started (:func:`daemon.boot.boot_id`).
         max_attempts: attempts that may be lost before the job is given up.
@@ -125,7 +126,7 @@ def outcome_of_lost(old: JobState, boot: str | None, max_attempts: int) -> Outco
     failure = Failure(FailureClass.REBOOTED, number, down)
     if not _went_down_before(old):
         return given_up_or_queued(failure, old, max_attempts)
-    return Outcome(State.PAUSED, WENT_DOWN_TWICE, lost=True, failure=failure)
+    return Outcome(State.PAUSED, WENT_DOWN_TWICE.format(job=job), lost=True, failure=failure)
 
 
 def given_up_or_queued(failure: Failure, old: JobState, max_attempts: int) -> Outcome:
@@ -231,7 +232,7 @@ def _reason(ending: Ending, kind: FailureClass) -> str:
         lower = advice(ending.config, ending.splits) if train else FEWER_QUESTIONS
         return f"{reason} {perhaps}. If so: {lower}"
     advised = kind in ADVICE and (ending.kind == TRAIN or kind is not FailureClass.TIME_LIMIT)
-    return f"{reason} {ADVICE[kind]}" if advised else reason
+    return f"{reason} {ADVICE[kind].format(job=ending.job)}" if advised else reason
 
 
 def _unsaid(ending: Ending, kind: FailureClass) -> str:

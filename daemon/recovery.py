@@ -79,7 +79,7 @@ def _last_known(facts: Facts) -> JobState:
         return JobState(
             State.FAILED, facts.last_attempt, reason=facts.order_damage, updated_at=now()
         )
-    return state_without_record(damage, facts.summary, facts.last_attempt)
+    return state_without_record(facts.job, damage, facts.summary, facts.last_attempt)
 
 
 def _decide_elsewhere(facts: Facts, state: JobState) -> Decision:
@@ -104,7 +104,7 @@ def _without_worker(facts: Facts, state: JobState, max_attempts: int) -> JobStat
         return state.to(State.CANCELLED, reason=CANCELLED)
     if record is not None and record.pause_requested:
         return state.to(State.PAUSED, reason=PAUSED)
-    outcome = outcome_of_lost(state, facts.boot, max_attempts)
+    outcome = outcome_of_lost(facts.job, state, facts.boot, max_attempts)
     return state.to(outcome.state, **outcome.changes(state))
 
 

@@ -32,7 +32,7 @@ REFUSALS = {
     "NOPERM": (
         "does not let this user do what the queue needs",
         "Allow the user all keys and channels that begin with farense, and the commands: "
-        "ACL SETUSER NAME ~farense* &farense* +@all -@dangerous +info +config|get",
+        "ACL SETUSER with ~farense* &farense* +@all -@dangerous +info +config|get",
     ),
     "NOAUTH": (
         "asks for a password, and FARENSE_REDIS_URL names none",

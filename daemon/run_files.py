@@ -114,7 +114,7 @@ def record_shown(workspace: Workspace, job_id: str) -> JobRecord | None:
         state = JobState(State.RUNNING, last_attempt(workspace, job_id), reason=standing.reason)
     else:
         (summary, _), attempt = summary_of(workspace, job_id), last_attempt(workspace, job_id)
-        state = state_without_record(standing.reason, summary, attempt)
+        state = state_without_record(job_id, standing.reason, summary, attempt)
     damage = None if state.state is State.RUNNING else order_damage(workspace, job_id)
     if damage is not None and not (state.finished and isinstance(standing, Here)):
         state = JobState(State.FAILED, state.attempt, reason=damage, updated_at=state.updated_at)
@@ -126,7 +126,7 @@ def last_attempt(workspace: Workspace, job_id: str) -> int:
     return max((e.attempt for e in events_at_end(workspace.job_log(job_id))), default=0)
 
 
-def state_without_record(damage: str, summary: str | None, attempt: int) -> JobState:
+def state_without_record(job_id: str, damage: str, summary: str | None, attempt: int) -> JobState:
     """Return how a job stands of which ``state.json`` and Redis say nothing.
 
     Args:
@@ -136,7 +136,7 @@ def state_without_record(damage: str, summary: str | None, attempt: int) -> JobS
     """
     if summary in FINISHED_WELL:
         return JobState(State(summary), attempt, updated_at=now())
-    return JobState(State.FAILED, attempt, reason=not_known(damage), updated_at=now())
+    return JobState(State.FAILED, attempt, reason=not_known(job_id, damage), updated_at=now())
 
 
 def _record(workspace: Workspace, job_id: str, state: JobState) -> JobRecord:

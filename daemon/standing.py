@@ -92,11 +92,11 @@ def order_damage(workspace: Workspace, job_id: str) -> str | None:
     return None
 
 
-def not_known(damage: str) -> str:
+def not_known(job_id: str, damage: str) -> str:
     """Return for a person why a job failed of which nothing tells any more how it stood."""
     return (
-        f"{damage}, and nothing else tells how the job stood. `farense retry JOB` runs it again, "
-        "with --from-checkpoint from where it was."
+        f"{damage}, and nothing else tells how the job stood. `farense retry {job_id}` runs it "
+        "again, with --from-checkpoint from where it was."
     )
 
 

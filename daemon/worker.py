@@ -179,7 +179,7 @@ class Worker:
 
     def _not_run(self, claim: Claim, code: ExitCode, reason: str) -> Outcome:
         state = state_of(self.workspace, claim.job_id) or claim.state
-        return outcome_of_error(code, reason, state, self.settings.max_attempts)
+        return outcome_of_error(claim.job_id, code, reason, state, self.settings.max_attempts)
 
     def _mirror(self, claim: Claim) -> Mirror:
         reader = LogReader(self.workspace.job_log(claim.job_id), claim.log_offset)
@@ -209,6 +209,7 @@ class Worker:
             returncode, verdict = self._look_after(child, mirror, watchdog)
         summary, pruned_by = summary_of(self.workspace, claim.job_id)
         ending = Ending(
+            job=claim.job_id,
             returncode=returncode,
             attempt=claim.attempt,
             stderr=stderr.relative_to(self.workspace.root).as_posix(),

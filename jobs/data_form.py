@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,9 @@ def other_form(path: Path) -> DataError | None:
     if found is None:
         return None
     what, action = found
+    names = {"{file}": str(path), "{new}": str(path.with_name(f"{path.stem}-lines.jsonl"))}
+    for place, name in names.items():
+        action = action.replace(place, shlex.quote(name))
     return DataError(f"{path} looks like {what}, not like JSON Lines of farense.", action)
 
 
@@ -77,7 +81,7 @@ def _of_bytes(start: bytes) -> tuple[str, str] | None:
         if start.startswith(signature):
             return what, UNPACK
     if start.startswith(UTF_16) or (len(start) > 3 and start[1::2].count(0) > len(start) // 4):
-        return "text in UTF-16", "Save it as UTF-8: iconv -f UTF-16 -t UTF-8 FILE > NEW"
+        return "text in UTF-16", "Save it as UTF-8: iconv -f UTF-16 -t UTF-8 {file} > {new}"
     if b"\0" in start[:1000]:
         return "a binary file", UNPACK
     return None
@@ -99,7 +103,7 @@ def _of_text(text: str) -> tuple[str, str] | None:
     if _object(body) is not None:
         return (
             "one JSON object over several lines",
-            "Write each example on one line: jq -c . FILE > NEW.jsonl",
+            "Write each example on one line: jq -c . {file} > {new}",
         )
     return _table(first, rest)
 
@@ -108,10 +112,10 @@ def _array(body: str) -> tuple[str, str]:
     rows = _object(body[1:].lstrip())
     layout = _layout(rows) if rows is not None else None
     of_rows = f" of {layout[0]}" if layout else ""
-    then = f" {layout[1]}" if layout else ""
+    then = f"\n{layout[1]}" if layout else ""
     return (
         f"one JSON array{of_rows}",
-        f"Write each element on a line of its own: jq -c '.[]' FILE > NEW.jsonl.{then}",
+        "Write each element on a line of its own: jq -c '.[]' {file} > {new}" + then,
     )
 
 

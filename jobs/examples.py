@@ -7,6 +7,7 @@ them. Nothing here needs a tokenizer: `farense enqueue` refuses bad data without
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -166,7 +167,7 @@ def _refusal(path: Path, problems: list[Problem]) -> DataError:
         lines.append("  and more")
     return DataError(
         "\n".join([f"{path} has lines that cannot be used:", *lines]),
-        "`farense data check FILE` lists all of them.",
+        f"`farense data check {shlex.quote(str(path))}` lists all of them.",
     )
 
 

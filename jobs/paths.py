@@ -134,8 +134,7 @@ class Workspace:
         if path.is_absolute() or ".." in path.parts:
             raise InvalidInput(
                 f"{relative!r} leads out of the workspace {self.root}.",
-                "A job names its model by a folder in the workspace, models/NAME, which may be a "
-                "link.",
+                "A job names its model by a folder in the workspace, which may be a link.",
             )
         return self.root / path
 

@@ -145,7 +145,8 @@ class Tokenizer:
             chosen = found.get(name or DEFAULT)
             if chosen is not None:
                 return str(chosen)
-            names = ", ".join(sorted(map(str, found)))
+            known = sorted(map(str, found))
+            names = ", ".join(known)
             missing = (
                 f"no chat template named {name!r}"
                 if name
@@ -153,7 +154,8 @@ class Tokenizer:
             )
             raise ModelError(
                 f"The model's tokenizer has {missing}; it has: {names}.",
-                "Choose one: --set chat_template=NAME (`data check`: --chat-template NAME).",
+                f"Choose one: --set chat_template={known[0]} (`data check`: --chat-template "
+                f"{known[0]}).",
             )
         if name not in (None, DEFAULT):
             raise ModelError(

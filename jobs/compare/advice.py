@@ -153,7 +153,7 @@ def _out_of_memory(a: Side, b: Side, now: Values) -> Finding | None:
 def _no_validation(a: Side, b: Side, now: Values) -> Finding | None:
     if b.valid is not None or b.curve.validations or not b.made_by_farense:
         return None
-    data = a.valid.path if a.valid else "FILE"
+    data = a.valid.path if a.valid else "data/valid.jsonl"
     return Finding("no validation", "it has no validation set", _changes(now, data__valid=data))
 
 

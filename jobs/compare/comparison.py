@@ -159,7 +159,7 @@ def _why_unpaired(a: Side, b: Side, same: bool | None) -> Iterator[str]:
     for name, side, other in (("A", a, b), ("B", b, a)):
         evaluate = f" (farense evaluate {side.name})" if side.made_by_farense else ""
         if not side.scores and side.made_by_farense and side.valid is None:
-            valid = other.valid.path if other.valid else "FILE"
+            valid = other.valid.path if other.valid else "data/valid.jsonl"
             yield (
                 f"{name} has no validation set, so it cannot be evaluated "
                 f"(train it anew with --set data.valid={valid})"

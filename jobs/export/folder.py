@@ -80,18 +80,18 @@ def check_target(target: Path, job: str, kind: str, *, force: bool) -> None:
     if owner is None:
         raise InvalidInput(
             f"{target} is there, and is no export of farense: it stays.",
-            "Remove or rename it, or choose another name: --to NAME",
+            f"Remove or rename it, or choose another name: --to {target.name}-2",
         )
     if owner != job and not force:
         raise InvalidInput(
             f"{target} is the export of another job, {owner}.",
-            "Replace it with --force, or choose another name: --to NAME",
+            f"Replace it with --force, or choose another name: --to {target.name}-2",
         )
     there = _marker(target).get("kind", kind)
     if there != kind and not force:
         raise InvalidInput(
             f"{target} is another export of this job ({there}), not an earlier one ({kind}).",
-            "Replace it with --force, or choose another name: --to NAME",
+            f"Replace it with --force, or choose another name: --to {target.name}-2",
         )
 
 
@@ -127,7 +127,7 @@ def exporting(workspace: Workspace, targets: list[Path]) -> Iterator[None]:
     except JobLocked as error:
         raise WorkspaceError(
             "Another process is exporting under this name at this moment.",
-            "Wait until it is done, or choose another name: --to NAME",
+            f"Wait until it is done, or choose another name: --to {targets[0].name}-2",
         ) from error
 
 

@@ -45,8 +45,8 @@ def check_place(workspace: Workspace, model: str) -> None:
         raise ModelError(
             f"{model} cannot be linked into {workspace.models}: there is another "
             f"{elsewhere.name} there{led}.",
-            f"Link it under another name, ln -s {elsewhere} {workspace.models}/NAME, and set "
-            "model to models/NAME.",
+            f"Link it under another name: ln -s {elsewhere} {link}-2; then "
+            f"--set model=models/{link.name}-2",
         )
 
 

@@ -25,7 +25,7 @@ PACKAGED = {"smollm2-135m": (SMOLLM2_135M, "smollm2-135m-4bit")}
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 
 KNOWN_NAMES = (
-    f"Known names: {', '.join(PACKAGED)} (from the Python package index), or ORGANIZATION/NAME on "
+    f"Known names: {', '.join(PACKAGED)} (from the Python package index); or any model of "
     "the Hugging Face hub, for example "
     "mlx-community/Mistral-7B-Instruct-v0.3-4bit --as mistral-7b-4bit"
 )

@@ -93,7 +93,8 @@ def find_sweep(workspace: Workspace, argument: str = "latest") -> SweepFolder:
     ids = sweep_ids(workspace)
     if not ids:
         raise InvalidInput(
-            "There is no sweep in this workspace.", "Start one: farense sweep configs/sweeps/FILE"
+            "There is no sweep in this workspace.",
+            "Start one: farense sweep configs/sweeps/overnight.yaml",
         )
     found = ids[:1] if argument == "latest" else [i for i in ids if argument in i]
     found = [argument] if argument in found else found

@@ -205,7 +205,7 @@ def base_config(plan: SweepPlan, folders: tuple[Path, ...], source: str) -> Trai
     if base.data.valid is None:
         raise ConfigError(
             f"{source}: a sweep compares trials on validation data, and {plan.preset} names none.",
-            "Add it: set: {data.valid: FILE}",
+            "Add it: set: {data.valid: data/valid.jsonl}",
         )
     _try_out(plan, base, source)
     return base

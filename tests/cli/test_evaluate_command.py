@@ -171,7 +171,7 @@ def test_without_questions_nothing_is_queued(
     for arguments in (("enqueue", "tiny", *no_set, "--evaluate"), ("evaluate", job_id)):
         done = invoke(*arguments)
         assert (done.code, done.out) == (2, "")
-        assert "--set data.valid=FILE" in done.err
+        assert "--set data.valid=data/valid.jsonl" in done.err
     write_rows(client.workspace.data / "texts.jsonl", [{"text": "O Farense joga em Faro."}])
     texts = ("--set", "data.valid=data/texts.jsonl")
     done = invoke("enqueue", "tiny", *texts, "--evaluate")

@@ -134,7 +134,7 @@ def test_the_export_of_another_job_stays_unless_it_is_to_go(invoke: Run, past: W
     done = invoke("export", SECOND, "--to", NAME)
     assert (done.code, done.out) == (2, "")
     assert f"is the export of another job, {FIRST}" in done.err
-    assert "--to NAME" in done.err
+    assert f"--to {NAME}-2" in done.err
     # Without a name it gets one of its own, and the same again.
     for _ in range(2):
         (found,) = exported(past, SECOND).values()

@@ -23,7 +23,7 @@ from jobs.files import explain
 from jobs.paths import REPOSITORY
 from tests.children.child import GPU_TIMEOUT, METAL_OOM, RESOURCE_LIMIT
 
-END = Ending(returncode=0, attempt=1, stderr="logs/jobs/x.stderr")
+END = Ending("x", returncode=0, attempt=1, stderr="logs/jobs/x.stderr")
 ABORT = -signal.SIGABRT
 METAL = "libc++abi: terminating: [METAL] Command buffer execution failed: "
 INTERACTIVITY = f"{METAL}Impacting Interactivity (0000000e:kIOGPUCommandBufferCallbackErrorI)"

@@ -22,7 +22,7 @@ from jobs.order import EVALUATE, TRAIN
 from jobs.state import HISTORY_LENGTH, TRANSITIONS, JobState, State
 from tests.children.child import GPU_TIMEOUT, METAL_OOM, RESOURCE_LIMIT
 
-END = Ending(returncode=0, attempt=1, stderr="logs/jobs/x.stderr", failure="said so")
+END = Ending("x", returncode=0, attempt=1, stderr="logs/jobs/x.stderr", failure="said so")
 CANCEL, STOP, SHOT = {"cancel_requested": True}, {"stop_requested": True}, {"killed": True}
 EARLY = {"summary_state": "early_stopped"}
 FORCE, PAUSE = {"kill_requested": True}, {"pause_requested": True}
@@ -249,7 +249,7 @@ def test_where_time_is_up_the_job_ends_and_says_how_to_go_on() -> None:
     state = attempts([LATE])
     assert (state.state, state.failure, state.lost_attempts) == (State.FAILED, "time_limit", 0)
     assert "8 hours are over" in (state.reason or "")
-    assert "farense retry JOB --from-checkpoint" in (state.reason or "")
+    assert "farense retry x --from-checkpoint" in (state.reason or "")
 
 
 def test_a_full_disk_holds_the_queue_and_costs_the_job_nothing() -> None:
@@ -279,9 +279,9 @@ def test_the_history_is_short() -> None:
 
 def test_a_child_that_could_not_be_started_for_lack_of_files_is_tried_again() -> None:
     reason = "The job's process cannot be started: [Errno 24] Too many open files"
-    lost = outcome_of_error(ExitCode.FAILED, reason, RUNNING, 3)
+    lost = outcome_of_error("x", ExitCode.FAILED, reason, RUNNING, 3)
     assert (lost.state, lost.lost) == (State.QUEUED, True)
-    failed = outcome_of_error(ExitCode.FAILED, "No permission to write x.", RUNNING, 3)
+    failed = outcome_of_error("x", ExitCode.FAILED, "No permission to write x.", RUNNING, 3)
     assert (failed.state, failed.reason) == (State.FAILED, "No permission to write x.")
 
 
@@ -290,7 +290,7 @@ def boots(*found: str | None, max_attempts: int = 9) -> JobState:
     state = JobState(State.QUEUED)
     for number, boot in enumerate(found, 1):
         state = state.to(State.RUNNING, attempt=number, boot="a")
-        state = concluded(state, outcome_of_lost(state, boot, max_attempts))
+        state = concluded(state, outcome_of_lost("x", state, boot, max_attempts))
     return state
 
 
@@ -301,7 +301,7 @@ def test_a_machine_that_went_down_is_told_from_a_daemon_that_did() -> None:
     assert (rebooted.reason, rebooted.lost_attempts) == (
         *("The machine went down while attempt 1 was running.", 1),
     )
-    unknown = outcome_of_lost(RUNNING, "b", 3)
+    unknown = outcome_of_lost("x", RUNNING, "b", 3)
     assert unknown.failure is not None
     assert unknown.failure.kind is FailureClass.KILLED
 
@@ -310,7 +310,7 @@ def test_a_job_under_which_the_machine_went_down_twice_rests() -> None:
     state = boots("b", "b")
     assert (state.state, state.failure) == (State.PAUSED, "rebooted")
     assert "twice" in (state.reason or "")
-    assert "farense resume JOB" in (state.reason or "")
+    assert "farense resume x" in (state.reason or "")
     # Rather than giving it up: the user may know that it was the power.
     assert boots("b", "b", max_attempts=2).state is State.PAUSED
     assert boots("b", "a", "b").state is State.QUEUED
@@ -320,4 +320,4 @@ def test_two_times_with_a_good_attempt_between_them_are_not_in_a_row() -> None:
     state = boots("b").to(State.RUNNING, attempt=2, boot="a")
     stopped = concluded(state, outcome_of(replace(END, returncode=75, attempt=2), state, 9))
     third = stopped.to(State.RUNNING, attempt=3, boot="a")
-    assert outcome_of_lost(third, "b", 9).state is State.QUEUED
+    assert outcome_of_lost("x", third, "b", 9).state is State.QUEUED

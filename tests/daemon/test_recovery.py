@@ -23,7 +23,7 @@ def facts(
         found = JobRecord(
             JOB, "v2", record.state, f"checkpoints_qlora/{JOB}", attempt=record.attempt
         )
-    return Facts(state, found, alive, message)
+    return Facts(JOB, state, found, alive, message)
 
 
 QUEUED, RUNNING = JobState(State.QUEUED), JobState(State.RUNNING, 1)

@@ -58,7 +58,7 @@ def test_files(workspace: Workspace, tiny_model: Path) -> None:
         for other in (State.COMPLETED, None) if found.state in PENDING else ():
             begin(found, datetime.now(UTC), other)
         try:
-            decision = decide(Facts(found, record, False, False), 3)
+            decision = decide(Facts(JOB, found, record, False, False), 3)
         except JobFailed:  # a change that the table of transitions does not have
             return False
         if decision.state is not None:
