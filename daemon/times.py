@@ -6,8 +6,9 @@ All are in the machine's own zone.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 from jobs.errors import ConfigError, InvalidInput
 
@@ -40,7 +41,7 @@ def parse_at(text: str, now: datetime) -> datetime:
             raise InvalidInput(f"{text} has passed already.")
         return named
     try:
-        moment = datetime.fromisoformat(text.strip()).astimezone(UTC)
+        moment = _dated(datetime.fromisoformat(text.strip()), now)
     except (ValueError, OverflowError, OSError):
         raise InvalidInput(
             f"{text!r} is not a time.",
@@ -115,8 +116,7 @@ class Window:
 def _on_named_day(text: str, now: datetime) -> datetime | None:
     """Return the moment of ``tomorrow 6am``, ``6am tomorrow`` or ``friday at 22:00``.
 
-    A day of the week is the next one, tonight the next such time; today only where the time is
-    still ahead.
+    A day of the week is the next one, tonight the next such time. Today it may have passed.
     """
     words = [word for word in text.lower().replace(",", " ").split() if word != "at"]
     days = [word for word in words if word in DAYS or _weekday(word) is not None]
@@ -125,19 +125,22 @@ def _on_named_day(text: str, now: datetime) -> datetime | None:
         return None
     if days == ["tonight"]:
         return _next(now, clock)
-    local, weekday = now.astimezone(), _weekday(days[0])
+    today, weekday = now.astimezone().date(), _weekday(days[0])
     if weekday is None:
-        return _at(local + timedelta(days=DAYS[days[0]]), clock)
-    ahead = (weekday - local.weekday()) % 7
-    moment = _at(local + timedelta(days=ahead), clock)
-    return moment if moment > now else _at(local + timedelta(days=ahead + 7), clock)
+        return _ahead(now, _at(today + timedelta(days=DAYS[days[0]]), clock))
+    first = today + timedelta(days=(weekday - today.weekday()) % 7)
+    return _first(now, (first, first + timedelta(days=7)), clock)
 
 
 def _next(now: datetime, clock: time) -> datetime:
     """Return the next moment of that time of day."""
-    local = now.astimezone()
-    moment = _at(local, clock)
-    return moment if moment > now else _at(local + timedelta(days=1), clock)
+    today = now.astimezone().date()
+    return _first(now, (today, today + timedelta(days=1)), clock)
+
+
+def _first(now: datetime, days: Sequence[date], clock: time) -> datetime:
+    """Return the first moment ahead of that time of day on some days; the last where none is."""
+    return _ahead(now, [moment for day in days for moment in _at(day, clock)])
 
 
 def _weekday(word: str) -> int | None:
@@ -162,9 +165,45 @@ def _clock(text: str) -> time | None:
     return time(hour, minute) if hour <= 23 and minute <= 59 else None
 
 
-def _at(day: datetime, clock: time) -> datetime:
-    # Made anew from the local date, so that the zone's summer time is that of the day itself.
-    return datetime.combine(day.date(), clock).astimezone(UTC)
+def _dated(given: datetime, now: datetime) -> datetime:
+    """Return the moment that a date with a time names; without a zone it is local."""
+    if given.tzinfo is not None:
+        return given.astimezone(UTC)
+    return _ahead(now, _at(given.date(), given.time()))
+
+
+def _ahead(now: datetime, moments: Sequence[datetime]) -> datetime:
+    """Return the first of some moments that is ahead; the last where none is."""
+    return next((moment for moment in moments if moment > now), moments[-1])
+
+
+def _at(day: date, clock: time) -> list[datetime]:
+    """Return the moments at which clocks show a time on a day, first the earlier one.
+
+    Where clocks go back there may be two. Where they are put forward over that time it is the
+    moment at which they are.
+    """
+    both = [datetime.combine(day, clock.replace(fold=fold)) for fold in (0, 1)]
+    moments = sorted({wall.astimezone(UTC) for wall in both})
+    shown = [moment for moment in moments if _wall(moment) == both[0]]
+    return shown or [_change(moments[0], moments[-1])]
+
+
+def _wall(moment: datetime) -> datetime:
+    """Return what the machine's clock shows at a moment."""
+    return moment.astimezone().replace(tzinfo=None, fold=0)
+
+
+def _change(before: datetime, after: datetime) -> datetime:
+    """Return the second in between from which on the machine's clock has another offset."""
+    old = before.astimezone().utcoffset()
+    while after - before > timedelta(seconds=1):
+        middle = before + timedelta(seconds=(after - before) // timedelta(seconds=2))
+        if middle.astimezone().utcoffset() == old:
+            before = middle
+        else:
+            after = middle
+    return after
 
 
 def _not_too_far(moment: datetime, now: datetime, text: str) -> datetime:

@@ -68,7 +68,7 @@ def test_a_job_that_waits_is_evaluated_later(
     training = client.enqueue(preset)
     done = invoke("evaluate", "latest", "--json", "--max-new-tokens", "9", "--ignore-accents")
     assert done.code == 0, done.err
-    assert "start one: farense daemon" in done.err
+    assert "Start one: farense daemon" in done.err
     values = json.loads(done.out)
     assert (values["state"], values["after"]) == ("waiting", training.id)
     order = read_json(client.workspace.run(values["id"]).job)

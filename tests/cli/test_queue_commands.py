@@ -33,7 +33,7 @@ def test_enqueue_tells_the_id_the_steps_and_that_no_daemon_runs(
     assert first == f"Queued {record.id}"
     assert plan.strip() == "11 examples: 6 steps an epoch, 12 steps, 1 validation"
     assert (record.preset, record.name, record.priority) == ("tiny", "época", 3)
-    assert "start one: farense daemon" in done.err
+    assert "Start one: farense daemon" in done.err
 
 
 def test_enqueue_says_nothing_of_daemons_where_one_runs(invoke: Run, daemons: Daemons) -> None:
