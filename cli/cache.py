@@ -140,9 +140,8 @@ def _print_table(entries: Sequence[EntryInfo], total: int, budget: int) -> None:
 
 
 def _row(entry: EntryInfo) -> tuple[str, ...]:
-    from datetime import datetime
-
     from cli.render import NONE
+    from jobs.local_time import local
     from jobs.prefix.budget import size_text
 
     partly = entry.bytes < entry.final_bytes
@@ -154,7 +153,7 @@ def _row(entry: EntryInfo) -> tuple[str, ...]:
         _examples(entry),
         _printable(entry.about.get("model", NONE)),
         _printable(entry.about.get("data", NONE)),
-        f"{datetime.fromisoformat(entry.last_used).astimezone():%Y-%m-%d %H:%M}",
+        local(entry.last_used),
     )
 
 

@@ -151,12 +151,10 @@ def _lines(plan: Plan) -> list[str]:
     """Return what a plan would remove, a line each."""
     from cli.render import aligned, column_widths
     from daemon.prune import freed
+    from jobs.local_time import local
     from jobs.prefix.budget import size_text
 
-    rows = [
-        (job.id, str(job.state), f"{job.ended.astimezone():%Y-%m-%d %H:%M}", size_text(job.bytes))
-        for job in plan.jobs
-    ]
+    rows = [(job.id, str(job.state), local(job.ended), size_text(job.bytes)) for job in plan.jobs]
     rows += [(_short(path.stem), "data", "", size_text(size)) for path, size in plan.data.items()]
     rows += [(path.name, "left over", "", size_text(freed([path]))) for path in plan.leftovers]
     widths = column_widths(rows)

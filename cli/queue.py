@@ -89,6 +89,7 @@ def dead(clear: bool, as_json: bool) -> None:
     from dataclasses import asdict
 
     from daemon.client import FarenseClient
+    from jobs.local_time import local_exact
 
     with FarenseClient.connect(start_server=False) as client:
         found = client.dead_letters(clear=clear)
@@ -97,7 +98,7 @@ def dead(clear: bool, as_json: bool) -> None:
         return
     for letter in found:
         what = f"{letter.what}, {letter.size} bytes: {letter.reason}"
-        click.echo(printable(f"{letter.at[:19]}  {what}"))
+        click.echo(printable(f"{local_exact(letter.at)}  {what}"))
         click.echo(printable(f"  {letter.beginning}"))
     if not found:
         note("Nothing was set aside.")
@@ -167,16 +168,12 @@ def _row(place: Place) -> tuple[str, ...]:
 
 def _starts(record: JobRecord) -> str:
     """Return what a job that is not queued yet starts after: a moment, or another job."""
-    from datetime import datetime
-
     from cli.render import NONE
+    from jobs.local_time import local
     from jobs.state import State
 
     if record.state is State.WAITING and record.after:
         return printable(f"after {record.after}")
     if record.state is State.SCHEDULED and record.schedule:
-        try:
-            return f"{datetime.fromisoformat(record.schedule).astimezone():%Y-%m-%d %H:%M}"
-        except (ValueError, OverflowError):
-            return printable(record.schedule)
+        return printable(local(record.schedule))
     return NONE

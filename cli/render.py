@@ -14,6 +14,7 @@ from daemon.failures import label
 from daemon.interrupted import standstill
 from daemon.machines.home import shown
 from jobs.console import duration
+from jobs.local_time import local_exact
 from jobs.state import DEFAULT_QUEUE, FINISHED, State
 from jobs.text import printable
 from jobs.verdict import BELOW_IN_TABLE, NOT_LEARNED, Verdict, is_far_below, verdict
@@ -131,9 +132,9 @@ def job_details(record: JobRecord) -> list[str]:
         "Exact match": number(record.exact_match),
         "Speed": _speed(record),
         "Time left": _left(record),
-        "Queued": record.created_at,
-        "Started": record.started_at,
-        "Finished": record.finished_at,
+        "Queued": _moment(record.created_at),
+        "Started": _moment(record.started_at),
+        "Finished": _moment(record.finished_at),
         "Worker": record.worker if record.state is State.RUNNING else None,
         "Run directory": record.run_dir,
         "Workspace": shown(record.home),
@@ -206,6 +207,10 @@ def preset_text(record: JobRecord) -> str:
     return shortened(printable(name), NAME_WIDTH)
 
 
+def _moment(moment: str | None) -> str | None:
+    return local_exact(moment) if moment else None
+
+
 def _steps(record: JobRecord) -> str:
     return f"{record.step}/{record.total_steps}" if record.total_steps else str(record.step)
 
@@ -272,7 +277,7 @@ def _history(record: JobRecord) -> str | None:
     if len(record.history) < 2:
         return None
     return "\n".join(
-        f"attempt {entry.get('attempt')}: {label(entry)}, {entry.get('at')}"
+        f"attempt {entry.get('attempt')}: {label(entry)}, {_moment(entry.get('at')) or NONE}"
         for entry in record.history
     )
 

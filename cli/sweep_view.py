@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from click import style
 
 from cli.render import NONE, STATE_COLOURS, aligned, column_widths, number, shortened
 from jobs.console import duration
+from jobs.local_time import local
 from jobs.state import State
 from jobs.sweep.trial import best_job, lowest
 from jobs.verdict import NOT_LEARNED
@@ -28,7 +28,7 @@ def begun_lines(begun: Begun) -> list[str]:
     """Return what was started, for a person."""
     plan, state = begun.order.plan, begun.state
     trials = f"at most {state.trials} trials" if state.trials else "trials"
-    until = f", until {_clock(state.until)}" if state.until else ""
+    until = f", until {local(state.until)}" if state.until else ""
     seeds = f", {plan.seeds_per_trial} seeds each" if plan.seeds_per_trial > 1 else ""
     pruner = "none is pruned" if plan.pruner.kind == "none" else f"pruned by {plan.pruner.kind}"
     searched = ", ".join(plan.space)
@@ -111,7 +111,7 @@ def _head(view: SweepView, colour: bool) -> list[str]:
     if view.seconds_left is not None:
         parts.append(f"about {duration(view.seconds_left)} left")
     if state.until and state.active:
-        parts.append(f"until {_clock(state.until)}")
+        parts.append(f"until {local(state.until)}")
     if state.active and not view.coordinated:
         parts.append("waits for a daemon of this workspace")
     lines.append("  " + ", ".join(filter(None, parts)))
@@ -200,10 +200,6 @@ def _short(name: str) -> str:
 
 def _value(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _clock(moment: str | None) -> str:
-    return f"{datetime.fromisoformat(moment).astimezone():%H:%M on %d %B}" if moment else ""
 
 
 def _aligned(

@@ -19,6 +19,7 @@ from daemon.lifecycle import Lifecycle
 from daemon.run_files import own_state, verdict_of_files
 from daemon.standing import Damaged, Elsewhere, Here, standing_of
 from jobs.errors import FarenseError
+from jobs.local_time import local_exact
 from jobs.paths import Workspace
 from jobs.state import FINISHED, FINISHED_BADLY, FINISHED_WELL, PENDING, JobState, State
 from jobs.verdict import verdict
@@ -52,7 +53,9 @@ def begin(
         reason = f"{state.after}, which it was to follow, has not learned ({unlearned})"
         return replace(state, state=State.FAILED, reason=reason)
     if state.schedule is not None and datetime.fromisoformat(state.schedule) > now:
-        return replace(state, state=State.SCHEDULED, reason=f"starts at {local(state.schedule)}")
+        # With the offset: it is read on other machines, too.
+        reason = f"starts at {local_exact(state.schedule)}"
+        return replace(state, state=State.SCHEDULED, reason=reason)
     return replace(state, state=State.QUEUED, reason=None)
 
 
@@ -93,11 +96,6 @@ def why_unlearned(workspace: Workspace, broker: Broker, job_id: str) -> str | No
             told=record.gap_status,
         )
     return None if found is None or found.learned else f"{found.word}: {found.why}"
-
-
-def local(moment: str) -> str:
-    """Return a moment, ISO 8601, as a person reads it."""
-    return f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M}"
 
 
 class Pending:

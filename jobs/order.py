@@ -98,7 +98,8 @@ class Order:
         versions: packages at the time of enqueue.
         sweep: the trial of a sweep that it is; None of a job that somebody enqueued.
         prompt_date: ``YYYY-MM-DD``, the day that a chat template which writes one is given, in
-            training as in every evaluation; None in orders of older versions.
+            training as in every evaluation: where the job was enqueued, the local one; of a trial
+            the one in the id of its sweep, which is in UTC. None in orders of older versions.
     """
 
     id: str
@@ -128,7 +129,12 @@ class Order:
 
     @property
     def prompts_written_on(self) -> str:
-        """The day that its prompts hold; of an order of an older version, that of the order."""
+        """The day that its prompts hold; of an order of an older version, its day in UTC.
+
+        Older versions let the template ask the clock when the job began: which day that was, where
+        it ran, nothing tells. The order's own day in UTC is the same on every machine and in every
+        attempt, whatever zone the machine is in by then.
+        """
         return self.prompt_date or self.created_at[:10]
 
 

@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jobs.compare.side import MEASURED_BY
 from jobs.console import duration
 from jobs.evaluation.scores import METRICS, TITLES
+from jobs.local_time import local_exact
 from jobs.numbers import finite
 from jobs.past_run import PastRun, Row
 from jobs.report import tables
@@ -258,8 +259,9 @@ def template(name: str) -> Any:
         finalize=lambda value: printable(value, keep=KEPT) if type(value) is str else value,
     )
     environment.globals.update(
-        tables=tables, figure=figure, duration=duration, light=LIGHT, dark=DARK, shown=SHOWN
-    )
+        tables=tables, figure=figure, duration=duration, local_exact=local_exact,
+        light=LIGHT, dark=DARK, shown=SHOWN,
+    )  # fmt: skip
     return environment.get_template(name)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
+from jobs.local_time import local_exact
 from jobs.numbers import finite
 from jobs.report.plot import figure, step_text
 from jobs.report.swept import MOST, Kind, Swept, series_of
@@ -43,7 +43,7 @@ def ordered(swept: Swept) -> list[Line]:
         "Sampler": SAMPLERS[plan.sampler],
         "Pruner": PRUNERS[plan.pruner.kind],
         "Trials planned": None if planned is None else step_text(planned),
-        "Until": f"{datetime.fromisoformat(until):%Y-%m-%d %H:%M %Z}" if until else None,
+        "Until": local_exact(until) if until else None,
         "Seeds per trial": str(plan.seeds_per_trial) if plan.seeds_per_trial > 1 else None,
         **{f"set.{key}": text_of(value) for key, value in plan.set.items()},
         **{f"space.{key}": space_text(found) for key, found in plan.space.items()},

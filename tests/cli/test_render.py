@@ -8,6 +8,7 @@ import pytest
 
 from cli.render import aligned, column_widths, display_width, job_details, shortened, status_table
 from daemon.records import JobRecord
+from jobs.local_time import local_exact
 from jobs.state import State
 
 LONGEST_STATE = "early_stopped"
@@ -116,8 +117,17 @@ def test_the_details_say_why_a_job_failed() -> None:
 
 
 def test_the_details_tell_how_attempts_failed() -> None:
-    killed = {"attempt": 1, "class": "killed", "how": "SIGKILL", "at": "2025-11-22T22:10:00+00:00"}
-    memory = {"attempt": 2, "class": "out_of_memory", "at": "2025-11-22T23:10:00+00:00"}
+    killed: dict[str, Any] = {
+        "attempt": 1,
+        "class": "killed",
+        "how": "SIGKILL",
+        "at": "2025-11-22T22:10:00+00:00",
+    }
+    memory: dict[str, Any] = {
+        "attempt": 2,
+        "class": "out_of_memory",
+        "at": "2025-11-22T23:10:00+00:00",
+    }
     once = "\n".join(job_details(record(attempt=1, failure="killed", history=[killed])))
     assert "Failure        killed (SIGKILL)\n" in once
     assert "History" not in once
@@ -127,8 +137,8 @@ def test_the_details_tell_how_attempts_failed() -> None:
     text = "\n".join(job_details(twice))
     assert "Failure        out of memory\n" in text
     assert (
-        "History        attempt 1: killed (SIGKILL), 2025-11-22T22:10:00+00:00\n"
-        "               attempt 2: out of memory, 2025-11-22T23:10:00+00:00\n"
+        f"History        attempt 1: killed (SIGKILL), {local_exact(killed['at'])}\n"
+        f"               attempt 2: out of memory, {local_exact(memory['at'])}\n"
     ) in text
     # Of a daemon that had no history yet.
     assert "Failure        hang" in "\n".join(job_details(record(failure="hang")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -83,7 +84,7 @@ def test_a_sweep_is_started_and_says_what_it_will_do(
     assert done.code == 0, done.err
     folder = find_sweep(workspace)
     assert f"Started {folder.id}" in done.out
-    assert "at most 3 trials, until 23:59" in done.out
+    assert re.search(r"at most 3 trials, until \d{4}-\d\d-\d\d 23:59 of", done.out)
     assert "searches lora.rank, learning_rate; the best by val_loss" in done.out
     assert "farense daemon" in done.err
     order = read_sweep(folder)

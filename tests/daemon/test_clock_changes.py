@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import pytest
 
 from daemon.times import Window, parse_at
+from tests.helpers.zones import Zone, zone
+
+__all__ = ["zone"]
 
 # Clocks go from 1:00 to 2:00 on 29 March 2026, and from 2:00 back to 1:00 on 25 October.
 LISBON = "Europe/Lisbon"
@@ -18,21 +19,6 @@ NEW_YORK = "America/New_York"
 LORD_HOWE = "Australia/Lord_Howe"
 # At midnight: 24 April 2026 begins at 1:00.
 CAIRO = "Africa/Cairo"
-
-Zone = Callable[[str], None]
-
-
-@pytest.fixture
-def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Zone]:
-    """Sets the zone of this machine."""
-
-    def become(name: str) -> None:
-        monkeypatch.setenv("TZ", name)
-        time.tzset()
-
-    yield become
-    monkeypatch.undo()
-    time.tzset()
 
 
 def utc(text: str) -> datetime:
