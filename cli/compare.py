@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -70,22 +71,26 @@ def train_again(run: PastRun, found: Comparison, workspace: Workspace) -> str | 
     """
     from cli.differences import set_text
     from cli.options import preset_from
-    from jobs.config import flatten
+    from jobs.config_file import flatten
     from jobs.differences import differences
     from jobs.errors import ConfigError
 
     changes = {row.setting: row.to for finding in found.advice for row in finding.changes}
     if run.order is None or not changes:
         return None
-    try:
-        preset = preset_from(run.order.preset)
-    except ConfigError:
+    preset = None
+    # A config file that lies elsewhere, or is gone: what it was made from does as well.
+    for name in (run.order.preset, *run.order.made_from):
+        with suppress(ConfigError):
+            preset = preset_from(name)
+            break
+    if preset is None:
         return None
     wanted = flatten(found.b.config) | changes
     there = flatten(preset.config.model_dump(mode="json"))
     there |= {key: wanted[key] for key in _same_data(run, there, workspace) if key not in changes}
     sets = [f"--set {row.setting}={set_text(row.b)}" for row in differences(there, wanted)]
-    return " ".join([shlex.join(["farense", "enqueue", run.order.preset]), *sets])
+    return " ".join([shlex.join(["farense", "enqueue", name]), *sets])
 
 
 def _same_data(run: PastRun, preset: dict[str, Any], workspace: Workspace) -> list[str]:

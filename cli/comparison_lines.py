@@ -16,7 +16,7 @@ from jobs.compare.curve import ROUGH, Curve
 from jobs.compare.decision import Action
 from jobs.compare.paired import ScoreDifference
 from jobs.compare.side import Side
-from jobs.config import flatten
+from jobs.config_file import flatten
 from jobs.console import duration
 from jobs.differences import Difference
 from jobs.evaluation.bootstrap import RESAMPLES

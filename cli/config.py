@@ -58,6 +58,8 @@ def show(preset: str, overrides: tuple[str, ...], as_json: bool) -> None:
         print_json({**shown, **plan, "adapted_layers": reach.adapted if reach else None})
     else:
         click.echo(f"# {loaded.name}: {loaded.description or 'no description'}")
+        if loaded.made_from:
+            click.echo(f"# made from: {', '.join(loaded.made_from)}")
         click.echo(as_yaml(loaded.config), nl=False)
         if loaded.config.early_stopping_min_delta:
             click.echo(MIN_DELTA)

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from jobs.config import flatten
+from jobs.config_file import flatten
 from jobs.differences import Difference, differences
 
 # Settings that are read together: shown in one row where either differs.

@@ -198,6 +198,7 @@ def _order(request: Request, job_id: str, parts: _Parts) -> tuple[Order, JobStat
         versions=versions(),
         sweep=request.sweep,
         prompt_date=_prompt_date(request.sweep),
+        made_from=list(request.preset.made_from),
     )
     return order, replace(request.state, updated_at=order.created_at)
 

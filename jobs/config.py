@@ -2,6 +2,7 @@
 
 A preset is a YAML file in ``configs/``. Beside the settings it may carry ``description`` and
 ``why`` (a reason for each setting it changes): these explain the preset and are not the config.
+``preset: v2`` in it stands for all that v2 says; its own settings are changes then.
 Importing this module loads pydantic (0.3 s): commands that only read records must not.
 """
 
@@ -9,23 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from reprlib import Repr
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from jobs.config_file import (
+    BASE,
+    EXPLANATIONS,
+    apply_override,
+    find_file,
+    read_config_file,
+    shown,
+)
 from jobs.errors import ConfigError
 from jobs.paths import REPOSITORY, Workspace
 from jobs.schedule import Schedule
 from jobs.suggest import did_you_mean
-from jobs.yaml12 import YAMLError, load_yaml, parse_yaml
 
-SHORT = Repr()
-SHORT.maxstring = SHORT.maxother = 200
 # More than any run has; what is written must fit into 64 bits.
 MANY = 1_000_000_000
-
-EXPLANATIONS = ("description", "why")
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -174,6 +177,9 @@ class Preset(Settings):
     config: TrainConfig
     description: str = ""
     why: dict[str, str] = Field(default_factory=dict)
+    made_from: tuple[str, ...] = Field(
+        default=(), description="the preset whose settings it changes, and those that this one does"
+    )
 
 
 def load_preset(name: str, folders: tuple[Path, ...], overrides: tuple[str, ...] = ()) -> Preset:
@@ -187,28 +193,20 @@ def load_preset(name: str, folders: tuple[Path, ...], overrides: tuple[str, ...]
     Raises:
         ConfigError: unknown preset, unreadable file, or a value that is not allowed.
     """
-    path = _find(name, folders)
-    loaded = load_yaml(path)
-    if not isinstance(loaded, dict):
-        raise ConfigError(
-            f"{path}: expected settings as `key: value` lines, found {_shown(loaded)}."
-        )
-    explanations = {key: loaded.pop(key) for key in EXPLANATIONS if key in loaded}
+    path = find_file(name, folders)
+    found = read_config_file(path, folders)
+    settings = dict(found.settings)
     for override in overrides:
-        _apply(loaded, override)
+        apply_override(settings, override)
     source = f"{path}" + (" with --set" if overrides else "")
-    values = {"name": path.stem, "config": loaded, **explanations}
-    return validated(Preset, values, source, [*setting_names(), *EXPLANATIONS])
+    values = {"name": path.stem, "config": settings, "made_from": found.made_from}
+    known = [*setting_names(), *EXPLANATIONS, BASE]
+    return validated(Preset, {**values, **found.explanations}, source, known)
 
 
 def find_preset(name: str, workspace: Workspace, overrides: tuple[str, ...] = ()) -> Preset:
     """Load a preset as :func:`load_preset` does: the workspace's own, else the repository's."""
     return load_preset(name, (workspace.configs, REPOSITORY / "configs"), overrides)
-
-
-def preset_names(folders: tuple[Path, ...]) -> list[str]:
-    """Return the names of the presets in ``folders``."""
-    return sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
 
 
 def config_from(values: Any, source: str) -> TrainConfig:
@@ -235,72 +233,6 @@ def setting_names(model: type[BaseModel] = TrainConfig, prefix: str = "") -> lis
 def unknown_setting(name: str) -> str:
     """Return what to say of a setting that there is not."""
     return f"{name}: unknown setting. {did_you_mean(name, setting_names())}".rstrip()
-
-
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings as one dictionary with dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _find(name: str, folders: tuple[Path, ...]) -> Path:
-    if name.endswith((".yaml", ".yml")):
-        path = Path(name).expanduser()
-        if _is_file(path):
-            return path
-        raise ConfigError(f"There is no config file {path}.", _meant(path) or "Check the path.")
-    for folder in folders:
-        path = folder / f"{name}.yaml"
-        if Path(name).name == name and _is_file(path):
-            return path
-    known = preset_names(folders)
-    hint = (
-        did_you_mean(name, known),
-        f"Presets: {', '.join(known) or 'none'}.",
-        "A config file is given by its path, ending in .yaml.",
-    )
-    raise ConfigError(f"There is no preset {name!r}.", " ".join(filter(None, hint)))
-
-
-def _meant(path: Path) -> str:
-    """Return the question whether another config file beside the one that is missing is meant."""
-    try:
-        beside = [file.name for file in path.parent.iterdir() if file.suffix in (".yaml", ".yml")]
-    except OSError:
-        return ""
-    return did_you_mean(path.name, sorted(beside))
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name longer than any file's, or a folder that is closed to us
-        return False
-
-
-def _apply(settings: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key.strip():
-        raise ConfigError(
-            f"--set {override}: expected key=value.", "For example: --set learning_rate=1e-4"
-        )
-    try:
-        value = parse_yaml(text)
-    except YAMLError as error:
-        raise ConfigError(f"--set {override}: {text!r} is not a valid YAML value.") from error
-    *parents, last = key.strip().split(".")
-    target = settings
-    for parent in parents:
-        child = target.setdefault(parent, {})
-        if not isinstance(child, dict):
-            raise ConfigError(f"--set {override}: {parent!r} is a single value, not a group.")
-        target = child
-    target[last] = value
 
 
 def validated(
@@ -332,21 +264,16 @@ def _problem(details: Any, names: Sequence[str]) -> str:
     key = ".".join(str(part) for part in details["loc"] if part != "config")
     message = str(details["msg"]).removeprefix("Value error, ")
     match details["type"]:
+        case "extra_forbidden" if key in names:
+            group, _, last = key.rpartition(".")
+            return f"  {key}: in a file, this is {group}: {{{last}: {shown(details['input'])}}}"
         case "extra_forbidden":
             groups = {name.rpartition(".")[0] for name in names} - {""}
             meant = did_you_mean(key, [*names, *sorted(groups)])
-            return f"  {key}: unknown key (given: {_shown(details['input'])}). {meant}".rstrip(". ")
+            return f"  {key}: unknown key (given: {shown(details['input'])}). {meant}".rstrip(". ")
         case "missing":
             return f"  {key}: required, but not given"
         case "value_error":
             return f"  {message}"
     allowed = message[0].lower() + message[1:]
-    return f"  {key}: {allowed} (given: {_shown(details['input'])})"
-
-
-def _shown(value: Any) -> str:
-    """Return a value as a person recognizes it: its beginning, where it is long or nested."""
-    try:
-        return SHORT.repr(value)
-    except ValueError:  # Python writes no number of more than 4,300 digits
-        return "a very long number"
+    return f"  {key}: {allowed} (given: {shown(details['input'])})"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.config import flatten
+from jobs.config_file import flatten
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,8 @@ class Order:
         model_fingerprint: identifies the model folder (see :func:`jobs.models.store.fingerprint`).
         versions: packages at the time of enqueue.
         sweep: the trial of a sweep that it is; None of a job that somebody enqueued.
+        made_from: what the config was made from by changes, nearest first: presets, config files
+            or a job; nothing of a preset as it stands.
         prompt_date: ``YYYY-MM-DD``, the day that a chat template which writes one is given, in
             training as in every evaluation: where the job was enqueued, the local one; of a trial
             the one in the id of its sweep, which is in UTC. None in orders of older versions.
@@ -117,6 +119,7 @@ class Order:
     evaluation: Evaluation | None = None
     sweep: SweepTrial | None = None
     prompt_date: str | None = None
+    made_from: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Refuse a day that is none.

@@ -14,7 +14,7 @@ from typing import Any
 from jobs.compare.criteria import GAP_TARGET
 from jobs.compare.decision import LOSS_MARGIN
 from jobs.compare.side import DIVERGED, MEASURED_BY, OUT_OF_MEMORY, Side, measured_otherwise
-from jobs.config import flatten
+from jobs.config_file import flatten
 from jobs.early_stopping import GAP_BANDS
 from jobs.state import State
 

@@ -201,3 +201,18 @@ def test_a_workspace_has_presets_of_its_own(invoke: Run, workspace: Workspace) -
     own.write_text(invoke("config", "show", "v1", "--set", "seed=7").out)
     assert "seed: 7" in invoke("config", "show", "minha").out
     assert "minha, quickstart, v1, v2" in invoke("config", "show", "x").err
+
+
+def test_a_file_of_a_preset_and_changes_is_shown_and_compared(
+    invoke: Run, workspace: Workspace, tmp_path: Path
+) -> None:
+    (workspace.configs / "minha.yaml").write_text("preset: v2\nlearning_rate: 1e-4\n")
+    (tmp_path / "mine.yaml").write_text("preset: minha\nlora: {rank: 4}\n")
+    shown = invoke("config", "show", str(tmp_path / "mine.yaml"))
+    assert shown.out.splitlines()[:2] == ["# mine: minha with changes", "# made from: minha, v2"]
+    assert {"  rank: 4", "learning_rate: 0.0001"} <= set(shown.out.splitlines())
+    assert not any(line.startswith("preset:") for line in shown.out.splitlines())
+    rows = json.loads(invoke("config", "diff", "v2", "minha", "--json").out)
+    assert [(row["setting"], row["a"], row["b"]) for row in rows] == [
+        ("learning_rate", 2e-4, 1e-4)
+    ]  # fmt: skip

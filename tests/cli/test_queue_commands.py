@@ -14,6 +14,7 @@ from daemon.client import FarenseClient
 from jobs.config import Preset
 from jobs.errors import UnknownJob
 from jobs.events import parse_event
+from jobs.order import read_order
 from jobs.paths import Workspace
 from jobs.state import State
 from tests.cli.conftest import FARENSE, Run, environment, under_way
@@ -34,6 +35,21 @@ def test_enqueue_tells_the_id_the_steps_and_that_no_daemon_runs(
     assert plan.strip() == "11 examples: 6 steps an epoch, 12 steps, 1 validation"
     assert (record.preset, record.name, record.priority) == ("tiny", "época", 3)
     assert "Start one: farense daemon" in done.err
+
+
+def test_enqueue_takes_a_preset_with_changes_and_freezes_the_whole(
+    invoke: Run, client: FarenseClient, workspace: Workspace, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("preset: tiny\nlearning_rate: 1e-4\nlora: {rank: 2}\n")
+    job_id = json.loads(invoke("enqueue", str(path), "--json").out)["id"]
+    tiny = json.loads(invoke("enqueue", "tiny", "--json").out)["id"]
+    order, plain = read_order(workspace.run(job_id)), read_order(workspace.run(tiny))
+    assert order.config == {
+        **plain.config, "learning_rate": 1e-4, "lora": {**plain.config["lora"], "rank": 2}
+    }  # fmt: skip
+    assert (order.preset, order.made_from) == ("mine", ["tiny"])
+    assert plain.made_from == []
 
 
 def test_enqueue_says_nothing_of_daemons_where_one_runs(invoke: Run, daemons: Daemons) -> None:

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.config import flatten, load_preset, preset_names
+from jobs.config import load_preset
+from jobs.config_file import flatten, preset_names
 from jobs.errors import ConfigError
 from jobs.paths import REPOSITORY
 
@@ -145,3 +146,54 @@ def test_an_unknown_preset_lists_the_known_ones(name: str) -> None:
 
 def test_preset_names() -> None:
     assert {"v1", "v2", "quickstart"} <= set(preset_names(FOLDERS))
+
+
+def write(folder: Path, **files: str) -> None:
+    for name, text in files.items():
+        (folder / f"{name}.yaml").write_text(text)
+
+
+def test_a_file_of_a_preset_and_changes_is_the_whole_config(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        mine="preset: v2\nlearning_rate: 1e-4\nlora: {rank: 4}\nwhy: {lora.rank: smaller yet}\n",
+        deeper="preset: mine.yaml\nlora: {keys: [q_proj]}\ndescription: one key\n",
+    )
+    v2 = load_preset("v2", FOLDERS)
+    mine = load_preset(str(tmp_path / "mine.yaml"), FOLDERS)
+    expected = flatten(v2.config.model_dump()) | {"learning_rate": 1e-4, "lora.rank": 4}
+    assert flatten(mine.config.model_dump()) == expected
+    assert (mine.name, mine.made_from) == ("mine", ("v2",))
+    assert mine.description == "v2 with changes"
+    # A reason that v2 gives for another value of a setting is no reason for this one.
+    kept = {key: why for key, why in v2.why.items() if key != "learning_rate"}
+    assert mine.why == kept | {"lora.rank": "smaller yet"}
+
+    deeper = load_preset(str(tmp_path / "deeper.yaml"), FOLDERS, ("lora.rank=2",))
+    assert flatten(deeper.config.model_dump()) == expected | {
+        "lora.keys": ("q_proj",), "lora.rank": 2
+    }  # fmt: skip
+    assert deeper.made_from == ("mine.yaml", "v2")
+    assert deeper.description == "one key"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("preset: quikstart", "preset: There is no preset 'quikstart'."),
+        ("preset: ''", "preset: expected a preset or the path of a config file, found ''"),
+        ("preset: 3", "preset: expected a preset or the path of a config file, found 3"),
+        ("preset: mine", "mine.yaml: preset: mine builds on itself: "),
+        ("preset: other", "other.yaml: preset: mine.yaml builds on itself: "),
+        ("preset: gone.yaml", "preset: There is no config file "),
+        ("preset: v2\nlora: {rnk: 4}", "lora.rnk: unknown key (given: 4). Did you mean lora.rank?"),
+        ("preset: v2\nlora.rank: 4", "lora.rank: in a file, this is lora: {rank: 4}"),
+        ("preset: v2\nlora: 4", "lora: "),
+        ("prest: v2", "prest: unknown key (given: 'v2'). Did you mean preset?"),
+    ],
+)
+def test_a_preset_that_a_file_cannot_build_on(tmp_path: Path, text: str, expected: str) -> None:
+    write(tmp_path, mine=text, other="preset: mine.yaml")
+    with pytest.raises(ConfigError) as caught:
+        load_preset("mine", (tmp_path, *FOLDERS))
+    assert expected in caught.value.message

@@ -177,3 +177,12 @@ def test_settings_are_known_by_their_dotted_names() -> None:
         value: Any = config
         for part in name.split("."):
             value = getattr(value, part)
+
+
+def test_a_sweep_starts_from_a_preset_with_changes(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("preset: v2\nweight_decay: 0.05\n")
+    plan = plan_from({**GOOD, "preset": str(path)}, "s.yaml")
+    base = base_config(plan, (CONFIGS,), "s.yaml")
+    v2 = base_config(plan_from({**GOOD, "preset": "v2"}, "s.yaml"), (CONFIGS,), "s.yaml")
+    assert base == v2.model_copy(update={"weight_decay": 0.05})
