@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import click
 
 from cli.options import PRIORITY, json_option, preset_from, queue_option, set_option
 from cli.output import print_json, warn
-
-if TYPE_CHECKING:
-    from jobs.config import Preset
-    from jobs.paths import Workspace
 
 
 @click.command(short_help="Queue a training job.", context_settings={"allow_extra_args": True})
@@ -60,7 +55,7 @@ def enqueue(
     from cli.evaluate import queued, refuse_both
     from cli.watch import watch_job
     from daemon.client import FarenseClient
-    from daemon.ordering import check_and_remark
+    from daemon.desk import Desk, Wanted
     from jobs.paths import Workspace
 
     refuse_extra(ctx)
@@ -69,23 +64,23 @@ def enqueue(
         raise click.UsageError("--after-any goes with --after: --after latest --after-any.")
     schedule_at = start_time(at, delay)
     loaded = preset_from(preset, overrides)
-    workspace = Workspace.current()
-    schedule, remarks = check_and_remark(loaded, workspace)
-    patience = loaded.config.early_stopping_patience
-    evaluated = evaluated or evaluate_any
-    if evaluated:
-        check_evaluable(loaded, workspace)
-    remarks += prompt_remarks(loaded, workspace)
+    workspace, config = Workspace.current(), loaded.config
+    evaluated, patience = evaluated or evaluate_any, config.early_stopping_patience
+    desk = Desk.of(workspace)
+    schedule = config.schedule(desk.look(config, evaluated=evaluated))
     with FarenseClient.connect(workspace, queue=queue_name) as client:
+        after = None if after is None else client.job(after).id
         # It may take minutes: not before there is a queue for the job.
-        remarks += data_remarks(loaded, workspace)
+        [said] = desk.check([Wanted(config, evaluated=evaluated)])
+        remarks = [*filter(None, [schedule.warning(patience)]), *said]
         record = client.enqueue(
             loaded,
             name=name,
             priority=priority,
             schedule=schedule_at,
-            after=None if after is None else client.job(after).id,
+            after=after,
             after_any=after_any,
+            desk=desk,
         )
         jobs = [record]
         if evaluated:
@@ -109,66 +104,6 @@ def enqueue(
             ctx.exit(next(filter(None, (watch_job(client, job.id) for job in jobs)), 0))
         for line in client.without_daemon(record.queue):
             warn(line)
-
-
-def prompt_remarks(loaded: Preset, workspace: Workspace) -> tuple[str, ...]:
-    """Return what a person should know of the prompts that the model's chat template will make.
-
-    Raises:
-        ModelError: the model has no template to be used.
-    """
-    from jobs.models.place import model_folder
-    from jobs.prompt_check import ask_prompt_warnings
-    from jobs.tokenizer import TemplateSettings
-
-    config = loaded.config
-    model = model_folder(workspace, config.model)
-    return ask_prompt_warnings(model, config.prompt_format, TemplateSettings.of(config, None))
-
-
-def data_remarks(loaded: Preset, workspace: Workspace) -> list[str]:
-    """Tokenize a job's data as the job will; return what a person should know of their lengths.
-
-    Raises:
-        InvalidInput: the tokenizer or its template refuses the data, or nothing is left to learn.
-        JobFailed: the process that tokenizes does not answer.
-    """
-    from jobs.data_fit import check_fit
-    from jobs.models.place import model_folder
-    from jobs.tokenizer import TemplateSettings
-
-    config = loaded.config
-    said = [
-        check_fit(
-            workspace.root / name,
-            model_folder(workspace, config.model),
-            config.prompt_format,
-            config.max_seq_length,
-            workspace.token_cache,
-            TemplateSettings.of(config, None),
-        )
-        for name in (config.data.train, config.data.valid)
-        if name
-    ]
-    return [text for text in said if text]
-
-
-def check_evaluable(loaded: Preset, workspace: Workspace) -> None:
-    """Check that a job will have questions to be evaluated on.
-
-    Raises:
-        InvalidInput: it will not.
-    """
-    from daemon.evaluating import check_questions
-    from jobs.errors import ConfigError
-
-    valid = loaded.config.data.valid
-    if valid is None:
-        raise ConfigError(
-            "--evaluate needs validation data, and the config names none.",
-            "Add it: --set data.valid=data/valid.jsonl",
-        )
-    check_questions(workspace.root / valid, loaded.config.prompt_format)
 
 
 def start_time(at: str | None, delay: str | None) -> datetime | None:

@@ -84,13 +84,14 @@ def run(
         find_file(file), workspace, presets, name=name, trials=trials, until=until, queue=queue
     )
     warning = begun.schedule.warning(begun.order.base.early_stopping_patience)
+    remarks = [*filter(None, [warning]), *begun.remarks]
     if as_json:
-        print_json(_view(begun.folder).as_dict() | {"warning": warning})
+        print_json(_view(begun.folder).as_dict() | {"warning": warning, "warnings": remarks})
     else:
         for line in begun_lines(begun):
             click.echo(line)
-    if warning:
-        warn(warning)
+    for remark in remarks:
+        warn(remark)
     if watching:
         ctx.exit(_watch(begun.folder))
     _tell_why_nothing_runs()

@@ -7,10 +7,12 @@ from dataclasses import replace
 from datetime import datetime
 
 from daemon.changing import freezing
+from daemon.desk import Desk
 from daemon.new_run import id_stem, new_run_directory, point_latest_to, versions
 from daemon.ordering import FIRST
 from daemon.standing import Elsewhere, Here, refuse_damaged, standing_of
-from jobs.errors import DataError, InvalidInput
+from jobs.checkpoint_files import TORN, described, newest_first
+from jobs.errors import CheckpointError, DataError, InvalidInput
 from jobs.files import explain
 from jobs.order import TRAIN, Order, read_order, write_order
 from jobs.paths import RunDirectory, Workspace
@@ -18,44 +20,47 @@ from jobs.state import FINISHED, JobState, now, write_state
 
 
 def place_again(
-    job_id: str, workspace: Workspace, *, from_checkpoint: bool = False
+    job_id: str, workspace: Workspace, desk: Desk, *, from_checkpoint: bool = False
 ) -> tuple[Order, JobState]:
     """Make the run directory of a new job that does what another, which has ended, was to do.
 
     Args:
+        desk: at which it is checked.
         from_checkpoint: it goes on from the last checkpoint, with the metrics and the best adapter
             of that moment, as if it had never ended.
 
     Raises:
-        InvalidInput: it has not ended, its files, model or data are not here, or it has no
-            checkpoint to go on from.
-        WorkspaceError: the workspace cannot be written.
+        InvalidInput: it has not ended, its files, model or data are not here, it has no checkpoint
+            to go on from, or as :meth:`daemon.desk.Desk.check`.
+        WorkspaceError: the workspace cannot be written, or has no room.
     """
     from jobs.config import config_from  # noqa: PLC0415 - `status` needs neither
-    from jobs.models.store import check_model, fingerprint  # noqa: PLC0415
+    from jobs.models.folder import check_unchanged, fingerprint  # noqa: PLC0415
 
     old = _ended(job_id, workspace)
     order = read_order(old)
     model = workspace.model(config_from(order.config, str(old.job)).model)
-    check_model(model)
     checkpoints = [path.name for path in old.path.glob("checkpoint_*")] if from_checkpoint else []
     if from_checkpoint and not checkpoints:
         raise InvalidInput(f"{job_id} has no checkpoint.", "Leave out --from-checkpoint.")
-    if not from_checkpoint:
+    # What it goes on with, or asks, was trained by that model, and on the prompts of that day.
+    goes_on = from_checkpoint or order.kind != TRAIN
+    day = order.prompts_written_on if goes_on else datetime.now().date().isoformat()
+    desk.check_order(order, day)
+    if from_checkpoint:
+        _check_checkpoint(old)
+        check_unchanged(model, order.model_fingerprint)
+    else:
         order = replace(order, model_fingerprint=fingerprint(model))
     # Until the new order names the data, a prune of the old job would take them with it.
     with freezing(workspace):
         for file in filter(None, (order.train, order.valid)):
-            if not workspace.inside(file.path).exists():
-                raise DataError(f"The data of {job_id} are gone: {file.path}.", "Enqueue anew.")
+            if not workspace.inside(file.path).exists():  # pruned meanwhile
+                raise DataError(f"The data of {job_id} are gone: {file.source}.", "Enqueue anew.")
         run = new_run_directory(id_stem(order.preset, order.kind), workspace)
         _copy_progress(old, run, checkpoints)
-        if from_checkpoint or order.kind != TRAIN:
-            # What it goes on with, or asks, was trained on the prompts of that day.
-            order = replace(order, prompt_date=order.prompts_written_on)
-        else:
-            order = replace(order, prompt_date=datetime.now().date().isoformat())
-        order = replace(order, id=run.job_id, created_at=now(), versions=versions())
+        order = replace(order, id=run.job_id, created_at=now(), prompt_date=day)
+        order = replace(order, versions=versions())
         state = replace(FIRST, updated_at=order.created_at)
         write_order(run, order)
         write_state(run, state)
@@ -77,6 +82,23 @@ def _ended(job_id: str, workspace: Workspace) -> RunDirectory:
             f"A paused job goes on with: farense resume {job_id}",
         )
     return workspace.run(job_id)
+
+
+def _check_checkpoint(run: RunDirectory) -> None:
+    """Check that a run has a whole checkpoint: it would begin anew without a word of it.
+
+    Raises:
+        InvalidInput: it has none, or the newest is of a newer farense.
+    """
+    for path in newest_first(run):
+        try:
+            described(path)
+        except CheckpointError as error:
+            raise InvalidInput(error.message, error.hint) from error
+        except TORN:
+            continue
+        return
+    raise InvalidInput(f"{run.job_id} has no whole checkpoint.", "Leave out --from-checkpoint.")
 
 
 def _copy_progress(old: RunDirectory, run: RunDirectory, checkpoints: list[str]) -> None:

@@ -17,6 +17,7 @@ from jobs.paths import Workspace
 from jobs.state import DEFAULT_QUEUE, JobState, State
 
 if TYPE_CHECKING:
+    from daemon.desk import Desk
     from daemon.ordering import Request
     from daemon.prune import Plan
     from daemon.removal import Removed
@@ -75,6 +76,7 @@ class FarenseClient(QueueReader):
         schedule: datetime | None = None,
         after: str | None = None,
         after_any: bool = False,
+        desk: Desk | None = None,
     ) -> JobRecord:
         """Accept a job: check it, freeze its data, make its run directory, put it on the queue.
 
@@ -83,6 +85,7 @@ class FarenseClient(QueueReader):
             schedule: not to be started before this moment, which has a zone.
             after: the id of a job that is to end well first, and to have learned; with
                 ``after_any``, to end at all.
+            desk: at which it was checked already, which is then not done twice.
 
         Raises:
             InvalidInput: model, data or config cannot be used, or the job ``after`` has ended badly
@@ -106,16 +109,34 @@ class FarenseClient(QueueReader):
             hint = "To start it all the same: --after-any"
             reason = (state.reason or "").rstrip(".")
             raise InvalidInput(f"The job would never start: {reason}.", hint)
-        return self.enqueue_many([Request(preset, name, state)])[0]
+        return self.enqueue_many([Request(preset, name, state)], desk)[0]
 
-    def enqueue_many(self, wanted: Sequence[Preset | Request]) -> list[JobRecord]:
+    def check(self, *presets: Preset) -> list[str]:
+        """Check jobs as :meth:`enqueue` does; return what a person should know of them.
+
+        Raises:
+            InvalidInput, WorkspaceError: as there.
+        """
+        from daemon.desk import Wanted  # noqa: PLC0415 - for the same reason
+
+        said = self._desk().check([Wanted(preset.config) for preset in presets])
+        return list(dict.fromkeys(remark for remarks in said for remark in remarks))
+
+    def enqueue_many(
+        self, wanted: Sequence[Preset | Request], desk: Desk | None = None
+    ) -> list[JobRecord]:
         """Accept jobs as :meth:`enqueue` does one, in a fraction of the time: all, or none of them.
 
         They stand on the queue in the order given.
 
+        Args:
+            desk: see :meth:`enqueue`.
+
         Raises:
             InvalidInput: model, data or config of one cannot be used; nothing was left behind.
-            WorkspaceError: the workspace cannot be written; nothing was left behind.
+            WorkspaceError: the workspace cannot be written, or has no room; nothing was left
+                behind.
+            JobFailed: the process that looks at models and data gives no answer.
         """
         from daemon.accept import accept  # noqa: PLC0415 - for the same reason
         from daemon.ordering import Request, place_orders  # noqa: PLC0415
@@ -124,7 +145,8 @@ class FarenseClient(QueueReader):
         requests = [
             found if isinstance(found, Request) else Request(found, state=state) for found in wanted
         ]
-        return accept(self.workspace, self._broker, place_orders(requests, self.workspace))
+        placed = place_orders(requests, self.workspace, desk or self._desk())
+        return accept(self.workspace, self._broker, placed)
 
     def retry(self, job_id: str, *, from_checkpoint: bool = False) -> JobRecord:
         """Enqueue a new job that does what another, which has ended, was to do.
@@ -138,7 +160,8 @@ class FarenseClient(QueueReader):
         from daemon.accept import accept  # noqa: PLC0415 - loads what only this needs
         from daemon.again import place_again  # noqa: PLC0415
 
-        placed = place_again(job_id, self.workspace, from_checkpoint=from_checkpoint)
+        desk = self._desk()
+        placed = place_again(job_id, self.workspace, desk, from_checkpoint=from_checkpoint)
         return accept(self.workspace, self._broker, [placed])[0]
 
     def evaluate(
@@ -186,7 +209,9 @@ class FarenseClient(QueueReader):
             )
             return self._begin(state)
 
-        placed = place_evaluation(record, wanted, self.workspace, begin, anywhere=anywhere)
+        placed = place_evaluation(
+            record, wanted, self.workspace, begin, self._desk(), anywhere=anywhere
+        )
         return accept(self.workspace, self._broker, [placed])[0]
 
     def release(self, job_id: str) -> JobRecord:
@@ -294,6 +319,11 @@ class FarenseClient(QueueReader):
             # The job may move on between the look and the change: look again.
             self._ask(partial(change, record))
         return self.job(job_id)
+
+    def _desk(self) -> Desk:
+        from daemon.desk import Desk  # noqa: PLC0415 - for the same reason
+
+        return Desk(self.workspace, shared=self._store.shared)
 
     def _begin(self, state: JobState) -> JobState:
         """Return the state of a job that is to start as soon as it may."""

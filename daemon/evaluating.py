@@ -7,20 +7,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from daemon.changing import freezing
+from daemon.desk import Desk
 from daemon.new_run import id_stem, new_run_directory, versions
 from daemon.records import state_from
 from daemon.run_files import own_state
-from daemon.trained import check_has_adapter, check_model, training_of
+from daemon.trained import check_adapter, check_has_adapter, check_model, training_of
 from jobs.errors import DataError, InvalidInput
 from jobs.order import EVALUATE, Evaluation, Order, read_order, write_order
 from jobs.paths import Workspace
 from jobs.state import JobState, now, write_state
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from daemon.records import JobRecord
-    from jobs.prompts import PromptFormat
 
 RETRAIN = "Queue the training again with one: --set data.valid=data/valid.jsonl"
 
@@ -46,6 +44,7 @@ def place_evaluation(
     evaluation: Evaluation,
     workspace: Workspace,
     begin: Callable[[str | None], JobState],
+    desk: Desk,
     *,
     anywhere: bool = False,
 ) -> tuple[Order, JobState]:
@@ -54,12 +53,14 @@ def place_evaluation(
     Args:
         record: of the job to evaluate.
         begin: returns the state in which the evaluation begins, after a job where one is named.
+        desk: at which it is checked.
         anywhere: also of a job that another workspace has taken over, and ended well.
 
     Raises:
         InvalidInput: the job is no training job, has no validation set, no adapter (and will not
-            get one), its files or its model are not here, or it has ended badly meanwhile.
-        WorkspaceError: the workspace cannot be written.
+            get one), its files or its model are not here, it has ended badly meanwhile, or as
+            :meth:`daemon.desk.Desk.check`.
+        WorkspaceError: the workspace cannot be written, or has no room.
     """
     elsewhere = anywhere and own_state(workspace, record.id, record) is None
     if elsewhere:
@@ -73,8 +74,16 @@ def place_evaluation(
     if state.finished and not elsewhere:
         check_has_adapter(trained, state)
     check_model(order, workspace)
+    if elsewhere:
+        # The machine with the adapter takes it; here may be no more than the questions.
+        _check_data(order, workspace, desk)
+    else:
+        arrays = desk.check_order(order, order.prompts_written_on, evaluated=True)
+        if state.finished:
+            check_adapter(trained, arrays)
     with freezing(workspace):
-        _check_data(order, workspace)
+        # A prune may have taken them meanwhile.
+        _check_data(order, workspace, desk)
         first = begin(None if state.finished else record.id)
         if first.finished:
             raise InvalidInput(f"The evaluation would never start: {first.reason}.")
@@ -95,25 +104,7 @@ def place_evaluation(
     return placed, first
 
 
-def check_questions(path: Path, prompt_format: PromptFormat) -> None:
-    """Check that there is something to ask in a validation set.
-
-    Raises:
-        DataError: there is not.
-    """
-    from jobs.examples import Dialogue, read_examples  # noqa: PLC0415 - `status` needs neither
-    from jobs.prompts import check_prompt_format  # noqa: PLC0415
-
-    rows = read_examples(path)
-    check_prompt_format(rows, prompt_format)
-    if not any(isinstance(row, Dialogue) for row in rows):
-        raise DataError(
-            f"{path} holds texts alone, and no questions: there is nothing to answer.",
-            'An evaluation needs rows with {"prompt", "completion"} or {"messages"}.',
-        )
-
-
-def _check_data(order: Order, workspace: Workspace) -> None:
+def _check_data(order: Order, workspace: Workspace, desk: Desk) -> None:
     if order.valid is None or not (path := workspace.inside(order.valid.path)).exists():
         raise DataError(f"The validation data of {order.id} are gone.", "Enqueue it anew.")
-    check_questions(path, order.config.get("prompt_format", "farense"))
+    desk.check_questions(path, order.config.get("prompt_format", "farense"))

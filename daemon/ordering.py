@@ -7,17 +7,16 @@ who typed the command reads the reason.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from daemon.changing import freezing
-from daemon.frozen import freeze
+from daemon.desk import Desk, Parts, Wanted, count_examples, sources
 from daemon.new_run import new_run_directory, point_latest_to, versions
-from jobs.errors import DataError, InvalidInput
-from jobs.files import sha256_of, sync_folder, write_many_json
+from jobs.errors import InvalidInput
+from jobs.files import sync_folder, write_many_json
 from jobs.order import DataFile, Order, SweepTrial, day_of_sweep
 from jobs.paths import JOB_ID, REPOSITORY, RunDirectory, Workspace
 from jobs.state import JobState, State, state_values
@@ -25,11 +24,7 @@ from jobs.text import printable
 
 if TYPE_CHECKING:
     from jobs.config import Preset, TrainConfig
-    from jobs.lora_keys import Reach
-    from jobs.prompts import PromptFormat
     from jobs.schedule import Schedule
-
-Result = TypeVar("Result")
 
 FIRST = JobState(State.QUEUED)
 LONGEST_NAME = 200
@@ -43,12 +38,14 @@ class Request:
         name: what they call it.
         state: in which the job begins, with its priority.
         sweep: the trial of a sweep that it is.
+        names: see :class:`daemon.desk.Wanted`.
     """
 
     preset: Preset
     name: str | None = None
     state: JobState = FIRST
     sweep: SweepTrial | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 def plan(preset: Preset, workspace: Workspace) -> Schedule:
@@ -57,56 +54,8 @@ def plan(preset: Preset, workspace: Workspace) -> Schedule:
     Raises:
         DataError: a data file is missing or has lines that cannot be used.
     """
-    train, _ = _sources(preset.config, workspace)
-    return preset.config.schedule(_count(train))
-
-
-def check(preset: Preset, workspace: Workspace) -> Schedule:
-    """Check everything an order needs, leave nothing behind, and return the run's schedule.
-
-    Raises:
-        InvalidInput: as :func:`place_order` does.
-    """
-    return check_and_remark(preset, workspace)[0]
-
-
-def check_and_remark(preset: Preset, workspace: Workspace) -> tuple[Schedule, list[str]]:
-    """Check as :func:`check` does; return what a person should know of the job, too."""
-    config, desk = preset.config, _Desk(workspace)
-    schedule = config.schedule(desk.check(config)[0])
-    reach = desk.reach(config)
-    found = (
-        schedule.warning(config.early_stopping_patience),
-        reach.warning if reach else None,
-    )
-    return schedule, [text for text in found if text]
-
-
-def check_all(configs: Sequence[TrainConfig], workspace: Workspace) -> Schedule:
-    """Check all that orders of some configs need, as :func:`check` does, each thing once.
-
-    Returns:
-        The schedule of the first.
-
-    Raises:
-        InvalidInput: as :func:`place_order` does.
-    """
-    desk = _Desk(workspace)
-    counts = [desk.check(config)[0] for config in configs]
-    return configs[0].schedule(counts[0])
-
-
-def frozen_data(config: TrainConfig, workspace: Workspace) -> TrainConfig:
-    """Return a config that was checked, its data frozen and its model in the workspace.
-
-    Raises:
-        DataError: a data file cannot be read.
-    """
-    parts = _Desk(workspace).freeze(config)
-    data = {"train": parts.train.path, "valid": parts.valid.path if parts.valid else None}
-    return config.model_copy(
-        update={"model": parts.model, "data": config.data.model_copy(update=data)}
-    )
+    train, _ = sources(preset.config, workspace)
+    return preset.config.schedule(count_examples(train))
 
 
 def place_order(
@@ -115,31 +64,41 @@ def place_order(
     """Make the run directory of a new job, with ``job.json`` and ``state.json``.
 
     Raises:
-        ModelError: there is no usable model folder where the config says.
-        DataError: a data file is missing or has lines that cannot be used.
-        InvalidInput: the path of the model leads out of the workspace.
-        WorkspaceError: the workspace cannot be written.
+        InvalidInput: the name cannot be one, or as :meth:`daemon.desk.Desk.check`.
+        JobFailed: as there.
+        WorkspaceError: the workspace cannot be written, or has no room.
     """
     state = replace(FIRST, priority=priority)
     return place_orders([Request(preset, name, state)], workspace)[0]
 
 
-def place_orders(requests: Sequence[Request], workspace: Workspace) -> list[tuple[Order, JobState]]:
+def place_orders(
+    requests: Sequence[Request], workspace: Workspace, desk: Desk | None = None
+) -> list[tuple[Order, JobState]]:
     """Make the run directories of new jobs; where that fails for one, none of them stays.
 
     What many of them share is read, checked and frozen once, and all is on disk before the first of
     them counts as accepted: before it has its ``state.json``.
 
+    Args:
+        desk: at which they are checked; one of their own where left out.
+
     Raises:
-        InvalidInput, WorkspaceError: as :func:`place_order` does.
+        InvalidInput, JobFailed, WorkspaceError: as :func:`place_order` does.
     """
-    desk = _Desk(workspace)
+    desk = desk or Desk(workspace)
     for request in requests:
         _check_name(request.name or "", workspace)
-        desk.check(request.preset.config)
+    desk.check([_wanted(request) for request in requests])
     # Until the orders name the data, a prune would take them for nobody's.
     with freezing(workspace):
-        return _placed(requests, [desk.freeze(r.preset.config) for r in requests], workspace)
+        frozen = [desk.freeze(each.preset.config, each.names) for each in requests]
+        return _placed(requests, frozen, workspace)
+
+
+def _wanted(request: Request) -> Wanted:
+    day = day_of_sweep(request.sweep.sweep) if request.sweep else None
+    return Wanted(request.preset.config, day, names=request.names)
 
 
 def _check_name(name: str, workspace: Workspace) -> None:
@@ -164,7 +123,7 @@ def _check_name(name: str, workspace: Workspace) -> None:
 
 
 def _placed(
-    requests: Sequence[Request], frozen: Sequence[_Parts], workspace: Workspace
+    requests: Sequence[Request], frozen: Sequence[Parts], workspace: Workspace
 ) -> list[tuple[Order, JobState]]:
     runs: list[RunDirectory] = []
     try:
@@ -182,7 +141,7 @@ def _placed(
     return placed
 
 
-def _order(request: Request, job_id: str, parts: _Parts) -> tuple[Order, JobState]:
+def _order(request: Request, job_id: str, parts: Parts) -> tuple[Order, JobState]:
     config = request.preset.config
     order = Order(
         id=job_id,
@@ -219,117 +178,7 @@ def _write(runs: list[RunDirectory], placed: list[tuple[Order, JobState]]) -> No
         sync_folder(folder)
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """What an order names by its content."""
-
-    train: DataFile
-    valid: DataFile | None
-    model: str
-    model_fingerprint: str
-
-
-class _Desk:
-    """Checks and freezes what configs name: each thing once, however many of them name it."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
-        self._known: dict[tuple[object, ...], Any] = {}
-
-    def check(self, config: TrainConfig) -> tuple[int, int]:
-        """Check model, config and data; return the examples to train and to validate on."""
-        from jobs.models.architectures import check_trainable  # noqa: PLC0415 - `status` needs none
-        from jobs.models.folder import check_model  # noqa: PLC0415 - for the same reason
-        from jobs.models.place import check_place, model_folder  # noqa: PLC0415
-
-        model, lora = model_folder(self._workspace, config.model), config.lora
-        self._once(("model", model), lambda: check_model(model))
-        self._once(("trainable", model, lora.keys), lambda: check_trainable(model, lora.keys))
-        self._once(("place", model), lambda: check_place(self._workspace, config.model))
-        self.reach(config)
-        train, valid = _sources(config, self._workspace)
-        style = config.prompt_format
-        return self._examples(train, style), self._examples(valid, style) if valid else 0
-
-    def reach(self, config: TrainConfig) -> Reach | None:
-        """Check which layers a config adapts: of an adapter, nothing else can be wrong here."""
-        from jobs.models.folder import check_lora  # noqa: PLC0415 - `status` needs none
-        from jobs.models.place import model_folder  # noqa: PLC0415
-
-        model, lora = model_folder(self._workspace, config.model), config.lora
-        key = ("lora", model, lora.num_layers, lora.keys)
-        return self._once(key, lambda: check_lora(model, lora))
-
-    def freeze(self, config: TrainConfig) -> _Parts:
-        """Freeze the data of a config that was checked; link its model, and fingerprint it."""
-        from jobs.models.place import linked, model_folder  # noqa: PLC0415
-        from jobs.models.store import fingerprint  # noqa: PLC0415 - `plan` needs no model
-
-        model = model_folder(self._workspace, config.model)
-        train, valid = _sources(config, self._workspace)
-        return _Parts(
-            self._frozen(train, config.prompt_format),
-            self._frozen(valid, config.prompt_format) if valid else None,
-            self._once(("linked", model), lambda: linked(self._workspace, config.model)),
-            self._once(("fingerprint", model), lambda: fingerprint(model)),
-        )
-
-    def _examples(self, path: Path, prompt_format: PromptFormat) -> int:
-        return self._once(("examples", path, prompt_format), lambda: _count(path, prompt_format))
-
-    def _frozen(self, path: Path, prompt_format: PromptFormat) -> DataFile:
-        count = self._examples(path, prompt_format)
-        return self._once(("frozen", path), lambda: _freeze(path, count, self._workspace))
-
-    def _once(self, key: tuple[object, ...], make: Callable[[], Result]) -> Result:
-        if key not in self._known:
-            self._known[key] = make()
-        found: Result = self._known[key]
-        return found
-
-
-def _sources(config: TrainConfig, workspace: Workspace) -> tuple[Path, Path | None]:
-    train, valid = config.data.train, config.data.valid
-    paths = workspace.root / train, workspace.root / valid if valid else None
-    for path in filter(None, paths):
-        if not _is_file(path):
-            raise DataError(
-                f"There is no data file {path}.",
-                f"Paths in a config are relative to the workspace, {workspace.root}, or absolute.",
-            )
-    return paths
-
-
-def _is_file(path: Path) -> bool:
-    """Tell whether there is a regular file: from /dev/zero one would read for ever."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
-
-
-def _count(path: Path, prompt_format: PromptFormat | None = None) -> int:
-    from jobs.examples import read_examples  # noqa: PLC0415 - `status` needs neither
-    from jobs.prompts import check_prompt_format  # noqa: PLC0415
-
-    rows = read_examples(path)
-    if prompt_format is not None:
-        check_prompt_format(rows, prompt_format)
-    return len(rows)
-
-
-def _freeze(source: Path, examples: int, workspace: Workspace) -> DataFile:
-    """Copy a data file to where later edits do not reach it, under the name of its content."""
-    try:
-        digest = sha256_of(source)
-    except OSError as error:
-        raise DataError(f"{source} cannot be read: {error.strerror or error}.") from error
-    target = freeze(source, digest, workspace)
-    relative = target.relative_to(workspace.root).as_posix()
-    return DataFile(relative, digest, examples, source.name)
-
-
-def _frozen_config(config: TrainConfig, parts: _Parts) -> dict[str, object]:
+def _frozen_config(config: TrainConfig, parts: Parts) -> dict[str, object]:
     values: dict[str, object] = config.model_dump(mode="json")
     data = {"train": parts.train.path, "valid": parts.valid.path if parts.valid else None}
     return {**values, "model": parts.model, "data": data}

@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING
 
 from daemon.run_files import job_ids, state_of
 from daemon.standing import Here, not_here, refuse_damaged, standing_of
-from jobs.errors import InvalidInput
+from jobs.errors import InvalidInput, ModelError
+from jobs.files import read_json
 from jobs.lock import is_held
 from jobs.order import EVALUATE, Order, read_order
 from jobs.paths import RunDirectory, Workspace
 from jobs.state import FINISHED_WELL, State
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from daemon.records import JobRecord
+    from jobs.models.safetensors_header import TensorEntry
     from jobs.state import JobState
 
 
@@ -57,6 +61,29 @@ def check_has_adapter(run: RunDirectory, state: JobState) -> None:
         f"{run.adapter_weights.relative_to(run.path.parent.parent)}.",
         None if state.state in FINISHED_WELL else hint,
     )
+
+
+def check_adapter(run: RunDirectory, expected: Mapping[str, TensorEntry]) -> None:
+    """Check that the adapter of a training job is whole and that of its model, by its header.
+
+    Args:
+        expected: the arrays that it has, by their names.
+
+    Raises:
+        ModelError: it is not.
+    """
+    from jobs.adapter_arrays import differences, misfit  # noqa: PLC0415 - `status` needs neither
+    from jobs.models.safetensors_header import read_header  # noqa: PLC0415
+
+    try:
+        found = read_header(run.adapter_weights)
+        settings = read_json(run.adapters / "adapter_config.json")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The adapter in {run.adapters} is damaged: {error}") from error
+    if not isinstance(settings, dict):
+        raise ModelError(f"{run.adapters / 'adapter_config.json'} holds no JSON object.")
+    if differing := differences(found, expected):
+        raise misfit(run.job_id, differing)
 
 
 def check_model(order: Order, workspace: Workspace) -> None:

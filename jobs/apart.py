@@ -1,11 +1,12 @@
 """Asking another process of ours: what takes MLX and seconds, for a command that has neither.
 
-The process prints its answer as JSON. Where it meets an error of ours it prints that instead, and
-exits with the error's code.
+The process reads the question from its standard input and prints the answer, both as JSON. Where it
+meets an error of ours it prints that instead, and exits with the error's code.
 """
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,28 +14,34 @@ from typing import Any
 
 import orjson
 
-from jobs.errors import DataError, FarenseError, JobFailed, ModelError
+from jobs.errors import ConfigError, DataError, FarenseError, JobFailed, ModelError
 
-KINDS: dict[str, type[FarenseError]] = {"DataError": DataError, "ModelError": ModelError}
+KINDS: dict[str, type[FarenseError]] = {
+    kind.__name__: kind for kind in (ConfigError, DataError, ModelError)
+}
 
 
 class UnansweredError(Exception):
     """The process could not be started, did not end, or ended without an answer; says which."""
 
 
-def ask_apart(module: str, arguments: list[str], seconds: float) -> Any:
+def ask_apart(module: str, question: Any, seconds: float) -> Any:
     """Return the answer of ``python -P -m module``.
 
     Args:
+        question: anything that JSON can hold.
         seconds: how long it may take.
 
     Raises:
         UnansweredError: there is none.
         FarenseError: the error that the process met.
     """
-    command = [sys.executable, "-P", "-m", module, *arguments]
+    command = [sys.executable, "-P", "-m", module]
+    asked = orjson.dumps(question)
     try:
-        done = subprocess.run(command, capture_output=True, check=False, timeout=seconds)
+        done = subprocess.run(
+            command, input=asked, capture_output=True, check=False, timeout=seconds
+        )
     except OSError as error:
         raise UnansweredError(f"it could not be started: {error.strerror or error}") from error
     except subprocess.TimeoutExpired as error:
@@ -51,10 +58,17 @@ def ask_apart(module: str, arguments: list[str], seconds: float) -> Any:
     return answer
 
 
-def tell(work: Callable[[], Any]) -> int:
-    """Do the work of such a process and print its answer; return the exit code."""
+def tell(work: Callable[[Any], Any]) -> int:
+    """Do the work of such a process and print its answer; return the exit code.
+
+    Args:
+        work: makes the answer of the question.
+    """
+    question = orjson.loads(sys.stdin.buffer.read())
     try:
-        answer, code = work(), 0
+        # Libraries print warnings where they like.
+        with contextlib.redirect_stdout(sys.stderr):
+            answer, code = work(question), 0
     except FarenseError as error:
         kind = type(error).__name__
         answer = {"kind": kind, "message": error.message, "hint": error.hint}

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.checkpoint_files import DESCRIPTION, TORN, VERSION, described, newest_first, step_of
 from jobs.errors import CheckpointError
-from jobs.files import explain, from_plain, read_json, replace_folder, sha256_of, write_json
+from jobs.files import explain, replace_folder, sha256_of, write_json
 from jobs.mlx import mx
-from jobs.paths import CHECKPOINT, RunDirectory
+from jobs.paths import RunDirectory
 
-VERSION = 2
 BEST = "best.safetensors"
 REPLACED = ".replaced"
 
@@ -80,7 +80,7 @@ def save_checkpoint(
             link_or_copy(best, temporary / BEST)
         files = {path.name: sha256_of(path) for path in sorted(temporary.iterdir())}
         values = {"version": VERSION, "counters": counters, "versions": versions, "files": files}
-        write_json(temporary / "checkpoint.json", values)
+        write_json(temporary / DESCRIPTION, values)
         replace_folder(temporary, target, target.with_name(f".{target.name}{REPLACED}"))
     except OSError as error:
         raise explain(error, target) from error
@@ -100,12 +100,13 @@ def newest_checkpoint(
         CheckpointError: a newer farense wrote it.
     """
     _put_back(run)
-    for path in sorted(checkpoint_folders(run), key=step_of, reverse=True):
+    for path in newest_first(run):
         if step_of(path) % every:
             continue
         try:
-            return _read(path)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            values = described(path)
+            return Checkpoint(path, values["counters"], values["versions"])
+        except TORN as error:
             warn(f"{path.name} is damaged ({error}); going back to the one before it.")
     return None
 
@@ -120,19 +121,6 @@ def _put_back(run: RunDirectory) -> None:
             path.rename(target)
 
 
-def checkpoint_folders(run: RunDirectory) -> list[Path]:
-    """Return the checkpoint folders of a run, whole or not, in no order."""
-    return [path for path in run.path.glob("checkpoint_epoch*") if CHECKPOINT.fullmatch(path.name)]
-
-
-def step_of(path: Path) -> int:
-    """Return the step that a checkpoint folder's name gives."""
-    match = CHECKPOINT.fullmatch(path.name)
-    if not match:
-        raise CheckpointError(f"{path} is not a checkpoint folder.")
-    return int(match[2])
-
-
 def prune_checkpoints(run: RunDirectory, keep: int, step: int, every: int = 1) -> None:
     """Remove all but the ``keep`` newest checkpoints, seen from the one just saved at ``step``.
 
@@ -142,7 +130,7 @@ def prune_checkpoints(run: RunDirectory, keep: int, step: int, every: int = 1) -
         every: the newest whose step is a multiple of this is kept too: the others stand where the
             run happened to be stopped, and a rollback must not depend on that.
     """
-    folders = sorted(checkpoint_folders(run), key=step_of, reverse=True)
+    folders = list(newest_first(run))
     later = [path for path in folders if step_of(path) > step]
     earlier = folders[len(later) :]
     regular = [path for path in earlier if step_of(path) % every == 0]
@@ -173,18 +161,6 @@ def link_or_copy(source: Path, target: Path) -> None:
         os.link(source, target)
         return
     shutil.copy2(source, target)
-
-
-def _read(path: Path) -> Checkpoint:
-    values = from_plain(read_json(path / "checkpoint.json"))
-    if values["version"] > VERSION:
-        raise CheckpointError(f"{path} was written by a newer farense.", "Update farense.")
-    if values["version"] < VERSION:
-        raise ValueError("an older farense wrote it")
-    for name, digest in values["files"].items():
-        if sha256_of(path / name) != digest:
-            raise ValueError(f"{name} does not match its checksum")
-    return Checkpoint(path, values["counters"], values["versions"])
 
 
 def _load(path: Path) -> dict[str, mx.array]:

@@ -7,7 +7,9 @@ that a new setting, or a file that a model brings, counts from its first day.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib.metadata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -39,7 +41,7 @@ class Kept:
 
 
 PREFIX_STATES, TOKENS, BASELINE, ANSWERS = "prefix states", "tokens", "baseline", "answers"
-WEIGHT_DIGESTS, KERNELS = "weight digests", "kernels"
+WEIGHT_DIGESTS, KERNELS, REHEARSALS = "weight digests", "kernels", "rehearsals"
 
 TABLE: dict[str, Kept] = {
     TOKENS: Kept(
@@ -59,6 +61,10 @@ TABLE: dict[str, Kept] = {
             *("examples", "weights", "model files", "settings", "form", "cut"),
             *("environment", "lanes", "code"),
         ),
+    ),
+    REHEARSALS: Kept(
+        ".farense/rehearsals/<key>.json",
+        ("layout", "prompt settings", "model files", "fingerprint", "machine", "packages", "code"),
     ),
     # Under no key, but in the run directory: the first line of the file holds the inputs.
     ANSWERS: Kept(
@@ -170,6 +176,16 @@ def model_files_input(folder: Path, harmless: Sequence[str] = TOKENIZER_ONLY) ->
     for name, file in model_files(folder, harmless):
         add_part(digest, name, file.read_bytes())
     return digest.digest()
+
+
+def packages_input(names: Sequence[str]) -> bytes:
+    """Return the installed versions of packages, which stay as they are while a process runs."""
+    return mapping_input({name: _version(name) for name in names})
+
+
+@functools.cache
+def _version(name: str) -> str:
+    return importlib.metadata.version(name)
 
 
 def code_input(modules: Sequence[ModuleType] | None = None) -> bytes:

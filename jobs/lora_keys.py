@@ -59,6 +59,22 @@ class Reach:
         )
 
 
+def check_num_layers(num_layers: int, blocks: int, model: str) -> None:
+    """Check that a model has as many blocks as are to be adapted.
+
+    Args:
+        model: what to call it.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    if num_layers > blocks:
+        raise ConfigError(
+            f"lora.num_layers is {num_layers}, but {model} has {blocks} blocks.",
+            f"Set it to {blocks} at most.",
+        )
+
+
 def reached(blocks: Blocks, keys: Iterable[str]) -> Reach:
     """Return what ``keys`` reach in the adapted blocks.
 

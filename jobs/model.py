@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import glob
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +13,9 @@ from jobs import cpu, mlx
 from jobs.blas import blas_name
 from jobs.config import LoraConfig
 from jobs.dequantize import dequantize_model
-from jobs.errors import ConfigError, ModelError
+from jobs.errors import ModelError
 from jobs.lora import CpuLoRALinear, DropoutNoise, NoiseDropout
-from jobs.lora_keys import Reach, reached
+from jobs.lora_keys import Reach, check_num_layers, reached
 from jobs.mlx import (
     LoRALinear,
     LoRASwitchLinear,
@@ -94,7 +98,8 @@ def load_module(path: Path) -> Any:
         ModelError: the folder holds no model that mlx-lm knows.
     """
     try:
-        module, _ = mlx.load_model(path, lazy=True)
+        with _without_patterns(path) as folder:
+            module, _ = mlx.load_model(folder, lazy=True)
     # The library raises whatever its parsers raise, and one of its modules ends the process.
     except (Exception, SystemExit) as error:
         raise ModelError(
@@ -102,6 +107,22 @@ def load_module(path: Path) -> Any:
             "farense trains models that `mlx_lm generate --model` can load.",
         ) from error
     return module
+
+
+@contextmanager
+def _without_patterns(path: Path) -> Iterator[Path]:
+    """Yield a path of a folder in which nothing reads as a pattern: mlx-lm looks for files by one.
+
+    A file that is open stays so: the link may go before the weights are read.
+    """
+    if glob.escape(str(path)) == str(path):
+        yield path
+        return
+    # Not the temporary folder of a child, which lies below the same path.
+    with tempfile.TemporaryDirectory(prefix="model-", dir="/tmp") as name:
+        link = Path(name) / "model"
+        link.symlink_to(path, target_is_directory=True)
+        yield link
 
 
 def load_base(path: Path) -> tuple[nn.Module, str]:
@@ -149,17 +170,9 @@ def apply_lora(module: nn.Module, lora: LoraConfig, seed: int, noise: DropoutNoi
         ConfigError: a key that matches nothing, or more layers than the model has.
     """
     blocks = module.layers
-    if lora.num_layers > len(blocks):
-        raise ConfigError(
-            f"lora.num_layers is {lora.num_layers}, but the model has {len(blocks)} blocks."
-        )
+    check_num_layers(lora.num_layers, len(blocks), "the model")
     first = len(blocks) - lora.num_layers
-    layers = {
-        number: {
-            path: layer for path, layer in block.named_modules() if isinstance(layer, ADAPTABLE)
-        }
-        for number, block in enumerate(blocks[first:], first)
-    }
+    layers = {number: found for number, found in adaptable(blocks).items() if number >= first}
     reach = reached(layers, lora.keys)
     mx.random.seed(seed)
     for number, within in layers.items():
@@ -169,6 +182,16 @@ def apply_lora(module: nn.Module, lora: LoraConfig, seed: int, noise: DropoutNoi
     module.freeze()
     module.apply_to_modules(_unfreeze_lora)
     return reach
+
+
+def adaptable(blocks: Sequence[nn.Module]) -> dict[int, dict[str, Any]]:
+    """Return the layers that can be adapted: number of each block -> path within it -> layer."""
+    return {
+        number: {
+            path: layer for path, layer in block.named_modules() if isinstance(layer, ADAPTABLE)
+        }
+        for number, block in enumerate(blocks)
+    }
 
 
 def _adapted(layer: Any, lora: LoraConfig, noise: DropoutNoise) -> LoRALinear | LoRASwitchLinear:

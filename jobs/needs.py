@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jobs.config import LoraConfig, TrainConfig
 from jobs.errors import ConfigError
+from jobs.lengths import Length
 from jobs.lora_keys import reached
 from jobs.models.folder import adaptable_layers, read_model
 from jobs.models.size import PlainTensor, plain_tensors
@@ -43,6 +44,17 @@ class DataSize:
     tokens: int
     longest: int
     learned: float
+
+    @classmethod
+    def of(cls, files: Sequence[Sequence[Length]], config: TrainConfig) -> DataSize:
+        """Return how large the examples of files are, training first, once they are cut."""
+        limit = config.max_seq_length
+        kept = [[row for row in rows if row.completion_start < limit] for rows in files]
+        sizes = [[min(row.whole, limit) for row in rows] for rows in kept]
+        prompts = sum(row.completion_start if config.mask_prompt else 1 for row in kept[0])
+        whole = sum(sizes[0])
+        learned = (whole - prompts) / max(1, whole)
+        return cls(sum(map(sum, sizes)), max(sizes[0], default=0), learned)
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,11 @@ class Workspace:
         return self.private / "tokens"
 
     @property
+    def rehearsals(self) -> Path:
+        """What is known of models before a job of theirs is queued, kept from job to job."""
+        return self.private / "rehearsals"
+
+    @property
     def baselines(self) -> Path:
         """Losses before training, kept from job to job."""
         return self.private / "baselines"

@@ -113,16 +113,27 @@ def check_disk(run: Path, needed: int) -> str | None:
         run: the run directory.
         needed: see :func:`disk_needed`.
 
+    Returns, raises: as :func:`compare_disk`.
+    """
+    return compare_disk(run, shutil.disk_usage(run).free + _held(run), needed)
+
+
+def compare_disk(folder: Path, free: int, needed: int) -> str | None:
+    """Compare what a run will hold on disk with what is free there.
+
+    Args:
+        folder: of the disk, for the message.
+        needed: see :func:`disk_needed`.
+
     Returns:
         A warning where less than twice as much is free, else None.
 
     Raises:
         WorkspaceError: it will not fit.
     """
-    free = shutil.disk_usage(run).free + _held(run)
     figures = (
         f"checkpoints, metrics and cache of this run need up to {_size(needed)}, "
-        f"and {run} has room for {_size(free)}"
+        f"and {folder} has room for {_size(free)}"
     )
     if needed > free:
         raise WorkspaceError(

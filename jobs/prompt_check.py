@@ -1,26 +1,13 @@
-"""What a person should know of the prompts of a job before it is queued, from its model alone.
-
-``python -P -m jobs.prompt_check MODEL FORMAT TEMPLATE`` prints it as a JSON list of sentences;
-TEMPLATE is :class:`jobs.tokenizer.TemplateSettings` as JSON. Loading a tokenizer takes seconds and
-MLX, so whoever queues a job asks another process.
-"""
+"""What a person should know of the prompts of a job before it is queued, from its model alone."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import cast
-
-import orjson
-
-from jobs.apart import UnansweredError, ask_apart, tell
 from jobs.dataset import encode_example, prompt_tokens
 from jobs.errors import DataError
 from jobs.examples import Dialogue, Message
 from jobs.prompts import PromptFormat
-from jobs.tokenizer import TemplateSettings, Tokenizer
+from jobs.tokenizer import Tokenizer
 
-SECONDS = 120.0
 SAMPLE = Dialogue((Message("user", "Onde joga o Farense?"),), "Em Faro.")
 
 
@@ -91,36 +78,3 @@ def _of_date(tokenizer: Tokenizer) -> tuple[str, ...]:
         "The chat template writes the day's date into the prompt. All prompts of this job, and of "
         "its evaluations, hold that of the day it was queued; a server writes its own.",
     )
-
-
-def ask_prompt_warnings(
-    model: Path, prompt_format: PromptFormat, template: TemplateSettings
-) -> tuple[str, ...]:
-    """Return what :func:`prompt_warnings` returns, from a process of its own.
-
-    Nothing is said where that process does not answer: the job itself will tell.
-
-    Raises:
-        ModelError: the tokenizer cannot be used with ``prompt_format``.
-    """
-    if prompt_format != "chat":
-        return ()
-    asked = [str(model), prompt_format, orjson.dumps(template).decode()]
-    try:
-        return tuple(ask_apart("jobs.prompt_check", asked, SECONDS))
-    except UnansweredError:
-        return ()
-
-
-def _main() -> int:
-    from jobs.model import load_tokenizer  # noqa: PLC0415 - takes two seconds
-
-    model, style, template = sys.argv[1:]
-    settings = TemplateSettings(**orjson.loads(template))
-    return tell(
-        lambda: prompt_warnings(load_tokenizer(Path(model), settings), cast(PromptFormat, style))
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(_main())

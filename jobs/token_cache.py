@@ -13,13 +13,13 @@ tokens for the same data, tokenizer and code. So they are kept under a name that
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import itertools
 import os
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -29,8 +29,11 @@ from jobs.dataset import EncodedExample, encode_example
 from jobs.errors import DataError, WorkspaceError
 from jobs.examples import read_examples
 from jobs.files import keep_newest, sha256_of, write_with
+from jobs.lengths import Length
 from jobs.prompts import PromptFormat
 from jobs.tokenizer import CLOCK, TemplateSettings, Tokenizer
+
+Found = TypeVar("Found")
 
 KEPT_FILES = 32
 LAYOUT = 1
@@ -66,7 +69,7 @@ def encoded(
     """
     key = _key(sha256, model_folder, prompt_format, template or TemplateSettings())
     file = folder / f"{key}.npz"
-    stored = _read(file, key)
+    stored = _read(file, key, _parse)
     rows = read_examples(path) if stored is None else []
     # After the reading: what was encoded and is kept under this digest had it.
     _check_unchanged(path, sha256)
@@ -78,6 +81,21 @@ def encoded(
         _write(file, key, made)
         keep_newest(folder, KEPT_FILES)
     return made
+
+
+def kept_lengths(
+    sha256: str,
+    model_folder: Path,
+    prompt_format: PromptFormat,
+    folder: Path,
+    template: TemplateSettings,
+) -> list[Length] | None:
+    """Return the lengths of examples that :func:`encoded` keeps; None where it has none of them.
+
+    Args: as there; whether the file still has ``sha256`` is not looked at.
+    """
+    key = _key(sha256, model_folder, prompt_format, template)
+    return _read(folder / f"{key}.npz", key, _parse_lengths)
 
 
 def _key(
@@ -96,7 +114,7 @@ def _key(
                 }
             ),
             "tokenizer files": kept.model_files_input(model_folder, ()),
-            "packages": kept.mapping_input({p: importlib.metadata.version(p) for p in PACKAGES}),
+            "packages": kept.packages_input(PACKAGES),
             "code": kept.code_input(CODE),
         },
     )
@@ -121,10 +139,10 @@ def _check_unchanged(path: Path, sha256: str) -> None:
         )
 
 
-def _read(file: Path, key: str) -> list[EncodedExample] | None:
+def _read(file: Path, key: str, parse: Callable[[Path, str], list[Found]]) -> list[Found] | None:
     """Return what is stored and mark it as used; None where there is no whole file."""
     try:
-        found = _parse(file, key)
+        found = parse(file, key)
     # zipfile, its decompressors and numpy raise errors of many kinds on a torn or foreign file.
     # Whatever it was: None, and the file is made anew.
     except Exception:
@@ -132,6 +150,15 @@ def _read(file: Path, key: str) -> list[EncodedExample] | None:
     with contextlib.suppress(OSError):  # a cache that cannot be written is still good to read
         os.utime(file)
     return found
+
+
+def _parse_lengths(file: Path, key: str) -> list[Length]:
+    with np.load(file, allow_pickle=False) as arrays:
+        if str(arrays["key"]) != key:
+            raise ValueError("renamed")
+        ends, starts = arrays["ends"].tolist(), arrays["completion_starts"].tolist()
+    bounds = itertools.pairwise([0, *ends])
+    return [Length(end - begin, start) for (begin, end), start in zip(bounds, starts, strict=True)]
 
 
 def _parse(file: Path, key: str) -> list[EncodedExample]:

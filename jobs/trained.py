@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.adapter_arrays import misfit
 from jobs.adapter_fit import AdapterMismatch, Arrays, fitting
 from jobs.errors import InvalidInput, ModelError
 from jobs.files import read_json
@@ -42,10 +43,7 @@ class TrainedAdapter:
         try:
             return fitting(self.arrays, fresh)
         except AdapterMismatch as error:
-            raise ModelError(
-                f"The adapter of {self.job} does not fit its model and configuration: {error}.",
-                "Put back the adapter that the job wrote, or train again.",
-            ) from error
+            raise misfit(self.job, error.differing) from error
 
 
 def read_adapter(run: RunDirectory) -> TrainedAdapter:

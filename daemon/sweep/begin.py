@@ -12,8 +12,8 @@ from pathlib import Path
 import structlog
 
 from daemon.changing import changing, freezing
+from daemon.desk import Desk, Wanted
 from daemon.new_run import new_id
-from daemon.ordering import check_all, frozen_data
 from daemon.private_folder import PRIVATE
 from daemon.rewriting import set_aside
 from daemon.sweep.known import evaluation_seconds
@@ -45,12 +45,14 @@ class Begun:
 
     Attributes:
         schedule: of a trial with the base config.
+        remarks: what a person should know of the trials.
     """
 
     folder: SweepFolder
     order: SweepOrder
     state: SweepState
     schedule: Schedule
+    remarks: list[str]
 
 
 def begin_sweep(
@@ -74,7 +76,8 @@ def begin_sweep(
     Raises:
         InvalidInput: something in the file, its preset, model or data cannot be used; nothing was
             left behind.
-        WorkspaceError: the workspace cannot be written.
+        WorkspaceError: the workspace cannot be written, or has no room.
+        JobFailed: the process that looks at model and data gives no answer.
     """
     plan = load_plan(path)
     if trials is not None:
@@ -83,16 +86,46 @@ def begin_sweep(
         plan = plan.model_copy(update={"until": until, "hours": None})
     moment = end_of(plan, datetime.now(UTC))
     base = base_config(plan, presets, str(path))
-    schedule = check_all([base, *alone(plan, base)], workspace)
+    desk = Desk.of(workspace)
+    schedule, remarks = _checked(plan, base, desk)
     with freezing(workspace):
-        base = frozen_data(base, workspace)
+        base, sources = _frozen(base, desk)
         _refuse_too_little_time(plan, moment, base, workspace)
         named = _named(name or path.stem, workspace)
-        order = SweepOrder(*named, created_at=now(), plan=plan, base=base, queue=queue)
+        order = SweepOrder(*named, now(), plan, base, queue, sources)
         folder = SweepFolder(sweeps_of(workspace) / order.id)
         write_sweep(folder, order)
     # Last: from now on a daemon takes it up.
-    return Begun(folder, order, write_sweep_state(folder, first_state(order)), schedule)
+    return Begun(folder, order, write_sweep_state(folder, first_state(order)), schedule, remarks)
+
+
+def _checked(plan: SweepPlan, base: TrainConfig, desk: Desk) -> tuple[Schedule, list[str]]:
+    """Check the base config, and each value that is tried beside the first of the others.
+
+    Raises:
+        InvalidInput, WorkspaceError, JobFailed: as :meth:`daemon.desk.Desk.check` does.
+    """
+    configs = [base, *alone(plan, base)]
+    # Where F1 is what counts, every trial is evaluated; else the best one is, as far as it can be.
+    said = desk.check([Wanted(config, evaluated=plan.maximizes) for config in configs])
+    remarks = list(dict.fromkeys(remark for each in said for remark in each))
+    if not plan.maximizes:
+        try:
+            desk.check([Wanted(base, evaluated=True)])
+        except InvalidInput as error:
+            remarks.append(f"The best trial will not be evaluated: {error.message}")
+    return base.schedule(desk.look(base)), remarks
+
+
+def _frozen(base: TrainConfig, desk: Desk) -> tuple[TrainConfig, dict[str, str]]:
+    """Freeze a config's data, link its model; return it with their paths, and the data's names."""
+    parts = desk.freeze(base)
+    files = [file for file in (parts.train, parts.valid) if file]
+    data = {"train": parts.train.path, "valid": parts.valid.path if parts.valid else None}
+    frozen = base.model_copy(
+        update={"model": parts.model, "data": base.data.model_copy(update=data)}
+    )
+    return frozen, {file.path: file.source for file in files}
 
 
 def first_state(order: SweepOrder) -> SweepState:

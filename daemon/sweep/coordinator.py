@@ -237,7 +237,8 @@ class Coordinator:
         sweep = SweepTrial(self.order.id, trial.number, part, trial.params)
         first = JobState(State.QUEUED, queue=self.order.queue)
         try:
-            [record] = self.client.enqueue_many([Request(preset, named, first, sweep)])
+            request = Request(preset, named, first, sweep, self.order.sources)
+            [record] = self.client.enqueue_many([request])
         except InvalidInput as error:
             self._end(trial, State.FAILED, error.message)
             return

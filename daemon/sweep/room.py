@@ -8,24 +8,18 @@ from functools import cached_property
 import structlog
 
 from daemon.doctor.room import measured_memory
+from daemon.room import lanes_of
 from jobs.config import TrainConfig
-from jobs.dataset import cut
-from jobs.device import Device, ask_device
-from jobs.encode import encode_apart
 from jobs.errors import FarenseError
 from jobs.files import sha256_of
 from jobs.needs import DataSize, estimate
 from jobs.paths import Workspace
 from jobs.preflight import memory_limits
+from jobs.rehearsal import Part, Rehearsed, rehearse
 from jobs.sweep.memory import too_large
-from jobs.token_cache import encoded
-from jobs.tokenizer import TemplateSettings, Tokenizer
+from jobs.tokenizer import TemplateSettings
 
 log = structlog.get_logger(__name__)
-
-
-class _NotYet(Exception):
-    """No job has encoded the data yet."""
 
 
 class Room:
@@ -57,7 +51,7 @@ class Room:
         """
         try:
             return too_large(config, self._needed(config), self._limit, out_of_memory)
-        except (FarenseError, _NotYet) as error:
+        except FarenseError as error:
             # The run itself will tell, before it trains.
             log.debug("memory_not_estimated", reason=str(error))
             return too_large(config, None, None, out_of_memory)
@@ -66,44 +60,23 @@ class Room:
         measured = measured_memory(self._workspace, config)
         if measured is not None:
             return measured
-        size, device = self._size(config), self._device
+        found = self._rehearsed
+        device, size = found.model.device, DataSize.of(found.lengths, config)
         model = self._workspace.model(config.model)
-        needs = estimate(model, config, size, metal=device.metal, lanes=device.lanes)
+        needs = estimate(model, config, size, metal=device.metal, lanes=lanes_of(device, config))
         return needs.memory(cached=config.prefix_cache_gb != 0)
 
-    def _size(self, config: TrainConfig) -> DataSize:
-        """Return how large the data are, from the tokens that an earlier job has kept.
-
-        Raises:
-            _NotYet: there was none, and no limit is named.
-        """
-        path, model = self._workspace.root / config.data.train, self._workspace.model(config.model)
-        asked = path, sha256_of(path), model, config.prompt_format
-        cache = self._workspace.token_cache
-        try:
-            rows = encoded(*asked, _no_tokenizer, cache, self._template)
-        except _NotYet:
-            # Whoever names a limit wants it kept by the first trial, too.
-            if self._memory_gb is None:
-                raise
-            encode_apart(*asked, cache, self._template)
-            rows = encoded(*asked, _no_tokenizer, cache, self._template)
-        data = cut(rows, mask_prompt=config.mask_prompt, max_seq_length=config.max_seq_length)
-        lengths = [len(example.tokens) for example in data.examples]
-        learned = sum(len(e.tokens) - e.prompt_length for e in data.examples)
-        share = learned / max(1, sum(lengths))
-        return DataSize(sum(lengths), max(lengths, default=0), share)
-
     @cached_property
-    def _device(self) -> Device:
-        return ask_device(max(self._base.batch_size, self._base.gradient_accumulation))
+    def _rehearsed(self) -> Rehearsed:
+        """What is known of the model and of the data, which all trials share."""
+        base, workspace = self._base, self._workspace
+        path = workspace.root / base.data.train
+        files = ((path, sha256_of(path)),)
+        part = Part(workspace.model(base.model), base.prompt_format, self._template, files)
+        return rehearse([part], workspace)[0]
 
     @cached_property
     def _limit(self) -> int | None:
         if self._memory_gb is not None:
             return int(self._memory_gb * 1e9)
-        return memory_limits(*self._device.memory).whole
-
-
-def _no_tokenizer() -> Tokenizer:
-    raise _NotYet("no job has encoded the data yet")
+        return memory_limits(*self._rehearsed.model.device.memory).whole

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.errors import ConfigError, ModelError
 from jobs.files import add_part, read_json
-from jobs.lora_keys import Reach, reached
+from jobs.lora_keys import Reach, check_num_layers, reached
 from jobs.models.safetensors_header import TensorEntry, raw_header, read_header
 from jobs.models.size import PlainTensor, plain_tensors
 from jobs.suggest import did_you_mean
@@ -143,11 +143,7 @@ def check_lora(path: Path, lora: LoraConfig) -> Reach | None:
     blocks = adaptable_layers(config, plain_tensors(tensors, config))
     if not blocks:
         return None
-    if lora.num_layers > len(blocks):
-        raise ConfigError(
-            f"lora.num_layers is {lora.num_layers}, but {path} has {len(blocks)} blocks.",
-            f"Set it to {len(blocks)} at most.",
-        )
+    check_num_layers(lora.num_layers, len(blocks), str(path))
     try:
         return reached(
             {number: blocks[number] for number in sorted(blocks)[-lora.num_layers :]}, lora.keys

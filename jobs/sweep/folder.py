@@ -38,6 +38,8 @@ class SweepOrder:
         plan: the sweep file.
         base: the config that every trial starts from; its data paths name frozen files.
         queue: on which its jobs stand.
+        sources: what the person calls the frozen data files, by their paths; empty in sweeps of
+            older versions.
     """
 
     id: str
@@ -46,6 +48,7 @@ class SweepOrder:
     plan: SweepPlan
     base: TrainConfig
     queue: str = DEFAULT_QUEUE
+    sources: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ def write_sweep(folder: SweepFolder, order: SweepOrder) -> None:
         "queue": order.queue,
         "plan": order.plan.model_dump(mode="json"),
         "base": order.base.model_dump(mode="json"),
+        "sources": order.sources,
     }
     write_json(folder.order, values)
 
@@ -131,13 +135,14 @@ def read_sweep(folder: SweepFolder) -> SweepOrder:
         version = values["version"]
         sweep, name, created = (str(values[key]) for key in ("id", "name", "created_at"))
         plan, base, queue = values["plan"], values["base"], str(values["queue"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        named = {str(path): str(name) for path, name in values.get("sources", {}).items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidInput(f"{folder.order} is missing or damaged: {error}") from error
     if version > VERSION:
         raise InvalidInput(f"{folder.order} was written by a newer farense.", "Update farense.")
     source = str(folder.order)
     parts = plan_from(plan, source), config_from(base, source)
-    return SweepOrder(sweep, name, created, *parts, queue)
+    return SweepOrder(sweep, name, created, *parts, queue, named)
 
 
 def write_sweep_state(folder: SweepFolder, state: SweepState) -> SweepState:

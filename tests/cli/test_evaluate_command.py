@@ -11,10 +11,11 @@ import pytest
 from daemon.client import FarenseClient
 from daemon.file_client import FileClient
 from jobs.config import Preset
-from jobs.files import read_json, write_json
+from jobs.files import read_json
 from jobs.paths import RunDirectory, Workspace
 from jobs.state import State, read_state, write_state
 from tests.cli.conftest import Run
+from tests.helpers.made_up_adapter import put_made_up_adapter
 from tests.helpers.runs import write_rows
 from tests.helpers.servers import Daemons
 
@@ -29,7 +30,7 @@ def ended(client: FarenseClient, preset: Preset, state: State = State.COMPLETED)
     client.cancel(run.job_id)
     old = read_state(run)
     write_state(run, type(old)(state, attempt=1))
-    write_json(run.adapter_weights, {})
+    put_made_up_adapter(run)
     return run
 
 

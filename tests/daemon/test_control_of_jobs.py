@@ -14,7 +14,7 @@ from daemon.server import EmbeddedServer
 from jobs.config import Preset
 from jobs.errors import InvalidInput, JobFailed
 from jobs.events import Envelope
-from jobs.files import whole_lines
+from jobs.files import whole_lines, write_json
 from jobs.paths import Workspace
 from jobs.state import State, read_state
 from tests.helpers.jobs import ended, running
@@ -142,6 +142,13 @@ def test_a_retried_job_goes_on_where_the_other_stood(
     checkpoint = workspace.run(queued.id).checkpoint(0, 5)
     checkpoint.mkdir()
     (checkpoint / "whole").write_text("5")
+    with pytest.raises(InvalidInput, match="no whole checkpoint"):
+        client.retry(queued.id, from_checkpoint=True)
+    whole = {"version": 3, "counters": {}, "versions": {}, "files": {}}
+    write_json(checkpoint / "checkpoint.json", whole)
+    with pytest.raises(InvalidInput, match="written by a newer farense"):
+        client.retry(queued.id, from_checkpoint=True)
+    write_json(checkpoint / "checkpoint.json", {**whole, "version": 2})
     again = client.retry(queued.id, from_checkpoint=True)
     copied = workspace.run(again.id).checkpoint(0, 5) / "whole"
     assert copied.read_text() == "5"

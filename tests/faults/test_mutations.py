@@ -20,8 +20,8 @@ from cli.data_report import report_lines
 from cli.render import job_details, status_table
 from daemon import keys
 from daemon.broker import Broker
+from daemon.desk import Desk
 from daemon.joblog import LogReader
-from daemon.ordering import check
 from daemon.progress import advanced, changes
 from daemon.records import JobRecord, from_hash, to_hash
 from daemon.server import EmbeddedServer
@@ -99,7 +99,7 @@ def test_configs(trapped: Workspace, tmp_path: Path) -> None:
         preset = load_preset(str(path), (tmp_path,), tuple(overrides))
         written = orjson.dumps(plain(preset.config.model_dump(mode="json")))
         assert config_from(orjson.loads(written), "job.json") == preset.config
-        schedule = check(preset, trapped)
+        schedule = preset.config.schedule(Desk(trapped).look(preset.config))
         assert schedule.total_steps > 0
         assert len(schedule.validation_steps) <= schedule.total_steps
         inside = os.path.realpath(trapped.root / preset.config.model)

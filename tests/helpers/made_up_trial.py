@@ -15,11 +15,12 @@ from types import ModuleType
 from jobs.errors import DataError
 from jobs.evaluation.events import Evaluated
 from jobs.events import BestModel, CheckpointSaved, Event, Finished, Progress, Started, Validation
-from jobs.files import read_json, write_atomic, write_json
+from jobs.files import read_json, write_json
 from jobs.metrics import MetricsFiles
 from jobs.order import Order
 from jobs.paths import RunDirectory, Workspace
 from jobs.state import State
+from tests.helpers.made_up_adapter import put_made_up_adapter
 from tests.helpers.made_up_training import write_failure
 
 VALIDATIONS = 6
@@ -94,7 +95,7 @@ class MadeUpTrial:
         loss = loss_at(self.learning_rate, number)
         self.emit(Progress(number, VALIDATIONS, 1, 1.0, 1.0))
         self.emit(Validation(1, number, loss, loss - 0.1, 0.1, "BOM", True, 0, 5, 0.1))
-        write_atomic(self.run.adapter_weights, b"an adapter")
+        put_made_up_adapter(self.run)
         self.emit(BestModel(1, number, loss, str(self.run.adapters)))
 
     def save(self, number: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from collections.abc import Iterator
@@ -74,3 +75,11 @@ def anchors(page: Path) -> set[str]:
     """Return the anchors that GitHub gives the headings of a page."""
     headings = HEADING.findall(page.read_text(encoding="utf-8"))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def table_under(text: str, heading: str) -> list[list[str]]:
+    """Return the rows of the first table below a heading, cell by cell, without its head."""
+    below = text.partition(f"## {heading}\n")[2]
+    lines = itertools.dropwhile(lambda line: not line.startswith("|"), below.splitlines())
+    rows = itertools.takewhile(lambda line: line.startswith("|"), lines)
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows][2:]

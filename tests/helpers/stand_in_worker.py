@@ -18,6 +18,7 @@ from daemon.records import JobRecord
 from jobs.events import Envelope, Event, Progress, Started, Validation
 from jobs.files import append
 from jobs.state import State, now
+from tests.helpers.made_up_adapter import put_made_up_adapter
 
 STEPS = 100
 
@@ -84,8 +85,7 @@ class StandInWorker:
         self.client.store.update(claim.job_id, claim.attempt, record)
         if state in (State.COMPLETED, State.EARLY_STOPPED):
             run = self.client.workspace.run(claim.job_id)
-            run.adapters.mkdir(exist_ok=True)
-            run.adapter_weights.write_bytes(b"an adapter")
+            put_made_up_adapter(run)
         self.lifecycle.conclude(claim, Outcome(state, reason))
         self.lifecycle.publish(claim.job_id)
         if failure is not None:

@@ -15,7 +15,8 @@ import orjson
 import pytest
 
 from jobs.__main__ import _failure
-from jobs.checkpoint import checkpoint_folders, newest_checkpoint, save_arrays
+from jobs.checkpoint import newest_checkpoint, save_arrays
+from jobs.checkpoint_files import checkpoint_folders
 from jobs.errors import DiskFull, ExitCode, WorkspaceError
 from jobs.files import append, whole_lines
 from jobs.mlx import mx

@@ -9,9 +9,8 @@ import pytest
 
 from jobs.config import config_from
 from jobs.data_check import check
-from jobs.errors import ModelError
 from jobs.model import load_tokenizer
-from jobs.prompt_check import ask_prompt_warnings, prompt_warnings
+from jobs.prompt_check import prompt_warnings
 from jobs.tokenizer import TemplateSettings, Thinking
 from tests.helpers.byte_tokenizer import byte_tokenizer
 from tests.helpers.families import FAMILIES, make_family
@@ -68,19 +67,6 @@ def test_an_end_at_which_nothing_stops_is_said(tiny_model: Path, tmp_path: Path)
     (said,) = prompt_warnings(load_tokenizer(folder), "chat")
     assert "<|im_end|>, at which nothing stops" in said
     assert "Learned is </s>" in said
-
-
-def test_another_process_says_the_same(tiny_model: Path, tmp_path: Path) -> None:
-    folder = make_family("qwq", tiny_model, tmp_path / "qwq")
-    settings = TemplateSettings()
-    here = prompt_warnings(load_tokenizer(folder), "chat")
-    assert ask_prompt_warnings(folder, "chat", settings) == here != ()
-    assert ask_prompt_warnings(folder, "farense", settings) == ()
-    named = make_family("named", tiny_model, tmp_path / "named")
-    with pytest.raises(ModelError, match="plain, rag") as raised:
-        ask_prompt_warnings(named, "chat", settings)
-    assert "chat_template=NAME" in (raised.value.hint or "")
-    assert ask_prompt_warnings(named, "chat", TemplateSettings(name="plain")) == ()
 
 
 def test_marks_in_the_texts_of_a_file_are_told_by_line(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobs.checkpoint import checkpoint_folders, step_of
+from jobs.checkpoint_files import checkpoint_folders, step_of
 from jobs.engine import Engine
 from jobs.errors import Diverged
 from jobs.events import CheckpointSaved, Event, Finished, Warned

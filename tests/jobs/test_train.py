@@ -11,13 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs.checkpoint import (
-    checkpoint_folders,
-    newest_checkpoint,
-    prune_checkpoints,
-    save_checkpoint,
-    step_of,
-)
+from jobs.checkpoint import newest_checkpoint, prune_checkpoints, save_checkpoint
+from jobs.checkpoint_files import checkpoint_folders, step_of
 from jobs.errors import CheckpointError, Diverged
 from jobs.events import (
     BestModel,

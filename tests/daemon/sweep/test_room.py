@@ -7,12 +7,9 @@ import pytest
 from daemon.client import FarenseClient
 from daemon.sweep.room import Room
 from jobs.config import Preset, TrainConfig
-from jobs.files import sha256_of
-from jobs.model import load_tokenizer
-from jobs.needs import estimate
+from jobs.needs import DataSize, estimate
 from jobs.paths import Workspace
 from jobs.state import State
-from jobs.token_cache import encoded
 from tests.daemon.sweep.conftest import Night
 from tests.helpers.stand_in_worker import StandInWorker
 
@@ -24,20 +21,7 @@ def base(workspace: Workspace, preset: Preset) -> TrainConfig:
     return preset.config
 
 
-def keep_tokens(workspace: Workspace, config: TrainConfig) -> None:
-    """Encode the training data, as the first job of a sweep does."""
-    path, model = workspace.root / config.data.train, workspace.inside(config.model)
-    encoded(
-        path,
-        sha256_of(path),
-        model,
-        config.prompt_format,
-        lambda: load_tokenizer(model),
-        workspace.token_cache,
-    )
-
-
-def test_before_any_job_has_run_only_a_limit_of_ones_own_is_kept(
+def test_what_is_estimated_is_compared_with_what_there_is(
     workspace: Workspace, base: TrainConfig
 ) -> None:
     assert Room(workspace, base, None).refusal(base, []) is None
@@ -45,16 +29,8 @@ def test_before_any_job_has_run_only_a_limit_of_ones_own_is_kept(
     assert met == "never started: trial 0, which is no larger, ran out of memory"
     assert "it would need about" in (Room(workspace, base, KILOBYTE_GB).refusal(base, []) or "")
 
-
-def test_what_is_estimated_from_the_tokens_is_compared_with_what_there_is(
-    workspace: Workspace, base: TrainConfig
-) -> None:
-    keep_tokens(workspace, base)
-    assert Room(workspace, base, None).refusal(base, []) is None
-    assert "it would need about" in (Room(workspace, base, KILOBYTE_GB).refusal(base, []) or "")
-
     room = Room(workspace, base, None)
-    size = room._size(base)
+    size = DataSize.of(room._rehearsed.lengths, base)
     assert 0 < size.longest <= base.max_seq_length
     assert 0 < size.learned < 1
     needs = estimate(workspace.inside(base.model), base, size, metal=False, lanes=1)
@@ -69,7 +45,6 @@ def test_a_sweep_tells_the_sampler_and_goes_on(
 ) -> None:
     assert worker.claim is None
     night = Night(workspace, shared, constraints={"memory_gb": KILOBYTE_GB}, trials=3)
-    keep_tokens(workspace, night.coordinator.order.base)
     assert not night.tick()
     assert [(t.state, t.jobs) for t in night.trials] == [(State.FAILED, [])] * 3
     assert night.view.state.state is State.FAILED
