@@ -186,8 +186,8 @@ class Desk:
             DataError: a data file cannot be read, or has changed meanwhile.
             WorkspaceError: the workspace cannot be written.
         """
-        from jobs.models.folder import fingerprint  # noqa: PLC0415 - `plan` needs no model
-        from jobs.models.place import linked, model_folder  # noqa: PLC0415
+        from jobs.models.place import linked, model_folder  # noqa: PLC0415 - `plan` needs no model
+        from jobs.models.store import fingerprint  # noqa: PLC0415
 
         model = model_folder(self._workspace, config.model)
         train, valid = sources(config, self._workspace)

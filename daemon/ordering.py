@@ -17,7 +17,7 @@ from daemon.desk import Desk, Parts, Wanted, count_examples, sources
 from daemon.new_run import new_run_directory, point_latest_to, versions
 from jobs.errors import InvalidInput
 from jobs.files import sync_folder, write_many_json
-from jobs.order import DataFile, Order, SweepTrial, day_of_sweep
+from jobs.order import Order, SweepTrial, day_of_sweep
 from jobs.paths import JOB_ID, REPOSITORY, RunDirectory, Workspace
 from jobs.state import JobState, State, state_values
 from jobs.text import printable

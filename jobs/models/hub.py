@@ -29,7 +29,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from jobs.errors import ModelError, NetworkError
-from jobs.models.folder import WEIGHTS, check_config
+from jobs.models.architectures import check_trainable
+from jobs.models.folder import WEIGHTS
 from jobs.prefix.budget import size_text
 
 # Of the top folder of a repository: what mlx-lm loads, and no program and no pickle.
@@ -52,7 +53,7 @@ def fetch_repository(repository: str, folder: Path, report: Callable[[str], None
     Raises:
         NetworkError: the hub cannot be reached, or the download broke off.
         ModelError: there is no such model, it is not open to this user, it has no safetensors
-            weights, or it asks for code of its own.
+            weights, it asks for code of its own, or mlx-lm cannot train its architecture.
     """
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     if not sys.stderr.isatty():
@@ -67,7 +68,8 @@ def fetch_repository(repository: str, folder: Path, report: Callable[[str], None
                 "Models converted for MLX are at https://huggingface.co/mlx-community",
             )
         _download(info, [name for name in CONFIGS if name in sizes], folder)
-        check_config(folder)
+        # Before gigabytes are downloaded: whether it can be used at all.
+        check_trainable(folder, ())
         report(f"Downloading {len(sizes)} files, {size_text(sum(sizes.values()))} ...")
         _download(info, list(sizes), folder)
     _finish(folder, sizes.keys())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.errors import ModelError
+from jobs.models.architectures import check_trainable
 from jobs.models.folder import folder_bytes, read_model
 from jobs.models.size import parameters, quantized_bits
 from jobs.paths import Workspace
@@ -55,6 +56,7 @@ def _describe(path: Path) -> ModelInfo:
     link = str(path.readlink()) if path.is_symlink() else None
     try:
         config, tensors = read_model(path)
+        check_trainable(path, ())
     except ModelError as error:
         return ModelInfo(path.name, path, size, link, problem=error.message)
     layers = config.get("num_hidden_layers")

