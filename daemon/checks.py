@@ -65,10 +65,10 @@ TABLE: tuple[Check, ...] = (
     ),
     Check(
         "model's place",
-        "a model outside the workspace",
-        "jobs.paths:Workspace.inside",
+        "a path of a model that leads out of the workspace, or a name that `models/` has already",
+        "jobs.models.place:check_place",
         TRAININGS,
-        ("jobs.paths:Workspace.inside",),
+        ("jobs.paths:Workspace.inside", "jobs.paths:Workspace.model"),
     ),
     Check(
         "model's files",
