@@ -6,11 +6,10 @@ import pytest
 
 from daemon.desk import Desk, Wanted
 from daemon.ordering import Request, place_orders
-from jobs.config import Preset
+from jobs.config import Preset, setting_names
 from jobs.errors import InvalidInput, WorkspaceError
 from jobs.paths import Workspace
 from jobs.preflight import MemoryLimits
-from jobs.sweep.names import setting_names
 
 
 def remarks(workspace: Workspace, wanted: Wanted, *, shared: bool = False) -> list[str]:
