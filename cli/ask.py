@@ -31,14 +31,23 @@ KEPT = "\n\t"
     metavar="N",
     help="Most tokens of an answer (512).",
 )
+@click.option("--reasoning", is_flag=True, help="Show a thinking model's reasoning, on stderr.")
 @json_option
-def ask(job: str, question: str | None, base: bool, max_new_tokens: int, as_json: bool) -> None:
+def ask(
+    job: str,
+    question: str | None,
+    base: bool,
+    max_new_tokens: int,
+    reasoning: bool,
+    as_json: bool,
+) -> None:
     """Let a training job's best adapter answer a question, token by token.
 
     JOB is an id, part of one, a name, or `latest`. The question is put as in training, and the
     answer is greedy: always the same. Without a question a terminal asks for one after the
     other (an empty line is passed over, Ctrl-D ends); otherwise each line of the input is one.
-    Each stands for itself: the model does not know the ones before.
+    Each stands for itself: the model does not know the ones before. What a thinking model
+    reasons before it answers is left out, and counted among its tokens.
 
     \b
     Examples:
@@ -62,22 +71,22 @@ def ask(job: str, question: str | None, base: bool, max_new_tokens: int, as_json
 
         answerer = Answerer(Workspace.current(), order, base=base)
         if question is None:
-            answer_input(answerer, max_new_tokens)
+            answer_input(answerer, max_new_tokens, reasoning=reasoning)
             return
-        found = answer(answerer, question, max_new_tokens, quiet=as_json)
+        found = answer(answerer, question, max_new_tokens, reasoning=reasoning, quiet=as_json)
         if as_json:
             print_json({"job": order.id, "by": "base" if base else "adapter", **found})
 
 
-def answer_input(answerer: Answerer, max_new_tokens: int) -> None:
+def answer_input(answerer: Answerer, max_new_tokens: int, *, reasoning: bool) -> None:
     """Answer what a person types, or each line of a file."""
     if sys.stdin.isatty():
         note("Ask; Ctrl-D ends.")
-        converse(answerer, max_new_tokens)
+        converse(answerer, max_new_tokens, reasoning=reasoning)
         return
     for line in lines_of(sys.stdin.buffer):
         if line.strip():
-            answer(answerer, line, max_new_tokens)
+            answer(answerer, line, max_new_tokens, reasoning=reasoning)
 
 
 def lines_of(source: Iterable[bytes]) -> Iterator[str]:
@@ -108,18 +117,31 @@ def is_unicode(text: str) -> bool:
 
 
 def answer(
-    answerer: Answerer, question: str, max_new_tokens: int, *, quiet: bool = False
+    answerer: Answerer,
+    question: str,
+    max_new_tokens: int,
+    *,
+    reasoning: bool = False,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Write an answer to stdout as it comes; return it.
 
     Args:
+        reasoning: write what comes before it to stderr, which is no result.
         quiet: write nothing.
     """
     texts: list[str] = []
+    thoughts: list[str] = []
     tokens, end = 0, None
     for piece in answerer.answer(question.strip(), max_new_tokens):
-        texts.append(piece.text)
+        if piece.text and thoughts and not texts and reasoning and not quiet:
+            click.echo("\n", err=True)
+        texts += filter(None, [piece.text])
+        thoughts += filter(None, [piece.reasoning])
         tokens, end = piece.tokens, piece.end
+        if piece.reasoning and reasoning and not quiet:
+            thought = printable(piece.reasoning, keep=KEPT)
+            click.echo(click.style(thought, dim=True), nl=False, err=True)
         if piece.text and not quiet:
             click.echo(printable(piece.text, keep=KEPT), nl=False)
     cut = end == "length"
@@ -127,10 +149,18 @@ def answer(
         click.echo()
         if cut:
             note(f"(cut after {max_new_tokens} tokens: --max-new-tokens)")
-    return {"question": question.strip(), "answer": "".join(texts), "tokens": tokens, "cut": cut}
+        if thoughts and not reasoning:
+            note("(the reasoning before the answer was left out: --reasoning)")
+    return {
+        "question": question.strip(),
+        "answer": "".join(texts),
+        "reasoning": "".join(thoughts) or None,
+        "tokens": tokens,
+        "cut": cut,
+    }
 
 
-def converse(answerer: Answerer, max_new_tokens: int) -> None:
+def converse(answerer: Answerer, max_new_tokens: int, *, reasoning: bool) -> None:
     """Answer what is typed until the input ends; Ctrl-C ends an answer, or the conversation."""
     while (line := typed()) is not None:
         if not line.strip():
@@ -139,7 +169,7 @@ def converse(answerer: Answerer, max_new_tokens: int) -> None:
             note("That was not UTF-8.")
             continue
         try:
-            answer(answerer, line, max_new_tokens)
+            answer(answerer, line, max_new_tokens, reasoning=reasoning)
         except KeyboardInterrupt:
             click.echo()
 

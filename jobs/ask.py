@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from jobs.blas import set_blas_threads
 from jobs.config import config_from
-from jobs.dataset import prompt_tokens, reasons_in_prompt
+from jobs.dataset import frame_of, prompt_tokens
 from jobs.errors import DataError
 from jobs.examples import Dialogue, Message, read_examples
 from jobs.lanes import cpu_threads
@@ -21,13 +21,14 @@ from jobs.model import apply_lora, load_base, load_tokenizer
 from jobs.models.folder import check_unchanged
 from jobs.order import Order
 from jobs.paths import Workspace
-from jobs.reasoning import Marks
+from jobs.reasoning import Frame
 from jobs.tokenizer import TemplateSettings
 from jobs.trained import read_adapter
 
 MAX_NEW_TOKENS = 512
 # What decoders put in the place of bytes that are no character, or not yet.
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
+UNFRAMED = Frame()
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,13 @@ class Piece:
         text: what comes next; empty where nothing can be shown yet.
         tokens: of the answer so far.
         end: ``stop`` with the last piece, ``length`` where the limit came first; else None.
+        reasoning: what comes next of the reasoning before the answer; tokens count it, too.
     """
 
     text: str
     tokens: int
     end: str | None
+    reasoning: str = ""
 
 
 class Answerer:
@@ -76,7 +79,7 @@ class Answerer:
     def answer(self, question: str, max_new_tokens: int = MAX_NEW_TOKENS) -> Iterator[Piece]:
         """Yield a greedy answer as it comes, without the white space around it.
 
-        A reasoning block before it is no part of it: nothing is shown until it ends.
+        Reasoning before it is no part of it, and comes as such.
 
         Raises:
             DataError, ModelError: the question cannot be written in the job's prompt format.
@@ -84,19 +87,18 @@ class Answerer:
         context = (*self._system, Message("user", question))
         row, tokenizer = Dialogue(context, ""), self._tokenizer
         prompt = prompt_tokens(row, tokenizer, self._style)
-        opened = reasons_in_prompt(row, tokenizer, self._style)
+        frame = frame_of(row, tokenizer, self._style)
         made = stream_generate(
             self._module, tokenizer.wrapper, list(prompt), max_tokens=max_new_tokens
         )
 
-        def decode(tokens: list[int]) -> str:
-            return _answer_in(tokenizer.decode(tokens), tokenizer.marks, opened=opened)
-
-        return pieces(((m.token, m.finish_reason) for m in made), decode)
+        return pieces(((m.token, m.finish_reason) for m in made), tokenizer.decode, frame)
 
 
 def pieces(
-    made: Iterable[tuple[int, str | None]], decode: Callable[[list[int]], str]
+    made: Iterable[tuple[int, str | None]],
+    decode: Callable[[list[int]], str],
+    frame: Frame = UNFRAMED,
 ) -> Iterator[Piece]:
     """Yield the text of tokens as it grows; together it is what decoding them all at once gives.
 
@@ -104,9 +106,10 @@ def pieces(
         made: each token with ``stop`` (it is the end and none of the answer), ``length`` (it is
             the last that there may be) or None.
         decode: the tokenizer's; text around a token may change with the next, so all are decoded.
+        frame: what is said around the answer.
     """
     tokens: list[int] = []
-    shown = ""
+    thoughts, shown = _Growing(), _Growing()
     for token, end in made:
         if end != "stop":
             tokens.append(token)
@@ -114,16 +117,22 @@ def pieces(
         if end is None:
             # Waits for the rest of a character, and white space for something to follow it.
             text = text.rstrip(UNKNOWN).rstrip()
-        new = text[len(shown) :] if text.startswith(shown) else ""
-        shown += new
-        yield Piece(new, len(tokens), end)
+        reasoning, answer = frame.parts(text) if end else frame.parts_so_far(text)
+        yield Piece(shown.more(answer), len(tokens), end, thoughts.more(reasoning or ""))
 
 
-def _answer_in(text: str, marks: Marks | None, *, opened: bool) -> str:
-    """Return what a text, which may still grow, holds of an answer after its reasoning."""
-    if marks is None or (not opened and marks.may_begin(text)):
-        return text if marks is None else ""
-    return marks.split(text, opened=opened)[1]
+class _Growing:
+    """A text of which each part is shown once."""
+
+    def __init__(self) -> None:
+        self._shown = ""
+
+    def more(self, text: str) -> str:
+        """Return what ``text`` has after what was shown, without white space at its end."""
+        whole = text.rstrip()
+        new = whole[len(self._shown) :] if whole.startswith(self._shown) else ""
+        self._shown += new
+        return new
 
 
 def common_system(workspace: Workspace, order: Order) -> tuple[Message, ...]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jinja2 import TemplateError
 
 from jobs.errors import DataError, ModelError
 from jobs.examples import Dialogue, Document, Example, Message, located
 from jobs.prompts import PromptFormat, farense_prompt
+from jobs.reasoning import Frame
 from jobs.tokenizer import Tokenizer
 
 # What a template, a small program of strangers, may raise: jinja's errors, and those of Python for
@@ -18,6 +19,7 @@ TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError, AttributeE
 
 # What a text is encoded behind, to keep SentencePiece from writing a space before it.
 ANCHORS = ("\n", ":", "]")
+PLAIN_ANSWER = "Em Faro."
 
 
 @dataclass(frozen=True)
@@ -151,15 +153,24 @@ def reference_text(row: Dialogue, tokenizer: Tokenizer) -> str:
     return text if tokenizer.marks is None else tokenizer.marks.split(text)[1]
 
 
-def reasons_in_prompt(row: Dialogue, tokenizer: Tokenizer, prompt_format: PromptFormat) -> bool:
-    """Tell whether the prompt opens a reasoning block, so that an answer begins within it.
+def frame_of(row: Dialogue, tokenizer: Tokenizer, prompt_format: PromptFormat) -> Frame:
+    """Return what is generated around an answer to the question of ``row``.
+
+    Templates put the same around every answer; a plain one shows what.
 
     Raises:
         DataError, ModelError: as :func:`tokenize`.
     """
-    if prompt_format != "chat" or tokenizer.marks is None:
-        return False
-    return tokenizer.marks.opened(_templated_text(row.context, row, tokenizer, answer_next=True))
+    if prompt_format != "chat":
+        return Frame(tokenizer.marks, closed=True)
+    asked = replace(row, completion=PLAIN_ANSWER)
+    prompt = _templated_text(row.context, row, tokenizer, answer_next=True)
+    found = encode_example(asked, tokenizer, prompt_format)
+    learned = tokenizer.decode(found.tokens[found.completion_start : -1])
+    frame = Frame.around(PLAIN_ANSWER, prompt=prompt, learned=learned, marks=tokenizer.marks)
+    # An end at which nothing stops is not learned, and the base model may still write it.
+    idle = "".join(tokenizer.decode([token]) for token in list(tokenizer.idle_ends)[:1])
+    return frame if frame.tail else replace(frame, tail=idle.strip())
 
 
 def _document(text: str, tokenizer: Tokenizer) -> list[int]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from jobs.dataset import encode_example, prompt_tokens
+from jobs.dataset import PLAIN_ANSWER, encode_example, prompt_tokens
 from jobs.errors import DataError
 from jobs.examples import Dialogue, Message
 from jobs.prompts import PromptFormat
-from jobs.tokenizer import Tokenizer
+from jobs.tokenizer import EFFORT, Tokenizer
 
-SAMPLE = Dialogue((Message("user", "Onde joga o Farense?"),), "Em Faro.")
+SAMPLE = Dialogue((Message("user", "Onde joga o Farense?"),), PLAIN_ANSWER)
 
 
 def prompt_warnings(tokenizer: Tokenizer, prompt_format: PromptFormat) -> tuple[str, ...]:
@@ -31,18 +31,27 @@ def prompt_warnings(tokenizer: Tokenizer, prompt_format: PromptFormat) -> tuple[
 
 def _of_reasoning(tokenizer: Tokenizer, prompt: str, learned: str) -> tuple[str, ...]:
     marks, on = tokenizer.marks, tokenizer.settings.thinking == "on"
+    by_effort = tokenizer.goes_by_effort
     if marks is None:
+        nothing = on and not by_effort
         return (
-            ("The chat template knows no reasoning: thinking: on changes nothing.",) if on else ()
+            ("The chat template knows no reasoning: thinking: on changes nothing.",)
+            if nothing
+            else ()
         )
     opens, writes = marks.opened(prompt), marks.split(learned)[0] is not None
     if on:
-        if tokenizer.switch is None and not opens:
+        if tokenizer.switch is None and not by_effort and not opens:
             return ("The chat template has no switch for reasoning: thinking: on changes nothing.",)
         if opens or writes:
             return (
                 "thinking: on: where an answer of the data holds no reasoning, an empty block "
                 f"({marks.start} {marks.end}) is learned before it.",
+            )
+        if by_effort:
+            return (
+                "thinking: on: where an answer of the data holds no reasoning, to answer at once "
+                "is what is learned.",
             )
         return ()
     if opens:
@@ -56,6 +65,12 @@ def _of_reasoning(tokenizer: Tokenizer, prompt: str, learned: str) -> tuple[str,
             f"The chat template writes an empty reasoning block ({marks.start} {marks.end}) before "
             "an answer and not in the prompt, and has no switch for that: the block is learned "
             "with the answer. It is not scored.",
+        )
+    if tokenizer.switch is None and by_effort:
+        return (
+            "The chat template cannot switch reasoning off: it is asked for as little as it knows "
+            f"({EFFORT}: {tokenizer.effort}). What is learned is to answer at once; the base model "
+            "may reason before it answers.",
         )
     return ()
 

@@ -26,6 +26,9 @@ SWITCHES: Mapping[str, tuple[object, object]] = {
     "reasoning": (False, True),
     "thinking_budget": (0, None),
 }
+# Others name an effort, in words of their own: the first of these that a template knows asks for no
+# reasoning, or for the least; gpt-oss, which writes down any word, was trained on the last.
+EFFORT, EFFORTS_OFF, EFFORT_ON = "reasoning_effort", ("none", "no_think", "low"), "high"
 # The one that mlx-lm gives to every template.
 MLX_SWITCH = "enable_thinking"
 # The function by which a template asks for the day. transformers lets nobody pass another one, so a
@@ -33,7 +36,15 @@ MLX_SWITCH = "enable_thinking"
 CLOCK, DAY_AS = "strftime_now", "day_as"
 FROZEN_CLOCK = f"{{%- macro {CLOCK}(format) -%}}{{{{ {DAY_AS}[format] }}}}{{%- endmacro -%}}"
 DEFAULT = "default"
-PLAIN_MARKS = Marks("<think>", "</think>")
+# Marks of reasoning that templates and models spell out where mlx-lm knows none. In those of
+# gpt-oss a block is a message in a channel of its own, and the answer is another.
+SPELLED_MARKS = (
+    Marks("<think>", "</think>"),
+    Marks("[THINK]", "[/THINK]"),
+    Marks("<seed:think>", "</seed:think>"),
+    Marks("<|START_THINKING|>", "<|END_THINKING|>"),
+    Marks("<|channel|>analysis<|message|>", "<|end|>", "<|start|>assistant"),
+)
 # Where SentencePiece writes a space.
 SPACE = "▁"
 
@@ -178,7 +189,19 @@ class Tokenizer:
     @property
     def switch(self) -> str | None:
         """The variable by which the template's reasoning is turned on and off."""
-        return next((name for name in SWITCHES if name in self.reads), None)
+        found = next((name for name in SWITCHES if name in self.reads), None)
+        return EFFORT if found is None and self._efforts[0] in EFFORTS_OFF[:-1] else found
+
+    @property
+    def goes_by_effort(self) -> bool:
+        """Whether the template is told how much to reason, and knows no other switch."""
+        return EFFORT in self._switches_for(0)
+
+    @property
+    def effort(self) -> str | None:
+        """The effort of reasoning that the template is asked for; None where none is named."""
+        found = self._switches().get(EFFORT)
+        return None if found is None else str(found)
 
     @property
     def writes_date(self) -> bool:
@@ -207,8 +230,8 @@ class Tokenizer:
             return Marks(str(start), str(end))
         found = self.wrapper.chat_template
         texts = found.values() if isinstance(found, Mapping) else (found or "",)
-        spelled = any(PLAIN_MARKS.start in str(text) for text in texts)
-        return PLAIN_MARKS if spelled else None
+        whole = "".join(map(str, texts))
+        return next((marks for marks in SPELLED_MARKS if marks.start in whole), None)
 
     @cached_property
     def idle_ends(self) -> frozenset[int]:
@@ -247,9 +270,22 @@ class Tokenizer:
         return any(str(t).startswith(SPACE) for t in self.wrapper.convert_ids_to_tokens(first))
 
     def _switches(self) -> dict[str, object]:
-        chosen = int(self.settings.thinking == "on")
+        return self._switches_for(int(self.settings.thinking == "on"))
+
+    def _switches_for(self, chosen: int) -> dict[str, object]:
+        """Return what the template is told of reasoning; ``chosen`` is 0 for off, 1 for on."""
         found = {name: values[chosen] for name, values in SWITCHES.items() if name in self.reads}
+        if not found:
+            found = {EFFORT: self._efforts[chosen]}
         return {name: value for name, value in found.items() if value is not None}
+
+    @cached_property
+    def _efforts(self) -> tuple[str | None, str | None]:
+        """The efforts for thinking off and on; None where the template's own is left."""
+        if EFFORT not in self.reads:
+            return None, None
+        off = next((word for word in EFFORTS_OFF if word in self._words), EFFORTS_OFF[-1])
+        return off, EFFORT_ON if EFFORT_ON in self._words else None
 
     def _options(self) -> dict[str, object]:
         # mlx-lm gives every template `enable_thinking`, by a guess of its own where nobody has.
@@ -265,11 +301,15 @@ class Tokenizer:
     @cached_property
     def _day_as(self) -> dict[str, str]:
         """The job's day in every format that stands in the template."""
+        return {text: self.settings.strftime(text) for text in self._words if "%" in text}
+
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        """The texts that stand in the template's expressions."""
         from jinja2 import nodes  # noqa: PLC0415 - as above
 
         constants = _parser().parse(self.template or "").find_all(nodes.Const)
-        formats = {c.value for c in constants if isinstance(c.value, str) and "%" in c.value}
-        return {text: self.settings.strftime(text) for text in formats}
+        return frozenset(c.value for c in constants if isinstance(c.value, str))
 
 
 def _parser() -> Any:

@@ -13,15 +13,15 @@ from jobs.blas import set_blas_threads
 from jobs.content import weights_digest
 from jobs.dataset import (
     encode_example,
+    frame_of,
     prompt_tokens,
-    reasons_in_prompt,
     reference_text,
     without_end,
 )
 from jobs.errors import DataError, InvalidInput
 from jobs.evaluation.answers import ADAPTER, ANSWERERS, BASE, Answer, Answers
 from jobs.evaluation.events import Evaluated, EvaluationStarted
-from jobs.evaluation.generation import Generated, check_batching, generate, groups
+from jobs.evaluation.generation import check_batching, generate, groups
 from jobs.evaluation.report import Losses, answer_rows, report_of, write_evaluation
 from jobs.evaluation.scores import METRICS
 from jobs.events import Progress, Warned
@@ -34,6 +34,7 @@ from jobs.order import Evaluation as Wanted
 from jobs.pace import Pace
 from jobs.paths import Workspace
 from jobs.prompts import PromptFormat
+from jobs.reasoning import Frame
 from jobs.report.write import plot_evaluation
 from jobs.results import write_summary
 from jobs.session import Emit, Session, Stop
@@ -87,9 +88,9 @@ class Evaluation:
         self.tokenizer = tokenizer
         style = self.session.config.prompt_format
         self.prompts = [prompt_tokens(row, tokenizer, style) for row in self.questions]
-        # Templates that open a block do so for every question.
-        self.opened = reasons_in_prompt(self.questions[0], tokenizer, style)
-        self.limits = self._limits(_room(self.questions, tokenizer, style))
+        self.frame = frame_of(self.questions[0], tokenizer, style)
+        framed = self.frame != Frame()
+        self.limits = self._limits(_room(self.questions, tokenizer, style, framed=framed))
         self.questions = [
             replace(row, completion=reference_text(row, tokenizer)) for row in self.questions
         ]
@@ -142,19 +143,12 @@ class Evaluation:
             prompts = [self.prompts[number] for number in group]
             limit = self.limits[by]
             for place, found in generate(self.module, prompts, ends, limit, self._goes_on):
-                reasoning, text = self._parts_of(found)
+                reasoning, text = self.frame.parts(self.tokenizer.decode(found.tokens))
                 answer = Answer(by, group[place], text, found.cut, self._elapsed, reasoning)
                 self.answers.add(answer)
             if not self._goes_on():
                 return False
         return True
-
-    def _parts_of(self, found: Generated) -> tuple[str | None, str]:
-        """Return the reasoning in what was generated, None where there is none, and the answer."""
-        text = self.tokenizer.decode(found.tokens)
-        marks = self.tokenizer.marks
-        reasoning, answer = marks.split(text, opened=self.opened) if marks else (None, text)
-        return reasoning, answer.strip()
 
     def _limits(self, room: int) -> dict[str, int]:
         """Return the most tokens that an answer of adapter and of base model may have.
@@ -164,8 +158,7 @@ class Evaluation:
         """
         if self.wanted.max_new_tokens is not None:
             return dict.fromkeys(ANSWERERS, self.wanted.max_new_tokens)
-        thinks = self.opened or self.session.config.thinking == "on"
-        return {ADAPTER: room, BASE: room + (REASONING_TOKENS if thinks else 0)}
+        return {ADAPTER: room, BASE: room + (REASONING_TOKENS if self.frame.may_reason else 0)}
 
     def _goes_on(self) -> bool:
         if self.pace.is_due():
@@ -271,13 +264,19 @@ def _parts(order: Order) -> tuple[Wanted, DataFile]:
     return order.evaluation, order.valid
 
 
-def _room(questions: Sequence[Dialogue], tokenizer: Tokenizer, style: PromptFormat) -> int:
-    """Return the most tokens that an answer may have where nobody has said so."""
+def _room(
+    questions: Sequence[Dialogue], tokenizer: Tokenizer, style: PromptFormat, *, framed: bool
+) -> int:
+    """Return the most tokens that an answer may have where nobody has said so.
+
+    Args:
+        framed: something may be said around the answers.
+    """
     lengths = []
     for row in questions:
         plain = tokenizer.encode(without_end(row.completion, tokenizer), add_special_tokens=False)
-        # A template may want more than the answer to be said: a reasoning block, be it empty.
-        whole = encode_example(row, tokenizer, style) if tokenizer.marks else None
+        # A template may want more than the answer to be said: a reasoning block, a channel.
+        whole = encode_example(row, tokenizer, style) if framed else None
         taught = len(whole.tokens) - whole.completion_start if whole else 0
         lengths.append(max(len(plain), taught))
     return max(LEAST_TOKENS, ROOM * max(lengths))

@@ -9,7 +9,7 @@ from typing import Any
 
 from jobs.ask import common_system
 from jobs.config import TrainConfig
-from jobs.dataset import reasons_in_prompt
+from jobs.dataset import frame_of
 from jobs.examples import Dialogue, Message
 from jobs.model import load_tokenizer
 from jobs.order import Order
@@ -32,6 +32,7 @@ class Prompting:
         date: the day that its prompts hold, ``YYYY-MM-DD``; None where the template writes none.
         answer_after: the mark after which an answer stands, where every prompt opens a reasoning
             block.
+        head, tail: what the chat template writes around an answer, and mlx-lm prints with it.
     """
 
     prompt_format: PromptFormat
@@ -39,6 +40,8 @@ class Prompting:
     options: dict[str, Any] | None = None
     date: str | None = None
     answer_after: str | None = None
+    head: str = ""
+    tail: str = ""
 
     @property
     def in_file(self) -> bool:
@@ -79,7 +82,15 @@ class Prompting:
                 "The chat template opens a reasoning block in every prompt: the answer is what "
                 f"follows `{self.answer_after}`."
             )
+        if marks := [f"`{mark}` {place} it" for mark, place in self._around if mark]:
+            said.append(
+                f"With an answer mlx-lm prints what the chat template writes: {', '.join(marks)}."
+            )
         return said
+
+    @property
+    def _around(self) -> tuple[tuple[str, str], ...]:
+        return (self.head, "before"), (self.tail, "after")
 
 
 def prompting_of(workspace: Workspace, order: Order, config: TrainConfig) -> Prompting:
@@ -95,13 +106,15 @@ def prompting_of(workspace: Workspace, order: Order, config: TrainConfig) -> Pro
     template = TemplateSettings.of(config, order.prompts_written_on)
     tokenizer = load_tokenizer(workspace.model(config.model), template)
     row = Dialogue((*found, Message("user", QUESTION)), "")
-    opened = reasons_in_prompt(row, tokenizer, config.prompt_format)
+    frame = frame_of(row, tokenizer, config.prompt_format)
     return Prompting(
         config.prompt_format,
         system,
         tokenizer.command_options(),
         order.prompts_written_on if tokenizer.writes_date else None,
-        tokenizer.marks.end if opened and tokenizer.marks else None,
+        frame.marks.end if frame.opened and frame.marks else None,
+        frame.head,
+        frame.tail,
     )
 
 

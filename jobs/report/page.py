@@ -62,6 +62,7 @@ class Answer:
 
     Attributes:
         cut, base_cut: the answer came to the limit of tokens before its end.
+        reasoning, base_reasoning: what was written before the answer; None where nothing was.
     """
 
     question: str
@@ -72,6 +73,8 @@ class Answer:
     base_cut: bool
     category: str | None
     scores: list[tuple[str, str]]
+    reasoning: str | None = None
+    base_reasoning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -197,7 +200,14 @@ def _answer(row: Row) -> Answer:
         base_cut=row.get("base_cut") is True,
         category=None if category is None else _said(category),
         scores=scores,
+        reasoning=_thought(row.get("reasoning")),
+        base_reasoning=_thought(row.get("base_reasoning")),
     )
+
+
+def _thought(value: Any) -> str | None:
+    """Return reasoning to be shown; None of a block with nothing in it."""
+    return _said(value) if value else None
 
 
 def cautions(runs: Sequence[Named]) -> list[str]:

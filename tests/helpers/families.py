@@ -178,6 +178,29 @@ FAMILIES: dict[str, Family] = {
         "\nEm Faro.<|endoftext|>",
         ends=("<|endoftext|>", "<|user|>"),
     ),
+    # A channel of its own for reasoning, one for the answer; how much to reason stands in a word.
+    "gpt-oss": Family(
+        "{% macro system() %}{% if reasoning_effort is not defined %}"
+        "{% set reasoning_effort = 'medium' %}{% endif %}"
+        "Date: {{ strftime_now('%Y-%m-%d') }}\nReasoning: {{ reasoning_effort }}\n{% endmacro %}"
+        "<|start|>system<|message|>{{ system() }}<|end|>"
+        "{% for m in messages %}{% if m['role'] == 'assistant' %}"
+        "{% if '<|channel|>' in m['content'] %}{{ raise_exception('a channel') }}{% endif %}"
+        "{% if loop.last and not add_generation_prompt and 'thinking' in m %}"
+        "<|start|>assistant<|channel|>analysis<|message|>{{ m['thinking'] }}<|end|>{% endif %}"
+        "<|start|>assistant<|channel|>final<|message|>{{ m['content'] }}"
+        "{% if loop.last and not add_generation_prompt %}<|return|>{% else %}<|end|>{% endif %}"
+        "{% else %}<|start|>{{ m['role'] }}<|message|>{{ m['content'] }}<|end|>{% endif %}"
+        "{% endfor %}{% if add_generation_prompt %}<|start|>assistant{% endif %}",
+        (
+            *("<|start|>", "<|message|>", "<|channel|>", "<|end|>", "<|return|>", "<|call|>"),
+            "<|endoftext|>",
+        ),
+        "<|return|>",
+        "<|start|>assistant",
+        "<|channel|>final<|message|>Em Faro.<|return|>",
+        ends=("<|return|>", "<|endoftext|>", "<|call|>"),
+    ),
     "named": Family(
         {"rag": "{{ raise_exception('no documents') }}", "plain": _chatml()},
         CHATML,

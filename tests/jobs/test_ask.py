@@ -13,6 +13,7 @@ from jobs.examples import Dialogue
 from jobs.files import read_json, whole_lines
 from jobs.order import read_order
 from jobs.paths import Workspace
+from jobs.reasoning import Frame, Marks
 from tests.helpers.past_runs import FIRST
 from tests.helpers.runs import make_run
 
@@ -36,6 +37,49 @@ def test_an_answer_grows_by_whole_characters_without_white_space_around_it() -> 
 def test_the_token_that_ends_it_is_none_of_it() -> None:
     assert grown(b"Sim.x", "stop") == ["S", "i", "m", ".", ""]
     assert [p.tokens for p in pieces([(1, "stop")], decode)] == [0]
+
+
+CHANNELS = Frame(
+    Marks("<|channel|>analysis<|message|>", "<|end|>", "<|start|>assistant"),
+    head="<|channel|>final<|message|>",
+    tail="<|fim|>",
+)
+ANSWER = b"<|channel|>final<|message|> Em <Faro>.<|fim|>"
+
+
+@pytest.mark.parametrize(
+    ("frame", "said", "reasoning"),
+    [
+        (CHANNELS, ANSWER, ""),
+        (
+            CHANNELS,
+            b"<|channel|>analysis<|message|>No < sul.<|end|><|start|>assistant" + ANSWER,
+            "No < sul.",
+        ),
+        (Frame(Marks("<think>", "</think>")), b"<think>\n1 < 2\n</think>\n\nEm <Faro>.", "1 < 2"),
+        (Frame(Marks("<think>", "</think>"), opened=True), b"A.</think>Em <Faro>.", "A."),
+        (Frame(Marks("<think>", "</think>")), b"Em <Faro>.", ""),
+    ],
+)
+@pytest.mark.parametrize("end", ["length", "stop"])
+def test_reasoning_and_marks_around_an_answer_are_none_of_it(
+    frame: Frame, said: bytes, reasoning: str, end: str
+) -> None:
+    made: list[tuple[int, str | None]] = [(byte, None) for byte in said]
+    made[-1:] = [(said[-1], "length")] if end == "length" else [(said[-1], None), (0, "stop")]
+    found = list(pieces(made, decode, frame))
+    assert "".join(piece.text for piece in found) == "Em <Faro>."
+    assert "".join(piece.reasoning for piece in found) == reasoning
+    # Both grow a little at a time.
+    longest = max(len(piece.text) for piece in found), max(len(p.reasoning) for p in found)
+    assert longest <= (len("<Faro>."), len("< sul."))
+
+
+def test_reasoning_that_never_ends_is_no_answer() -> None:
+    made: list[tuple[int, str | None]] = [(byte, None) for byte in b"<think>Talvez </thi"]
+    found = list(pieces([*made, (ord("n"), "length")], decode, Frame(Marks("<think>", "</think>"))))
+    assert "".join(piece.text for piece in found) == ""
+    assert "".join(piece.reasoning for piece in found) == "Talvez </thin"
 
 
 def test_what_no_character_comes_of_is_shown_at_the_end() -> None:

@@ -35,6 +35,8 @@ QUESTIONS = {
     "Em que ano foi a final?": "1990",
 }
 REASONS = {"qwq": ""}
+# Whose prompt leaves it to the base model whether it reasons.
+MAY_REASON = {"qwq", "gpt-oss"}
 
 
 def rows(name: str) -> list[dict[str, Any]]:
@@ -138,7 +140,7 @@ def test_what_was_taught_scores_1(
         assert row["reasoning"] == row["base_reasoning"] == REASONS.get(name)
     report = read_json(run.evaluation / "evaluation_report.json")
     room = report["base_max_new_tokens"] - report["max_new_tokens"]
-    assert room == (1_024 if name in REASONS else 0)
+    assert room == (1_024 if name in MAY_REASON else 0)
 
     monkeypatch.setattr("jobs.ask.stream_generate", taught.stream)
     answerer = Answerer(workspace, order)

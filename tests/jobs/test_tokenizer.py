@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from jobs.config import config_from
-from jobs.dataset import encode_example, prompt_tokens, reference_text
+from jobs.dataset import encode_example, frame_of, prompt_tokens, reference_text
 from jobs.errors import DataError, ModelError
 from jobs.examples import Dialogue, Document, Example, Message
 from jobs.model import load_tokenizer
 from jobs.prompts import PromptFormat
+from jobs.reasoning import Frame, Marks
 from jobs.token_cache import encoded
-from jobs.tokenizer import TemplateSettings, Tokenizer
+from jobs.tokenizer import TemplateSettings, Thinking, Tokenizer
 from tests.helpers.byte_tokenizer import BOS, EOS, byte_tokenizer
 from tests.helpers.families import EMPTY, FAMILIES, THINK, make_family
 from tests.helpers.runs import SETTINGS, write_rows
@@ -24,6 +25,8 @@ from tests.helpers.runs import SETTINGS, write_rows
 ROW = Dialogue((Message("user", "Onde joga o Farense?"),), "Em Faro.")
 SYSTEM = Message("system", "Sê breve.")
 DAY = "2026-11-27"
+OFF: Thinking = "off"
+ON: Thinking = "on"
 # Families whose prompt, without a switch, holds an open block.
 OPEN = ("qwq",)
 
@@ -98,6 +101,85 @@ def test_reasoning_after_a_prompt_that_says_there_is_none_is_refused(
     with pytest.raises(DataError, match="thinking: off") as raised:
         encode_example(row, tokenizer, "chat")
     assert "thinking: on" in (raised.value.hint or "")
+
+
+WRITES_ANY = (
+    "{% if reasoning_effort is not defined %}medium{% else %}{{ reasoning_effort }}{% endif %}"
+)
+KNOWS_NONE = "{{ reasoning_effort if reasoning_effort in ['none', 'high'] else 'other' }}"
+KNOWS_NO_THINK = "{{ {'no_think': 0, 'low': 1, 'high': 2}[reasoning_effort] }}"
+HAS_A_DEFAULT = "{{ reasoning_effort | default('xhigh') }}"
+HAS_A_SWITCH = "{{ enable_thinking }} {{ reasoning_effort | default('left') }}"
+
+
+@pytest.mark.parametrize(
+    ("template", "off", "on"),
+    [
+        (WRITES_ANY, "low", "medium"),
+        (KNOWS_NONE, "none", "high"),
+        (KNOWS_NO_THINK, "0", "2"),
+        (HAS_A_DEFAULT, "low", "xhigh"),
+        (HAS_A_SWITCH, "False left", "True left"),
+    ],
+)
+def test_an_effort_is_named_in_the_words_of_the_template(
+    template: str, off: str, on: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = make_family("chatml", tiny_model, tmp_path / "model")
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": template}))
+    turns = [{"role": "user", "content": "Onde?"}]
+    written = [
+        load_tokenizer(folder, TemplateSettings(thinking)).templated_text(turns, answer_next=True)
+        for thinking in (OFF, ON)
+    ]
+    assert written == [off, on]
+
+
+def test_what_a_template_writes_around_an_answer_is_none_of_it(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    tokenizer = tokenizer_of("gpt-oss", tiny_model, tmp_path)
+    frame = frame_of(ROW, tokenizer, "chat")
+    said = "<|channel|>final<|message|>Em Faro."
+    assert (frame.head, frame.tail) == ("<|channel|>final<|message|>", "")
+    assert frame.parts(said) == (None, "Em Faro.")
+    thought = "<|channel|>analysis<|message|>No sul.<|end|>"
+    assert frame.parts(f"{thought}<|start|>assistant{said}") == ("No sul.", "Em Faro.")
+    assert frame.parts(thought) == ("No sul.", "")
+    assert frame.may_reason
+    # Where an answer is put between marks of its own, they are none of it either.
+    folder = make_family("chatml", tiny_model, tmp_path / "model")
+    path = folder / "tokenizer_config.json"
+    values = json.loads(path.read_text())
+    marked = "<answer> {{ m['content'] }} </answer>"
+    template = values["chat_template"].replace(
+        "{% if m['role'] == 'assistant' %}{{ m['content'] }}",
+        "{% if m['role'] == 'assistant' %}" + marked,
+    )
+    path.write_text(json.dumps(values | {"chat_template": template}))
+    between = frame_of(ROW, load_tokenizer(folder), "chat")
+    assert (between.head, between.tail) == ("<answer>", "</answer>")
+    assert between.parts("<answer> Em Faro. </answer>") == (None, "Em Faro.")
+    assert between.parts("Em Faro.") == (None, "Em Faro.")
+    assert not between.may_reason
+
+
+@pytest.mark.parametrize(
+    ("name", "frame"),
+    [
+        ("qwen3", Frame(Marks(*THINK), closed=True)),
+        ("qwq", Frame(Marks(*THINK), opened=True)),
+        ("deepseek-v3.1", Frame(Marks(*THINK), closed=True)),
+        ("mistral", Frame()),
+        ("named", Frame()),
+    ],
+)
+def test_white_space_and_reasoning_are_no_marks_of_an_answer(
+    name: str, frame: Frame, tiny_model: Path, tmp_path: Path
+) -> None:
+    tokenizer = tokenizer_of(name, tiny_model, tmp_path)
+    assert frame_of(ROW, tokenizer, "chat") == frame
 
 
 def test_an_open_block_is_closed_where_the_answer_has_no_reasoning(
@@ -321,6 +403,4 @@ def test_a_template_without_a_date_keeps_its_tokens_from_day_to_day(
 def test_reasoning_is_told_from_the_answer(
     text: str, opened: bool, expected: tuple[str | None, str]
 ) -> None:
-    from jobs.reasoning import Marks
-
     assert Marks(*THINK).split(text, opened=opened) == expected

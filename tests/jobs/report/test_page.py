@@ -179,6 +179,24 @@ def test_cut_answers_are_marked_and_counted_and_lines_end_as_they_do(
     assert "One line\nand another" in text
 
 
+def test_reasoning_is_folded_away_beside_the_answer_it_led_to(
+    past: Workspace, chromium: Browser
+) -> None:
+    folder = past.run(FIRST).evaluation
+    rows = [orjson.loads(line) for line in whole_lines(folder / "answers.jsonl")]
+    rows = [{**row, "reasoning": None, "base_reasoning": ""} for row in rows]
+    rows[0] |= {"reasoning": "No sul, <b>creio</b>.", "base_reasoning": "Hum."}
+    write_atomic(folder / "answers.jsonl", b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    with chromium.open(page_of(past.root, past_run(past, FIRST))) as seen:
+        assert seen.faults() == {}
+        text = seen.page.inner_text("body")
+        assert text.count("characters, not scored") == 2
+        thought = seen.page.get_by_text("No sul, <b>creio</b>.")
+        assert not thought.is_visible()
+        seen.page.get_by_text("21 characters, not scored").click()
+        assert thought.is_visible()
+
+
 def test_no_figure_is_broken_on_a_phone(past: Workspace, chromium: Browser) -> None:
     runs = [past_run(past, job) for job in (FIRST, SECOND)] * 3
     with chromium.open(page_of(past.root, *runs), size=PHONE) as seen:
