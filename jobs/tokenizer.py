@@ -85,6 +85,7 @@ class Tokenizer:
 
     def __init__(self, wrapper: Any, settings: TemplateSettings | None = None) -> None:
         self.wrapper = wrapper
+        self._tokenizer = wrapper._tokenizer  # transformers' own
         self.settings = settings or TemplateSettings()
 
     @property
@@ -248,7 +249,7 @@ class Tokenizer:
         if place < 0:
             return frozenset()
         tail = self.encode(text[place + len(answer) :], add_special_tokens=False)
-        special = set(self.wrapper.added_tokens_decoder)
+        special = set(self._tokenizer.added_tokens_decoder)
         return frozenset(special.intersection(tail) - self.eos_token_ids)
 
     @cached_property
@@ -260,14 +261,14 @@ class Tokenizer:
     @cached_property
     def control_texts(self) -> tuple[str, ...]:
         """The texts of all special tokens: a template writes them, and no person should."""
-        added = self.wrapper.added_tokens_decoder.values()
+        added = self._tokenizer.added_tokens_decoder.values()
         return tuple(sorted({token.content for token in added if token.special}))
 
     @cached_property
     def adds_space(self) -> bool:
         """Whether a text that is encoded by itself gets a space before it (SentencePiece)."""
         first = self.encode("a", add_special_tokens=False)[:1]
-        return any(str(t).startswith(SPACE) for t in self.wrapper.convert_ids_to_tokens(first))
+        return any(str(t).startswith(SPACE) for t in self._tokenizer.convert_ids_to_tokens(first))
 
     def _switches(self) -> dict[str, object]:
         return self._switches_for(int(self.settings.thinking == "on"))

@@ -78,7 +78,8 @@ def test_one_answer_as_json_and_another_job_is_mentioned(farense: Run, past: Wor
     assert done.code == 0, done.err
     found = json.loads(done.out)
     assert found.pop("answer")
-    assert found == {"job": FIRST, "by": "base", "question": "Quem?", "tokens": 6, "cut": True}
+    about = {"job": FIRST, "by": "base", "question": "Quem?", "reasoning": None}
+    assert found == {**about, "tokens": 6, "cut": True}
     assert f"{running.job_id} is running: it shares memory" in done.err
 
 
