@@ -7,11 +7,14 @@ else.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 import click
 
+from cli.reader_gone import READER_GONE, let_go_of_output
 from cli.suggestions import with_suggestion
 from jobs.errors import ExitCode, FarenseError, command_code
 from jobs.text import printable
@@ -88,10 +91,11 @@ class FarenseGroup(click.Group):
         **extra: Any,
     ) -> click.Context:
         """Read the options before the command; a mistyped one suggests the nearest."""
-        try:
-            return super().make_context(info_name, args, parent, **extra)
-        except click.UsageError as error:
-            raise with_suggestion(error) from None
+        with quiet_without_reader():
+            try:
+                return super().make_context(info_name, args, parent, **extra)
+            except click.UsageError as error:
+                raise with_suggestion(error) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; whatever goes wrong leaves as one message and an exit code."""
@@ -99,16 +103,29 @@ class FarenseGroup(click.Group):
             return super().invoke(ctx)
         except click.UsageError as error:
             raise with_suggestion(error) from None
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
         except Exception as error:
+            if isinstance(error, BrokenPipeError) and let_go_of_output():
+                ctx.exit(READER_GONE)
             if ctx.params.get("debug"):
                 import traceback
 
                 traceback.print_exc()
             ctx.exit(report(error))
+
+
+@contextmanager
+def quiet_without_reader() -> Iterator[None]:
+    """End the program, without a word, where what it prints has no reader any more."""
+    try:
+        yield
+    except BrokenPipeError:
+        if not let_go_of_output():
+            raise
+        sys.exit(READER_GONE)
 
 
 def report(error: Exception) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -39,13 +40,22 @@ def job_log(path: Path) -> Sink:
 
 
 def console() -> Sink:
-    """Return a sink that prints events for a person, on standard output."""
+    """Return a sink that prints events for a person, on standard output.
+
+    Where nobody reads that any more (``| head``) the job goes on, and its log has everything.
+    """
     screen = Console()
 
     def write(envelope: Envelope) -> None:
-        for line in screen.lines(envelope):
-            sys.stdout.write(line + "\n")
-        sys.stdout.flush()
+        try:
+            for line in screen.lines(envelope):
+                sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Not closed: what it still holds would be flushed, and fail, again at the exit.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
 
     return write
 

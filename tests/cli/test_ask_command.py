@@ -12,12 +12,14 @@ from contextlib import suppress
 
 import pytest
 
+from cli.reader_gone import READER_GONE
 from jobs.files import whole_lines
 from jobs.lock import hold
 from jobs.paths import Workspace
 from jobs.state import State, read_state, write_state
 from tests.cli.conftest import FARENSE, Run, environment
 from tests.helpers.past_runs import FIRST
+from tests.helpers.processes import without_reader
 from tests.helpers.waiting import wait_until
 
 QUICK = {"MLX_DISABLE_COMPILE": "1"}
@@ -46,6 +48,12 @@ def test_it_answers_each_line_of_its_input_and_starts_no_server(past: Workspace)
     assert [answer[: len(one)] for answer in answers] == [one, two]
     assert "(cut after 6 tokens: --max-new-tokens)" in done.stderr
     assert not (past.private / "server").exists()
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(past: Workspace) -> None:
+    done = without_reader([FARENSE, "ask", FIRST, "Quem?", *FEW], environment(past.root, **QUICK))
+    assert done.returncode == READER_GONE
+    assert all(line.startswith("Warning: ") for line in done.stderr.splitlines())
 
 
 def test_what_is_not_utf_8_is_refused_by_its_line(past: Workspace) -> None:

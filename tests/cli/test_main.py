@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -12,8 +12,14 @@ from click.testing import CliRunner
 
 from cli.main import COMMANDS, FarenseGroup
 from cli.main import farense as command_line
+from cli.reader_gone import READER_GONE
 from jobs.errors import DiskFull, Diverged, FarenseError, InvalidInput, QueueUnreachable
-from tests.cli.conftest import FARENSE, Run
+from tests.cli.conftest import FARENSE, Run, environment
+from tests.helpers.processes import without_reader
+
+FROM_FILES = (
+    "Warning: The queue of this workspace is not running. Read from the run directories instead.\n"
+)
 
 
 def walk(command: click.Command, path: str = "farense") -> Iterator[tuple[str, click.Command]]:
@@ -172,12 +178,36 @@ def test_an_unreadable_file_is_named_and_no_fault_of_ours() -> None:
     assert done.stderr == "Error: /some/where: Permission denied.\n"
 
 
-def test_a_reader_that_goes_away_gets_no_complaint() -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    done = subprocess.run([FARENSE, "--help"], stdout=writing, stderr=subprocess.PIPE, check=False)
-    os.close(writing)
-    assert done.stderr == b""
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["enqueue", "--help"],
+        ["config", "show", "v2"],
+        ["config", "diff", "v1", "v2"],
+        ["config", "show", "v2", "--json"],
+        ["daemon", "status"],
+        ["model", "list", "--json"],
+        ["status", "--json"],
+    ],
+    ids=" ".join,
+)
+def test_a_reader_that_goes_away_ends_a_command_as_a_shell_expects(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    done = without_reader([FARENSE, *arguments], environment(tmp_path))
+    assert (done.returncode, done.stderr.replace(FROM_FILES, "")) == (READER_GONE, "")
+
+
+def test_a_reader_that_goes_away_gets_no_complaint_on_stderr_either(tmp_path: Path) -> None:
+    done = without_reader([FARENSE, "status"], environment(tmp_path), subprocess.STDOUT)
+    assert done.returncode == READER_GONE
+
+
+def test_a_broken_pipe_to_something_else_is_an_error() -> None:
+    done = CliRunner().invoke(group_that_raises(BrokenPipeError(32, "Broken pipe")), ["status"])
+    assert done.exit_code == 1
+    assert "BrokenPipeError" in done.stderr
 
 
 def test_a_terminal_without_accents_gets_question_marks(farense: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,3 +81,19 @@ def group_of(pid: int) -> list[str]:
             if int(rest.split()[GROUP]) == pid:
                 names.append(head.partition("(")[2])
     return names
+
+
+def without_reader(
+    command: Sequence[str | Path],
+    environment: dict[str, str] | None = None,
+    stderr: int = subprocess.PIPE,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command whose standard output nobody reads, as behind ``| head`` once it has ended."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        return subprocess.run(
+            command, stdout=writing, stderr=stderr, env=environment, text=True, check=False
+        )
+    finally:
+        os.close(writing)

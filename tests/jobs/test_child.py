@@ -22,6 +22,7 @@ from jobs.files import read_json
 from jobs.mlx import mx
 from jobs.paths import RunDirectory, Workspace
 from jobs.state import State, read_state, write_state
+from tests.helpers.processes import without_reader
 from tests.helpers.runs import CHILD, events, make_run, metrics, numbers, run_child
 from tests.helpers.waiting import wait_until
 
@@ -71,6 +72,15 @@ def test_by_hand_it_prints_for_a_person_and_keeps_the_state(
     again = run_child(run)
     assert again.returncode == ExitCode.INVALID
     assert "is completed already" in again.stderr
+
+
+def test_by_hand_it_goes_on_when_nobody_reads_what_it_prints(
+    alone: Workspace, tiny_model: Path
+) -> None:
+    run = make_run(alone, tiny_model)
+    done = without_reader([*CHILD, str(run.path)])
+    assert (done.returncode, done.stderr) == (ExitCode.OK, "")
+    assert read_state(run).state is State.COMPLETED
 
 
 def test_sigterm_means_checkpoint_and_stop(alone: Workspace, tiny_model: Path) -> None:
