@@ -8,6 +8,7 @@ import click
 
 from cli.options import job_argument, json_option
 from cli.output import print_json
+from cli.reading import job_named
 from jobs.text import printable
 
 if TYPE_CHECKING:
@@ -28,10 +29,11 @@ def cancel(job: str, force: bool, as_json: bool) -> None:
     Example: farense cancel latest
     """
     from daemon.client import FarenseClient
+    from daemon.latest import UNFINISHED
     from jobs.state import State
 
     with FarenseClient.connect() as client:
-        before = client.job(job)
+        before = job_named(client, job, UNFINISHED)
         record = client.cancel(before.id, force=force)
     if as_json:
         print_json(record.as_dict())
@@ -56,11 +58,12 @@ def pause(job: str, as_json: bool) -> None:
     Example: farense pause latest
     """
     from daemon.client import FarenseClient
+    from daemon.latest import TO_PAUSE
     from jobs.order import TRAIN
     from jobs.state import State
 
     with FarenseClient.connect() as client:
-        before = client.job(job)
+        before = job_named(client, job, TO_PAUSE)
         _refuse_to_pause(before)
         record = client.pause(before.id)
     if as_json:
@@ -87,11 +90,12 @@ def resume(job: str, as_json: bool) -> None:
     Example: farense resume latest
     """
     from daemon.client import FarenseClient
+    from daemon.latest import PAUSED
     from jobs.errors import InvalidInput
     from jobs.state import State
 
     with FarenseClient.connect() as client:
-        before = client.job(job)
+        before = job_named(client, job, PAUSED)
         if before.state is not State.PAUSED and not before.pause_requested:
             raise InvalidInput(f"{before.id} is {before.state}, not paused.", _instead(before))
         record = client.resume(before.id)
@@ -122,11 +126,13 @@ def retry(job: str, from_checkpoint: bool, anywhere: bool, as_json: bool) -> Non
     Example: farense retry latest --from-checkpoint
     """
     from daemon.client import FarenseClient
+    from daemon.latest import CHECKPOINT, FINISHED, WAITS
 
     if anywhere and from_checkpoint:
         raise click.UsageError("--anywhere and --from-checkpoint do not go together.")
+    use = WAITS if anywhere else CHECKPOINT if from_checkpoint else FINISHED
     with FarenseClient.connect() as client:
-        found = client.job(job).id
+        found = job_named(client, job, use).id
         if anywhere:
             record = client.release(found)
         else:

@@ -8,6 +8,7 @@ import click
 
 from cli.options import PRIORITY, json_option, preset_from, queue_option, set_option
 from cli.output import print_json, warn
+from cli.reading import job_named
 
 
 @click.command(short_help="Queue a training job.", context_settings={"allow_extra_args": True})
@@ -56,6 +57,7 @@ def enqueue(
     from cli.watch import watch_job
     from daemon.client import FarenseClient
     from daemon.desk import Desk, Wanted
+    from daemon.latest import FOLLOWED, NEWEST
     from jobs.paths import Workspace
 
     refuse_extra(ctx)
@@ -63,13 +65,14 @@ def enqueue(
     if after_any and after is None:
         raise click.UsageError("--after-any goes with --after: --after latest --after-any.")
     schedule_at = start_time(at, delay)
+    follows = NEWEST if after_any else FOLLOWED
     loaded = preset_from(preset, overrides)
     workspace, config = Workspace.current(), loaded.config
     evaluated, patience = evaluated or evaluate_any, config.early_stopping_patience
     desk = Desk.of(workspace)
     schedule = config.schedule(desk.look(config, evaluated=evaluated))
     with FarenseClient.connect(workspace, queue=queue_name) as client:
-        after = None if after is None else client.job(after).id
+        after = None if after is None else job_named(client, after, follows).id
         # It may take minutes: not before there is a queue for the job.
         [said] = desk.check([Wanted(config, evaluated=evaluated)])
         remarks = [*filter(None, [schedule.warning(patience)]), *said]

@@ -8,6 +8,7 @@ import click
 
 from cli.options import job_argument, json_option
 from cli.output import print_json, warn
+from cli.reading import job_named
 
 if TYPE_CHECKING:
     from daemon.records import JobRecord
@@ -62,11 +63,12 @@ def evaluate(
     """
     from cli.watch import watch_job
     from daemon.client import FarenseClient
+    from daemon.latest import EVALUATED
 
     refuse_both(watching, as_json)
     with FarenseClient.connect() as client:
         record = client.evaluate(
-            client.job(job).id,
+            job_named(client, job, EVALUATED).id,
             max_new_tokens=max_new_tokens,
             batch_size=batch_size,
             ignore_accents=ignore_accents,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cli.output import warn
-from cli.reading import reading
+from cli.reading import job_named, reading
 
 if TYPE_CHECKING:
     from jobs.order import Order
@@ -33,11 +33,13 @@ def foreground_job(
         UnknownJob: there is no such job.
         InvalidInput: it is no training job, has no adapter, or its files or its model are not here.
     """
+    from daemon.latest import ADAPTER, LEFT
     from daemon.trained import check_has_adapter, check_model, running_here, training_of
 
     with reading() as reader:
         workspace = reader.workspace
-        order, run, state = training_of(reader.job(job), workspace, verb)
+        record = job_named(reader, job, ADAPTER if needs_adapter else LEFT)
+        order, run, state = training_of(record, workspace, verb)
     # What MLX would find out too, some seconds later.
     if needs_adapter:
         check_has_adapter(run, state)

@@ -8,7 +8,7 @@ import click
 
 from cli.options import json_option, optional_job_argument
 from cli.output import print_json_line
-from cli.reading import reading
+from cli.reading import job_named, reading
 
 
 @click.command(short_help="Print what a job has said so far.")
@@ -25,12 +25,13 @@ def logs(job: str | None, follow: bool, raw: bool, as_json: bool) -> None:
     \b
     Example: farense logs latest -f
     """
+    from daemon.latest import LATEST, RAN, SPEAKS
     from jobs.console import Console
 
     if raw and (follow or as_json):
         raise click.UsageError("--stderr goes with neither --follow nor --json.")
     with reading() as reader:
-        job_id = reader.job(job or "latest").id
+        job_id = job_named(reader, job or LATEST, SPEAKS if follow else RAN).id
         if raw:
             print_stderr_of(job_id)
             return

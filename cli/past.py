@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli.output import note
+from cli.reading import job_named
 
 if TYPE_CHECKING:
     from daemon.file_client import FileClient
@@ -25,6 +26,7 @@ def past_run(argument: str, reader: QueueReader | FileClient) -> PastRun:
         UnknownJob: there is no such job, and no such folder.
         InvalidInput: its files are elsewhere, or there are none.
     """
+    from daemon.latest import LEFT
     from daemon.machines.home import shown
     from daemon.standing import Elsewhere, Missing, standing_of
     from jobs.errors import InvalidInput, UnknownJob
@@ -34,7 +36,7 @@ def past_run(argument: str, reader: QueueReader | FileClient) -> PastRun:
     if folder is not None and "/" in argument:
         return read_run(folder)
     try:
-        record = reader.job(argument)
+        record = job_named(reader, argument, LEFT)
     except UnknownJob as error:
         if folder is not None:
             return read_run(folder)

@@ -8,7 +8,7 @@ import click
 
 from cli.options import PRIORITY, job_argument, json_option, queue_option
 from cli.output import note, print_json, terminal_width
-from cli.reading import reading
+from cli.reading import job_named, reading
 from jobs.text import printable
 
 if TYPE_CHECKING:
@@ -126,9 +126,10 @@ def _show(queue_name: str | None, as_json: bool) -> None:
 
 def _move(job: str, priority: int | None, as_json: bool) -> None:
     from daemon.client import FarenseClient
+    from daemon.latest import WAITS
 
     with FarenseClient.connect() as client:
-        record = client.move(client.job(job).id, priority)
+        record = client.move(job_named(client, job, WAITS).id, priority)
         waiting = client.queue()
     place = next((place for place in waiting if place.record.id == record.id), None)
     position = place.position if place else None

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from cli.output import warn
+from cli.output import note, warn
 
 if TYPE_CHECKING:
     from daemon.file_client import FileClient
+    from daemon.latest import Use
     from daemon.reader import QueueReader
+    from daemon.records import JobRecord
 
 
 @contextmanager
@@ -26,3 +28,22 @@ def reading(*, queue: str | None = None) -> Iterator[QueueReader | FileClient]:
         if warning:
             warn(warning)
         yield reader
+
+
+def job_named(reader: QueueReader | FileClient, argument: str, use: Use) -> JobRecord:
+    """Return the job that an argument means; say which one where ``latest`` is not the newest.
+
+    Args:
+        use: what ``latest`` has to be good for.
+
+    Raises:
+        UnknownJob: it names none, or several.
+    """
+    from daemon.latest import LATEST
+
+    if argument != LATEST:
+        return reader.job(argument)
+    found = reader.latest(use)
+    if found.remark:
+        note(found.remark)
+    return found.job

@@ -6,7 +6,7 @@ import click
 
 from cli.options import json_option, optional_job_argument
 from cli.output import note, print_json, terminal_width, wants_colour
-from cli.reading import reading
+from cli.reading import job_named, reading
 
 
 @click.command(short_help="Show the jobs, or one of them.")
@@ -26,11 +26,12 @@ def status(job: str | None, show_all: bool, as_json: bool) -> None:
     """
     from cli.render import job_details, status_table
     from daemon.interrupted import held_lines
+    from daemon.latest import RAN
 
     held: list[str] = []
     with reading() as reader:
         if job is not None:
-            record = reader.job(job)
+            record = job_named(reader, job, RAN)
             if as_json:
                 print_json(record.as_dict())
                 return

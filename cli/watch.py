@@ -11,7 +11,7 @@ import click
 
 from cli.options import json_option, optional_job_argument
 from cli.output import note, print_json_line
-from cli.reading import reading
+from cli.reading import job_named, reading
 
 if TYPE_CHECKING:
     from daemon.records import JobRecord
@@ -58,9 +58,11 @@ def watch(ctx: click.Context, job: str | None, as_json: bool) -> None:
     \b
     Example: farense watch latest
     """
+    from daemon.latest import LATEST, SPEAKS
 
     with reading() as reader:
-        record = reader.job(job) if job else default_job(reader.jobs()) or reader.job("latest")
+        record = default_job(reader.jobs()) if job is None else None
+        record = record or job_named(reader, job or LATEST, SPEAKS)
         ctx.exit(watch_job(reader, record.id, as_json=as_json))
 
 

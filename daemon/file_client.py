@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from daemon.glance import Glance, glance_at
 from daemon.interrupted import as_it_is, daemon_runs
 from daemon.joblog import LogReader
+from daemon.latest import LATEST, RAN, Latest, Use, latest
 from daemon.machines.workers import no_daemon
 from daemon.records import JobRecord
-from daemon.run_files import job_ids, newest_training, record_shown, state_of
+from daemon.run_files import job_ids, record_shown, state_of
 from jobs.errors import UnknownJob
 from jobs.events import Envelope
 from jobs.paths import Workspace, end_of_id
@@ -37,19 +38,26 @@ class FileClient:
         """Return the newest jobs, those under way, and the first of very many that wait."""
         return glance_at(self.jobs())
 
-    def job(self, argument: str) -> JobRecord:
+    def latest(self, use: Use = RAN) -> Latest:
+        """Return the newest training job that can be used, and the newest one.
+
+        Raises:
+            UnknownJob: there are no jobs.
+        """
+        return latest(self.workspace, use, (self.jobs, lambda: self.jobs(all=True)))
+
+    def job(self, argument: str, use: Use = RAN) -> JobRecord:
         """Return the job that an id, a unique part of one, a name, or ``latest`` means.
+
+        Args:
+            use: what ``latest`` has to be good for: it is the newest training job of that kind.
 
         Raises:
             UnknownJob: it names none, or several.
         """
+        if argument == LATEST:
+            return self.latest(use).job
         ids = job_ids(self.workspace)
-        link = self.workspace.runs / "latest"
-        if argument == "latest" and link.is_symlink() and link.readlink().name in ids:
-            # Of two jobs of one second, the ids do not tell which came later.
-            argument = link.readlink().name
-        elif argument == "latest":
-            argument = newest_training(self.workspace) or argument
         job_id = matching(argument, ids, lambda: self.jobs(all=True))
         record = self._record(job_id)
         if record is None:
@@ -115,10 +123,6 @@ def matching(argument: str, ids: list[str], records: Callable[[], list[JobRecord
     Raises:
         UnknownJob: it names none, or several.
     """
-    if argument == "latest":
-        if ids:
-            return ids[0]
-        raise UnknownJob("There are no jobs yet.", "Queue one: farense enqueue v2")
     found = [argument] if argument in ids else []
     if argument and not found:
         found = [job_id for job_id in ids if argument in job_id]

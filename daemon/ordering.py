@@ -6,6 +6,7 @@ who typed the command reads the reason.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING
 
 from daemon.changing import freezing
 from daemon.desk import Desk, Parts, Wanted, count_examples, sources
+from daemon.latest import LATEST
 from daemon.new_run import new_run_directory, point_latest_to, versions
 from jobs.errors import InvalidInput
 from jobs.files import sync_folder, write_many_json
 from jobs.order import Order, SweepTrial, day_of_sweep
-from jobs.paths import JOB_ID, REPOSITORY, RunDirectory, Workspace
+from jobs.paths import REPOSITORY, RunDirectory, Workspace
 from jobs.state import JobState, State, state_values
 from jobs.text import printable
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 FIRST = JobState(State.QUEUED)
 LONGEST_NAME = 200
+# How ids begin: with their time.
+LIKE_AN_ID = re.compile(r"\d{8}-\d{6}(-.*)?")
 
 
 @dataclass(frozen=True)
@@ -106,19 +110,21 @@ def _check_name(name: str, workspace: Workspace) -> None:
 
     Raises:
         InvalidInput: it is too long, holds what no terminal shows, or is ``latest``, a preset or
-            the id of a job.
+            like the id of a job.
     """
     if len(name) > LONGEST_NAME or printable(name) != name:
         raise InvalidInput(
             f"{name[:LONGEST_NAME]!r} cannot be the name of a job.",
             f"A name is one line of at most {LONGEST_NAME} characters.",
         )
+    # In letters of any size: some file systems make no difference, and nor does the eye.
+    word = name.casefold()
     folders = (workspace.configs, REPOSITORY / "configs")
-    is_preset = "/" not in name and any((folder / f"{name}.yaml").is_file() for folder in folders)
-    if name == "latest" or JOB_ID.fullmatch(name) or (name and is_preset):
+    presets = {path.stem.casefold() for folder in folders for path in folder.glob("*.yaml")}
+    if word == LATEST or LIKE_AN_ID.fullmatch(word) or word in presets:
         raise InvalidInput(
             f"{name!r} cannot be the name of a job: it means something else already.",
-            "Give a name that is no preset, no job's id and not `latest`.",
+            "Give a name that is no preset, not `latest`, and does not look like a job's id.",
         )
 
 

@@ -11,12 +11,12 @@ from redis.exceptions import RedisError
 from daemon.broker import Broker
 from daemon.file_client import FileClient, matching
 from daemon.interrupted import StandstillWatch, as_it_is, daemon_runs
+from daemon.latest import LATEST, LEFT, RAN, SPEAKS, Latest, Use, latest
 from daemon.records import JobRecord
 from daemon.settings import Settings, check_queue_name
 from daemon.store import JobStore
 from jobs.errors import QueueUnreachable, UnknownJob
 from jobs.events import Envelope
-from jobs.order import TRAIN
 from jobs.paths import Workspace
 from jobs.state import DEFAULT_QUEUE
 
@@ -95,18 +95,26 @@ class QueueReader:
         records = [self._as_it_is(record) for record in seen.records]
         return replace(seen, records=records)
 
-    def job(self, argument: str) -> JobRecord:
+    def latest(self, use: Use = RAN) -> Latest:
+        """Return the newest training job that can be used, and the newest one.
+
+        Raises:
+            UnknownJob: there are no jobs.
+        """
+        return latest(self.workspace, use, (self.jobs, lambda: self.jobs(all=True)))
+
+    def job(self, argument: str, use: Use = RAN) -> JobRecord:
         """Return the job that an id, a unique part of one, a name, or ``latest`` means.
 
-        That is the newest training: an evaluation follows one, and has no adapter.
+        Args:
+            use: what ``latest`` has to be good for: it is the newest training job of that kind.
 
         Raises:
             UnknownJob: it names none, or several.
         """
-        if argument == "latest":
-            record = next((r for r in self.jobs() if r.kind == TRAIN), None)
-        else:
-            record = self._ask(lambda: self._store.get(argument))
+        if argument == LATEST:
+            return self.latest(use).job
+        record = self._ask(lambda: self._store.get(argument))
         if record is None:
             job_id = matching(argument, self._ask(self._store.ids), lambda: self.jobs(all=True))
             record = self._ask(lambda: self._store.get(job_id))
@@ -143,7 +151,7 @@ class QueueReader:
         """
         from jobs.console import Console  # noqa: PLC0415 - `status` needs none of it
 
-        record = self.job(argument)
+        record = self.job(argument, SPEAKS)
         console = Console()
 
         def tell(envelope: Envelope) -> None:
@@ -164,7 +172,7 @@ class QueueReader:
         """
         from jobs.past_run import read_run  # noqa: PLC0415 - `status` needs none of it
 
-        record = self.job(argument)
+        record = self.job(argument, LEFT)
         run = read_run(self.workspace.run(record.id).path)
         return replace(run, interrupted=record.interrupted)
 

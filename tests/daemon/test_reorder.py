@@ -11,6 +11,7 @@ import pytest
 
 from daemon.broker import Broker
 from daemon.client import FarenseClient
+from daemon.latest import RAN
 from daemon.records import JobRecord, run_dir_of
 from daemon.reorder import places
 from daemon.run_files import record_from_files
@@ -187,7 +188,7 @@ def test_a_lost_message_and_a_lost_record_come_back(
     assert worked_off(broker) == [2]
     # The record goes after the look at it, say.
     record = client.job(job_id(1))
-    client.job = lambda argument: record  # type: ignore[method-assign]
+    client.job = lambda argument, use=RAN: record  # type: ignore[method-assign]
     broker.store.forget(job_id(1))
     client.move(job_id(1), 5)
     restored = broker.store.get(job_id(1))
@@ -222,7 +223,7 @@ def test_the_file_is_changed_first(
     workspace: Workspace, client: FarenseClient, broker: Broker, server: EmbeddedServer
 ) -> None:
     record = put(workspace, broker, 1)
-    client.job = lambda argument: record  # type: ignore[method-assign]
+    client.job = lambda argument, use=RAN: record  # type: ignore[method-assign]
     server.shut_down()
     with pytest.raises(QueueUnreachable):
         client.move(job_id(1), 6)
