@@ -14,6 +14,8 @@ from cli.sweep_group import SweepGroup
 from cli.sweep_report import report
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from daemon.sweep.view import SweepView
     from jobs.sweep.paths import SweepFolder
 
@@ -168,7 +170,7 @@ def best(ctx: click.Context, name: str, exporting: bool, as_json: bool) -> None:
             "--export and --json do not go together: `farense sweep best` names the job; "
             "export that with --json."
         )
-    view = _view(_folder(name))
+    view = _view(_folder(name, lambda folder: _view(folder).best is not None, "has no best trial"))
     if view.best is None:
         if view.ranked:
             raise JobFailed(
@@ -199,8 +201,9 @@ def stop(name: str, as_json: bool) -> None:
     """
     from daemon.client import FarenseClient
     from daemon.sweep.stopping import stop_sweep
+    from jobs.sweep.folder import read_sweep_state
 
-    folder = _folder(name)
+    folder = _folder(name, lambda folder: read_sweep_state(folder).active, "does not run")
     with FarenseClient.connect() as client:
         stop_sweep(folder, client)
     _tell(folder, as_json)
@@ -221,8 +224,12 @@ def resume(name: str, until: str | None, as_json: bool) -> None:
     from daemon.client import FarenseClient
     from daemon.sweep.stopping import resume_sweep
     from daemon.times import parse_at
+    from jobs.state import State
+    from jobs.sweep.folder import read_sweep_state
 
-    folder = _folder(name)
+    folder = _folder(
+        name, lambda folder: read_sweep_state(folder).state is State.PAUSED, "is not paused"
+    )
     moment = parse_at(until, datetime.now(UTC)).isoformat(timespec="seconds") if until else None
     with FarenseClient.connect() as client:
         resume_sweep(folder, client, moment)
@@ -239,11 +246,30 @@ def _tell(folder: SweepFolder, as_json: bool) -> None:
         click.echo(f"{view.order.id} is {view.state.state}{reason}")
 
 
-def _folder(name: str) -> SweepFolder:
+def _folder(
+    name: str, usable: Callable[[SweepFolder], bool] = lambda _: True, lacks: str = ""
+) -> SweepFolder:
+    """Return the sweep that is meant; say which one where ``latest`` is not the newest.
+
+    Args:
+        usable: tells which sweeps will do for ``latest``; one that is damaged will not.
+        lacks: what is said of one that will not: ``is not paused``.
+    """
+    from jobs.errors import FarenseError
     from jobs.paths import Workspace
     from jobs.sweep.folder import find_sweep
 
-    return find_sweep(Workspace.current(), name)
+    def will_do(folder: SweepFolder) -> bool:
+        try:
+            return usable(folder)
+        except FarenseError:
+            return False
+
+    workspace = Workspace.current()
+    found, newest = find_sweep(workspace, name, will_do), find_sweep(workspace)
+    if name == "latest" and found.id != newest.id:
+        note(f"`latest` is {found.id} here: {newest.id} is newer, but {lacks}.")
+    return found
 
 
 def _view(folder: SweepFolder) -> SweepView:

@@ -8,6 +8,7 @@ sampler's view of them, made again from them, or from the trials' own jobs, wher
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -87,8 +88,16 @@ def sweep_ids(workspace: Workspace) -> list[str]:
     return sorted((name for name in names if JOB_ID.fullmatch(name)), reverse=True)
 
 
-def find_sweep(workspace: Workspace, argument: str = "latest") -> SweepFolder:
+def find_sweep(
+    workspace: Workspace,
+    argument: str = "latest",
+    usable: Callable[[SweepFolder], bool] = lambda _: True,
+) -> SweepFolder:
     """Return the sweep that an id, a unique part of one, or ``latest`` names.
+
+    Args:
+        usable: tells which will do; ``latest`` is the newest of those, where there is none the
+            newest.
 
     Raises:
         InvalidInput: it names none, or several.
@@ -99,7 +108,10 @@ def find_sweep(workspace: Workspace, argument: str = "latest") -> SweepFolder:
             "There is no sweep in this workspace.",
             "Start one: farense sweep configs/sweeps/overnight.yaml",
         )
-    found = ids[:1] if argument == "latest" else [i for i in ids if argument in i]
+    if argument == "latest":
+        folders = [SweepFolder(sweeps_of(workspace) / found) for found in ids]
+        return next(filter(usable, folders), folders[0])
+    found = [i for i in ids if argument in i]
     found = [argument] if argument in found else found
     if len(found) != 1:
         what = f"{len(found)} sweeps are called so" if found else "there is no such sweep"

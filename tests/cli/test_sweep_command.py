@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,15 @@ from daemon.client import FarenseClient
 from jobs.config import Preset
 from jobs.paths import Workspace
 from jobs.state import State
-from jobs.sweep.folder import find_sweep, read_sweep, read_trials, write_trial
+from jobs.sweep.folder import (
+    find_sweep,
+    read_sweep,
+    read_sweep_state,
+    read_trials,
+    write_sweep,
+    write_sweep_state,
+    write_trial,
+)
 from jobs.sweep.paths import SweepFolder
 from jobs.sweep.trial import Trial
 from tests.cli.conftest import Run
@@ -226,3 +235,31 @@ def test_the_list_has_a_line_for_each(night: SweepFolder, invoke: Run) -> None:
     heading, line = invoke("sweep", "list").out.splitlines()
     assert heading.split() == ["SWEEP", "STATE", "TRIALS", "BEST", "OBJECTIVE"]
     assert line.split() == [night.id, "running", "4", "of", "5", "1.2500", "val_loss"]
+
+
+def test_latest_is_the_newest_sweep_that_a_command_can_use(
+    invoke: Run, workspace: Workspace, night: SweepFolder
+) -> None:
+    newer = SweepFolder(night.path.parent / "20991231-235959-night-zzzz")
+    shutil.copytree(night.path, newer.path)
+    for trial in read_trials(newer):
+        newer.trial(trial.number).unlink()
+    write_sweep(newer, replace(read_sweep(night), id=newer.id))
+    assert find_sweep(workspace).id == newer.id
+    said = f"`latest` is {night.id} here: {newer.id} is newer, but"
+
+    assert json.loads(invoke("sweep", "status", "--json").out)["id"] == newer.id
+    best = invoke("sweep", "best", "--json")
+    assert (json.loads(best.out)["trial"], best.err) == (1, f"{said} has no best trial.\n")
+    assert invoke("sweep", "stop").out.startswith(f"{newer.id} is paused")
+    older = invoke("sweep", "stop")
+    assert older.out.startswith(f"{night.id} is paused")
+    assert f"{said} does not run." in older.err
+    assert invoke("sweep", "resume").out == f"{newer.id} is running\n"
+    assert invoke("sweep", "resume").out == f"{night.id} is running\n"
+    ended = replace(read_sweep_state(newer), state=State.COMPLETED)
+    write_sweep_state(newer, ended)
+    assert invoke("sweep", "stop").out.startswith(f"{night.id} is paused")
+    again = invoke("sweep", "stop")
+    assert again.code == 2
+    assert f"{newer.id} cannot be stopped: it is completed" in again.err
