@@ -32,7 +32,7 @@ def config(**settings: Any) -> TrainConfig:
     return config_from({**SETTINGS, "data": {"train": "data/a.jsonl"}, **settings}, "test")
 
 
-@pytest.mark.parametrize("what", ALL_KEYED)
+@pytest.mark.parametrize("what", (*ALL_KEYED, kept.REHEARSALS))
 def test_each_input_of_the_table_is_in_the_key(what: str) -> None:
     inputs = dict.fromkeys(TABLE[what].inputs, "as it was")
     keys = {kept.key_of(what, {**inputs, name: "another"}) for name in inputs}
