@@ -125,6 +125,7 @@ def _verdict(report: DataReport) -> str:
         (
             report.leaked_examples,
             report.leaked_questions,
+            report.prompt_warnings,
             *(file.duplicates or file.near_duplicates or file.conflicts for file in _files(report)),
         )
     )

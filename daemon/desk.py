@@ -208,7 +208,20 @@ class Desk:
         remarks = [*filter(None, [reach.warning]), *found.model.remarks]
         for (path, _), lengths in zip(part.files, found.lengths, strict=True):
             remarks += self._fit(path, lengths, config.max_seq_length, part)
+        remarks += self._language(config) if wanted.trains else []
         return remarks + self._room(wanted, part, found, reach)
+
+    def _language(self, config: TrainConfig) -> list[str]:
+        """Return what to tell of data that are not in the language of the prompt format."""
+        from jobs.examples import scan_examples  # noqa: PLC0415 - as above
+        from jobs.language import language_warning  # noqa: PLC0415
+
+        path, style = sources(config, self._workspace)[0], config.prompt_format
+        said = self._once(
+            ("language", path, style),
+            lambda: language_warning((row for _, row in scan_examples(path)), style),
+        )
+        return [said] if said else []
 
     def _fit(self, path: Path, lengths: list[Length], limit: int, part: Part) -> list[str]:
         """Return what to tell of examples that are cut."""

@@ -13,6 +13,7 @@ from typing import Any
 from jobs.data_form import other_form
 from jobs.errors import DataError
 from jobs.examples import Document, Example, Problem, ProblemKind, scan_examples
+from jobs.language import language_warning
 from jobs.lengths import Length, Lengths, measure, summarize
 from jobs.prompt_check import prompt_warnings
 from jobs.prompts import PromptFormat
@@ -79,7 +80,7 @@ class DataReport:
     Attributes:
         leaked_examples: validation lines whose question and answer stand in the training file.
         leaked_questions: validation lines whose question stands there, but with other answers.
-        prompt_warnings: what the model's chat template makes of any row.
+        prompt_warnings: what the prompt format or the chat template makes of any row.
     """
 
     train: FileReport
@@ -148,7 +149,9 @@ def check(
     questions = _leaks(
         _questions(train_rows), (row for row in _questions(valid_rows) if row[1] not in reported)
     )
+    language = language_warning((row.example for row in train_rows), prompt_format)
     said = prompt_warnings(tokenizer, prompt_format) if tokenizer else ()
+    said += (language,) if language else ()
     return DataReport(train, valid, whole, questions, prompt_format, max_seq_length, said)
 
 

@@ -138,7 +138,7 @@ def test_templates_by_name_want_a_choice(invoke: Run, tmp_path: Path, tiny_model
     refused = invoke(*check)
     assert (refused.code, refused.out) == (2, "")
     assert "none of them named default; it has: plain, rag." in refused.err
-    assert "--chat-template NAME" in refused.err
+    assert "--chat-template plain" in refused.err
     assert invoke(*check, "--chat-template", "plain").code == 0
     unknown = invoke(*check, "--chat-template", "other")
     assert (unknown.code, "it has: plain, rag." in unknown.err) == (2, True)
