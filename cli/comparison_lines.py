@@ -17,7 +17,7 @@ from jobs.compare.decision import Action
 from jobs.compare.paired import ScoreDifference
 from jobs.compare.side import Side
 from jobs.config_file import flatten
-from jobs.console import duration
+from jobs.console import duration, memory_text
 from jobs.differences import Difference
 from jobs.evaluation.bootstrap import RESAMPLES
 from jobs.evaluation.scores import TITLES
@@ -102,6 +102,7 @@ class _Page:
             _figures("Gap at the best step", a.curve.gap, b.curve.gap, GAP_DECIMALS),
             ["Status of the gap", *(_gap_word(side.curve) for side in (a, b)), ""],
             ["Best step", *(_whole(side.curve.best_step) for side in (a, b)), ""],
+            ["Duration", *(_time(side.duration_seconds) for side in (a, b)), ""],
             ["Training time", *(_time(side.curve.seconds) for side in (a, b)), ""],
             ["Peak memory", *(_memory(side.curve.memory_mb) for side in (a, b)), ""],
         ]
@@ -282,6 +283,4 @@ def _time(seconds: float | None) -> str:
 
 
 def _memory(megabytes: float | None) -> str:
-    if megabytes is None:
-        return NONE
-    return f"{megabytes / 1000:.1f} GB" if megabytes >= 1000 else f"{megabytes:.0f} MB"
+    return NONE if megabytes is None else memory_text(megabytes)

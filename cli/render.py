@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from daemon.failures import label
 from daemon.interrupted import standstill
 from daemon.machines.home import shown
 from jobs.console import duration
-from jobs.local_time import local_exact
+from jobs.local_time import local, local_exact
 from jobs.state import DEFAULT_QUEUE, FINISHED, State
 from jobs.text import printable
 from jobs.verdict import BELOW_IN_TABLE, NOT_LEARNED, Verdict, is_far_below, verdict
@@ -60,19 +60,24 @@ class Column:
 
 COLUMNS = (
     Column("JOB", lambda record: record.id, 0),
-    Column("PRESET", lambda record: preset_text(record), 6),
+    Column("PRESET", lambda record: preset_text(record), 7),
     Column(
         "STATE", lambda record: state_text(record), 0, colour=lambda r: STATE_COLOURS.get(r.state)
     ),
     Column("STEP", lambda record: _steps(record), 1, right=True),
-    Column("LOSS", lambda record: number(record.loss), 5, right=True),
-    Column("VAL LOSS", lambda record: number(record.val_loss), 3, right=True),
+    Column("LOSS", lambda record: number(record.loss), 8, right=True),
+    Column("BEST VAL", lambda record: number(_best_val(record)), 3, right=True),
     Column(
         "GAP", lambda record: _gap(record), 2, colour=lambda r: GAP_COLOURS.get(r.gap_status or "")
     ),
-    Column("SPEED", lambda record: _speed(record), 7, right=True),
+    Column("SPEED", lambda record: _speed(record), 9, right=True),
     Column("LEFT", lambda record: _left(record), 4, right=True),
+    Column("ENDED", lambda record: _ended(record), 6),
+    Column("DURATION", lambda record: _duration(record), 5, right=True),
 )
+REASON = "REASON"
+# A reason that has less room than this says nothing.
+LEAST_REASON = 16
 
 
 def status_table(
@@ -80,34 +85,56 @@ def status_table(
 ) -> list[str]:
     """Return the table of some jobs, one line each below a heading.
 
+    A column with nothing in it is left out. What room is left is the reason's, cut to it.
+
     Args:
         records: in the order in which they are to stand.
         width: of the terminal in columns; None sets no limit. Columns give way until the table
             fits; an id and a state are always whole.
         colour: whether states and gaps are coloured (ANSI).
     """
-    columns = list(COLUMNS)
-    while True:
-        rows = [[printable(column.cell(record)) for column in columns] for record in records]
-        headings = [column.heading for column in columns]
-        widths = column_widths([headings, *rows])
-        needed = sum(widths) + len(GAP) * (len(widths) - 1)
+    texts = {c.heading: [printable(c.cell(record)) for record in records] for c in COLUMNS}
+    columns = [c for c in COLUMNS if c.rank == 0 or set(texts[c.heading]) != {NONE}]
+    widths = {c.heading: column_widths([[text] for text in (c.heading, *texts[c.heading])])[0]
+              for c in columns}  # fmt: skip
+    while width is not None and _needed(widths) > width:
         last = max(columns, key=lambda column: column.rank)
-        if width is None or needed <= width or last.rank == 0:
+        if last.rank == 0:
             break
         columns.remove(last)
-    right = [column.right for column in columns]
-    lines = [aligned(headings, widths, right)]
-    for record, row in zip(records, rows, strict=True):
-        colours = [column.colour(record) if colour else None for column in columns]
-        lines.append(aligned(row, widths, right, colours))
-    return lines
+        del widths[last.heading]
+    rows = [[texts[c.heading][place] for c in columns] for place in range(len(records))]
+    headings, right = [c.heading for c in columns], [c.right for c in columns]
+    colours = [[c.colour(record) if colour else None for c in columns] for record in records]
+    reasons = _reasons(records, None if width is None else width - _needed(widths) - len(GAP))
+    if reasons:
+        headings.append(REASON)
+        rows = [[*row, reason] for row, reason in zip(rows, reasons, strict=True)]
+        colours, right = [[*row, None] for row in colours], [*right, False]
+    every = column_widths([headings, *rows])
+    lines = [aligned(headings, every, right)]
+    return [*lines, *(aligned(r, every, right, c) for r, c in zip(rows, colours, strict=True))]
+
+
+def _needed(widths: Mapping[str, int]) -> int:
+    return sum(widths.values()) + len(GAP) * (len(widths) - 1)
+
+
+def _reasons(records: Sequence[JobRecord], room: int | None) -> list[str]:
+    """Return why each job is where it is, cut to ``room``; nothing where there is none to tell."""
+    found = [printable(_reason(record) or "") for record in records]
+    if not any(found) or (room is not None and room < LEAST_REASON):
+        return []
+    return found if room is None else [shortened(reason, room) for reason in found]
+
+
+def _reason(record: JobRecord) -> str | None:
+    return standstill(record) or record.reason
 
 
 def job_details(record: JobRecord) -> list[str]:
     """Return everything there is to say about one job, a line each."""
     epoch = f" (epoch {record.epoch} of {record.num_epochs})" if record.epoch else ""
-    best = "" if record.best_val_loss is None else f" (best {number(record.best_val_loss)})"
     rows = {
         "Job": record.id,
         "Name": record.name,
@@ -116,7 +143,7 @@ def job_details(record: JobRecord) -> list[str]:
         "Evaluates": record.evaluates,
         "Sweep": f"{record.sweep}, trial {record.trial}" if record.sweep else None,
         "State": state_text(record) + _wish(record),
-        "Reason": standstill(record) or record.reason,
+        "Reason": _reason(record),
         "Failure": _failure(record),
         "History": _history(record),
         "Attempt": str(record.attempt) if record.attempt else None,
@@ -124,7 +151,8 @@ def job_details(record: JobRecord) -> list[str]:
         "Priority": str(record.priority) if record.priority else None,
         "Answers" if record.evaluates else "Step": _steps(record) + epoch,
         "Loss": number(record.loss),
-        "Val loss": number(record.val_loss) + best,
+        "Best val loss": number(_best_val(record)),
+        "Last val loss": None if record.evaluates else number(record.val_loss),
         "Baseline": _baseline(record),
         "Gap": _gap(record),
         "Note": _note(record),
@@ -135,6 +163,8 @@ def job_details(record: JobRecord) -> list[str]:
         "Queued": _moment(record.created_at),
         "Started": _moment(record.started_at),
         "Finished": _moment(record.finished_at),
+        "Duration": _duration(record),
+        "Adapter": record.adapter,
         "Worker": record.worker if record.state is State.RUNNING else None,
         "Run directory": record.run_dir,
         "Workspace": shown(record.home),
@@ -207,8 +237,21 @@ def preset_text(record: JobRecord) -> str:
     return shortened(printable(name), NAME_WIDTH)
 
 
+def _best_val(record: JobRecord) -> float | None:
+    """Return the loss of the best adapter: of an evaluation, what it measured of it."""
+    return record.val_loss if record.evaluates else record.best_val_loss
+
+
 def _moment(moment: str | None) -> str | None:
     return local_exact(moment) if moment else None
+
+
+def _ended(record: JobRecord) -> str:
+    return local(record.finished_at) if record.finished_at else NONE
+
+
+def _duration(record: JobRecord) -> str:
+    return NONE if record.duration_seconds is None else duration(record.duration_seconds)
 
 
 def _steps(record: JobRecord) -> str:

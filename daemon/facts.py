@@ -13,14 +13,15 @@ import structlog
 
 from daemon.boot import boot_id
 from daemon.broker import Broker
+from daemon.joblog import events_at_end
 from daemon.machines.home import is_home
 from daemon.records import JobRecord
-from daemon.run_files import job_ids, last_attempt, state_of, summary_of
+from daemon.run_files import SummaryHead, job_ids, last_attempt, state_of, summary_of
 from daemon.standing import Damaged, Elsewhere, Missing, Standing, order_damage, standing_of
 from jobs.errors import WorkspaceError
 from jobs.lock import is_held
 from jobs.paths import JOB_ID, Workspace
-from jobs.state import FINISHED, JobState
+from jobs.state import FINISHED, JobState, State, seconds_between
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +44,7 @@ class Facts:
         alive: some process holds ``run.lock``.
         message: a message on the queue points to the job.
         summary, pruned_by: the state, and who ended the run early, in ``training_summary.json``.
+        ended_at: when an attempt that is still called running wrote its summary, or spoke last.
         boot: the time since the machine was started (:func:`daemon.boot.boot_id`).
         elsewhere: another workspace has taken the job over.
         damage: what is wrong with ``state.json``, where it cannot be read.
@@ -57,6 +59,7 @@ class Facts:
     message: bool
     summary: str | None = None
     pruned_by: str | None = None
+    ended_at: str | None = None
     boot: str | None = None
     elsewhere: bool = False
     damage: str | None = None
@@ -137,15 +140,16 @@ class Survey:
         state = None if isinstance(standing, Damaged) else standing.state
         known = state or record
         lost = damaged or record is None
-        summary, pruned_by = summary_of(self.workspace, job_id)
+        summary = summary_of(self.workspace, job_id)
         return Facts(
             job_id,
             state,
             record,
             alive=is_held(self.workspace.run(job_id).lock),
             message=known is not None and job_id in messages(known.queue),
-            summary=summary,
-            pruned_by=pruned_by,
+            summary=summary.state,
+            pruned_by=summary.pruned_by,
+            ended_at=_ended_at(self.workspace, job_id, state, summary),
             boot=boot_id(),
             elsewhere=elsewhere,
             damage=standing.reason if isinstance(standing, Damaged) else None,
@@ -208,3 +212,16 @@ def _is_fresh(state: JobState) -> bool:
     except (ValueError, TypeError):
         return False
     return abs(age.total_seconds()) < FRESH_SECONDS
+
+
+def _ended_at(
+    workspace: Workspace, job_id: str, state: JobState | None, summary: SummaryHead
+) -> str | None:
+    """Return when an attempt that nobody saw end was last heard of; None of one that has ended."""
+    if state is None or state.state is not State.RUNNING:
+        return None
+    began = state.attempt_started_at
+    if summary.finished_at and began and seconds_between(began, summary.finished_at) > 0:
+        return summary.finished_at
+    said = events_at_end(workspace.job_log(job_id))
+    return said[-1].time if said else None

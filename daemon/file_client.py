@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
+from daemon.as_shown import as_shown
 from daemon.glance import Glance, glance_at
-from daemon.interrupted import as_it_is, daemon_runs
+from daemon.interrupted import daemon_runs
 from daemon.joblog import LogReader
 from daemon.latest import LATEST, RAN, Latest, Use, latest
 from daemon.machines.workers import no_daemon
@@ -104,7 +105,7 @@ class FileClient:
 
     def _record(self, job_id: str) -> JobRecord | None:
         record = record_shown(self.workspace, job_id)
-        return record and as_it_is(record, self.workspace)
+        return record and as_shown(record, self.workspace)
 
     def _unfinished(self, job_id: str) -> bool:
         state = state_of(self.workspace, job_id)

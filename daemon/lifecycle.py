@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,14 @@ from daemon.machines.taking import Taking
 from daemon.outcome import PAUSED, Outcome
 from daemon.records import JobRecord, state_from
 from daemon.rewriting import own_or_rebuilt, rewrite, rewrite_if_damaged
-from daemon.run_files import own_state, restore, state_here, state_of, why_no_state
+from daemon.run_files import (
+    own_state,
+    restore,
+    state_here,
+    state_of,
+    summary_of,
+    why_no_state,
+)
 from daemon.standing import Damaged, standing_of
 from daemon.store import JobStore, Written
 from jobs.lock import is_held
@@ -78,6 +86,8 @@ class Lifecycle:
                 return None
             moved = self._moved(job_id) if taken else {}
             offset = moved["log_offset"] if taken else self.store.log_offset(job_id)
+            if old.started_at is None:  # begun by a version that noted it in the record alone
+                old = replace(old, started_at=record.started_at)
             new = old.to(State.RUNNING, attempt=old.attempt + 1, reason=None, boot=boot_id())
             if not self._claimed(record, old, new, worker, moved):
                 return None
@@ -98,7 +108,10 @@ class Lifecycle:
             old = state_of(self.workspace, claim.job_id)
             if old is None or (old.state, old.attempt) != (State.RUNNING, claim.attempt):
                 return None
-            return self._write(claim.job_id, old.to(outcome.state, **outcome.changes(old)))
+            # The child's own word, so that its summary and the job's state name one moment.
+            ended_at = summary_of(self.workspace, claim.job_id).finished_at
+            new = old.to(outcome.state, ended_at=ended_at, **outcome.changes(old))
+            return self._write(claim.job_id, new)
 
     def publish(self, job_id: str, claim: Claim | None = None) -> JobRecord | None:
         """Make the record say what ``state.json`` says, and return it.
@@ -229,7 +242,6 @@ class Lifecycle:
     ) -> bool:
         fields = {
             "worker": worker,
-            "started_at": record.started_at or new.updated_at,
             "home": home_of(self.workspace),
             **moved,
         }

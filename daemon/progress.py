@@ -81,6 +81,8 @@ def _validated(event: Validation) -> dict[str, Any]:
         return {"val_loss": event.val_loss, "baseline_val_loss": event.val_loss, **nothing_yet}
     baseline = event.baseline_val_loss
     known = {} if baseline is None else {"baseline_val_loss": baseline}
+    if not event.improved:  # gap and word are those of the best adapter so far
+        return {"val_loss": event.val_loss, **known}
     return {
         "val_loss": event.val_loss,
         "overfitting_gap": event.overfitting_gap,

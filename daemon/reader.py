@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from redis.exceptions import RedisError
 
+from daemon.as_shown import as_shown
 from daemon.broker import Broker
 from daemon.file_client import FileClient, matching
-from daemon.interrupted import StandstillWatch, as_it_is, daemon_runs
+from daemon.interrupted import StandstillWatch, daemon_runs
 from daemon.latest import LATEST, LEFT, RAN, SPEAKS, Latest, Use, latest
 from daemon.records import JobRecord
 from daemon.settings import Settings, check_queue_name
@@ -85,14 +86,14 @@ class QueueReader:
     def jobs(self, *, all: bool = False) -> list[JobRecord]:
         """Return the 20 newest jobs and all unfinished ones, newest first; or all of them."""
         found = self._ask(lambda: self._all() if all else self._store.current())
-        return [self._as_it_is(record) for record in found]
+        return [self._as_shown(record) for record in found]
 
     def glance(self) -> Glance:
         """Return the newest jobs, those under way, and the first of very many that wait."""
         from daemon.glance import glance  # noqa: PLC0415 - only `status` needs it
 
         seen = self._ask(lambda: glance(self._store))
-        records = [self._as_it_is(record) for record in seen.records]
+        records = [self._as_shown(record) for record in seen.records]
         return replace(seen, records=records)
 
     def latest(self, use: Use = RAN) -> Latest:
@@ -120,7 +121,7 @@ class QueueReader:
             record = self._ask(lambda: self._store.get(job_id))
         if record is None:
             raise UnknownJob(f"The record of {argument!r} cannot be read.")
-        return self._as_it_is(record)
+        return self._as_shown(record)
 
     def follow(
         self, job_id: str, *, follow: bool = True, idle: Callable[[], object] = lambda: None
@@ -233,10 +234,10 @@ class QueueReader:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _as_it_is(self, record: JobRecord) -> JobRecord:
+    def _as_shown(self, record: JobRecord) -> JobRecord:
         from daemon.machines.workers import server_seconds  # noqa: PLC0415
 
-        return as_it_is(
+        return as_shown(
             record, self.workspace, lambda: self._ask(lambda: server_seconds(self._broker.redis))
         )
 

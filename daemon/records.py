@@ -17,7 +17,16 @@ from jobs.files import plain
 from jobs.order import EVALUATE, TRAIN, Order
 from jobs.paths import JOB_ID
 from jobs.shape import well_typed
-from jobs.state import DEFAULT_QUEUE, FINISHED, JobState, State, checked, is_history, now
+from jobs.state import (
+    DEFAULT_QUEUE,
+    FINISHED,
+    JobState,
+    State,
+    checked,
+    is_history,
+    now,
+    seconds_between,
+)
 
 
 @dataclass(frozen=True)
@@ -28,15 +37,21 @@ class JobRecord:
         run_dir: relative to the workspace.
         kind: ``train`` or ``evaluate``; an evaluation counts its answers as steps.
         evaluates: of an evaluation, the training job.
-        token_f1, exact_match: of an evaluation, the adapter's means, from 0 to 1.
+        token_f1, exact_match: the adapter's means, from 0 to 1: of an evaluation, and of a training
+            whose adapter was evaluated (:mod:`daemon.as_shown`; of a training never stored).
+        adapter: of a training, where its best adapter lies, relative to the workspace; None where
+            it has none here. Of who shows it, never stored.
         attempt: executions so far; 0 before the first.
+        started_at, attempt_started_at, ran_seconds: as in ``state.json``; ``finished_at`` is when
+            the job came to its last state.
         epoch: from 1.
         loss: of the last logged training row.
-        val_loss: of the last validation, the baseline before training included.
+        val_loss: of the last validation, the baseline before training included; of an evaluation,
+            the adapter's.
         best_val_loss: the lowest after a step.
         baseline_val_loss: before training.
-        overfitting_gap, gap_status: of the last validation after a step; once the job has ended, at
-            the best step, with the verdict of the run (:mod:`jobs.verdict`).
+        overfitting_gap, gap_status: at the best step so far, with the verdict of the run
+            (:mod:`jobs.verdict`).
         worker: ``host:pid`` of the daemon that holds the claim.
         pid: of the training child.
         home: the workspace that has the job's files (:mod:`daemon.machines.home`).
@@ -69,6 +84,8 @@ class JobRecord:
     priority: int = 0
     created_at: str = ""
     started_at: str | None = None
+    attempt_started_at: str | None = None
+    ran_seconds: float | None = None
     finished_at: str | None = None
     updated_at: str | None = None
     epoch: int | None = None
@@ -108,15 +125,27 @@ class JobRecord:
     failure: str | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     interrupted: bool = False
+    adapter: str | None = None
 
     @property
     def finished(self) -> bool:
         """Whether the job has ended, well or not."""
         return self.state in FINISHED
 
+    @property
+    def duration_seconds(self) -> float | None:
+        """How long its attempts have run on the clock (:meth:`jobs.state.JobState.ran_until`)."""
+        until = self.updated_at if self.interrupted and self.updated_at else now()
+        found = state_from(self).ran_until(until)
+        if found is None and self.attempt == 1 and self.started_at and self.finished_at:
+            # Of a job of an older version: it has had no pause.
+            return max(0.0, seconds_between(self.started_at, self.finished_at))
+        return found
+
     def as_dict(self) -> dict[str, Any]:
-        """Return the record as JSON-ready values under the same names."""
-        return {name: plain(value) for name, value in vars(self).items()}
+        """Return the record as JSON-ready values under the same names, and its duration."""
+        values = {name: plain(value) for name, value in vars(self).items()}
+        return {**values, "duration_seconds": self.duration_seconds}
 
     def follows(self, state: JobState) -> bool:
         """Tell whether the record says what ``state.json`` says."""
@@ -124,6 +153,8 @@ class JobRecord:
 
 
 NAMES = frozenset(field.name for field in fields(JobRecord))
+# What whoever shows a record finds out for itself.
+NEVER_STORED = ("interrupted", "adapter")
 COMPARED = ("state", "attempt")
 # How the middle of the id of an evaluation begins.
 EVALUATES = "eval_"
@@ -187,6 +218,9 @@ def life(state: JobState) -> dict[str, Any]:
         "failure": state.failure,
         "history": state.history,
         "updated_at": state.updated_at or None,
+        "started_at": state.started_at,
+        "attempt_started_at": state.attempt_started_at,
+        "ran_seconds": state.ran_seconds,
         "finished_at": state.updated_at if state.state in FINISHED else None,
     }
 
@@ -204,6 +238,9 @@ SHARED = (
     "failure",
     "history",
     "queue",
+    "started_at",
+    "attempt_started_at",
+    "ran_seconds",
 )
 
 
@@ -232,7 +269,8 @@ def from_hash(values: Mapping[bytes, bytes]) -> JobRecord | None:
             for key, value in values.items()
             if (name := key.decode()) in NAMES
         }
-        known.pop("interrupted", None)
+        for name in NEVER_STORED:
+            known.pop(name, None)
         if not is_history(known.get("history", [])):
             return None
         # The scripts of the store compare these two as they stand there.

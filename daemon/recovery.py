@@ -97,15 +97,19 @@ def _without_worker(facts: Facts, state: JobState, max_attempts: int) -> JobStat
     record = facts.record
     if facts.summary in FINISHED_WELL:
         # The child came to its end; only nobody was there to write it down.
-        return state.to(State(facts.summary), reason=pruned(facts.pruned_by))
+        return state.to(
+            State(facts.summary), ended_at=facts.ended_at, reason=pruned(facts.pruned_by)
+        )
     if record is not None and _ended_by_others(state, record):
-        return state.to(record.state, reason=record.reason, failure=record.failure)
+        return state.to(
+            record.state, ended_at=facts.ended_at, reason=record.reason, failure=record.failure
+        )
     if record is not None and record.cancel_requested:
-        return state.to(State.CANCELLED, reason=CANCELLED)
+        return state.to(State.CANCELLED, ended_at=facts.ended_at, reason=CANCELLED)
     if record is not None and record.pause_requested:
-        return state.to(State.PAUSED, reason=PAUSED)
+        return state.to(State.PAUSED, ended_at=facts.ended_at, reason=PAUSED)
     outcome = outcome_of_lost(facts.job, state, facts.boot, max_attempts)
-    return state.to(outcome.state, **outcome.changes(state))
+    return state.to(outcome.state, ended_at=facts.ended_at, **outcome.changes(state))
 
 
 def _ended_by_others(state: JobState, record: JobRecord) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from daemon.joblog import LogReader, events_at_end
@@ -21,12 +21,14 @@ from daemon.standing import (
     refuse_damaged,
     standing_of,
 )
+from jobs.compare.curve import curve_of
 from jobs.errors import FarenseError, JobFailed
 from jobs.files import from_plain, read_json
 from jobs.lock import is_held
 from jobs.numbers import number
 from jobs.order import TRAIN, order_text, read_order
-from jobs.paths import JOB_ID, Workspace
+from jobs.past_run import read_run
+from jobs.paths import JOB_ID, RunDirectory, Workspace
 from jobs.state import FINISHED_WELL, JobState, State, now, read_state
 from jobs.verdict import Verdict, verdict
 
@@ -60,20 +62,30 @@ def state_of(workspace: Workspace, job_id: str) -> JobState | None:
         return None
 
 
-def summary_of(workspace: Workspace, job_id: str) -> tuple[str | None, str | None]:
-    """Return the state in ``training_summary.json``, and who had the run end early.
+@dataclass(frozen=True)
+class SummaryHead:
+    """What ``training_summary.json`` says of an ending; None where it does not say.
 
-    None of each where there is no such file, or where it does not say.
+    Attributes:
+        pruned_by: who had the run end early.
+        finished_at: when it was written, ISO 8601; perhaps by an earlier attempt.
     """
+
+    state: str | None = None
+    pruned_by: str | None = None
+    finished_at: str | None = None
+
+
+def summary_of(workspace: Workspace, job_id: str) -> SummaryHead:
+    """Return what the summary of a job says of its ending."""
     try:
         summary = read_json(workspace.run(job_id).summary)
     except (OSError, ValueError):
-        return None, None
+        return SummaryHead()
     if not isinstance(summary, dict):
-        return None, None
-    by = summary.get("pruned_by")
-    state = str(summary["state"]) if "state" in summary else None
-    return state, by if isinstance(by, str) else None
+        return SummaryHead()
+    found = {name: summary.get(name) for name in ("state", "pruned_by", "finished_at")}
+    return SummaryHead(**{name: v if isinstance(v, str) else None for name, v in found.items()})
 
 
 def verdict_of_files(workspace: Workspace, job_id: str) -> Verdict | None:
@@ -113,7 +125,7 @@ def record_shown(workspace: Workspace, job_id: str) -> JobRecord | None:
     elif is_held(workspace.run(job_id).lock):
         state = JobState(State.RUNNING, last_attempt(workspace, job_id), reason=standing.reason)
     else:
-        (summary, _), attempt = summary_of(workspace, job_id), last_attempt(workspace, job_id)
+        summary, attempt = summary_of(workspace, job_id).state, last_attempt(workspace, job_id)
         state = state_without_record(job_id, standing.reason, summary, attempt)
     damage = None if state.state is State.RUNNING else order_damage(workspace, job_id)
     if damage is not None and not (state.finished and isinstance(standing, Here)):
@@ -145,12 +157,16 @@ def _record(workspace: Workspace, job_id: str, state: JobState) -> JobRecord:
     except FarenseError:
         record = record_of_id(job_id, state)
     log = workspace.job_log(job_id)
-    for envelope in events_at_end(log):
+    said = events_at_end(log)
+    if not said and record.kind == TRAIN:  # a run directory that was copied without its log
+        record = with_figures(record, workspace.run(job_id))
+    for envelope in said:
         record = advanced(record, envelope)
-    # The events bring their own times; when the job's state last changed is in state.json.
+    # The events bring their own times; when the job's state last changed is in state.json, which of
+    # a job of an older version does not say when it began.
     return replace(
         record,
-        started_at=_started_at(LogReader(log)),
+        started_at=record.started_at or _started_at(LogReader(log)),
         home=state.home or home_of(workspace),
         checkpoint_step=workspace.run(job_id).newest_checkpoint_step(),
     )
@@ -200,6 +216,32 @@ def why_no_state(workspace: Workspace, record: JobRecord) -> str:
         if workspace.run(record.id).path.is_dir():
             return error.message
     return f"Its run directory {record.run_dir} is not in this workspace: {workspace.root}"
+
+
+def with_figures(record: JobRecord, run: RunDirectory) -> JobRecord:
+    """Return the record of a training with what its metrics and its summary tell of it."""
+    try:
+        past = read_run(run.path)
+    except FarenseError:
+        return record
+    curve = curve_of(past.rows, kept_step=past.kept_step)
+    last = past.rows[-1] if past.rows else {}
+    losses = [loss for row in past.rows if (loss := number(row.get("loss"))) is not None]
+    validations = [
+        loss for row in past.validations if (loss := number(row["val_loss"])) is not None
+    ]
+    epoch = number(last.get("epoch"))
+    return replace(
+        record,
+        step=curve.steps or 0,
+        epoch=None if epoch is None else int(epoch),
+        loss=losses[-1] if losses else None,
+        val_loss=validations[-1] if validations else None,
+        best_val_loss=curve.best_val_loss,
+        baseline_val_loss=curve.baseline_val_loss,
+        overfitting_gap=curve.gap,
+        gap_status=curve.gap_status,
+    )
 
 
 def _started_at(reader: LogReader) -> str | None:

@@ -73,7 +73,7 @@ class JobStore:
         return sum(pipeline.execute())
 
     def _create_in(self, pipeline: Pipeline, record: JobRecord) -> None:
-        values = {name: value for name, value in to_hash(record.as_dict()).items() if value}
+        values = {name: value for name, value in to_hash(vars(record)).items() if value}
         self._create(
             keys=[keys.job(record.id), keys.UNFINISHED, keys.JOBS],
             args=[record.id, _score(record), _flag(record.state), *_flat(values)],

@@ -207,14 +207,14 @@ class Worker:
             before = events_at_end(log_path, LOG_BYTES)
             watchdog = watchdog_of(order.config, before, time.monotonic())
             returncode, verdict = self._look_after(child, mirror, watchdog)
-        summary, pruned_by = summary_of(self.workspace, claim.job_id)
+        summary = summary_of(self.workspace, claim.job_id)
         ending = Ending(
             job=claim.job_id,
             returncode=returncode,
             attempt=claim.attempt,
             stderr=stderr.relative_to(self.workspace.root).as_posix(),
-            summary_state=summary,
-            pruned_by=pruned_by,
+            summary_state=summary.state,
+            pruned_by=summary.pruned_by,
             failure=failure_said(log_path, claim.attempt) or last_lines(stderr, said_before),
             stop_requested=self.stop.is_set(),
             cancel_requested=mirror.cancel_requested,

@@ -23,7 +23,7 @@ from jobs.lock import hold
 from jobs.memory import FEWER_QUESTIONS, as_out_of_memory, next_splits, what_next
 from jobs.order import EVALUATE, Order, read_order
 from jobs.paths import RunDirectory, Workspace
-from jobs.state import FINISHED, JobState, State, read_state, write_state
+from jobs.state import FINISHED, JobState, State, now, read_state, write_state
 from jobs.stopping import StopRequest
 
 if TYPE_CHECKING:
@@ -75,13 +75,17 @@ def _run_by_hand(run: RunDirectory, order: Order, stop: StopRequest) -> ExitCode
     if state.state in FINISHED:
         raise InvalidInput(f"{run.job_id} is {state.state} already.", "Enqueue it again.")
     # A job that says `running` lost its process: we hold its lock.
-    state = replace(state, state=State.RUNNING, attempt=state.attempt + 1, reason=None)
+    state = replace(
+        state, state=State.RUNNING, attempt=state.attempt + 1, reason=None, updated_at=now()
+    ).begun()
     write_state(run, state)
     code, end, reason = _run(run, order, state, stop, by_hand=True)
     splits = next_splits(order.config, state.splits) if code == ExitCode.OUT_OF_MEMORY else None
     if splits is not None:
         state, end = replace(state, splits=splits), State.QUEUED
-    write_state(run, state.to(end, reason=reason))
+    from jobs.results import summary_time  # noqa: PLC0415 - loads MLX, as the run has by now
+
+    write_state(run, state.to(end, ended_at=summary_time(run), reason=reason))
     return code
 
 

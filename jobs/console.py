@@ -243,7 +243,7 @@ def final_analysis(event: Finished) -> list[str]:
     if event.baseline_val_loss is not None:
         rows["Baseline"] = _baseline(event.baseline_val_loss, event.best_val_loss)
     pruned = f" (pruned by {event.pruned_by})" if event.pruned_by else ""
-    took = duration(event.elapsed_time_sec)
+    took = f"{duration(event.elapsed_time_sec)} of training"
     rows |= {
         "Result": f"{event.state}{pruned} after {event.step} steps, {took}",
         "Adapters": event.adapters,
@@ -251,6 +251,11 @@ def final_analysis(event: Finished) -> list[str]:
         "Summary": f"{event.run_dir}/training_summary.json",
     }
     return ["", "📊 ANÁLISE FINAL", *(f"  {name:<17}{value}" for name, value in rows.items())]
+
+
+def memory_text(megabytes: float) -> str:
+    """Return an amount of memory for a person: ``592 MB``, ``5.1 GB``."""
+    return f"{megabytes / 1000:.1f} GB" if megabytes >= 1000 else f"{megabytes:.0f} MB"
 
 
 def duration(seconds: float) -> str:

@@ -24,6 +24,7 @@ class Position:
         row_seconds: time since then that is not on the running clock: of an attempt before this
             one, or (negative) what was no training.
         elapsed_before: seconds of the attempts before this one.
+        peak_bytes: the most memory of MLX's that any attempt had in use.
         rollbacks: how often the run diverged and went back; each halves the learning rate.
     """
 
@@ -37,6 +38,7 @@ class Position:
     row_seconds: float = 0.0
     baseline_val_loss: float | None = None
     elapsed_before: float = 0.0
+    peak_bytes: int = 0
     rollbacks: int = 0
 
     @classmethod

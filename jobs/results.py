@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from jobs.checkpoint import link_or_copy, save_arrays
+from jobs.errors import JobFailed
 from jobs.evaluation.events import Evaluated
 from jobs.events import EarlyStopping, Failed, Finished, TrainMetrics, Validation
-from jobs.files import sync_folder, write_json
+from jobs.files import read_json, sync_folder, write_json
 from jobs.mlx import mx
 from jobs.paths import RunDirectory
 from jobs.position import Position
-from jobs.state import State, now
+from jobs.state import State, now, read_state
 from jobs.verdict import verdict, word_of
 
 
@@ -197,9 +199,24 @@ def write_summary(
     versions: dict[str, str],
 ) -> None:
     """Write ``training_summary.json``; ``state`` in it is how the job ended."""
+    moment = now()
     head = {"job": run.job_id, "state": State.FAILED, "reason": None}
-    values = head | asdict(outcome) | {"finished_at": now(), "config": config, "versions": versions}
+    times: dict[str, Any] = {"started_at": None, "finished_at": moment, "duration_seconds": None}
+    with suppress(JobFailed):  # a damaged state.json is for who looks after the job to mend
+        state = read_state(run)
+        times["started_at"] = state.started_at
+        times["duration_seconds"] = state.ran_until(moment)
+    values = head | asdict(outcome) | times | {"config": config, "versions": versions}
     write_json(run.summary, values)
+
+
+def summary_time(run: RunDirectory) -> str | None:
+    """Return when the summary of a run was written; None where there is none that says so."""
+    try:
+        told = read_json(run.summary)["finished_at"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return told if isinstance(told, str) else None
 
 
 def write_training_state(run: RunDirectory, epoch: int, at: Position) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -76,6 +77,10 @@ class JobState:
         queue: the name of the queue it stands on.
         home: the workspace (``host:path#id``) that has taken the job over; what stands here is then
             a copy of what was last heard of it. None where it is this one.
+        started_at: when the first attempt began, ISO 8601 in UTC; None before it.
+        attempt_started_at: when the last one did.
+        ran_seconds: how long those attempts ran that have ended; None of a job begun by a version
+            that did not note it.
     """
 
     state: State
@@ -93,14 +98,20 @@ class JobState:
     boot: str | None = None
     queue: str = DEFAULT_QUEUE
     home: str | None = None
+    started_at: str | None = None
+    attempt_started_at: str | None = None
+    ran_seconds: float | None = None
 
     @property
     def finished(self) -> bool:
         """Whether the job has ended, well or not."""
         return self.state in FINISHED
 
-    def to(self, state: State, **changes: Any) -> JobState:
+    def to(self, state: State, *, ended_at: str | None = None, **changes: Any) -> JobState:
         """Return the state after a transition.
+
+        Args:
+            ended_at: when the attempt under way ended, where that is known to have been earlier.
 
         Raises:
             JobFailed: the transition table does not allow it.
@@ -109,7 +120,53 @@ class JobState:
             raise JobFailed(f"A job that is {self.state} cannot become {state}.")
         if state in FINISHED_WELL:
             changes["failure"] = None
-        return replace(self, state=state, updated_at=now(), **changes)
+        moment = now()
+        if self.state is State.RUNNING:
+            earlier = _within(ended_at, self.attempt_started_at, moment)
+            changes["ran_seconds"] = self.ran_until(earlier or moment)
+            if state in FINISHED and earlier:
+                moment = earlier
+        new = replace(self, state=state, updated_at=moment, **changes)
+        return new.begun() if state is State.RUNNING else new
+
+    def ran_until(self, moment: str) -> float | None:
+        """Return how many seconds the attempts had run on the clock by then; None if unknown.
+
+        This is what every screen calls the duration of a job: pauses, and waits between attempts,
+        are not in it.
+        """
+        if self.ran_seconds is None or self.attempt_started_at is None:
+            return None
+        if self.state is not State.RUNNING:
+            return self.ran_seconds
+        since = max(0.0, seconds_between(self.attempt_started_at, moment))
+        return round(self.ran_seconds + since, 3)
+
+    def begun(self) -> JobState:
+        """Return the state with the times of an attempt that begins at its ``updated_at``."""
+        first = self.started_at is None
+        return replace(
+            self,
+            started_at=self.updated_at if first else self.started_at,
+            attempt_started_at=self.updated_at,
+            ran_seconds=0.0 if first and self.attempt <= 1 else self.ran_seconds,
+        )
+
+
+def seconds_between(first: str, last: str) -> float:
+    """Return the seconds from one moment to another, both ISO 8601; 0 where one of them is none."""
+    try:
+        return (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds()
+    except (ValueError, TypeError):
+        return 0.0
+
+
+def _within(moment: str | None, first: str | None, last: str) -> str | None:
+    """Return a moment that lies between two others; None where it does not."""
+    if moment is None or first is None:
+        return None
+    inside = seconds_between(first, moment) > 0 and seconds_between(moment, last) >= 0
+    return moment if inside else None
 
 
 def now() -> str:
@@ -153,6 +210,8 @@ def checked(state: JobState) -> JobState:
             raise ValueError(f"{name} is not between 0 and {MOST}")
     if not is_history(state.history):
         raise TypeError("history is not a list of objects")
+    if state.ran_seconds is not None and not 0 <= state.ran_seconds < math.inf:
+        raise ValueError("ran_seconds is no length of time")
     if state.schedule is not None and datetime.fromisoformat(state.schedule).tzinfo is None:
         raise ValueError("schedule has no zone")
     return state

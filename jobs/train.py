@@ -156,6 +156,11 @@ class Trainer:
         return self.at.elapsed_before + time.monotonic() - self._started
 
     @property
+    def peak_bytes(self) -> int:
+        """The most memory of MLX's in use at once so far, over all attempts; it never falls."""
+        return max(self.at.peak_bytes, self.engine.peak_bytes)
+
+    @property
     def _row_seconds(self) -> float:
         """Seconds since the last metrics row, checkpoints left out."""
         return self.at.row_seconds + time.monotonic() - self._row_started
@@ -200,7 +205,7 @@ class Trainer:
             learning_rate=self.learning_rate if at.step else None,
             grad_norm=scalar(self.engine.grad_norm) if at.update else None,
             seconds=self._row_seconds,
-            memory_mb=self.engine.peak_bytes / 1e6,
+            memory_mb=self.peak_bytes / 1e6,
             elapsed=self.elapsed,
         )
         self.metrics.add(row)
@@ -227,12 +232,13 @@ class Trainer:
             Diverged: that is not wanted, was done twice already, or there is no such checkpoint.
         """
         may_go_back(self.config, self.at.rollbacks, error)
-        rollbacks, elapsed = self.at.rollbacks + 1, self.elapsed
+        rollbacks, elapsed, peak = self.at.rollbacks + 1, self.elapsed, self.peak_bytes
         checkpoint = newest_checkpoint(self.directory, self._warn, self.config.save_steps)
         if checkpoint is None:
             raise Diverged(f"{error.message} No checkpoint is left to go back to.") from error
         self._restore(checkpoint)
         self.at.rollbacks, self.at.elapsed_before = rollbacks, elapsed
+        self.at.peak_bytes = peak
         self._started = self._row_started = time.monotonic()
         self._warn(rollback_warning(self.config, self.at.step, rollbacks, error))
         self._checkpoint("rolled back")
@@ -250,6 +256,7 @@ class Trainer:
         path = self.directory.checkpoint(self.epoch - 1, self.at.step)
         counters = self.at.as_dict() | {
             "elapsed_before": self.elapsed,
+            "peak_bytes": self.peak_bytes,
             "row_seconds": self._row_seconds,
             "metrics_length": self.metrics.length,
         }

@@ -71,7 +71,8 @@ class ForeignJobs:
     def _lease_is_over(self, record: JobRecord) -> None:
         outcome = after_expiry(record, self.max_attempts)
         old = state_from(record)
-        new = old.to(outcome.state, **outcome.changes(old))
+        # Nothing more was heard of it than what stands in its record.
+        new = old.to(outcome.state, ended_at=record.updated_at, **outcome.changes(old))
         if self._moved(record, old, new):
             log.warning("lease_is_over", job=record.id, state=new.state, reason=new.reason)
 

@@ -39,6 +39,7 @@ class Follower:
     def __init__(self, client: FarenseClient) -> None:
         self._client = client
         self._listeners: dict[str, Listener] = {}
+        self._ran: dict[str, float] = {}
 
     def look(self, trial: Trial) -> Followed | None:
         """Return where a trial's newest job has come to; None where there is no such job any more.
@@ -54,15 +55,13 @@ class Follower:
         listeners = [self._listen(job, record) for job in trial.jobs]
         now = listeners[-1]
         curves: list[Curve] = [curve_of(found.losses) for found in listeners]
-        seconds = sum(found.seconds for found in listeners)
-        if trial.evaluations:
-            seconds += sum(self._listen(job, record).seconds for job in trial.evaluations)
+        seconds = sum(self._seconds(job, record) for job in (*trial.jobs, *trial.evaluations))
         trial = replace(
             trial,
             curves=_longer(curves, trial.curves),
             step=now.step if now.total_steps else trial.step,
             total_steps=now.total_steps or trial.total_steps,
-            seconds=round(max(seconds, trial.seconds), 3),
+            seconds=round(seconds, 3) or trial.seconds,
             state=_open_state(record),
             baseline_val_loss=_baseline(listeners, record, trial),
         )
@@ -118,6 +117,17 @@ class Follower:
             if own is not None:
                 self._take_in(listener, own)
         return listener
+
+    def _seconds(self, job_id: str, record: JobRecord) -> float:
+        """Return the duration of a job, as every screen has it; 0 where it is not known."""
+        known = self._ran.get(job_id)
+        if known is not None:
+            return known
+        own = record if job_id == record.id else self.record(job_id)
+        seconds = (own.duration_seconds if own else None) or 0.0
+        if own is not None and own.finished:
+            self._ran[job_id] = seconds
+        return seconds
 
     def _take_in(self, listener: Listener, record: JobRecord) -> None:
         try:

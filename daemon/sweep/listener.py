@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 
 from daemon.joblog import LogReader
 from daemon.machines.home import is_home
@@ -25,7 +24,6 @@ class Listener:
         self._workspace, self._store, self._job_id = workspace, store, job_id
         self._log = LogReader(workspace.job_log(job_id))
         self._last = "0"
-        self._attempts: dict[int, tuple[str, str]] = {}
         self.losses: dict[int, float] = {}
         self.step = 0
         self.total_steps: int | None = None
@@ -40,11 +38,6 @@ class Listener:
         for envelope in self._from_log() if here else self._from_stream():
             self._add(envelope)
 
-    @property
-    def seconds(self) -> float:
-        """For how long the job has run, over all attempts: from its first word to its last."""
-        return sum(_between(first, last) for first, last in self._attempts.values())
-
     def _from_log(self) -> Iterable[Envelope]:
         while lines := self._log.read():
             yield from lines.events
@@ -55,8 +48,6 @@ class Listener:
             yield from (found for _, line in entries if (found := parse_event(line)))
 
     def _add(self, envelope: Envelope) -> None:
-        first, _ = self._attempts.get(envelope.attempt, (envelope.time, ""))
-        self._attempts[envelope.attempt] = first, envelope.time
         match envelope.event:
             case Started() as event:
                 self.step, self.total_steps = event.resumed_step, event.total_steps
@@ -66,11 +57,3 @@ class Listener:
                 self.step = event.step
             case Validation() as event:
                 self.losses[event.step] = event.val_loss
-
-
-def _between(first: str, last: str) -> float:
-    try:
-        passed = datetime.fromisoformat(last) - datetime.fromisoformat(first)
-    except (ValueError, TypeError):
-        return 0.0
-    return max(0.0, passed.total_seconds())

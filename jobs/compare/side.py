@@ -13,7 +13,7 @@ from jobs.files import sha256_of
 from jobs.order import DataFile
 from jobs.past_run import PastRun
 from jobs.paths import RunDirectory
-from jobs.state import FINISHED, FINISHED_WELL, JobState, State, read_state
+from jobs.state import FINISHED, FINISHED_WELL, JobState, State, now, read_state
 
 DIVERGED, OUT_OF_MEMORY = "diverged", "out_of_memory"
 # What a summary says of an ending whose class the daemon has not written down.
@@ -51,6 +51,7 @@ class Side:
         ignore_accents: whether accents made no difference to the scores.
         outdated: the adapter is another one than the one that was evaluated.
         missing: what is not there, a sentence each.
+        duration_seconds: how long its attempts have run on the clock; None where it is not known.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Side:
     ignore_accents: bool | None
     outdated: bool
     missing: tuple[str, ...]
+    duration_seconds: float | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -143,6 +145,7 @@ def side_of(run: PastRun) -> Side:
         ignore_accents=accents if isinstance(accents, bool) else None,
         outdated=_is_outdated(run.directory, report.get("adapter_sha256")),
         missing=(*run.missing, *problem),
+        duration_seconds=state.ran_until(now()) if state else None,
     )
 
 

@@ -7,13 +7,14 @@ number, or not finite.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from jobs.compare.curve import best_of
 from jobs.errors import JobFailed
 from jobs.numbers import finite, number
 from jobs.past_run import PastRun, Row
-from jobs.state import FINISHED, State, read_state
+from jobs.state import FINISHED, JobState, State, now, read_state
 from jobs.verdict import Verdict, verdict, word_of
 
 # Beyond this a number is drawn like one that is not finite.
@@ -40,6 +41,11 @@ class Series:
     def last(self) -> float | None:
         """The newest finite value."""
         return self.values[-1] if self.values else None
+
+    @property
+    def highest(self) -> float | None:
+        """The highest finite value."""
+        return max(self.values, default=None)
 
     @property
     def median(self) -> float | None:
@@ -96,11 +102,13 @@ class Measured:
     Attributes:
         state: None of a folder that farense did not make.
         reason: why it is in that state, where there is something to say.
+        job: its ``state.json``, with the times of the job; None where there is none.
     """
 
     run: PastRun
     state: State | None
     reason: str | None
+    job: JobState | None = None
 
     def series(self, key: str) -> Series:
         """Return a measure, a key of the rows, over the steps."""
@@ -171,8 +179,23 @@ class Measured:
         return math.ceil(self.run.order.train.examples / batch) or None
 
     @property
-    def seconds(self) -> float | None:
-        """What training took so far, over all attempts."""
+    def started_at(self) -> str | None:
+        """When the job's first attempt began."""
+        return self.job.started_at if self.job else None
+
+    @property
+    def finished_at(self) -> str | None:
+        """When the job ended."""
+        return self.job.updated_at if self.job and self.job.finished else None
+
+    @property
+    def duration_seconds(self) -> float | None:
+        """How long its attempts have run on the clock, as ``farense status`` has it."""
+        return self.job.ran_until(now()) if self.job else None
+
+    @property
+    def training_seconds(self) -> float | None:
+        """What steps, validations and checkpoints took so far, over all attempts."""
         told = finite(self.run.summary.get("elapsed_time_sec"))
         return self.series("elapsed_time_sec").last if told is None else told
 
@@ -200,19 +223,16 @@ class Measured:
 
 def measured(run: PastRun) -> Measured:
     """Return a run with what its rows say, and the state that it is in."""
-    state = reason = None
+    job: JobState | None = None
     if run.order is not None:
-        try:
-            found = read_state(run.directory)
-            state, reason = found.state, found.reason
-        except JobFailed:
-            pass
-    state = state or run.told_state
+        with suppress(JobFailed):
+            job = read_state(run.directory)
+    state, reason = (job.state, job.reason) if job else (run.told_state, None)
     because = run.summary.get("reason")
     if reason is None and state in (None, *FINISHED) and isinstance(because, str):
         # Of a job that runs again it is the reason of an ending before.
         reason = because
-    return Measured(run, state, reason)
+    return Measured(run, state, reason, job)
 
 
 def _step(row: Row, place: int) -> float:

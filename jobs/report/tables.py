@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.compare.curve import ROUGH
-from jobs.console import duration
+from jobs.console import duration, memory_text
 from jobs.evaluation.answers import ADAPTER, BASE
 from jobs.evaluation.report import GAIN
 from jobs.evaluation.scores import METRICS, TITLES
+from jobs.local_time import local_exact
 from jobs.numbers import finite
 from jobs.past_run import Row
 from jobs.report.evaluation_plots import categories_of, interval, scores_of
@@ -64,9 +65,12 @@ def outcome(runs: Sequence[Named]) -> list[Line]:
         "Token F1": lambda run: _score(run, "token_f1"),
         "Exact match": lambda run: _score(run, "exact_match"),
         "Steps": steps_text,
-        "Duration": lambda run: NONE if run.seconds is None else duration(run.seconds),
+        "Started": lambda run: _moment(run.started_at),
+        "Finished": lambda run: _moment(run.finished_at),
+        "Duration": lambda run: _length(run.duration_seconds),
+        "Training time": lambda run: _length(run.training_seconds),
         "Median speed (tokens/s)": lambda run: amount(run.series("tokens_per_second").median),
-        "Peak memory (MB)": lambda run: amount(run.series("memory_mb").last),
+        "Peak memory": lambda run: _memory(run.series("memory_mb").highest),
     }
     lines = [Line(name, tuple(cell(named.run) for named in runs)) for name, cell in rows.items()]
     return [line for line in lines if set(line.cells) != {NONE}]
@@ -199,6 +203,18 @@ def _interval(scores: Any, metric: str, sign: str = "") -> str:
 
 def _gap(run: Measured) -> str:
     return figure(run.best.gap if run.best else None, 3)
+
+
+def _moment(moment: str | None) -> str:
+    return NONE if moment is None else local_exact(moment)
+
+
+def _length(seconds: float | None) -> str:
+    return NONE if seconds is None else duration(seconds)
+
+
+def _memory(megabytes: float | None) -> str:
+    return NONE if megabytes is None else memory_text(megabytes)
 
 
 def _score(run: Measured, metric: str) -> str:

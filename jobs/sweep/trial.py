@@ -37,7 +37,8 @@ class Trial:
         reason: why it is where it is, for a person.
         failure: the class of its failure (:mod:`daemon.failures`).
         asked_at, ended_at: ISO 8601, UTC.
-        seconds: from its first job's start to its last one's end, pauses and waits left out.
+        seconds: the durations of its jobs, evaluations among them
+            (:meth:`jobs.state.JobState.ran_until`).
         step, total_steps: of the job under way.
     """
 

@@ -23,6 +23,7 @@ import pytest
 
 from jobs.errors import ExitCode
 from jobs.paths import RunDirectory, Workspace
+from jobs.state import read_state
 from tests.children import phases
 from tests.children.phases import Notes, Phase
 from tests.helpers.runs import make_run, numbers, run_child
@@ -173,7 +174,9 @@ def kill(run: Run, plan: Kill, notes_path: Path) -> Phase | None:
         process.kill()
         code = process.wait()
     assert code in (-9, ExitCode.OK), f"the child ended with {code}: {plan}"
-    return notes.phase if code == -9 else None
+    # The run ends with its last write of `state.json`, a little before its process does.
+    ended = read_state(run.directory).finished
+    return notes.phase if code == -9 and not ended else None
 
 
 def start(run: Run, notes_path: Path) -> tuple[subprocess.Popen[bytes], Notes]:

@@ -68,3 +68,32 @@ def test_a_damaged_state_file_is_named(tmp_path: Path, content: str) -> None:
     run.state.write_text(content)
     with pytest.raises(JobFailed, match=r"state\.json is missing or damaged"):
         read_state(run)
+
+
+NINE, TEN, ELEVEN = (f"2026-11-22T{hour}:00:00.000+00:00" for hour in ("09", "10", "11"))
+RAN = JobState(State.RUNNING, 2, started_at=NINE, attempt_started_at=TEN, ran_seconds=60.0)
+
+
+def test_the_duration_is_what_the_attempts_ran() -> None:
+    assert RAN.ran_until(ELEVEN) == 3660.0
+    paused = RAN.to(State.PAUSED, ended_at=ELEVEN)
+    assert paused.ran_seconds == paused.ran_until("2027-01-01T00:00:00+00:00") == 3660.0
+    again = paused.to(State.QUEUED).to(State.RUNNING, attempt=3)
+    assert (again.started_at, again.ran_seconds) == (NINE, 3660.0)
+    assert again.attempt_started_at == again.updated_at
+
+
+def test_a_job_ends_when_its_attempt_did_and_not_when_somebody_found_out() -> None:
+    assert RAN.to(State.COMPLETED, ended_at=ELEVEN).updated_at == ELEVEN
+    # What is from another attempt, or from a clock that was wrong, tells nothing.
+    for moment in (NINE, TEN, "3000-01-01T00:00:00+00:00", "yesterday", None):
+        ended = RAN.to(State.COMPLETED, ended_at=moment)
+        assert ended.updated_at > ELEVEN
+        assert ended.ran_seconds == RAN.ran_until(ended.updated_at)
+
+
+def test_of_a_job_that_an_older_farense_began_the_duration_is_not_known() -> None:
+    old = JobState(State.RUNNING, attempt=2)
+    assert old.to(State.QUEUED).ran_seconds is None
+    again = old.to(State.QUEUED).to(State.RUNNING, attempt=3)
+    assert again.ran_until(ELEVEN) is None

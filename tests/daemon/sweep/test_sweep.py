@@ -59,6 +59,10 @@ def test_a_grid_is_tried_the_worse_are_pruned_and_the_best_is_evaluated(stage: S
     assert (state.state, state.reason) == (State.EARLY_STOPPED, "pruned by median")
     assert stage.client.job(second.jobs[0]).pruned_by == "median"
 
+    for trial in (first, second):  # as long as `farense status` says of its jobs
+        jobs = [stage.client.job(job) for job in trial.jobs]
+        assert trial.seconds == sum(job.duration_seconds or 0.0 for job in jobs) > 0
+
     assert view.best == first
     evaluation = stage.client.job(view.state.evaluation or "")
     assert (evaluation.evaluates, evaluation.state) == (first.jobs[0], State.COMPLETED)
