@@ -8,7 +8,7 @@ import pytest
 
 from cli.render import aligned, column_widths, display_width, job_details, shortened, status_table
 from daemon.records import JobRecord
-from jobs.local_time import local_exact
+from jobs.local_time import local, local_exact
 from jobs.state import State
 
 LONGEST_STATE = "early_stopped"
@@ -36,23 +36,45 @@ def record(state: State = State.RUNNING, **changes: Any) -> JobRecord:
 
 def test_a_row_answers_everything_at_a_glance() -> None:
     heading, row = status_table([record(name="noite")])
-    assert " ".join(heading.split()) == "JOB PRESET STATE STEP LOSS VAL LOSS GAP SPEED LEFT"
+    assert " ".join(heading.split()) == "JOB PRESET STATE STEP LOSS BEST VAL GAP SPEED LEFT"
     assert row.split() == [
         *("20251122-220104-v2-kqzd", "v2", "(noite)", "running", "640/1272"),
-        *("1.2346", "1.3000", "0.081", "BOM", "2.05/s", "5m", "08s"),
+        *("1.2346", "1.2500", "0.081", "BOM", "2.05/s", "5m", "08s"),
     ]
 
 
 def test_a_queued_job_has_no_figures_to_show() -> None:
     queued = JobRecord("20251122-220104-v2-kqzd", "v2", State.QUEUED, "x", total_steps=1272)
     assert status_table([queued])[1].split() == [
-        *("20251122-220104-v2-kqzd", "v2", "queued", "0/1272", "-", "-", "-", "-", "-"),
+        *("20251122-220104-v2-kqzd", "v2", "queued", "0/1272"),
     ]
 
 
 def test_a_finished_job_has_neither_speed_nor_time_left() -> None:
-    row = status_table([record(State.COMPLETED)])[1]
-    assert row.split()[-4:] == ["0.081", "BOM", "-", "-"]
+    heading, row = status_table([record(State.COMPLETED)])
+    assert heading.split()[-1] == "GAP"
+    assert row.split()[-2:] == ["0.081", "BOM"]
+
+
+def test_an_ended_job_says_when_it_ended_how_long_it_took_and_why() -> None:
+    times = {
+        "started_at": "2026-07-22T21:00:00.000+00:00",
+        "attempt_started_at": "2026-07-22T23:00:00.000+00:00",
+        "finished_at": "2026-07-22T23:30:00.000+00:00",
+        "ran_seconds": 3725.0,
+    }
+    failed = record(State.FAILED, reason="It ran out of memory: lower batch_size.", **times)
+    heading, row = status_table([failed])
+    for name, cell in {
+        "ENDED": local("2026-07-22T23:30:00+00:00"),
+        "DURATION": "1h 02m",
+        "REASON": "It ran out of memory: lower batch_size.",
+    }.items():
+        assert cell in row
+        assert name in heading
+    assert row.endswith("lower batch_size.")
+    assert status_table([failed], display_width(row) - 10)[1].endswith("…")
+    assert "REASON" not in status_table([failed], 60)[0]
 
 
 @pytest.mark.parametrize("state", list(State))
@@ -70,9 +92,9 @@ def test_a_narrow_terminal_keeps_ids_and_states_whole(width: int) -> None:
         assert job.state.value in line
 
 
-def test_a_usual_table_is_whole_at_120_columns() -> None:
+def test_a_usual_table_is_whole_at_160_columns() -> None:
     jobs = [record(gap_status="EXCELENTE", name="noite longa"), record(State.EARLY_STOPPED)]
-    assert status_table(jobs, 120) == status_table(jobs)
+    assert status_table(jobs, 160) == status_table(jobs)
 
 
 def test_columns_line_up_below_accents_and_wide_characters() -> None:
@@ -113,7 +135,7 @@ def test_the_details_say_why_a_job_failed() -> None:
     text = "\n".join(job_details(failed))
     assert "Reason         Out of memory.\n               Lower batch_size." in text
     assert "640/1272 (epoch 2 of 3)" in text
-    assert "1.3000 (best 1.2500)" in text
+    assert "Best val loss  1.2500" in text
 
 
 def test_the_details_tell_how_attempts_failed() -> None:
