@@ -9,7 +9,6 @@ from typing import Any
 from daemon.interrupted import as_it_is
 from daemon.machines.home import is_home
 from daemon.records import JobRecord
-from jobs.evaluation.report import REPORT
 from jobs.files import read_json
 from jobs.numbers import finite
 from jobs.order import TRAIN
@@ -36,7 +35,7 @@ def as_shown(
 
 def _scores(run: RunDirectory) -> dict[str, Any]:
     try:
-        report = read_json(run.evaluation / REPORT)
+        report = read_json(run.evaluation_report)
     except (OSError, ValueError):
         return {}
     if not isinstance(report, dict):

@@ -21,13 +21,11 @@ from daemon.standing import (
     refuse_damaged,
     standing_of,
 )
-from jobs.compare.curve import curve_of
 from jobs.errors import FarenseError, JobFailed
 from jobs.files import from_plain, read_json
 from jobs.lock import is_held
 from jobs.numbers import number
 from jobs.order import TRAIN, order_text, read_order
-from jobs.past_run import read_run
 from jobs.paths import JOB_ID, RunDirectory, Workspace
 from jobs.state import FINISHED_WELL, JobState, State, now, read_state
 from jobs.verdict import Verdict, verdict
@@ -220,6 +218,10 @@ def why_no_state(workspace: Workspace, record: JobRecord) -> str:
 
 def with_figures(record: JobRecord, run: RunDirectory) -> JobRecord:
     """Return the record of a training with what its metrics and its summary tell of it."""
+    # Only a run that was copied needs these.
+    from jobs.compare.curve import curve_of  # noqa: PLC0415
+    from jobs.past_run import read_run  # noqa: PLC0415
+
     try:
         past = read_run(run.path)
     except FarenseError:

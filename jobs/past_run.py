@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import orjson
 
 from jobs.errors import InvalidInput
-from jobs.evaluation.report import ANSWERS, REPORT
+from jobs.evaluation.report import ANSWERS
 from jobs.files import from_plain, read_json, whole_lines
 from jobs.order import Order, read_order
 from jobs.paths import RunDirectory
@@ -94,7 +94,9 @@ def read_run(folder: Path) -> PastRun:
     if rows is None:  # older runs have the list for people alone
         rows = reader.read(run.metrics_json.name, lambda: _list(run))
     summary = reader.read("training_summary.json", lambda: _object(run.summary))
-    report = reader.read(f"evaluation/{REPORT}", lambda: _object(run.evaluation / REPORT))
+    report = reader.read(
+        "evaluation/evaluation_report.json", lambda: _object(run.evaluation_report)
+    )
     answers = reader.read(f"evaluation/{ANSWERS}", lambda: _lines(run.evaluation / ANSWERS))
     if order is None and not rows and summary is None:
         raise InvalidInput(

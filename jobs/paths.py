@@ -230,6 +230,11 @@ class RunDirectory:
         return self.path / "evaluation"
 
     @property
+    def evaluation_report(self) -> Path:
+        """The scores of those answers."""
+        return self.evaluation / "evaluation_report.json"
+
+    @property
     def plots(self) -> Path:
         """Pictures of the metrics, drawn at the end."""
         return self.path / "plots"

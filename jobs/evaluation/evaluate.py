@@ -214,7 +214,7 @@ class Evaluation:
             "elapsed_time_sec": elapsed,
         }
         report = report_of(rows, losses, self.session.config.seed, about)
-        write_evaluation(self.trained.evaluation, rows, report)
+        write_evaluation(self.trained, rows, report)
         outcome = Evaluated(
             state=State.COMPLETED.value,
             evaluates=wanted.job,

@@ -7,7 +7,6 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -17,8 +16,9 @@ from jobs.evaluation.bootstrap import CONFIDENCE, RESAMPLES, mean_with_interval
 from jobs.evaluation.scores import METRICS, score
 from jobs.examples import Dialogue
 from jobs.files import plain, write_atomic, write_json
+from jobs.paths import RunDirectory
 
-REPORT, SUMMARY, ANSWERS = "evaluation_report.json", "evaluation_summary.csv", "answers.jsonl"
+SUMMARY, ANSWERS = "evaluation_summary.csv", "answers.jsonl"
 VERSION = 1
 GAIN = "gain"
 # Beside it the names of the categories stand in the table.
@@ -102,16 +102,17 @@ def report_of(
 
 
 def write_evaluation(
-    folder: Path, rows: Sequence[Mapping[str, Any]], report: Mapping[str, Any]
+    run: RunDirectory, rows: Sequence[Mapping[str, Any]], report: Mapping[str, Any]
 ) -> None:
-    """Replace the files of an evaluation, each atomically; the report last.
+    """Replace the files of an evaluation of a run, each atomically; the report last.
 
     Raises:
         WorkspaceError: they cannot be written.
     """
+    folder = run.evaluation
     write_atomic(folder / ANSWERS, b"".join(orjson.dumps(plain(row)) + b"\n" for row in rows))
     write_atomic(folder / SUMMARY, summary_csv(report).encode())
-    write_json(folder / REPORT, report)
+    write_json(run.evaluation_report, report)
 
 
 def summary_csv(report: Mapping[str, Any]) -> str:
