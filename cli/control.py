@@ -1,26 +1,37 @@
-"""``farense cancel``, ``pause``, ``resume``, ``retry``: commands that change a job."""
+"""``farense cancel``, ``pause``, ``resume``, ``start``, ``retry``: commands that change jobs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.options import job_argument, json_option
-from cli.output import print_json
+from cli.options import json_option, set_option
+from cli.output import note, print_json, warn
 from cli.reading import job_named
+from jobs.errors import FarenseError
 from jobs.text import printable
 
 if TYPE_CHECKING:
+    from daemon.client import FarenseClient
+    from daemon.latest import Use
     from daemon.records import JobRecord
 
+# Changes a job, which it gets as it was before; returns its record, and what to say of it.
+Change = Callable[["FarenseClient", "JobRecord"], tuple["JobRecord", str]]
 
-@click.command(short_help="Cancel a job.")
-@job_argument
+jobs_argument = click.argument("jobs", metavar="JOB...", nargs=-1, required=True)
+
+
+@click.command(short_help="Cancel jobs.")
+@jobs_argument
 @click.option("--force", is_flag=True, help="Kill a running job: no last checkpoint.")
 @json_option
-def cancel(job: str, force: bool, as_json: bool) -> None:
-    """Cancel a job: at once while it waits; a running one writes a checkpoint and stops.
+@click.pass_context
+def cancel(ctx: click.Context, jobs: tuple[str, ...], force: bool, as_json: bool) -> None:
+    """Cancel jobs: at once while they wait; a running one writes a checkpoint and stops.
 
     JOB is an id, part of one, a name, or `latest`. The run directory stays, with the best adapter
     so far.
@@ -28,85 +39,114 @@ def cancel(job: str, force: bool, as_json: bool) -> None:
     \b
     Example: farense cancel latest
     """
-    from daemon.client import FarenseClient
     from daemon.latest import UNFINISHED
     from jobs.state import State
 
-    with FarenseClient.connect() as client:
-        before = job_named(client, job, UNFINISHED)
+    def change(client: FarenseClient, before: JobRecord) -> tuple[JobRecord, str]:
         record = client.cancel(before.id, force=force)
-    if as_json:
-        print_json(record.as_dict())
-    elif before.finished:
-        click.echo(f"{record.id} is {record.state} already.")
-    elif record.state is State.CANCELLED:
-        click.echo(f"Cancelled {record.id}.")
-    else:
+        if before.finished:
+            return record, f"{record.id} is {record.state} already."
+        if record.state is State.CANCELLED:
+            return record, f"Cancelled {record.id}."
         how = "killed" if force else "told to stop"
-        click.echo(f"Cancelling {record.id}: its process is {how}{_by_whom(record)}.")
+        return record, f"Cancelling {record.id}: its process is {how}{_by_whom(record)}."
+
+    ctx.exit(change_each(jobs, UNFINISHED, as_json, change))
 
 
-@click.command(short_help="Pause a job until it is resumed.")
-@job_argument
+@click.command(short_help="Pause jobs until they are resumed.")
+@jobs_argument
 @json_option
-def pause(job: str, as_json: bool) -> None:
-    """Pause a job: a running one writes a checkpoint and makes room for the next.
+@click.pass_context
+def pause(ctx: click.Context, jobs: tuple[str, ...], as_json: bool) -> None:
+    """Pause jobs: a running one writes a checkpoint and makes room for the next.
 
     JOB is an id, part of one, a name, or `latest`. It goes on with `farense resume`.
 
     \b
     Example: farense pause latest
     """
-    from daemon.client import FarenseClient
     from daemon.latest import TO_PAUSE
     from jobs.order import TRAIN
     from jobs.state import State
 
-    with FarenseClient.connect() as client:
-        before = job_named(client, job, TO_PAUSE)
+    def change(client: FarenseClient, before: JobRecord) -> tuple[JobRecord, str]:
         _refuse_to_pause(before)
         record = client.pause(before.id)
-    if as_json:
-        print_json(record.as_dict())
-    elif before.state is State.PAUSED:
-        click.echo(f"{record.id} is paused already.")
-    elif record.state is State.PAUSED:
-        click.echo(f"Paused {record.id}.")
-    else:
+        if before.state is State.PAUSED:
+            return record, f"{record.id} is paused already."
+        if record.state is State.PAUSED:
+            return record, f"Paused {record.id}."
         first = "writes a checkpoint first" if record.kind == TRAIN else "keeps its answers so far"
-        click.echo(f"Pausing {record.id}: it {first}.")
+        return record, f"Pausing {record.id}: it {first}."
+
+    ctx.exit(change_each(jobs, TO_PAUSE, as_json, change))
 
 
-@click.command(short_help="Let a paused job go on.")
-@job_argument
+@click.command(short_help="Let paused jobs go on.")
+@jobs_argument
 @json_option
-def resume(job: str, as_json: bool) -> None:
-    """Let a paused job go on from its last checkpoint.
+@click.pass_context
+def resume(ctx: click.Context, jobs: tuple[str, ...], as_json: bool) -> None:
+    """Let paused jobs go on from their last checkpoints.
 
     JOB is an id, part of one, a name, or `latest`. A job with a start time, or one that waits for
-    another, goes back to waiting for that.
+    another, goes back to waiting for that; `farense start` does not wait.
 
     \b
     Example: farense resume latest
     """
-    from daemon.client import FarenseClient
     from daemon.latest import PAUSED
     from jobs.errors import InvalidInput
-    from jobs.state import State
+    from jobs.state import PENDING, State
 
-    with FarenseClient.connect() as client:
-        before = job_named(client, job, PAUSED)
+    def change(client: FarenseClient, before: JobRecord) -> tuple[JobRecord, str]:
         if before.state is not State.PAUSED and not before.pause_requested:
-            raise InvalidInput(f"{before.id} is {before.state}, not paused.", _instead(before))
+            hint = f"To start it now: farense start {before.id}"
+            raise InvalidInput(
+                f"{before.id} is {before.state}, not paused.",
+                hint if before.state in PENDING else _instead(before),
+            )
         record = client.resume(before.id)
-    if as_json:
-        print_json(record.as_dict())
-    else:
-        click.echo(f"{record.id} is {record.state}{_why(record)}.")
+        return record, f"{record.id} is {record.state}{_why(record)}."
+
+    ctx.exit(change_each(jobs, PAUSED, as_json, change))
 
 
-@click.command(short_help="Queue a job that has ended once more.")
-@job_argument
+@click.command(short_help="Start waiting jobs now, not at their time.")
+@jobs_argument
+@json_option
+@click.pass_context
+def start(ctx: click.Context, jobs: tuple[str, ...], as_json: bool) -> None:
+    """Start jobs now that are scheduled, wait for another job, or are paused.
+
+    JOB is an id, part of one, a name, or `latest`. Its start time, and the job that it was to
+    follow, are forgotten: it is queued, and runs when the daemon comes to it. `farense queue top`
+    lets it go before all others.
+
+    \b
+    Example: farense start latest
+    """
+    from daemon.latest import DELAYED
+
+    held: set[str] = set()
+
+    def change(client: FarenseClient, before: JobRecord) -> tuple[JobRecord, str]:
+        record = client.start(before.id)
+        if record.state == before.state:
+            return record, f"{record.id} is {record.state} already{_place(client, record)}."
+        held.update(client.why_nothing_starts(record.queue))
+        return record, f"{record.id} is {record.state} now{_place(client, record)}."
+
+    code = change_each(jobs, DELAYED, as_json, change)
+    for line in sorted(held):
+        note(line)
+    ctx.exit(code)
+
+
+@click.command(short_help="Queue jobs that have ended once more.")
+@jobs_argument
+@set_option
 @click.option(
     "--from-checkpoint", is_flag=True, help="Go on from its last checkpoint, not from step 1."
 )
@@ -116,33 +156,137 @@ def resume(job: str, as_json: bool) -> None:
     help="Of a job that waits for the machine with its checkpoint: run it on any, from step 1.",
 )
 @json_option
-def retry(job: str, from_checkpoint: bool, anywhere: bool, as_json: bool) -> None:
+@click.pass_context
+def retry(
+    ctx: click.Context,
+    jobs: tuple[str, ...],
+    overrides: tuple[str, ...],
+    from_checkpoint: bool,
+    anywhere: bool,
+    as_json: bool,
+) -> None:
     """Queue a new job with the configuration and the data of one that has ended.
 
-    JOB is an id, part of one, a name, or `latest`; it stays as it is. With --anywhere no new job
-    is made: the one that waits may then start anew on another machine.
+    JOB is an id, part of one, a name, or `latest`; it stays as it is. With --set the new job has
+    other settings, and everything else of the old one: its data as they were frozen then, too. With
+    --anywhere no new job is made: the one that waits may then start anew on another machine.
 
     \b
-    Example: farense retry latest --from-checkpoint
+    Examples:
+      farense retry latest --from-checkpoint
+      farense retry latest --set learning_rate=1e-4
     """
-    from daemon.client import FarenseClient
+    from daemon.desk import Desk, Wanted
     from daemon.latest import CHECKPOINT, FINISHED, WAITS
 
-    if anywhere and from_checkpoint:
-        raise click.UsageError("--anywhere and --from-checkpoint do not go together.")
+    given = {
+        "--set": bool(overrides), "--from-checkpoint": from_checkpoint, "--anywhere": anywhere
+    }  # fmt: skip
+    if len(both := [option for option, is_given in given.items() if is_given]) > 1:
+        raise click.UsageError(f"{both[0]} and {both[1]} do not go together.")
     use = WAITS if anywhere else CHECKPOINT if from_checkpoint else FINISHED
-    with FarenseClient.connect() as client:
-        found = job_named(client, job, use).id
+
+    def change(client: FarenseClient, before: JobRecord) -> tuple[JobRecord, str]:
         if anywhere:
-            record = client.release(found)
-        else:
-            record = client.retry(found, from_checkpoint=from_checkpoint)
+            record = client.release(before.id)
+            return record, f"{record.id} may run on any machine now."
+        if overrides:
+            request = client.changed(before.id, *overrides)
+            desk = Desk.of(client.workspace)
+            [remarks] = desk.check([Wanted(request.preset.config, names=request.names)])
+            record = client.retry(before.id, overrides=overrides, desk=desk)
+            for remark in remarks:
+                warn(remark)
+            changed = ", ".join(overrides)
+            return record, f"Queued {record.id}: {before.id} with {printable(changed)}"
+        record = client.retry(before.id, from_checkpoint=from_checkpoint)
+        return record, f"Queued {record.id}"
+
+    ctx.exit(change_each(jobs, use, as_json, change))
+
+
+@dataclass
+class _Answer:
+    """What became of one of the jobs that a command named."""
+
+    argument: str
+    before: JobRecord | None = None
+    record: JobRecord | None = None
+    error: FarenseError | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record; where there is none, the error."""
+        if self.record is not None:
+            return self.record.as_dict()
+        error = self.error
+        return {
+            "job": self.argument,
+            "error": error and error.message,
+            "hint": error and error.hint,
+        }
+
+
+def change_each(arguments: tuple[str, ...], use: Use, as_json: bool, change: Change) -> int:
+    """Change the jobs that a command names, each once, and answer for each on a line of its own.
+
+    Where one of several cannot be changed, the others are. As JSON one job is an object, several
+    are a list.
+
+    Args:
+        use: what `latest` has to be good for.
+
+    Returns:
+        The exit code: that of the error, of several errors the highest.
+
+    Raises:
+        FarenseError: there is one job, and it cannot be changed.
+    """
+    from cli.main import report
+    from daemon.client import FarenseClient
+
+    code = 0
+    with FarenseClient.connect() as client:
+        answers = _found(client, arguments, use)
+        for answer in answers:
+            if answer.before is not None:
+                try:
+                    answer.record, said = change(client, answer.before)
+                except FarenseError as error:
+                    answer.error = error
+                else:
+                    if not as_json:
+                        click.echo(said)
+            if answer.error is not None and len(arguments) > 1:
+                code = max(code, report(answer.error))
+    if len(arguments) == 1 and answers[0].error is not None:
+        raise answers[0].error
     if as_json:
-        print_json(record.as_dict())
-    elif anywhere:
-        click.echo(f"{record.id} may run on any machine now.")
-    else:
-        click.echo(f"Queued {record.id}")
+        found = [answer.as_dict() for answer in answers]
+        print_json(found[0] if len(arguments) == 1 else found)
+    return code
+
+
+def _found(client: FarenseClient, arguments: tuple[str, ...], use: Use) -> list[_Answer]:
+    """Look for all jobs before any is changed: `latest` may mean another one afterwards."""
+    answers: list[_Answer] = []
+    for argument in arguments:
+        answer = _Answer(argument)
+        try:
+            answer.before = job_named(client, argument, use)
+        except FarenseError as error:
+            answer.error = error
+        known = [a.before.id for a in answers if a.before is not None]
+        if answer.before is None or answer.before.id not in known:
+            answers.append(answer)
+    return answers
+
+
+def _place(client: FarenseClient, record: JobRecord) -> str:
+    """Return where a queued job stands in the queue; nothing of any other."""
+    waiting = client.queue()
+    places = [place.position for place in waiting if place.record.id == record.id]
+    queued = sum(place.position is not None for place in waiting)
+    return f", number {places[0]} of {queued}" if places and places[0] else ""
 
 
 def _refuse_to_pause(record: JobRecord) -> None:

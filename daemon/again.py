@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime
 
 from daemon.changing import freezing
 from daemon.desk import Desk
 from daemon.new_run import id_stem, new_run_directory, point_latest_to, versions
-from daemon.ordering import FIRST
+from daemon.ordering import FIRST, Request
 from daemon.standing import Elsewhere, Here, refuse_damaged, standing_of
 from jobs.checkpoint_files import TORN, described, newest_first
 from jobs.errors import CheckpointError, DataError, InvalidInput
@@ -37,7 +39,7 @@ def place_again(
     from jobs.config import config_from  # noqa: PLC0415 - `status` needs neither
     from jobs.models.folder import check_unchanged, fingerprint  # noqa: PLC0415
 
-    old = _ended(job_id, workspace)
+    old, ended = _ended(job_id, workspace)
     order = read_order(old)
     model = workspace.model(config_from(order.config, str(old.job)).model)
     checkpoints = [path.name for path in old.path.glob("checkpoint_*")] if from_checkpoint else []
@@ -61,7 +63,7 @@ def place_again(
         _copy_progress(old, run, checkpoints)
         order = replace(order, id=run.job_id, created_at=now(), prompt_date=day)
         order = replace(order, versions=versions())
-        state = replace(FIRST, updated_at=order.created_at)
+        state = replace(FIRST, queue=ended.queue, updated_at=order.created_at)
         write_order(run, order)
         write_state(run, state)
     if order.kind == TRAIN:
@@ -69,8 +71,37 @@ def place_again(
     return order, state
 
 
-def _ended(job_id: str, workspace: Workspace) -> RunDirectory:
-    """Return the run directory of a job that has ended."""
+def changed_request(job_id: str, workspace: Workspace, overrides: Sequence[str]) -> Request:
+    """Return the request for a new job: another's, which has ended, with some settings changed.
+
+    Its data are those that the job froze, unless a change names others. It has no name, which was
+    given to the other settings, and is no trial of a sweep.
+
+    Raises:
+        InvalidInput: the job has not ended, is no training, its files are not here, or a setting
+            is not allowed.
+    """
+    from jobs.config import Preset, config_from  # noqa: PLC0415 - `status` needs neither
+    from jobs.config_file import apply_override  # noqa: PLC0415
+
+    run, ended = _ended(job_id, workspace)
+    order = read_order(run)
+    if order.evaluation is not None:
+        raise InvalidInput(
+            f"{job_id} is an evaluation, which has no settings of its own.",
+            f"Change those of the training: farense retry {order.evaluation.job}",
+        )
+    settings = deepcopy(order.config)
+    for override in overrides:
+        apply_override(settings, override)
+    config = config_from(settings, f"{job_id} with --set")
+    preset = Preset(name=order.preset, config=config, made_from=(job_id, *order.made_from))
+    names = {file.path: file.source for file in (order.train, order.valid) if file is not None}
+    return Request(preset, state=replace(FIRST, queue=ended.queue), names=names)
+
+
+def _ended(job_id: str, workspace: Workspace) -> tuple[RunDirectory, JobState]:
+    """Return the run directory of a job that has ended, and its state."""
     standing = standing_of(workspace, job_id)
     refuse_damaged(standing)
     if not isinstance(standing, Here | Elsewhere):
@@ -81,7 +112,7 @@ def _ended(job_id: str, workspace: Workspace) -> RunDirectory:
             f"{job_id} is {state.state}: only a job that has ended can be retried.",
             f"A paused job goes on with: farense resume {job_id}",
         )
-    return workspace.run(job_id)
+    return workspace.run(job_id), state
 
 
 def _check_checkpoint(run: RunDirectory) -> None:

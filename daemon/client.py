@@ -148,21 +148,44 @@ class FarenseClient(QueueReader):
         placed = place_orders(requests, self.workspace, desk or self._desk())
         return accept(self.workspace, self._broker, placed)
 
-    def retry(self, job_id: str, *, from_checkpoint: bool = False) -> JobRecord:
+    def retry(
+        self,
+        job_id: str,
+        *,
+        from_checkpoint: bool = False,
+        overrides: Sequence[str] = (),
+        desk: Desk | None = None,
+    ) -> JobRecord:
         """Enqueue a new job that does what another, which has ended, was to do.
 
         Args:
             from_checkpoint: it goes on from the last checkpoint rather than from the beginning.
+            overrides: settings that differ, as ``--set`` takes them; not from a checkpoint.
+            desk: at which it is checked; one of its own where left out.
 
         Raises:
-            InvalidInput: the job has not ended, its files are not here, or there is no checkpoint.
+            InvalidInput: the job has not ended, its files are not here, there is no checkpoint, or
+                a setting is not allowed.
         """
         from daemon.accept import accept  # noqa: PLC0415 - loads what only this needs
         from daemon.again import place_again  # noqa: PLC0415
 
-        desk = self._desk()
+        desk = desk or self._desk()
+        if overrides:
+            return self.enqueue_many([self.changed(job_id, *overrides)], desk=desk)[0]
         placed = place_again(job_id, self.workspace, desk, from_checkpoint=from_checkpoint)
         return accept(self.workspace, self._broker, [placed])[0]
+
+    def changed(self, job_id: str, *overrides: str) -> Request:
+        """Return the request for a job that has ended, with some settings changed; queue nothing.
+
+        Raises:
+            InvalidInput: the job has not ended, its files are not here, or a setting is not
+                allowed.
+        """
+        from daemon.again import changed_request  # noqa: PLC0415 - loads what only this needs
+
+        return changed_request(job_id, self.workspace, overrides)
 
     def evaluate(
         self,
@@ -273,6 +296,34 @@ class FarenseClient(QueueReader):
         if self._ask(lambda: self._lifecycle.resume(record, self._begin)):
             queue = self._broker.queue(record.queue)
             self._ask(lambda: queue.push(job_id, record.priority, resumed=True))
+        return self.job(job_id)
+
+    def start(self, job_id: str) -> JobRecord:
+        """Queue a job now that has a start time, follows another or is paused; return the record.
+
+        One that is queued or runs stays as it is.
+
+        Raises:
+            InvalidInput: the job has ended, or is the evaluation of a job that has not.
+            JobFailed: its files are on another machine.
+        """
+        record = self.job(job_id)
+        if record.finished:
+            raise InvalidInput(
+                f"{record.id} is {record.state} already.",
+                f"Queue it once more: farense retry {record.id}",
+            )
+        other = self.job(record.evaluates) if record.evaluates else None
+        if other is not None and not other.finished:
+            raise InvalidInput(
+                f"{record.id} evaluates {other.id}, which is {other.state}.",
+                "It starts when that one has ended.",
+            )
+        if record.pause_requested:
+            return self.resume(job_id)
+        if self._ask(lambda: self._lifecycle.start(record)):
+            queue = self._broker.queue(record.queue)
+            self._ask(lambda: queue.push(job_id, record.priority, resumed=record.attempt > 0))
         return self.job(job_id)
 
     def move(self, job_id: str, priority: int | None = None) -> JobRecord:

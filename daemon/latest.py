@@ -14,7 +14,7 @@ from daemon.standing import Damaged, Here, standing_of
 from jobs.errors import FarenseError, UnknownJob
 from jobs.order import TRAIN, read_order
 from jobs.paths import Workspace
-from jobs.state import FINISHED_BADLY, State
+from jobs.state import FINISHED_BADLY, PENDING, State
 from jobs.verdict import NOT_LEARNED
 
 LATEST = "latest"
@@ -119,6 +119,10 @@ def _is_paused(record: JobRecord, _: Workspace) -> bool:
     return record.state is State.PAUSED or record.pause_requested
 
 
+def _is_delayed(record: JobRecord, _: Workspace) -> bool:
+    return record.state in PENDING or record.state is State.PAUSED
+
+
 def _has_checkpoint(record: JobRecord, workspace: Workspace) -> bool:
     return record.finished and workspace.run(record.id).newest_checkpoint_step() is not None
 
@@ -140,6 +144,7 @@ FINISHED = Use(lambda record, _: record.finished, "has not ended")
 CHECKPOINT = Use(_has_checkpoint, "has no checkpoint to go on from")
 WAITS = Use(_waits, "does not wait")
 PAUSED = Use(_is_paused, "is not paused")
+DELAYED = Use(_is_delayed, "is neither scheduled, waiting for another nor paused")
 TO_PAUSE = Use(_can_be_paused, "cannot be paused")
 FOLLOWED = Use(_starts_others, "starts no other")
 SPEAKS = Use(_speaks, "never ran")

@@ -37,7 +37,7 @@ from daemon.standing import Damaged, standing_of
 from daemon.store import JobStore, Written
 from jobs.lock import is_held
 from jobs.paths import Workspace
-from jobs.state import FINISHED, TRANSITIONS, JobState, State, write_state
+from jobs.state import FINISHED, PENDING, TRANSITIONS, JobState, State, write_state
 
 log = logging.getLogger(__name__)
 
@@ -197,6 +197,24 @@ class Lifecycle:
             self._write(record.id, old.to(new.state, reason=new.reason))
             self._publish(record.id, new, self._record(record.id))
             return new.state in UNSTARTED
+
+    def start(self, record: JobRecord) -> bool:
+        """Queue a job that is scheduled, waits for another or is paused; it waits for neither now.
+
+        Returns:
+            Whether a message is to be put on the queue.
+
+        Raises:
+            JobFailed: the files of the job are on another machine.
+        """
+        with changing(self.workspace):
+            old = state_here(self.workspace, record, "Start")
+            if old.state is not State.PAUSED and old.state not in PENDING:
+                return False
+            now_due = replace(old, schedule=None, after=None, after_any=False)
+            new = self._write(record.id, now_due.to(State.QUEUED, reason=None))
+            self._publish(record.id, new, self._record(record.id))
+            return True
 
     def _change(
         self, record: JobRecord, state: State, reason: str, wish: Mapping[str, bool]
