@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.completion import jobs_in
 from cli.options import json_option
 from cli.output import print_json, terminal_width, wants_colour
 from cli.reading import reading
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Compare two runs, and say which to use.")
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.argument("a", metavar="A", shell_complete=jobs_in())
+@click.argument("b", metavar="B", shell_complete=jobs_in())
 @json_option
 def compare(a: str, b: str, as_json: bool) -> None:
     """Show how run B differs from run A, and say which of them to use.

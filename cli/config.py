@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.options import json_option, preset_from, set_option
+from cli.completion import presets
+from cli.options import json_option, preset_argument, preset_from, set_option
 from cli.output import note, print_json, terminal_width, warn
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def config() -> None:
 
 
 @config.command()
-@click.argument("preset")
+@preset_argument
 @set_option
 @json_option
 def show(preset: str, overrides: tuple[str, ...], as_json: bool) -> None:
@@ -71,8 +72,8 @@ def show(preset: str, overrides: tuple[str, ...], as_json: bool) -> None:
 
 
 @config.command()
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", shell_complete=presets)
+@click.argument("b", shell_complete=presets)
 @json_option
 def diff(a: str, b: str, as_json: bool) -> None:
     """Print the settings in which two configurations differ, and why.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cli.completion import jobs_in
 from cli.options import json_option, set_option
 from cli.output import note, print_json, warn
 from cli.reading import job_named
@@ -19,14 +20,23 @@ if TYPE_CHECKING:
     from daemon.latest import Use
     from daemon.records import JobRecord
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 # Changes a job, which it gets as it was before; returns its record, and what to say of it.
 Change = Callable[["FarenseClient", "JobRecord"], tuple["JobRecord", str]]
 
-jobs_argument = click.argument("jobs", metavar="JOB...", nargs=-1, required=True)
+ENDED = ("completed", "early_stopped", "failed", "cancelled")
+WAITING = ("queued", "scheduled", "waiting")
+
+
+def jobs_argument(*states: str) -> Callable[[Function], Function]:
+    """Return the argument of a command that changes jobs, mostly those in some states."""
+    return click.argument(
+        "jobs", metavar="JOB...", nargs=-1, required=True, shell_complete=jobs_in(*states)
+    )
 
 
 @click.command(short_help="Cancel jobs.")
-@jobs_argument
+@jobs_argument(*WAITING, "running", "paused")
 @click.option("--force", is_flag=True, help="Kill a running job: no last checkpoint.")
 @json_option
 @click.pass_context
@@ -55,7 +65,7 @@ def cancel(ctx: click.Context, jobs: tuple[str, ...], force: bool, as_json: bool
 
 
 @click.command(short_help="Pause jobs until they are resumed.")
-@jobs_argument
+@jobs_argument(*WAITING, "running")
 @json_option
 @click.pass_context
 def pause(ctx: click.Context, jobs: tuple[str, ...], as_json: bool) -> None:
@@ -84,7 +94,7 @@ def pause(ctx: click.Context, jobs: tuple[str, ...], as_json: bool) -> None:
 
 
 @click.command(short_help="Let paused jobs go on.")
-@jobs_argument
+@jobs_argument("paused")
 @json_option
 @click.pass_context
 def resume(ctx: click.Context, jobs: tuple[str, ...], as_json: bool) -> None:
@@ -114,7 +124,7 @@ def resume(ctx: click.Context, jobs: tuple[str, ...], as_json: bool) -> None:
 
 
 @click.command(short_help="Start waiting jobs now, not at their time.")
-@jobs_argument
+@jobs_argument("scheduled", "waiting", "paused")
 @json_option
 @click.pass_context
 def start(ctx: click.Context, jobs: tuple[str, ...], as_json: bool) -> None:
@@ -145,7 +155,7 @@ def start(ctx: click.Context, jobs: tuple[str, ...], as_json: bool) -> None:
 
 
 @click.command(short_help="Queue jobs that have ended once more.")
-@jobs_argument
+@jobs_argument(*ENDED)
 @set_option
 @click.option(
     "--from-checkpoint", is_flag=True, help="Go on from its last checkpoint, not from step 1."

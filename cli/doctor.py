@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.completion import presets
 from cli.options import json_option, preset_from, set_option
 from cli.output import print_json, terminal_width, wants_colour
 from jobs.text import printable
@@ -26,7 +27,7 @@ INDENT = " " * (STATUS_WIDTH + CHECK_WIDTH)
 
 
 @click.command(short_help="Check everything a preset needs to be trained.")
-@click.argument("preset", default="v2", metavar="[PRESET]")
+@click.argument("preset", default="v2", metavar="[PRESET]", shell_complete=presets)
 @set_option
 @json_option
 @click.pass_context

@@ -6,19 +6,32 @@ from datetime import UTC, datetime
 
 import click
 
-from cli.options import PRIORITY, json_option, preset_from, queue_option, set_option
+from cli.completion import jobs_in
+from cli.options import (
+    PRIORITY,
+    json_option,
+    preset_argument,
+    preset_from,
+    queue_option,
+    set_option,
+)
 from cli.output import print_json, warn
 from cli.reading import job_named
 
 
 @click.command(short_help="Queue a training job.", context_settings={"allow_extra_args": True})
-@click.argument("preset")
+@preset_argument
 @set_option
 @click.option("--name", help="What you want to call the job.")
 @click.option("--priority", type=PRIORITY, default=0, help="Higher goes first; 0 where not given.")
 @click.option("--at", "at", metavar="TIME", help="Not before: 23:00, 'tomorrow 6am' ...")
 @click.option("--in", "delay", metavar="TIME", help="Not before so long from now: 2h, 90m.")
-@click.option("--after", metavar="JOB", help="Not before this job has ended well, and learned.")
+@click.option(
+    "--after",
+    metavar="JOB",
+    shell_complete=jobs_in("queued", "scheduled", "waiting", "running", "paused"),
+    help="Not before this job has ended well, and learned.",
+)
 @click.option("--after-any", is_flag=True, help="With --after: however it ended, learned or not.")
 @click.option(
     "--evaluate", "evaluated", is_flag=True, help="Evaluate it once it has ended well, and learned."

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli import completion
+
 if TYPE_CHECKING:
     from jobs.config import Preset
 
@@ -21,6 +23,7 @@ set_option = click.option(
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
+    shell_complete=completion.settings,
     help="Change a setting of the preset; may be repeated. Keys are dotted: lora.rank=4",
 )
 
@@ -33,9 +36,14 @@ output_option = click.option(
 )
 open_option = click.option("--open", "opening", is_flag=True, help="Open it in the browser.")
 
-job_argument = click.argument("job", metavar="JOB")
-optional_job_argument = click.argument("job", metavar="[JOB]", required=False)
-sweep_argument = click.argument("name", metavar="[SWEEP]", default="latest")
+job_argument = click.argument("job", metavar="JOB", shell_complete=completion.jobs_in())
+optional_job_argument = click.argument(
+    "job", metavar="[JOB]", required=False, shell_complete=completion.jobs_in()
+)
+preset_argument = click.argument("preset", shell_complete=completion.presets)
+sweep_argument = click.argument(
+    "name", metavar="[SWEEP]", default="latest", shell_complete=completion.sweeps
+)
 
 
 def preset_from(name: str, overrides: tuple[str, ...] = ()) -> Preset:

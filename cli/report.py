@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.completion import jobs_in
 from cli.options import json_option, open_option, output_option
 from cli.output import print_json, warn
 from cli.reading import reading
@@ -21,7 +22,7 @@ MOST = 12
 
 
 @click.command(short_help="Make a page about runs, with plots.")
-@click.argument("jobs", metavar="JOB...", nargs=-1, required=True)
+@click.argument("jobs", metavar="JOB...", nargs=-1, required=True, shell_complete=jobs_in())
 @output_option
 @open_option
 @json_option

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.completion import sweep_files
 from cli.options import json_option, queue_option, sweep_argument
 from cli.output import note, print_json, terminal_width, wants_colour, warn
 from cli.sweep_files import find_file
@@ -45,7 +46,11 @@ sweep.add_command(report)
 
 
 @sweep.command(short_help="Start what a sweep file says.")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument(
+    "file",
+    type=click.Path(path_type=Path),
+    shell_complete=lambda ctx, param, incomplete: sweep_files(incomplete),
+)
 @click.option("--trials", type=click.IntRange(1, 10_000), help="How many trials, at the most.")
 @click.option("--until", metavar="TIME", help="When it has to have ended: 07:00.")
 @click.option("--name", help="What to call it (default: the file's name).")

@@ -20,7 +20,7 @@ def find_file(file: Path) -> Path:
     for path in (file, *(root / file for root in _roots())):
         if path.is_file():
             return path
-    known = {path.stem: path for path in _files()}
+    known = {path.stem: path for path in known_files()}
     near = [str(known[stem]) for stem in nearest(file.stem, known)]
     hint = f"Did you mean {' or '.join(near)}?" if near else None
     if hint is None and known:
@@ -33,10 +33,10 @@ def named_file(word: str) -> Path | None:
     here = Path(f"{word}.yaml")
     if here.is_file():
         return here
-    return next((path for path in _files() if path.stem == word), None)
+    return next((path for path in known_files() if path.stem == word), None)
 
 
-def _files() -> Iterator[Path]:
+def known_files() -> Iterator[Path]:
     """Yield the sweep files there are, named as a person would name them."""
     for root in _roots():
         yield from (path.relative_to(root) for path in sorted((root / FOLDER).glob("*.yaml")))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import click
+from click.shell_completion import CompletionItem
 
+from cli.completion import sweep_files
 from cli.sweep_files import named_file
 
 FILES = (".yaml", ".yml")
@@ -17,6 +19,11 @@ class SweepGroup(click.Group):
         if args and args[0].startswith("-") and args[0] not in ctx.help_option_names:
             args = ["run", *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Complete the commands, and the sweep files that may stand in their place."""
+        found = super().shell_complete(ctx, incomplete)
+        return found if incomplete.startswith("-") else [*found, *sweep_files(incomplete)]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
