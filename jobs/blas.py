@@ -16,6 +16,14 @@ import platform
 import sys
 from pathlib import Path
 
+# The variables that tell a BLAS how to compute count with it, but for these: its threads are set by
+# us, and saying what it does changes nothing.
+SETTINGS = ("MKL_", "OPENBLAS_")
+HARMLESS = ("_NUM_THREADS", "_VERBOSE")
+# MKL may otherwise choose its code path by the alignment of a buffer, which differs from run to
+# run: the same seed would not give the same bits.
+REPRODUCIBLE, OURS = "MKL_CBWR", "AUTO"
+
 MKL_SIZE = "about 340 MB to download, 940 MB on disk"
 NEEDS_MKL = 3
 
@@ -34,9 +42,7 @@ def load_fast_blas() -> str | None:
     if "mlx.core" in sys.modules:
         raise RuntimeError("mlx.core was imported before its BLAS: import it from jobs.mlx.")
     _looked = True
-    # MKL may otherwise choose its code path by the alignment of a buffer, which differs from run to
-    # run: the same seed would not give the same bits.
-    os.environ.setdefault("MKL_CBWR", "AUTO")
+    os.environ.setdefault(REPRODUCIBLE, OURS)
     for candidate in _candidates():
         try:
             ctypes.CDLL(candidate, mode=ctypes.RTLD_GLOBAL)
@@ -65,7 +71,10 @@ def blas_name() -> str | None:
 
 
 def blas_build() -> str:
-    """Return what tells one build of the loaded BLAS from another: its file's own name and size."""
+    """Return what tells how the loaded BLAS computes: its file's own name and size, its settings.
+
+    Settings are the variables by which a person lets it choose another code path.
+    """
     if _loaded is None:
         return "none"
     file = Path(_loaded)
@@ -74,7 +83,18 @@ def blas_build() -> str:
         mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
         file = Path(min((path for path in mapped if f"/{stem}" in path), default=_loaded))
     file = file.resolve()
-    return f"{file.name}, {file.stat().st_size} bytes" if file.exists() else file.name
+    size = [f"{file.stat().st_size} bytes"] if file.exists() else []
+    return ", ".join([file.name, *size, *_settings()])
+
+
+def _settings() -> list[str]:
+    return [
+        f"{name}={value}"
+        for name, value in sorted(os.environ.items())
+        if name.startswith(SETTINGS)
+        and not name.endswith(HARMLESS)
+        and (name, value) != (REPRODUCIBLE, OURS)
+    ]
 
 
 def _candidates() -> list[str]:

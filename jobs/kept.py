@@ -71,7 +71,7 @@ TABLE: dict[str, Kept] = {
         "checkpoints_qlora/<job>/evaluation/answers.jsonl",
         (
             *("adapter", "data", "model", "weights", "model files", "settings", "template"),
-            *("max_new_tokens", "batch_size", "versions", "code"),
+            *("max_new_tokens", "batch_size", "versions", "packages", "code"),
         ),
     ),
     # Each file's digest stands under its path for as long as these stay.

@@ -93,13 +93,13 @@ class Taking:
 
     def _lacking(self, order: Order) -> str | None:
         from jobs.config import config_from  # noqa: PLC0415 - loads what only foreign jobs need
-        from jobs.models.store import check_model, fingerprint  # noqa: PLC0415
+        from jobs.models.store import check_model, fingerprint, same_model  # noqa: PLC0415
 
         config = config_from(order.config, f"the order of {order.id}")
         model = self.workspace.model(config.model)
         try:
             check_model(model)
-            same = fingerprint(model) == order.model_fingerprint
+            same = same_model(fingerprint(model), order.model_fingerprint)
         except FarenseError:
             same = False
         if not same:

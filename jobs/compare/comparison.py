@@ -140,11 +140,13 @@ def _differences(first: PastRun, second: PastRun, a: Side, b: Side) -> Iterator[
             yield Difference(row.setting, _data(first, row), _data(second, row))
         else:
             yield row
-    known = a.model_fingerprint and b.model_fingerprint
-    if known and a.config.get("model") == b.config.get("model"):
-        prints = a.model_fingerprint[:12], b.model_fingerprint[:12]
-        if a.model_fingerprint != b.model_fingerprint:
-            yield Difference("model (its files)", *prints)
+    one, other = a.model_fingerprint, b.model_fingerprint
+    if one and other and a.config.get("model") == b.config.get("model"):
+        # The part in which they differ: what stands beside weights and tokenizer has its own.
+        for part, its in zip(one.split("-"), other.split("-"), strict=False):
+            if part != its:
+                yield Difference("model (its files)", part[:12], its[:12])
+                break
 
 
 def _data(run: PastRun, row: Difference) -> Any:

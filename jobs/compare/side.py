@@ -10,6 +10,7 @@ from jobs.config import config_from
 from jobs.errors import ConfigError, JobFailed
 from jobs.evaluation.scores import METRICS
 from jobs.files import sha256_of
+from jobs.models.folder import same_model
 from jobs.order import DataFile
 from jobs.past_run import PastRun
 from jobs.paths import RunDirectory
@@ -112,7 +113,7 @@ def measured_otherwise(a: Side, b: Side) -> tuple[str, ...]:
 
 def _has_other_model(a: Side, b: Side) -> bool:
     if a.model_fingerprint and b.model_fingerprint:
-        return a.model_fingerprint != b.model_fingerprint
+        return not same_model(a.model_fingerprint, b.model_fingerprint)
     return bool(a.config.get("model") != b.config.get("model"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import time
 from collections.abc import Sequence
@@ -39,6 +40,7 @@ from jobs.report.write import plot_evaluation
 from jobs.results import write_summary
 from jobs.session import Emit, Session, Stop
 from jobs.state import State, now
+from jobs.token_cache import PACKAGES
 from jobs.tokenizer import Tokenizer
 from jobs.trained import read_adapter
 
@@ -189,6 +191,8 @@ class Evaluation:
             "settings": kept.settings_before_training(self.session.config),
             "batch_size": self.batch_size,
             "versions": self.session.versions,
+            # Those, too, that make tokens of questions, and text of tokens.
+            "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
             "code": kept.code_input().hex(),
         }
         kept.check_inputs(kept.ANSWERS, circumstances)

@@ -13,6 +13,7 @@ from typing import Any
 
 from jobs.errors import ConfigError, ModelError
 from jobs.models.folder import check_config
+from jobs.models.size import quantization
 
 # As in mlx_lm.utils, which takes two seconds to import: a model_type, or one with the name of its
 # class, whose module has another name.
@@ -52,6 +53,12 @@ NOT_QUANTIZED = {
 NEEDS = {
     "olmo": ("hf_olmo", "it needs the package ai2-olmo and ends the process without it"),
 }
+# Forms of stored weights, by a config's quant_method, that mlx-lm cannot load or train.
+NOT_IN_FORM = {
+    "bitnet": "in this form its linear layers are of a kind that LoRA does not know",
+    "gptq": "mlx-lm unpacks GPTQ weights as if they were AWQ's, which are packed along the other "
+    "axis, and refuses their group index",
+}
 # Layers whose weight the block reads itself: an adapter around them would not be asked.
 READ_BY_BLOCK = {
     "gemma3n": frozenset({"correction_coefs", "prediction_coefs"}),
@@ -82,6 +89,11 @@ def check_trainable(path: Path, keys: tuple[str, ...]) -> None:
             f"{path} cannot be trained by mlx-lm's {module}: {reason}.",
             "Take a model of another architecture: docs/models.md lists those that train.",
         )
+    if reason := not_in_form(config):
+        raise ModelError(
+            f"The weights of {path} cannot be used: {reason}.",
+            "Take the model as it was published, or in MLX's own format (mlx-community).",
+        )
     unread = READ_BY_BLOCK.get(module, frozenset())
     if found := ", ".join(key for key in keys if key.rpartition(".")[2] in unread):
         raise ConfigError(
@@ -100,6 +112,15 @@ def not_trainable(config: dict[str, Any]) -> str | None:
         return NEEDS[module][1]
     quantized = config.get("quantization") or config.get("quantization_config")
     return NOT_QUANTIZED.get(module) if quantized else None
+
+
+def not_in_form(config: dict[str, Any]) -> str | None:
+    """Return why mlx-lm cannot use the form in which weights are stored; None where it can."""
+    settings = quantization(config)
+    method, bits = settings.get("quant_method"), settings.get("bits", 4)
+    if method == "awq" and bits != 4:
+        return f"mlx-lm reads AWQ weights in 4 bits alone, and these have {bits}"
+    return NOT_IN_FORM.get(str(method))
 
 
 def module_of(config: dict[str, Any]) -> str:

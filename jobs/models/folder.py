@@ -49,6 +49,12 @@ IDENTITY_FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
+# What else turns text into tokens or tells where answers end, by patterns. Jobs of older versions
+# know nothing of these: they stand in a part of the fingerprint of their own.
+MORE_IDENTITY_FILES = (
+    *("generation_config.json", "hf_quant_config.json", "additional_chat_templates/*.jinja"),
+    *("tokenizer.model", "*.tiktoken", "tekken.json", "vocab.json", "merges.txt", "vocab.txt"),
+)
 EDGE_BYTES = 1 << 20
 
 
@@ -72,7 +78,7 @@ def check_unchanged(path: Path, expected: str) -> None:
         ModelError: as :func:`check_model`, or it is another model.
     """
     check_model(path)
-    if expected and fingerprint(path) != expected:
+    if expected and not same_model(fingerprint(path), expected):
         raise ModelError(
             f"The model in {path} has changed since this job was enqueued.",
             "Put the old model back, or enqueue the job again.",
@@ -80,17 +86,18 @@ def check_unchanged(path: Path, expected: str) -> None:
 
 
 def fingerprint(path: Path) -> str:
-    """Return a SHA-256 that identifies the model in a folder, in hexadecimal.
+    """Return what identifies the model in a folder: two SHA-256 in hexadecimal, a dash between.
 
-    It covers the configuration and the tokenizer whole, and of each weight file the name, the size,
-    the header, and the first and last MiB of the file: fast for weights of many gigabytes. Another
-    model, another quantization, further training of all layers, missing or truncated files are
-    caught; a change inside a weight file that keeps its size and both ends is not.
+    The first covers the configuration and the tokenizer whole, and of each weight file the name,
+    the size, the header, and the first and last MiB of the file: fast for weights of many
+    gigabytes. Another model, another quantization, further training of all layers, missing or
+    truncated files are caught; a change inside a weight file that keeps its size and both ends is
+    not. The second covers :data:`MORE_IDENTITY_FILES`.
 
     Raises:
         ModelError: there is no such folder, or a file is damaged or cannot be read.
     """
-    digest = hashlib.sha256()
+    digest, more = hashlib.sha256(), hashlib.sha256()
     try:
         _must_exist(path)
         for name in IDENTITY_FILES:
@@ -103,9 +110,19 @@ def fingerprint(path: Path) -> str:
                 add_part(digest, "first", weights.read(EDGE_BYTES))
                 weights.seek(max(0, size - EDGE_BYTES))
                 add_part(digest, "last", weights.read(EDGE_BYTES))
+        for file in sorted({file for name in MORE_IDENTITY_FILES for file in path.glob(name)}):
+            add_part(more, file.relative_to(path).as_posix(), file.read_bytes())
     except OSError as error:
         raise _unreadable(path, error) from error
-    return digest.hexdigest()
+    return f"{digest.hexdigest()}-{more.hexdigest()}"
+
+
+def same_model(one: str, other: str) -> bool:
+    """Tell whether two fingerprints are of one model, as far as both say.
+
+    Those that older versions wrote have the first part alone.
+    """
+    return all(a == b for a, b in zip(one.split("-"), other.split("-"), strict=False))
 
 
 def read_model(path: Path) -> tuple[dict[str, Any], dict[str, TensorEntry]]:

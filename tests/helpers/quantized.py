@@ -96,6 +96,36 @@ def _awq(module: nn.Module) -> dict[str, mx.array]:
     return arrays
 
 
+def as_gptq(source: Path, target: Path, *, group_index: bool) -> Path:
+    """Write the model in ``source`` as AutoGPTQ stores it: packed along the inputs, in order."""
+    copytree(source, target)
+    module: Any = load_model(source)[0]
+    dequantize_model(module, mx.float32)
+    arrays = named(module.parameters())
+    for path, layer in module.named_modules():
+        if not isinstance(layer, nn.Linear) or path == "lm_head":
+            continue
+        weight = np.array(arrays.pop(f"{path}.weight")).T  # [in, out]
+        inputs, outputs = weight.shape
+        grouped = weight.reshape(-1, GROUP, outputs)
+        scales = np.abs(grouped).max(1) / 7
+        numbers = (np.round(grouped / scales[:, None]) + 8).clip(0, 15).astype(np.uint32)
+        shifts = np.arange(8, dtype=np.uint32)[None, :, None] * 4
+        packed = (numbers.reshape(-1, 8, outputs) << shifts).sum(1, dtype=np.uint32)
+        arrays[f"{path}.qweight"] = mx.array(packed.view(np.int32))
+        zeros = np.full((len(scales), outputs // 8), 0x77777777, np.int32)  # one less than 8
+        arrays[f"{path}.qzeros"] = mx.array(zeros)
+        arrays[f"{path}.scales"] = mx.array(scales.astype(np.float16))
+        if group_index:
+            arrays[f"{path}.g_idx"] = mx.array(np.arange(inputs, dtype=np.int32) // GROUP)
+    config = read_json(source / "config.json")
+    config.pop("quantization")
+    said = {"quant_method": "gptq", "bits": 4, "group_size": GROUP, "desc_act": False}
+    (target / "config.json").write_text(json.dumps({**config, "quantization_config": said}))
+    mx.save_safetensors(str(target / "model.safetensors"), arrays, {"format": "pt"})
+    return target
+
+
 def _packed(numbers: NDArray[Any]) -> NDArray[np.int32]:
     parts = numbers.astype(np.uint32).reshape(len(numbers), -1, 8)[..., list(AWQ_ORDER)]
     shifts = np.arange(8, dtype=np.uint32) * 4

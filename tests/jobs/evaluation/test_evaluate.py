@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import importlib.metadata
 import json
+import os
 import re
 import shutil
 import signal
 import statistics
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jobs import kept
 from jobs.errors import ExitCode, InvalidInput
-from jobs.evaluation.evaluate import evaluate
+from jobs.evaluation.answers import ADAPTER, Answer, Answers
+from jobs.evaluation.evaluate import Evaluation, evaluate
 from jobs.evaluation.scores import METRICS, score
 from jobs.event import Event
 from jobs.files import read_json, whole_lines
 from jobs.mlx import mx
-from jobs.order import read_order
+from jobs.models.folder import fingerprint
+from jobs.order import Order, read_order
 from jobs.paths import RunDirectory, Workspace
 from jobs.state import State, read_state
 from tests.helpers.evaluations import make_evaluation, written
@@ -188,6 +195,89 @@ def test_another_adapter_is_asked_from_the_beginning(
     )
     evaluate(workspace, read_order(evaluation), ignored, never)
     assert answers(run)[0]["answer"] != "Vinte."
+
+
+def test_each_input_of_kept_answers_is_theirs(
+    trained: tuple[Workspace, RunDirectory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, run = trained
+    first = read_order(make_evaluation(workspace, run, "aaaa", max_new_tokens=4))
+    assert first.evaluation is not None
+    assert first.valid is not None
+    model = workspace.inside(first.config["model"])
+
+    def inputs(order: Order = first, splits: int = 0) -> dict[str, Any]:
+        order = replace(order, model_fingerprint=fingerprint(model))
+        return Evaluation(workspace, order, ignored, never, splits)._circumstances()
+
+    path = tmp_path / "answers.jsonl"
+    before = inputs()
+    Answers(path, before).add(Answer(ADAPTER, 0, "Sim.", False))
+    kept_lines, seen = path.read_bytes(), set()
+    assert len(Answers(path, inputs())) == 1
+
+    def expect(names: set[str], changed: dict[str, Any]) -> None:
+        assert {name for name in before if before[name] != changed[name]} == names
+        path.write_bytes(kept_lines)
+        assert len(Answers(path, changed)) == 0
+        seen.update(names)
+
+    wanted = first.evaluation
+    more = replace(wanted, max_new_tokens=5)
+    expect({"max_new_tokens"}, inputs(replace(first, evaluation=more)))
+    expect({"batch_size"}, inputs(replace(first, evaluation=replace(wanted, batch_size=2))))
+    expect({"batch_size", "versions"}, inputs(splits=1))
+    longer = {**first.config, "max_seq_length": 97}
+    expect({"settings"}, inputs(replace(first, config=longer)))
+    expect({"template"}, inputs(replace(first, prompt_date="2020-02-02")))
+    content = workspace.inside(first.valid.path).read_bytes() + b"\n"
+    digest = hashlib.sha256(content).hexdigest()
+    other = replace(first.valid, path=f"data/imported/{digest}.jsonl", sha256=digest)
+    workspace.inside("data/imported").joinpath(f"{digest}.jsonl").write_bytes(content)
+    expect({"data"}, inputs(replace(first, valid=other)))
+
+    def with_file(file: Path, content: bytes) -> dict[str, Any]:
+        old = file.read_bytes()
+        file.write_bytes(content)
+        # Of weights it is remembered what was in them at which time.
+        os.utime(file, ns=(0, 0))
+        found = inputs()
+        file.write_bytes(old)
+        return found
+
+    config, weights = model / "config.json", model / "model.safetensors"
+    changed = config.read_bytes().replace(b"1e-05", b"1e-04")
+    expect({"model", "model files"}, with_file(config, changed))
+    expect({"model", "weights"}, with_file(weights, flipped(weights)))
+    expect({"adapter"}, with_file(run.adapter_weights, flipped(run.adapter_weights)))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("jobs.environment.blas_build", lambda: "another")
+        expect({"versions"}, inputs())
+    with monkeypatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        expect({"versions"}, inputs())
+    versions = importlib.metadata.version
+    for package, names in {
+        "mlx": {"versions"},
+        "mlx-lm": {"versions", "packages"},
+        "transformers": {"packages"},
+        "tokenizers": {"packages"},
+    }.items():
+        with monkeypatch.context() as patch:
+            other_version = lambda name, other=package: "0" if name == other else versions(name)  # noqa: E731
+            patch.setattr(importlib.metadata, "version", other_version)
+            expect(names, inputs())
+    monkeypatch.setattr(kept, "code_input", lambda modules=None: b"another")
+    expect({"code"}, inputs())
+    assert seen == set(kept.TABLE[kept.ANSWERS].inputs)
+
+
+def flipped(file: Path) -> bytes:
+    """Return the content of a file, a bit of its last number changed."""
+    content = bytearray(file.read_bytes())
+    content[-4] ^= 1
+    return bytes(content)
 
 
 @pytest.mark.parametrize(

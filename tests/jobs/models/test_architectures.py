@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from jobs.models.architectures import (
     module_of,
     modules,
 )
+from tests.helpers.quantized import as_gptq
 
 KEYS = ("q_proj",)
 
@@ -156,6 +158,42 @@ def test_afm7_is_refused_quantized_only(folder: Path) -> None:
     module = plain(folder / "other", "afm7")
     with pytest.raises(TypeError, match="mode"):
         nn.quantize(module, 32, 4)
+
+
+@pytest.mark.parametrize(
+    ("group_index", "error"), [(True, "g_idx"), (False, "bits 0")], ids=["with g_idx", "without"]
+)
+def test_gptq_weights_cannot_be_loaded(
+    folder: Path, tiny_model: Path, group_index: bool, error: str
+) -> None:
+    as_gptq(tiny_model, folder, group_index=group_index)
+    with pytest.raises(ModelError, match="packed along the other axis") as refusal:
+        check_trainable(folder, KEYS)
+    assert "mlx-community" in str(refusal.value.hint)
+    with pytest.raises(Exception, match=error):
+        load_model(folder)
+
+
+def test_forms_that_cannot_be_trained(folder: Path, tiny_model: Path) -> None:
+    shutil.copytree(tiny_model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    del config["quantization"]
+
+    def say(**settings: Any) -> None:
+        (folder / "config.json").write_text(json.dumps({**config, "quantization_config": settings}))
+
+    say(quant_method="awq", bits=4)
+    check_trainable(folder, KEYS)
+    say(quant_method="awq", bits=8)
+    with pytest.raises(ModelError, match="in 4 bits alone, and these have 8"):
+        check_trainable(folder, KEYS)
+    with pytest.raises(ValueError, match="Only bits"):
+        load_model(folder)
+    say(quant_method="bitnet")
+    with pytest.raises(ModelError, match="a kind that LoRA does not know"):
+        check_trainable(folder, KEYS)
+    module, _ = load_model(folder, lazy=True, strict=False)
+    assert not any(is_linear(layer) for block in module.layers for layer in block.modules())
 
 
 def test_olmo_ends_the_process_without_its_package(folder: Path) -> None:

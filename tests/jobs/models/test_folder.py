@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import struct
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from jobs.errors import ModelError
-from jobs.models.folder import INDEX, check_model, fingerprint
+from jobs.models.folder import INDEX, check_model, check_unchanged, fingerprint, same_model
 from jobs.models.listing import list_models
 from jobs.paths import Workspace
 
@@ -214,14 +215,49 @@ def change_the_config(model: Path) -> None:
     edit_json(model / "config.json", rope_theta=1e6)
 
 
+def writing(name: str) -> Callable[[Path], None]:
+    def write(model: Path) -> None:
+        (model / name).parent.mkdir(exist_ok=True)
+        (model / name).write_text('{"eos_token_id": [1, 2]}')
+
+    return write
+
+
+MORE = [
+    *("generation_config.json", "hf_quant_config.json", "additional_chat_templates/rag.jinja"),
+    *("tokenizer.model", "qwen.tiktoken", "vocab.txt", "vocab.json", "merges.txt"),
+]
+
+
 @pytest.mark.parametrize(
-    "change", [flip_last_byte, rename_weights, change_the_template, change_the_config]
+    "change",
+    [
+        *(flip_last_byte, rename_weights, change_the_template, change_the_config),
+        *(pytest.param(writing(name), id=name) for name in MORE),
+    ],
 )
 def test_another_model_has_another_fingerprint(
     change: Callable[[Path], None], model: Path, tiny_model: Path
 ) -> None:
     change(model)
     assert fingerprint(model) != fingerprint(tiny_model)
+
+
+def test_a_job_of_an_older_version_has_its_model_still(model: Path) -> None:
+    # As it was written before there was a second part.
+    older = fingerprint(model).partition("-")[0]
+    assert re.fullmatch("[0-9a-f]{64}", older)
+    writing("generation_config.json")(model)
+    check_unchanged(model, older)
+    check_unchanged(model, fingerprint(model))
+    newer = fingerprint(model)
+    (model / "generation_config.json").write_text("{}")
+    with pytest.raises(ModelError, match="has changed since"):
+        check_unchanged(model, newer)
+    change_the_config(model)
+    with pytest.raises(ModelError, match="has changed since"):
+        check_unchanged(model, older)
+    assert not same_model(older, fingerprint(model))
 
 
 def test_a_missing_folder_has_no_fingerprint(tmp_path: Path) -> None:
