@@ -7,13 +7,17 @@ trains rightly where the loss before training, that of the first step and that o
 to 1e-4, mlx-lm measures the same loss with the adapter that farense saved, and both runs of farense
 saved the same bits. One that is refused must be refused before anything is built.
 
-    python -m benchmarks.architectures               # all: into results/ and docs/models.md
-    python -m benchmarks.architectures llama gemma3n
+    python -m benchmarks.architectures                  # all: into results/ and docs/models.md
+    python -m benchmarks.architectures llama gemma3n    # these, nothing is written there
+    python -m benchmarks.architectures --keep           # goes on: those that another code measured
+    python -m benchmarks.architectures --keep llama     # the same of these; the others stay
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -23,9 +27,13 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import families
+from benchmarks.families import family_names
 from benchmarks.results import results_folder, say, write_results
 from benchmarks.runs import PYTHON, make_run, sample_rows, tokenized
 from jobs.errors import FarenseError
+from jobs.files import read_json
+from jobs.kept import code_input, mapping_input
 from jobs.paths import REPOSITORY, RunDirectory, Workspace
 
 if TYPE_CHECKING:
@@ -61,32 +69,36 @@ def main() -> None:
     parser.add_argument(
         "--uncompiled", action="store_true", help="without mx.compile: a quarter of the time"
     )
+    parser.add_argument("--keep", action="store_true", help="keep what this code has measured")
     parser.add_argument("--seconds", type=int, default=SECONDS, help="limit for each")
     options = parser.parse_args()
     if options.one:
         print(json.dumps(outcome_of(options.names[0])))
         return
-    from benchmarks.families import family_names
-
     names = options.names or family_names()
-    path = results_folder(quick=bool(options.names)) / "architectures.json"
-    outcomes: list[dict[str, Any]] = []
+    path = results_folder(quick=bool(options.names) and not options.keep) / "architectures.json"
+    known = (
+        {each["name"]: each for each in read_json(path)["architectures"]} if options.keep else {}
+    )
+    code = code_digest()
+    names = [name for name in names if known.get(name, {}).get("code") != code]
     for number, name in enumerate(names, 1):
         outcome = _in_a_process(name, options.seconds, compiled=not options.uncompiled)
-        outcomes.append(outcome)
+        known[name] = {**outcome, "code": code, "compiled": not options.uncompiled}
         say(f"{number}/{len(names)} {name}: {describe(outcome)}")
-        write_results(
-            path,
-            {
-                "tolerance": TOLERANCE,
-                "compiled": not options.uncompiled,
-                "architectures": outcomes,
-            },
-        )
-    if not options.names:
-        write_page(outcomes)
+        outcomes = [known[each] for each in family_names() if each in known]
+        write_results(path, {"tolerance": TOLERANCE, "architectures": outcomes})
+        if options.keep or not options.names:
+            write_page(outcomes)
     say(f"Written: {path}")
-    sys.exit(any(outcome["outcome"] not in ("trains", "refused") for outcome in outcomes))
+    sys.exit(any(known[name]["outcome"] not in ("trains", "refused") for name in names))
+
+
+def code_digest() -> str:
+    """Return what tells by which code and packages an architecture was measured."""
+    packages = {name: importlib.metadata.version(name) for name in ("mlx", "mlx-lm")}
+    parts = code_input(), Path(families.__file__).read_bytes(), mapping_input(packages)
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:12]
 
 
 def outcome_of(name: str) -> dict[str, Any]:
@@ -178,7 +190,6 @@ def _in_a_process(name: str, seconds: int, *, compiled: bool) -> dict[str, Any]:
 
 def _compared(workspace: Workspace, model: Path) -> dict[str, Any]:
     """Train with farense, cold and warm, and with plain mlx-lm; return the differences."""
-    from jobs.files import read_json
     from jobs.model import load_tokenizer
     from jobs.order import read_order
 
