@@ -237,6 +237,7 @@ def test_the_list_has_a_line_for_each(night: SweepFolder, invoke: Run) -> None:
     assert line.split() == [night.id, "running", "4", "of", "5", "1.2500", "val_loss"]
 
 
+@pytest.mark.usefixtures("client")
 def test_latest_is_the_newest_sweep_that_a_command_can_use(
     invoke: Run, workspace: Workspace, night: SweepFolder
 ) -> None:
