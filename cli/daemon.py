@@ -93,6 +93,7 @@ def status(as_json: bool) -> None:
         "Queue server": f"{now.server} ({answer})",
         "Queued": "unknown" if now.queued is None else str(now.queued),
         "Running job": now.running_job or "none",
+        **({"Doing": now.doing} if now.doing else {}),
     }
     for name, value in rows.items():
         click.echo(f"{name:<14}{value}")

@@ -11,7 +11,15 @@ from rich.text import Text
 
 from jobs.console import Console, duration
 from jobs.evaluation.events import EvaluationStarted
-from jobs.events import Envelope, Started, StoodStill, TrainMetrics, Validation
+from jobs.events import (
+    Envelope,
+    PhaseBegan,
+    PrefixCached,
+    Started,
+    StoodStill,
+    TrainMetrics,
+    Validation,
+)
 from jobs.events import Progress as ProgressEvent
 
 
@@ -53,6 +61,19 @@ class LiveView:
         for line in self._lines.lines(envelope):
             self._progress.console.print(Text(line))
         match envelope.event:
+            case PhaseBegan() as event:
+                self._progress.update(
+                    self._task, description=event.phase, completed=0, total=None, detail=""
+                )
+            case PrefixCached() as event:
+                left = event.eta_seconds
+                self._progress.update(
+                    self._task,
+                    description=f"computing prefix states {event.examples}/{event.total}",
+                    completed=event.examples,
+                    total=event.total,
+                    detail=f"{duration(left)} left" if left is not None else "",
+                )
             case Started() as event:
                 self._move(event.resumed_step, event.total_steps)
             case EvaluationStarted() as event:

@@ -13,6 +13,7 @@ from click import style
 from daemon.failures import label
 from daemon.interrupted import standstill
 from daemon.machines.home import shown
+from daemon.progress import phase_text
 from jobs.console import duration
 from jobs.local_time import local, local_exact
 from jobs.state import DEFAULT_QUEUE, FINISHED, State
@@ -160,6 +161,7 @@ def job_details(record: JobRecord) -> list[str]:
         "Exact match": number(record.exact_match),
         "Speed": _speed(record),
         "Time left": _left(record),
+        "Doing": phase_text(record),
         "Queued": _moment(record.created_at),
         "Started": _moment(record.started_at),
         "Finished": _moment(record.finished_at),

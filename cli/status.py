@@ -27,6 +27,7 @@ def status(job: str | None, show_all: bool, as_json: bool) -> None:
     from cli.render import job_details, status_table
     from daemon.interrupted import held_lines
     from daemon.latest import RAN
+    from daemon.progress import phase_lines
 
     held: list[str] = []
     with reading() as reader:
@@ -46,7 +47,7 @@ def status(job: str | None, show_all: bool, as_json: bool) -> None:
             seen = reader.glance()
             records, more = seen.records, seen.more_waiting
         if not as_json:
-            held = held_lines(reader, records)
+            held = [*phase_lines(records), *held_lines(reader, records)]
     if as_json:
         print_json([record.as_dict() for record in records])
     elif records:

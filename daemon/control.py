@@ -17,6 +17,7 @@ from daemon.joblog import last_lines
 from daemon.lifecycle import daemon_lock
 from daemon.locks import held_by
 from daemon.machines.home import is_home
+from daemon.progress import phase_text
 from daemon.settings import Settings
 from jobs.errors import QueueUnreachable, WorkspaceError
 from jobs.files import explain
@@ -41,6 +42,7 @@ class DaemonStatus:
         server: the address of the queue, without a password.
         queued: jobs that wait; None where the queue does not answer.
         running_job: the id of the job under way.
+        doing: what it does that is no step; None while it steps.
     """
 
     running: bool
@@ -49,6 +51,7 @@ class DaemonStatus:
     server_running: bool
     queued: int | None
     running_job: str | None
+    doing: str | None = None
 
 
 def daemon_status(workspace: Workspace) -> DaemonStatus:
@@ -63,7 +66,7 @@ def daemon_status(workspace: Workspace) -> DaemonStatus:
         broker.close()
     found = records or []
     running = [
-        record.id
+        record
         for record in found
         if record.state is State.RUNNING and is_home(record.home, workspace)
     ]
@@ -73,7 +76,8 @@ def daemon_status(workspace: Workspace) -> DaemonStatus:
         server=broker.address,
         server_running=records is not None,
         queued=None if records is None else sum(r.state is State.QUEUED for r in found),
-        running_job=running[0] if running else None,
+        running_job=running[0].id if running else None,
+        doing=phase_text(running[0]) if running else None,
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from daemon.records import JobRecord
+from jobs.console import duration
 from jobs.evaluation.events import Evaluated, EvaluationStarted
 from jobs.events import (
     BestModel,
@@ -14,18 +16,61 @@ from jobs.events import (
     Envelope,
     Event,
     Finished,
+    PhaseBegan,
+    PrefixCached,
     Progress,
     Started,
+    StoodStill,
     TrainMetrics,
     Validation,
+    Warned,
 )
+from jobs.state import State
 from jobs.verdict import verdict, word_of
+
+LOADING = "loading the model and the data"
+FILLING = "computing prefix states"
+# What comes while a phase goes on, and does not end it.
+BESIDE = (BestModel, CheckpointSaved, StoodStill, Warned)
 
 
 def changes(envelope: Envelope) -> dict[str, Any]:
     """Return the fields of a record that ``envelope`` sets, with their new values."""
-    found = _changes(envelope.event)
+    event = envelope.event
+    found = _changes(event)
+    if not isinstance(event, BESIDE):
+        found = {**found, **_phase(event)}
     return {**found, "updated_at": envelope.time} if found else {}
+
+
+def phase(
+    name: str | None, done: int | None = None, total: int | None = None, left: float | None = None
+) -> dict[str, Any]:
+    """Return the fields of a record that say what it does which is no step."""
+    return {"phase": name, "phase_done": done, "phase_total": total, "phase_eta_seconds": left}
+
+
+def phase_text(record: JobRecord) -> str | None:
+    """Return what a running job does which is no step; None while it steps, or does not run."""
+    if record.phase is None or record.state is not State.RUNNING or record.interrupted:
+        return None
+    counted = "" if record.phase_total is None else f" {record.phase_done}/{record.phase_total}"
+    left = record.phase_eta_seconds
+    return f"{record.phase}{counted}" + ("" if left is None else f", {duration(left)} left")
+
+
+def phase_lines(records: Iterable[JobRecord]) -> list[str]:
+    """Return what running jobs do that is no step, a line each."""
+    found = [(record.id, phase_text(record)) for record in records]
+    return [f"{job} is {text}." for job, text in found if text]
+
+
+def _phase(event: Event) -> dict[str, Any]:
+    if isinstance(event, PhaseBegan):
+        return phase(event.phase)
+    if isinstance(event, PrefixCached) and event.examples < event.total:
+        return phase(FILLING, event.examples, event.total, event.eta_seconds)
+    return phase(None)
 
 
 def advanced(record: JobRecord, envelope: Envelope) -> JobRecord:

@@ -52,6 +52,10 @@ class JobRecord:
         baseline_val_loss: before training.
         overfitting_gap, gap_status: at the best step so far, with the verdict of the run
             (:mod:`jobs.verdict`).
+        steps_per_second, eta_seconds: of steps, and until the last; None until known.
+        phase: what a running job does that is no step: ``computing prefix states``; None while it
+            steps. ``phase_done`` of ``phase_total`` are done, and ``phase_eta_seconds`` are left,
+            where these are known.
         worker: ``host:pid`` of the daemon that holds the claim.
         pid: of the training child.
         home: the workspace that has the job's files (:mod:`daemon.machines.home`).
@@ -102,6 +106,10 @@ class JobRecord:
     gap_status: str | None = None
     steps_per_second: float | None = None
     eta_seconds: float | None = None
+    phase: str | None = None
+    phase_done: int | None = None
+    phase_total: int | None = None
+    phase_eta_seconds: float | None = None
     worker: str | None = None
     pid: int | None = None
     home: str | None = None

@@ -23,6 +23,7 @@ from daemon.machines.workers import Announcer, own_name
 from daemon.mirror import Mirror
 from daemon.outcome import Outcome, outcome_of, outcome_of_error
 from daemon.pending import Pending
+from daemon.progress import LOADING, phase
 from daemon.recovery import Recovery
 from daemon.run_files import state_of, summary_of
 from daemon.settings import Settings
@@ -202,7 +203,7 @@ class Worker:
         with Child.start(self.workspace, self.settings, claim.job_id, claim.attempt) as child:
             log.info("child_started", attempt=claim.attempt, pid=child.pid)
             mirror.renewed = child.beat
-            mirror.note(pid=child.pid)
+            mirror.note(pid=child.pid, eta_seconds=None, **phase(LOADING))
             keep_awake(child.pid)
             before = events_at_end(log_path, LOG_BYTES)
             watchdog = watchdog_of(order.config, before, time.monotonic())

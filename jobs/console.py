@@ -18,6 +18,7 @@ from jobs.events import (
     Event,
     Failed,
     Finished,
+    PhaseBegan,
     PrefixCached,
     Progress,
     Started,
@@ -31,6 +32,8 @@ from jobs.text import printable
 from jobs.verdict import BELOW, Verdict, verdict
 
 ENDLESS = 1e10
+# A filling says now and then how far it is, unless it is soon over.
+FILL_PARTS, SHORT_FILL_SECONDS = 5, 10.0
 
 
 class Console:
@@ -46,6 +49,7 @@ class Console:
         self._total_steps: int | None = None
         self._last_loss: float | None = None
         self._filling: str | None = None
+        self._fill_part = 0
         self._baseline: float | None = None
 
     def lines(self, envelope: Envelope) -> list[str]:
@@ -96,6 +100,8 @@ class Console:
                 return early_stopping(event, self._baseline)
             case PrefixCached():
                 return self._cached(event)
+            case PhaseBegan():
+                return [f"  {event.phase[:1].upper()}{event.phase[1:]} ..."]
             case Warned():
                 return [f"⚠️  {event.message}"]
             case StoodStill():
@@ -122,9 +128,17 @@ class Console:
             cost = f"{event.megabytes:.0f} MB, {event.seconds:.0f} s"
             return [f"  Prefix cache: {event.total} examples of {event.data} computed, {cost}"]
         if event.data == self._filling:
-            return []
-        self._filling = event.data
+            return self._filled(event)
+        self._filling, self._fill_part = event.data, 0
         return [f"  Prefix cache: computing the frozen blocks of {event.total} examples, once ..."]
+
+    def _filled(self, event: PrefixCached) -> list[str]:
+        part = FILL_PARTS * event.examples // event.total
+        if part <= self._fill_part or event.seconds < SHORT_FILL_SECONDS:
+            return []
+        self._fill_part = part
+        left = "" if event.eta_seconds is None else f", {duration(event.eta_seconds)} left"
+        return [f"  Prefix cache: {event.examples}/{event.total}{left}"]
 
     def _loss(self, event: TrainMetrics) -> list[str]:
         if event.loss is None:

@@ -54,6 +54,7 @@ class PrefixCached(Event):
         examples: of ``total`` examples, how many are done.
         megabytes: of all of them on disk.
         seconds: since the filling began, in this attempt.
+        eta_seconds: for all data files of the job that are still to be filled; null until known.
     """
 
     kind: ClassVar[str] = "prefix_cached"
@@ -62,6 +63,19 @@ class PrefixCached(Event):
     total: int
     megabytes: float
     seconds: float
+    eta_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class PhaseBegan(Event):
+    """The job does something for a while that is no step; what comes next says that it is over.
+
+    Attributes:
+        phase: what, for a person: ``compiling kernels``.
+    """
+
+    kind: ClassVar[str] = "phase"
+    phase: str
 
 
 @dataclass(frozen=True)
@@ -69,6 +83,10 @@ class Progress(Event):
     """A job has come to ``step``; sent about once a second.
 
     An evaluation counts its answers as steps; they belong to no epoch, so to 0.
+
+    Attributes:
+        steps_per_second: of the last minute, without validations and checkpoints; null until known.
+        eta_seconds: to the last step, with what comes between; null until known.
     """
 
     kind: ClassVar[str] = "progress"
@@ -247,7 +265,8 @@ class Failed(Event):
 EVENTS: dict[str, type[Event]] = {
     event.kind: event
     for event in (
-        Started, PrefixCached, Progress, TrainMetrics, Validation, CheckpointSaved, BestModel,
+        Started, PrefixCached, PhaseBegan, Progress, TrainMetrics, Validation, CheckpointSaved,
+        BestModel,
         EarlyStopping, Warned, StoodStill, Finished, EvaluationStarted, Evaluated, Failed,
     )
 }  # fmt: skip

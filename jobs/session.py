@@ -17,7 +17,7 @@ from jobs.dataset import TokenizedExample, cut
 from jobs.engine import Engine
 from jobs.environment import environment
 from jobs.errors import DataError, FarenseError, WorkspaceError
-from jobs.events import Event, Failed, Finished, Started, Warned
+from jobs.events import Event, Failed, Finished, PhaseBegan, Started, Warned
 from jobs.feed import Feed, Source
 from jobs.files import read_json
 from jobs.lanes import make_lanes
@@ -242,6 +242,7 @@ class Session:
         Raises:
             OutOfMemory: it takes more.
         """
+        self.emit(PhaseBegan("compiling kernels"))
         needed = engine.peak_memory(feed.largest_pieces())
         limits = memory_limits(*device_memory())
         if warning := check_memory(needed, limits.whole, limits.available):

@@ -14,7 +14,7 @@ from jobs.config import TrainConfig
 from jobs.divergence import diverged, learning_rate, may_go_back, rollback_warning
 from jobs.engine import Engine
 from jobs.errors import CheckpointError, Diverged
-from jobs.events import BestModel, CheckpointSaved, Event, Finished, Warned
+from jobs.events import BestModel, CheckpointSaved, Event, Finished, PhaseBegan, Warned
 from jobs.feed import Feed
 from jobs.metrics import MetricsFiles
 from jobs.mlx import scalar
@@ -31,6 +31,9 @@ from jobs.results import (
     write_training_state,
 )
 from jobs.state import State
+
+# What takes time between two steps.
+VALIDATION, CHECKPOINT = "validation", "checkpoint"
 
 
 class Trainer:
@@ -138,7 +141,16 @@ class Trainer:
         if step % self.config.save_steps == 0:
             self._checkpoint()
         if self._pace.is_due():
-            self.emit(self._pace.report(step, self.schedule.total_steps, self.epoch))
+            left = self._pauses_left()
+            self._pace.mark(step)
+            self.emit(self._pace.report(step, self.schedule.total_steps, self.epoch, left))
+
+    def _pauses_left(self) -> dict[str, int]:
+        """Return how many validations and checkpoints are still to come."""
+        step, every = self.at.step, self.config.save_steps
+        validations = sum(due > step for due in self.schedule.validation_steps)
+        checkpoints = self.schedule.total_steps // every - step // every
+        return {VALIDATION: validations, CHECKPOINT: checkpoints}
 
     @property
     def learning_rate(self) -> float:
@@ -170,14 +182,19 @@ class Trainer:
         valid = self.engine.measure(self.feed.validation)
         validated = time.monotonic()
         train = self.engine.measure(self.feed.train_slice)
+        self._pace.paused(VALIDATION, time.monotonic() - started)
         return Losses(valid, train, time.monotonic() - started, validated - started)
 
     def _validate_baseline(self) -> None:
         """Measure before training: reported, and counted for nothing."""
-        losses = self.baseline(self._measure)
+        losses = self.baseline(self._measure_first)
         self.at.baseline_val_loss = losses.valid
         self._write_row(losses)
         self.emit(validation_event(self.epoch, self.at, losses, improved=False))
+
+    def _measure_first(self) -> Losses:
+        self.emit(PhaseBegan("measuring the losses before training"))
+        return self._measure()
 
     def _validate(self) -> None:
         self._check_finite()
@@ -267,6 +284,7 @@ class Trainer:
         prune_checkpoints(self.directory, keep, self.at.step, every)
         write_training_state(self.directory, self.epoch, self.at)
         self.at.row_seconds -= time.monotonic() - started
+        self._pace.paused(CHECKPOINT, time.monotonic() - started)
         self.emit(CheckpointSaved(self.epoch, self.at.step, str(path), reason))
 
     def _restore(self, checkpoint: Checkpoint) -> None:

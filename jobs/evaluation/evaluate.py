@@ -25,7 +25,7 @@ from jobs.evaluation.events import Evaluated, EvaluationStarted
 from jobs.evaluation.generation import check_batching, generate, groups
 from jobs.evaluation.report import Losses, answer_rows, report_of, write_evaluation
 from jobs.evaluation.scores import METRICS
-from jobs.events import Progress, Warned
+from jobs.events import PhaseBegan, Progress, Warned
 from jobs.examples import Dialogue, read_examples
 from jobs.lanes import cpu_threads
 from jobs.mlx import tree_unflatten
@@ -109,6 +109,9 @@ class Evaluation:
         self.pace.start(len(self.answers))
         for by in ANSWERERS:
             self.use(arrays[by])
+            if by != ANSWERERS[0]:
+                # Nobody knows yet whether its answers are as long as those of the one before.
+                self.pace.turn(len(self.answers))
             if not self._answer(by):
                 return None
         self.emit(Progress(self._total, self._total, 0, None, None))
@@ -122,6 +125,7 @@ class Evaluation:
         losses: dict[str, float] = {}
         for by in ANSWERERS:
             engine.adapter = arrays[by]
+            self.emit(PhaseBegan(f"measuring the validation loss ({by})"))
             losses[by] = engine.measure(feed.validation)
         return arrays, Losses(**losses)
 
@@ -150,6 +154,7 @@ class Evaluation:
                 self.answers.add(answer)
             if not self._goes_on():
                 return False
+            self.pace.mark(len(self.answers))
         return True
 
     def _limits(self, room: int) -> dict[str, int]:

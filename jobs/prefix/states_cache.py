@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from jobs import base_model, blas, cpu, dequantize, lanes, mlx, model, split
 from jobs.events import Event, PrefixCached, Warned
 from jobs.kept import PREFIX_STATES, Inputs, code_input, key_of, tokens_input
-from jobs.pace import PROGRESS_SECONDS
+from jobs.pace import MARKS, PROGRESS_SECONDS, time_left
 from jobs.prefix import prefix
 from jobs.prefix.budget import CacheUnusable
 from jobs.prefix.cache import PrefixCache
@@ -66,6 +67,7 @@ class StatesCache:
         self._inputs = {**inputs, "layout": str(VERSION), "code": code_input(CODE)}
         self._about = about
         self._files: list[CachedFile] = []
+        self._marks = deque[tuple[float, int]](maxlen=MARKS)
 
     def add(self, name: str, states: PrefixStates, rows: Sequence[int]) -> None:
         """Let the states of one data file come from the cache, once they are there."""
@@ -94,6 +96,7 @@ class StatesCache:
         Raises:
             FillStopped: ``stop`` gave a reason; what was computed is kept.
         """
+        self._marks.append((time.monotonic(), 0))
         try:
             for file in self._missing:
                 self._fill(file, stop)
@@ -124,20 +127,37 @@ class StatesCache:
     def _missing(self) -> list[CachedFile]:
         return [file for file in self._files if file.states.entry is None]
 
+    def _time_left(self, file: CachedFile, rest: float) -> float | None:
+        """Return the seconds until everything is filled; None before that is known.
+
+        Args:
+            file: the one that is being filled, of which the part ``rest`` is missing.
+        """
+        tokens = rest * _tokens(file) + sum(map(_tokens, self._missing[1:]))
+        return time_left(self._marks, self._marks[-1][1] + round(tokens))
+
     def _fill(self, file: CachedFile, stop: Callable[[], str | None]) -> None:
         started = time.monotonic()
         said = -math.inf
 
         def compute(places: Sequence[int]) -> list[prefix.Rows]:
-            return self._prefix.states([file.states.examples[place] for place in places])
+            states = self._prefix.states([file.states.examples[place] for place in places])
+            done = self._marks[-1][1] + sum(file.layout.lengths[place] for place in places)
+            self._marks.append((time.monotonic(), done))
+            return states
 
         def progress(done: int, total: int) -> None:
             nonlocal said
             if done == total or time.monotonic() - said >= PROGRESS_SECONDS:
                 said = time.monotonic()
                 size = file.bytes / 1e6
-                self._emit(PrefixCached(file.name, done, total, size, said - started))
+                left = self._time_left(file, 1 - done / total) if total else None
+                self._emit(PrefixCached(file.name, done, total, size, said - started, left))
 
         about = self._about | {"data": file.name}
         entry = self._cache.fill(file.key, file.layout, file.rows, about, compute, progress, stop)
         file.states.use(entry)
+
+
+def _tokens(file: CachedFile) -> int:
+    return sum(file.layout.lengths[row] for row in file.rows)

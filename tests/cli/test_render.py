@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from cli.render import aligned, column_widths, display_width, job_details, shortened, status_table
+from daemon.progress import advanced, phase_lines
 from daemon.records import JobRecord
+from jobs.events import Envelope, PrefixCached, Progress
 from jobs.local_time import local, local_exact
 from jobs.state import State
 
@@ -172,3 +175,14 @@ def test_cells_are_padded_to_the_widest_of_their_column() -> None:
         "a     1",
         "bbb  22",
     ]
+
+
+def test_what_is_no_step_is_told_with_its_own_time_left() -> None:
+    fill = Envelope(PrefixCached("t", 120, 680, 90.0, 35.0, 185.0), "x", 1, "2025-11-22T22:01:04Z")
+    filling = advanced(record(step=0), fill)
+    assert phase_lines([filling]) == [
+        "20251122-220104-v2-kqzd is computing prefix states 120/680, 3m 05s left."
+    ]
+    assert "Doing          computing prefix states 120/680, 3m 05s left" in job_details(filling)
+    step = Envelope(Progress(1, 1272, 1, None, None), "x", 1, "2025-11-22T22:05:04Z")
+    assert phase_lines([advanced(filling, step), replace(filling, state=State.PAUSED)]) == []

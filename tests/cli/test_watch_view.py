@@ -12,12 +12,25 @@ from rich.console import Console as Terminal
 from cli.live import LiveView
 from cli.watch import INTERRUPTED, default_job, watch_job
 from daemon.records import JobRecord
+from jobs.console import Console
 from jobs.evaluation.events import EvaluationStarted
-from jobs.events import Envelope, Event, Progress, StoodStill, Warned, parse_event
+from jobs.events import (
+    Envelope,
+    Event,
+    PhaseBegan,
+    PrefixCached,
+    Progress,
+    StoodStill,
+    Warned,
+    parse_event,
+)
 from jobs.state import State
 from tests.jobs.test_console import finished, measured, row, started
 
 JOB = "20251122-220104-v2-kqzd"
+CONSOLE = Console()
+# Of 680 examples so many, and the seconds left.
+FILLED = [(16, None), (120, 140.0), (144, 134.0), (680, 0.0)]
 
 
 def record(state: State, job: str = JOB, **known: Any) -> JobRecord:
@@ -170,6 +183,24 @@ def test_the_live_view_keeps_losses_speed_and_time_left_below() -> None:
     assert "step 210/1272" in shown
     assert "loss 5.0000 · val 1.8000 · 2.05 steps/s · 8m 38s left" in shown
     assert "📚 Epoch 1/3" in shown
+
+
+def test_the_live_view_moves_while_the_prefix_cache_fills() -> None:
+    filling = [PrefixCached("t", done, 680, 90.0, done / 4, left) for done, left in FILLED]
+    shown = live(started(), *filling[:2])
+    assert "computing prefix states 120/680" in shown
+    assert "2m 20s left" in shown
+    assert "compiling kernels" in live(started(), PhaseBegan("compiling kernels"))
+
+
+def test_plain_lines_tell_now_and_then_how_far_a_long_filling_is() -> None:
+    filling = [PrefixCached("t", done, 680, 90.0, done / 4, left) for done, left in FILLED]
+    lines = [line for e in envelopes(*filling) for line in CONSOLE.lines(e)]
+    assert lines == [
+        "  Prefix cache: computing the frozen blocks of 680 examples, once ...",
+        "  Prefix cache: 144/680, 2m 14s left",
+        "  Prefix cache: 680 examples of t computed, 90 MB, 170 s",
+    ]
 
 
 def test_the_live_view_of_an_evaluation_counts_answers() -> None:
