@@ -29,7 +29,7 @@ KEPT = "\n\t"
     type=click.IntRange(1, 4096),
     default=512,
     metavar="N",
-    help="Most tokens of an answer (512).",
+    help="Longest answer, in tokens (512).",
 )
 @click.option("--reasoning", is_flag=True, help="Show a thinking model's reasoning, on stderr.")
 @json_option
@@ -166,7 +166,7 @@ def converse(answerer: Answerer, max_new_tokens: int, *, reasoning: bool) -> Non
         if not line.strip():
             continue
         if not is_unicode(line):
-            note("That was not UTF-8.")
+            note("That was not valid UTF-8.")
             continue
         try:
             answer(answerer, line, max_new_tokens, reasoning=reasoning)

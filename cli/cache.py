@@ -64,7 +64,7 @@ def list_(as_json: bool) -> None:
 
 @cache.command()
 @click.argument("key", metavar="[KEY]", required=False)
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def clear(key: str | None, yes: bool) -> None:
     """Remove the entry KEY, or all; what a job uses at the moment stays.
 
@@ -121,7 +121,9 @@ def _confirm(entries: Sequence[EntryInfo], key: str | None) -> None:
     what = f"{_count(len(entries))}, {size_text(sum(entry.bytes for entry in entries))}"
     if not sys.stdin.isatty():
         command = " ".join(filter(None, ("farense cache clear", key, "--yes")))
-        raise InvalidInput(f"Nobody is there to confirm the removal of {what}.", f"Type: {command}")
+        raise InvalidInput(
+            f"There is no terminal to confirm the removal of {what}.", f"Type: {command}"
+        )
     click.confirm(f"Remove {what}?", abort=True, err=True)
 
 

@@ -158,7 +158,7 @@ def start(ctx: click.Context, jobs: tuple[str, ...], as_json: bool) -> None:
 @jobs_argument(*ENDED)
 @set_option
 @click.option(
-    "--from-checkpoint", is_flag=True, help="Go on from its last checkpoint, not from step 1."
+    "--from-checkpoint", is_flag=True, help="Continue from its last checkpoint instead of step 1."
 )
 @click.option(
     "--anywhere",
@@ -193,7 +193,7 @@ def retry(
         "--set": bool(overrides), "--from-checkpoint": from_checkpoint, "--anywhere": anywhere
     }  # fmt: skip
     if len(both := [option for option, is_given in given.items() if is_given]) > 1:
-        raise click.UsageError(f"{both[0]} and {both[1]} do not go together.")
+        raise click.UsageError(f"{both[0]} and {both[1]} cannot be combined.")
     use = WAITS if anywhere else CHECKPOINT if from_checkpoint else FINISHED
 
     def change(client: FarenseClient, before: JobRecord) -> tuple[JobRecord, str]:

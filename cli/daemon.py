@@ -27,7 +27,7 @@ def daemon(
     if ctx.invoked_subcommand is not None:
         if window is not None or on_mains_only or queue_name is not None:
             raise click.UsageError(
-                f"--window, --on-mains-only and --queue do not go before {ctx.invoked_subcommand}."
+                f"--window, --on-mains-only and --queue do not precede {ctx.invoked_subcommand}."
             )
         return
     from dataclasses import replace

@@ -29,7 +29,10 @@ def data() -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--valid", type=click.Path(path_type=Path), help="The validation file beside it.")
 @click.option(
-    "--model", "name", metavar="NAME", help="Whose tokenizer counts. [default: first in models/]"
+    "--model",
+    "name",
+    metavar="NAME",
+    help="Model whose tokenizer counts. [default: first in models/]",
 )
 @click.option(
     "--format",
@@ -40,7 +43,7 @@ def data() -> None:
     help="The prompt format that the job will use.",
 )
 @click.option(
-    "--chat-template", metavar="NAME", help="Which template, of a model that has several."
+    "--chat-template", metavar="NAME", help="Which chat template, if the model has several."
 )
 @click.option(
     "--thinking",
@@ -54,7 +57,7 @@ def data() -> None:
     type=click.IntRange(min=8),
     default=512,
     show_default=True,
-    help="Tokens of an example at most.",
+    help="Longest example, in tokens.",
 )
 @json_option
 @click.pass_context

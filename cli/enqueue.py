@@ -22,21 +22,23 @@ from cli.reading import job_named
 @click.command(short_help="Queue a training job.", context_settings={"allow_extra_args": True})
 @preset_argument
 @set_option
-@click.option("--name", help="What you want to call the job.")
-@click.option("--priority", type=PRIORITY, default=0, help="Higher goes first; 0 where not given.")
-@click.option("--at", "at", metavar="TIME", help="Not before: 23:00, 'tomorrow 6am' ...")
-@click.option("--in", "delay", metavar="TIME", help="Not before so long from now: 2h, 90m.")
+@click.option("--name", help="A name for the job.")
+@click.option("--priority", type=PRIORITY, default=0, help="Higher runs first (default: 0).")
+@click.option("--at", "at", metavar="TIME", help="Start no earlier than: 23:00, 'tomorrow 6am' ...")
+@click.option("--in", "delay", metavar="TIME", help="Start no earlier than in: 2h, 90m.")
 @click.option(
     "--after",
     metavar="JOB",
     shell_complete=jobs_in("queued", "scheduled", "waiting", "running", "paused"),
-    help="Not before this job has ended well, and learned.",
+    help="Start once this job has succeeded, and learned.",
 )
-@click.option("--after-any", is_flag=True, help="With --after: however it ended, learned or not.")
 @click.option(
-    "--evaluate", "evaluated", is_flag=True, help="Evaluate it once it has ended well, and learned."
+    "--after-any", is_flag=True, help="With --after: however that job ends, learned or not."
 )
-@click.option("--evaluate-any", is_flag=True, help="Evaluate it however it ended, learned or not.")
+@click.option(
+    "--evaluate", "evaluated", is_flag=True, help="Evaluate it once it has succeeded, and learned."
+)
+@click.option("--evaluate-any", is_flag=True, help="Evaluate it however it ends, learned or not.")
 @queue_option
 @click.option("--watch", "watching", is_flag=True, help="Watch the job until it ends.")
 @json_option
@@ -132,7 +134,7 @@ def start_time(at: str | None, delay: str | None) -> datetime | None:
     from daemon.times import parse_at, parse_in
 
     if at is not None and delay is not None:
-        raise click.UsageError("--at and --in do not go together.")
+        raise click.UsageError("--at and --in cannot be combined.")
     now = datetime.now(UTC)
     if at is not None:
         return parse_at(at, now)

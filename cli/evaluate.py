@@ -22,7 +22,7 @@ MOST = 4096
     "--max-new-tokens",
     type=click.IntRange(1, MOST),
     metavar="N",
-    help="Most tokens of an answer (default: twice as many as the longest reference has).",
+    help="Longest answer, in tokens (default: twice the longest reference).",
 )
 @click.option(
     "--batch-size",
@@ -36,7 +36,9 @@ MOST = 4096
     is_flag=True,
     help="Where the job has not ended: however it ends, learned or not.",
 )
-@click.option("--priority", type=int, default=0, help="Higher goes first; 0 where not given.")
+@click.option(
+    "--priority", type=int, default=0, help="Jobs of higher priority run first (default: 0)."
+)
 @click.option("--watch", "watching", is_flag=True, help="Watch the evaluation until it ends.")
 @json_option
 @click.pass_context
@@ -95,7 +97,7 @@ def refuse_both(watching: bool, as_json: bool, instead: str = "farense watch --j
         UsageError: both are wanted.
     """
     if watching and as_json:
-        raise click.UsageError(f"--watch and --json do not go together: use {instead}.")
+        raise click.UsageError(f"--watch and --json cannot be combined: use {instead}.")
 
 
 def queued(record: JobRecord) -> str:

@@ -13,7 +13,7 @@ from cli.reading import job_named, reading
 
 @click.command(short_help="Print what a job has said so far.")
 @optional_job_argument
-@click.option("-f", "--follow", is_flag=True, help="Go on until the job ends.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing until the job ends.")
 @click.option("--stderr", "raw", is_flag=True, help="Print the raw output of its process instead.")
 @json_option
 def logs(job: str | None, follow: bool, raw: bool, as_json: bool) -> None:
@@ -29,7 +29,7 @@ def logs(job: str | None, follow: bool, raw: bool, as_json: bool) -> None:
     from jobs.console import Console
 
     if raw and (follow or as_json):
-        raise click.UsageError("--stderr goes with neither --follow nor --json.")
+        raise click.UsageError("--stderr cannot be combined with --follow or --json.")
     with reading() as reader:
         job_id = job_named(reader, job or LATEST, SPEAKS if follow else RAN).id
         if raw:

@@ -22,14 +22,20 @@ DIGEST_WIDTH = 24
 
 
 @click.command(short_help="Remove jobs that have ended.")
-@click.option("--older-than", metavar="TIME", help="Those that ended so long ago: 30d, 12h.")
-@click.option("--keep", type=click.IntRange(min=0), help="All but the newest so many of them.")
 @click.option(
-    "--state", "states", type=click.Choice(ENDS), multiple=True, help="How they ended; repeatable."
+    "--older-than", metavar="TIME", help="Jobs that ended at least this long ago: 30d, 12h."
 )
-@click.option("--checkpoints-only", is_flag=True, help="Their checkpoints, and nothing else.")
+@click.option("--keep", type=click.IntRange(min=0), help="Keep this many of the newest.")
+@click.option(
+    "--state",
+    "states",
+    type=click.Choice(ENDS),
+    multiple=True,
+    help="Jobs that ended in this state; repeatable.",
+)
+@click.option("--checkpoints-only", is_flag=True, help="Remove their checkpoints only.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 def prune(
     older_than: str | None,
@@ -91,8 +97,8 @@ def _selection(
 
     if older_than is None and keep is None and not states and not checkpoints_only:
         raise InvalidInput(
-            "Which jobs are to be removed?",
-            "Say it with --older-than 30d, --keep 10, --state failed or --checkpoints-only; "
+            "Which jobs should be removed?",
+            "Select them with --older-than 30d, --keep 10, --state failed or --checkpoints-only; "
             "add --dry-run to see first.",
         )
     return Selection(
@@ -110,7 +116,8 @@ def _confirm(plan: Plan) -> None:
     if not sys.stdin.isatty():
         command = shlex.join(["farense", *sys.argv[1:], "--yes"])
         raise InvalidInput(
-            f"Nobody is there to confirm the removal of {_what(plan)}.", f"Type: {command}"
+            f"There is no terminal to confirm the removal of {_what(plan)}.",
+            f"Type: {command}",
         )
     click.confirm(f"Remove {_what(plan)}?", abort=True, err=True)
 

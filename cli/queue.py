@@ -39,14 +39,14 @@ def queue(ctx: click.Context, queue_name: str | None, as_json: bool) -> None:
     if ctx.invoked_subcommand is None:
         _show(queue_name, as_json)
     elif as_json:
-        raise click.UsageError(f"--json goes after {ctx.invoked_subcommand}.")
+        raise click.UsageError(f"Put --json after {ctx.invoked_subcommand}.")
     elif queue_name is not None:
-        raise click.UsageError(f"--queue does not go with {ctx.invoked_subcommand}.")
+        raise click.UsageError(f"--queue cannot be combined with {ctx.invoked_subcommand}.")
 
 
 @queue.command(short_help="Give a waiting job another priority.")
 @job_argument
-@click.option("--priority", type=PRIORITY, required=True, help="Higher goes first.")
+@click.option("--priority", type=PRIORITY, required=True, help="Jobs of higher priority run first.")
 @json_option
 def move(job: str, priority: int, as_json: bool) -> None:
     """Give a job that waits another priority.
@@ -103,7 +103,7 @@ def dead(clear: bool, as_json: bool) -> None:
     if not found:
         note("Nothing was set aside.")
     elif clear:
-        note(f"Forgotten: {len(found)}.")
+        note(f"Cleared: {len(found)}.")
 
 
 def _show(queue_name: str | None, as_json: bool) -> None:

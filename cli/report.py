@@ -47,7 +47,7 @@ def report(jobs: tuple[str, ...], output: Path | None, opening: bool, as_json: b
 
     if len(jobs) > MOST:
         raise InvalidInput(
-            f"{len(jobs)} jobs are too many for one report.", f"Take {MOST} or less."
+            f"{len(jobs)} jobs are too many for one report.", f"Give {MOST} at most."
         )
     with reading() as reader:
         runs = [past_run(job, reader) for job in jobs]

@@ -51,9 +51,9 @@ sweep.add_command(report)
     type=click.Path(path_type=Path),
     shell_complete=lambda ctx, param, incomplete: sweep_files(incomplete),
 )
-@click.option("--trials", type=click.IntRange(1, 10_000), help="How many trials, at the most.")
-@click.option("--until", metavar="TIME", help="When it has to have ended: 07:00.")
-@click.option("--name", help="What to call it (default: the file's name).")
+@click.option("--trials", type=click.IntRange(1, 10_000), help="Maximum number of trials.")
+@click.option("--until", metavar="TIME", help="When it must be finished: 07:00.")
+@click.option("--name", help="A name for it (default: the file's name).")
 @queue_option
 @click.option("--watch", "watching", is_flag=True, help="Watch it until it ends.")
 @json_option
@@ -106,7 +106,7 @@ def run(
 
 @sweep.command(short_help="Show how a sweep stands.")
 @sweep_argument
-@click.option("--watch", "watching", is_flag=True, help="Go on until it ends.")
+@click.option("--watch", "watching", is_flag=True, help="Keep watching until it ends.")
 @json_option
 @click.pass_context
 def status(ctx: click.Context, name: str, watching: bool, as_json: bool) -> None:
@@ -172,7 +172,7 @@ def best(ctx: click.Context, name: str, exporting: bool, as_json: bool) -> None:
 
     if exporting and as_json:
         raise click.UsageError(
-            "--export and --json do not go together: `farense sweep best` names the job; "
+            "--export and --json cannot be combined: `farense sweep best` names the job; "
             "export that with --json."
         )
     view = _view(_folder(name, lambda folder: _view(folder).best is not None, "has no best trial"))
@@ -183,7 +183,7 @@ def best(ctx: click.Context, name: str, exporting: bool, as_json: bool) -> None:
                 "before training.",
                 "Search lower learning rates: space.learning_rate in the sweep file.",
             )
-        raise JobFailed(f"No trial of {view.order.id} has come to a value yet.")
+        raise JobFailed(f"No trial of {view.order.id} has a result yet.")
     if as_json:
         print_json(best_values(view, view.best))
         return
@@ -195,11 +195,11 @@ def best(ctx: click.Context, name: str, exporting: bool, as_json: bool) -> None:
         ctx.invoke(export, job=best_values(view, view.best)["job"])
 
 
-@sweep.command(short_help="Let a sweep rest.")
+@sweep.command(short_help="Pause a sweep.")
 @sweep_argument
 @json_option
 def stop(name: str, as_json: bool) -> None:
-    """Let a sweep rest: nothing new is started, and running trials write a checkpoint and wait.
+    """Pause a sweep: nothing new is started, and running trials write a checkpoint and wait.
 
     \b
     Example: farense sweep stop
@@ -214,12 +214,12 @@ def stop(name: str, as_json: bool) -> None:
     _tell(folder, as_json)
 
 
-@sweep.command(short_help="Let a stopped sweep go on.")
+@sweep.command(short_help="Resume a stopped sweep.")
 @sweep_argument
-@click.option("--until", metavar="TIME", help="When it has to have ended now: 07:00.")
+@click.option("--until", metavar="TIME", help="When it must be finished now: 07:00.")
 @json_option
 def resume(name: str, until: str | None, as_json: bool) -> None:
-    """Let a stopped sweep go on, its trials from their last checkpoints.
+    """Resume a stopped sweep, its trials from their last checkpoints.
 
     \b
     Example: farense sweep resume --until 07:00
@@ -248,7 +248,7 @@ def _tell(folder: SweepFolder, as_json: bool) -> None:
         print_json(view.as_dict())
     else:
         reason = f": {view.state.reason}" if view.state.reason else ""
-        click.echo(f"{view.order.id} is {view.state.state}{reason}")
+        click.echo(f"{view.order.id} {view.state.state.verb}{reason}")
 
 
 def _folder(
@@ -300,7 +300,7 @@ def _watch(folder: SweepFolder) -> int:
     try:
         view = show_until_end(folder, _why_nothing_runs)
     except KeyboardInterrupt:
-        note(f"Stopped watching; {folder.id} goes on. Look again: farense sweep status --watch")
+        note(f"Stopped watching; {folder.id} goes on. Watch again: farense sweep status --watch")
         return INTERRUPTED
     _print(view)
     return ExitCode.OK if view.state.state is State.COMPLETED else ExitCode.FAILED

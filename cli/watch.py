@@ -71,7 +71,7 @@ def watch_job(reader: Reader, job_id: str, *, as_json: bool = False) -> int:
     try:
         show(reader, job_id, as_json=as_json)
     except KeyboardInterrupt:
-        note(f"Stopped watching; {job_id} goes on. Look again: farense watch {job_id}")
+        note(f"Stopped watching; {job_id} goes on. Watch again: farense watch {job_id}")
         return INTERRUPTED
     return report_end(reader.job(job_id))
 
@@ -83,7 +83,7 @@ def report_end(record: JobRecord) -> int:
 
     if record.state in (State.COMPLETED, State.EARLY_STOPPED):
         return ExitCode.OK
-    note(f"{record.id} is {record.state}" + (f": {record.reason}" if record.reason else "."))
+    note(f"{record.id} {record.state.verb}" + (f": {record.reason}" if record.reason else "."))
     return ExitCode.FAILED
 
 

@@ -58,7 +58,9 @@ def place_again(
     with freezing(workspace):
         for file in filter(None, (order.train, order.valid)):
             if not workspace.inside(file.path).exists():  # pruned meanwhile
-                raise DataError(f"The data of {job_id} are gone: {file.source}.", "Enqueue anew.")
+                raise DataError(
+                    f"The data of {job_id} are gone: {file.source}.", "Enqueue it again."
+                )
         run = new_run_directory(id_stem(order.preset, order.kind), workspace)
         _copy_progress(old, run, checkpoints)
         order = replace(order, id=run.job_id, created_at=now(), prompt_date=day)
@@ -109,7 +111,7 @@ def _ended(job_id: str, workspace: Workspace) -> tuple[RunDirectory, JobState]:
     state = standing.state
     if state.state not in FINISHED:
         raise InvalidInput(
-            f"{job_id} is {state.state}: only a job that has ended can be retried.",
+            f"{job_id} {state.state.verb}: only a job that has ended can be retried.",
             f"A paused job goes on with: farense resume {job_id}",
         )
     return workspace.run(job_id), state

@@ -55,7 +55,7 @@ TABLE: tuple[Check, ...] = (
     Check(
         "settings",
         "a preset that is not there, a key that is unknown, a value that is not allowed, settings "
-        "that do not go together",
+        "that cannot be combined",
         "jobs.config:load_preset",
         (ENQUEUE, CLIENT, SWEEP),
         (

@@ -168,7 +168,9 @@ class Desk:
         files = [file for file in (order.train, order.valid) if file]
         for file in files:
             if not self._workspace.inside(file.path).exists():
-                raise DataError(f"The data of {order.id} are gone: {file.source}.", "Enqueue anew.")
+                raise DataError(
+                    f"The data of {order.id} are gone: {file.source}.", "Enqueue it again."
+                )
         config = config_from(order.config, f"the order of {order.id}")
         names = {file.path: file.source for file in files}
         evaluates = order.evaluation is not None or evaluated

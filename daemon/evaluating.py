@@ -70,7 +70,9 @@ def place_evaluation(
     else:
         order, trained, state = training_of(record, workspace, "Evaluate")
     if order.valid is None:
-        raise InvalidInput(f"{record.id} has no validation set, so nothing to be asked.", RETRAIN)
+        raise InvalidInput(
+            f"{record.id} has no validation set, so there is nothing to evaluate.", RETRAIN
+        )
     if state.finished and not elsewhere:
         check_has_adapter(trained, state)
     check_model(order, workspace)
@@ -106,5 +108,5 @@ def place_evaluation(
 
 def _check_data(order: Order, workspace: Workspace, desk: Desk) -> None:
     if order.valid is None or not (path := workspace.inside(order.valid.path)).exists():
-        raise DataError(f"The validation data of {order.id} are gone.", "Enqueue it anew.")
+        raise DataError(f"The validation data of {order.id} are gone.", "Enqueue it again.")
     desk.check_questions(path, order.config.get("prompt_format", "farense"))

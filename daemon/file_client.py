@@ -137,7 +137,7 @@ def matching(argument: str, ids: list[str], records: Callable[[], list[JobRecord
         hint = (_meant(argument, ids, records()), "`farense status --all` lists all jobs.")
         raise UnknownJob(f"There is no job {argument!r}.", " ".join(filter(None, hint)))
     shown = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
-    raise UnknownJob(f"{argument!r} names {len(found)} jobs: {shown}", "Give more of the id.")
+    raise UnknownJob(f"{argument!r} names {len(found)} jobs: {shown}", "Type more of the id.")
 
 
 def _meant(argument: str, ids: list[str], records: list[JobRecord]) -> str:

@@ -54,7 +54,7 @@ ADVICE = {
     FailureClass.TIME_LIMIT: "The best adapter so far is kept; `farense retry {job} "
     "--from-checkpoint` goes on from the last checkpoint.",
 }
-PAUSED = "paused by the user; `farense resume` lets it go on"
+PAUSED = "paused by the user; `farense resume` resumes it"
 WENT_DOWN_TWICE = (
     "The machine went down twice while this job was running, so it may be what brings the machine "
     "down (a kernel panic, say). `farense resume {job}` starts it again."

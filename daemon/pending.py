@@ -47,7 +47,7 @@ def begin(
             state, state=State.FAILED, reason=f"{state.after}, which it was to follow, is gone"
         )
     if state.after is not None and other in FINISHED_BADLY and not state.after_any:
-        reason = f"{state.after}, which it was to follow, is {other}"
+        reason = f"{state.after}, which it was to follow, {other.verb}"
         return replace(state, state=State.FAILED, reason=reason)
     if state.after is not None and unlearned and not state.after_any:
         reason = f"{state.after}, which it was to follow, has not learned ({unlearned})"

@@ -205,7 +205,9 @@ def point_latest_to_newest(workspace: Workspace) -> None:
 def _alone(workspace: Workspace) -> Iterator[None]:
     lock = FileLock.acquire(private_folder(workspace) / "prune.lock")
     if lock is None:
-        raise WorkspaceError("Another prune of this workspace is under way.", "Wait for its end.")
+        raise WorkspaceError(
+            "Another prune of this workspace is running.", "Wait until it has finished."
+        )
     with lock:
         yield
 

@@ -220,7 +220,7 @@ class EmbeddedServer:
         check = f"exec -a valkey-check-aof {shlex.quote(str(server_binary()))}"
         return QueueUnreachable(
             f"The queue's append-only file is damaged: {name} (see {self.log}).",
-            f"Mend it: ({check} --fix {shlex.quote(name)})\n"
+            f"Repair it: ({check} --fix {shlex.quote(name)})\n"
             f"Or move {folder} away: the next daemon rebuilds the queue from the run directories.",
         )
 

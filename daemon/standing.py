@@ -88,7 +88,7 @@ def order_damage(workspace: Workspace, job_id: str) -> str | None:
             return None
         what = "is missing" if isinstance(error.__cause__, GONE) else "is damaged"
         name = _name(run.job)
-        return f"{name} {what}: what the job was to do is not known any more. Enqueue it anew."
+        return f"{name} {what}: what the job was to do is not known any more. Enqueue it again."
     return None
 
 

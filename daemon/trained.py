@@ -53,11 +53,11 @@ def check_has_adapter(run: RunDirectory, state: JobState) -> None:
     """
     if run.adapter_weights.is_file():
         return
-    hint = "It has one once a validation has been passed."
+    hint = "It will have one after its first validation."
     if state.finished:
         hint = f"Train it anew: farense retry {run.job_id}"
     raise InvalidInput(
-        f"{run.job_id} has no adapter: it is {state.state}, and there is no "
+        f"{run.job_id} has no adapter: it {state.state.verb}, and there is no "
         f"{run.adapter_weights.relative_to(run.path.parent.parent)}.",
         None if state.state in FINISHED_WELL else hint,
     )

@@ -73,7 +73,7 @@ def _run_by_hand(run: RunDirectory, order: Order, stop: StopRequest) -> ExitCode
     """Run the job and keep ``state.json``, as the worker would."""
     state = read_state(run)
     if state.state in FINISHED:
-        raise InvalidInput(f"{run.job_id} is {state.state} already.", "Enqueue it again.")
+        raise InvalidInput(f"{run.job_id} {state.state.verb} already.", "Enqueue it again.")
     # A job that says `running` lost its process: we hold its lock.
     state = replace(
         state, state=State.RUNNING, attempt=state.attempt + 1, reason=None, updated_at=now()

@@ -331,7 +331,7 @@ def _turns(messages: Sequence[Message], tokenizer: Tokenizer) -> list[dict[str, 
     """
     if not tokenizer.has_chat_template:
         raise ModelError(
-            "The model's tokenizer has no chat template, which prompt_format: chat needs.",
+            "The model's tokenizer has no chat template, and prompt_format: chat needs one.",
             "Use prompt_format: farense, or an instruction-tuned model.",
         )
     return [{"role": message.role, "content": message.content} for message in messages]

@@ -221,7 +221,7 @@ class RunDirectory:
 
     @property
     def adapter_weights(self) -> Path:
-        """The best adapter's arrays; there once a validation has been passed."""
+        """The best adapter's arrays; there after its first validation."""
         return self.adapters / "adapters.safetensors"
 
     @property

@@ -54,7 +54,7 @@ class BestAdapter:
 
     @property
     def weights(self) -> Path:
-        """The adapter's file; it exists once a validation has been passed."""
+        """The adapter's file; it exists after its first validation."""
         return self.folder / "adapters.safetensors"
 
     def save(self, adapter: dict[str, mx.array]) -> None:

@@ -27,6 +27,13 @@ class State(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
+    @property
+    def verb(self) -> str:
+        """The state as a sentence says it: ``is running``, ``has failed``."""
+        return VERBS.get(self, f"is {self}")
+
+
+VERBS = {State.FAILED: "has failed", State.EARLY_STOPPED: "has stopped early"}
 
 FINISHED = frozenset({State.COMPLETED, State.EARLY_STOPPED, State.FAILED, State.CANCELLED})
 

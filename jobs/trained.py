@@ -59,7 +59,7 @@ def read_adapter(run: RunDirectory) -> TrainedAdapter:
     except FileNotFoundError as error:
         raise InvalidInput(
             f"{run.job_id} has no adapter: there is no {error.filename}.",
-            "An adapter is there once a validation of the job has been passed.",
+            "A job has an adapter after its first validation.",
         ) from error
     except (OSError, RuntimeError, ValueError) as error:
         raise ModelError(f"The adapter in {run.adapters} is damaged: {error}") from error

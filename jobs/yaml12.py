@@ -22,12 +22,12 @@ class _Loader(yaml.SafeLoader):
     """A safe loader of our own, so that the rules here change no other user of PyYAML."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        """Return a mapping; a key that stands there twice is a mistake, not the last one's."""
+        """Return a mapping; a key that is there twice is a mistake, not the last one's."""
         seen: set[str] = set()
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if isinstance(key, yaml.ScalarNode) and key.value != "<<":
                 if key.value in seen:
-                    problem = f"{key.value} stands there twice"
+                    problem = f"{key.value} is there twice"
                     raise ConstructorError(None, None, problem, key.start_mark)
                 seen.add(key.value)
         return super().construct_mapping(node, deep=deep)

@@ -60,7 +60,7 @@ ADVICE = {
     "data": "Put JSON Lines there; `farense data check` tells what a file holds.",
     "settings": "Set the variable to something else, or unset it.",
 }
-ASK_AGAIN = "Mend that, and ask again: farense doctor"
+ASK_AGAIN = "Fix that, then run again: farense doctor"
 
 
 class Checkup:

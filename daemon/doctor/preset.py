@@ -142,7 +142,7 @@ def leakage_finding(report: DataReport) -> Finding:
     shown = ", ".join(lines[:SHOWN]) + (" ..." if len(lines) > SHOWN else "")
     return warning(
         "leakage",
-        f"{_leaks(len(same), len(asked))} stand in the training file too "
+        f"{_leaks(len(same), len(asked))} are in the training file too "
         f"({report.valid.path.name}, line {shown}): validation loss looks too good.",
         f"Take them out of one of the files. {_details(report)}",
     )

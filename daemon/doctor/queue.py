@@ -158,7 +158,9 @@ def daemon_finding(workspace: Workspace, settings: Settings | None = None) -> Fi
         raise WorkspaceError(f"{lock} cannot be read: {error.strerror}.") from error
     if running and settings is not None and (held := _held(workspace, settings)):
         return warning(
-            "daemon", f"runs (pid {pid}), but starts nothing now: {held}.", "It starts when it may."
+            "daemon",
+            f"runs (pid {pid}), but starts nothing now: {held}.",
+            "It starts jobs again once that is over.",
         )
     if running:
         return ok("daemon", f"runs (pid {pid})")

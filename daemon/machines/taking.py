@@ -169,7 +169,7 @@ def release(store: JobStore, record: JobRecord) -> None:
     """
     if record.finished or record.state is State.RUNNING:
         raise InvalidInput(
-            f"{record.id} is {record.state}: --anywhere is for a job that waits for a machine.",
+            f"{record.id} {record.state.verb}: --anywhere is for a job that waits for a machine.",
             "What waits, and for which: farense queue",
         )
     if store.order(record.id) is None:

@@ -9,7 +9,7 @@ from jobs.state import FINISHED, State
 from jobs.sweep.folder import SweepState, read_sweep_state, read_trials
 from jobs.sweep.paths import SweepFolder
 
-STOPPED = "stopped by the user; `farense sweep resume` lets it go on"
+STOPPED = "stopped by the user; `farense sweep resume` resumes it"
 
 
 def stop_sweep(folder: SweepFolder, client: FarenseClient) -> SweepState:
@@ -61,4 +61,4 @@ def _refuse_ended(folder: SweepFolder, what: str) -> None:
     state = read_sweep_state(folder)
     if state.state in FINISHED:
         reason = f": {state.reason}" if state.reason else ""
-        raise InvalidInput(f"{folder.id} cannot be {what}: it is {state.state}{reason}.")
+        raise InvalidInput(f"{folder.id} cannot be {what}: it {state.state.verb}{reason}.")

@@ -185,7 +185,7 @@ def _notes(a: Side, b: Side, pairs: int) -> Iterator[str]:
         elif side.valid is None:
             yield f"The validation set of {name} is not known: losses may be of different data."
         if not side.has_ended:
-            yield f"{name} is {side.state}: its figures are those so far."
+            yield f"{name} {side.ending}: its figures are those so far."
         if side.curve.gap_note:
             yield f"{name}: {side.curve.gap_note}"
     if other := measured_otherwise(a, b):

@@ -79,7 +79,7 @@ def check_target(target: Path, job: str, kind: str, *, force: bool) -> None:
     owner = owner_of(target)
     if owner is None:
         raise InvalidInput(
-            f"{target} is there, and is no export of farense: it stays.",
+            f"{target} exists and is no export of farense: it was left as it is.",
             f"Remove or rename it, or choose another name: --to {target.name}-2",
         )
     if owner != job and not force:

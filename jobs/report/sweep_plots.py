@@ -91,7 +91,7 @@ def parallel_finding(swept: Swept) -> str:
     """Say which settings led to the best value, and how far the others are from it."""
     best = swept.best
     if best is None:
-        return "What each trial tried: a line each. None has come to a value yet."
+        return "What each trial tried: a line each. None has a result yet."
     tried = ", ".join(f"{name} {_brief(value)}" for name, value in best.params.items())
     worst = swept.ranked[-1]
     others = "" if worst is best else f" The others go to {value_text(swept, worst.value)}"

@@ -31,10 +31,10 @@ def outcome(
 
 
 def without_a_value(trials: Collection[Trial]) -> str:
-    """Return why a sweep in which no trial came to a value has failed."""
+    """Return why a sweep in which no trial had a result has failed."""
     if not trials:
         return "its time was up before a trial was started"
     if any(trial.value is not None and not trial.learned for trial in trials):
         return "no trial has learned: no validation loss came below the one before training"
     reasons = [trial.reason for trial in trials if trial.reason]
-    return "no trial came to a value" + (f": {reasons[-1]}" if reasons else "")
+    return "no trial had a result" + (f": {reasons[-1]}" if reasons else "")

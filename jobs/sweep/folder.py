@@ -114,7 +114,7 @@ def find_sweep(
     found = [i for i in ids if argument in i]
     found = [argument] if argument in found else found
     if len(found) != 1:
-        what = f"{len(found)} sweeps are called so" if found else "there is no such sweep"
+        what = f"{len(found)} sweeps match" if found else "there is no such sweep"
         meant = "" if found else did_you_mean(argument, ["latest", *map(end_of_id, ids)])
         shown = f"Sweeps: {', '.join((found or ids)[:5])} (farense sweep list)"
         raise InvalidInput(f"{argument!r}: {what}.", f"{meant} {shown}".lstrip())

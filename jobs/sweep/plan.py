@@ -38,7 +38,7 @@ from jobs.yaml12 import load_yaml
 
 # What cannot be searched, and why.
 NOT_SEARCHED = {
-    "seed": "a seed is no setting to be tuned; say seeds_per_trial: 2, say",
+    "seed": "a seed is not a setting to tune; for several seeds a trial, set seeds_per_trial: 2",
     "model": "losses of different models cannot be compared",
     "prompt_format": "losses of different prompts cannot be compared",
     "chat_template": "losses of different prompts cannot be compared",
@@ -136,15 +136,13 @@ class SweepPlan(Settings):
             if name in NOT_SEARCHED:
                 raise ValueError(f"space.{name}: {NOT_SEARCHED[name]}")
             if name in self.set:
-                raise ValueError(
-                    f"{name} stands under set and under space: it is fixed or searched"
-                )
+                raise ValueError(f"{name} is under both set and space: it is fixed or searched")
         if self.until is not None and self.hours is not None:
-            raise ValueError("until and hours do not go together: each says when it ends")
+            raise ValueError("until and hours cannot be combined: each sets the end")
         if self.sampler == "grid":
             self._is_countable()
         elif self.trials is None and self.until is None and self.hours is None:
-            raise ValueError("when does it end? Give trials, until or hours")
+            raise ValueError("no end is set: give trials, until or hours")
         return self
 
     def _is_countable(self) -> None:

@@ -39,7 +39,7 @@ class Choice(Settings):
         if odd := [found for found in labels if isinstance(found, float) and found - found != 0]:
             raise ValueError(f"{odd[0]} is no number to try")
         if twice := next((found for found in labels if _count(labels, found) > 1), None):
-            raise ValueError(f"{twice!r} stands there twice")
+            raise ValueError(f"{twice!r} is there twice")
         return choices
 
     def values(self) -> tuple[Any, ...]:
@@ -70,7 +70,7 @@ class Range(Settings):
         if self.log and self.low <= 0:
             raise ValueError(f"with log, low must be above 0 (given: {self.low})")
         if self.log and self.step is not None:
-            raise ValueError("log and step do not go together")
+            raise ValueError("log and step cannot be combined")
         if self.whole and isinstance(self.step, float):
             raise ValueError(f"the step between whole numbers is whole (given: {self.step})")
         return self

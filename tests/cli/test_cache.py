@@ -96,7 +96,7 @@ def test_nothing_is_removed_where_nobody_can_be_asked(farense: Run, filling: Fil
     done = farense("cache", "clear", key)
     assert (done.code, done.out) == (2, "")
     assert done.err.splitlines() == [
-        "Error: Nobody is there to confirm the removal of 1 entry, 0.1 MB.",
+        "Error: There is no terminal to confirm the removal of 1 entry, 0.1 MB.",
         f"Hint: Type: farense cache clear {key} --yes",
     ]
     assert len(filling.cache.listing()) == 1

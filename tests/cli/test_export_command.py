@@ -175,7 +175,7 @@ def test_a_job_without_adapter_or_model_is_refused(
         return done.err
 
     assert "has no adapter: it is queued" in refusal()
-    assert "once a validation has been passed" in refusal()
+    assert "after its first validation" in refusal()
     client.cancel(run.job_id)
     assert f"farense retry {run.job_id}" in refusal()
     write_state(run, type(read_state(run))(State.COMPLETED, attempt=1))

@@ -46,7 +46,7 @@ def in_redis(workspace: Workspace) -> list[str]:
 def test_it_asks_what_to_remove(invoke: Run, jobs: Workspace) -> None:
     done = invoke("prune", "--yes")
     assert (done.code, done.out) == (2, "")
-    assert "Which jobs are to be removed?" in done.err
+    assert "Which jobs should be removed?" in done.err
     assert "--older-than 30d" in done.err
     assert len(job_ids(jobs)) == 3
 
@@ -116,7 +116,7 @@ def test_nothing_is_removed_where_nobody_can_be_asked(farense: Run, jobs: Worksp
     done = farense("prune", "--keep", "0", "--json")
     assert (done.code, done.out) == (2, "")
     assert done.err.splitlines()[-2:] == [
-        "Error: Nobody is there to confirm the removal of 2 jobs and 2 data files, 0.1 MB.",
+        "Error: There is no terminal to confirm the removal of 2 jobs and 2 data files, 0.1 MB.",
         "Hint: Type: farense prune --keep 0 --json --yes",
     ]
     assert len(job_ids(jobs)) == 3

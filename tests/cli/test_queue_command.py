@@ -161,7 +161,7 @@ def test_what_could_not_be_read_is_shown_and_forgotten(invoke: Run, queued: Work
 def test_json_is_asked_of_the_command_that_answers(invoke: Run, queued: Workspace) -> None:
     done = invoke("queue", "--json", "top", "latest")
     assert (done.code, done.out) == (2, "")
-    assert "--json goes after top" in done.err
+    assert "Put --json after top" in done.err
 
 
 def test_what_was_set_aside_is_in_redis_alone(invoke: Run, waiting: Workspace) -> None:

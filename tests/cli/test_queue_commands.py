@@ -171,7 +171,7 @@ def test_watching_a_job_that_fails_ends_with_1_and_the_reason(
     done = farense("watch")
     assert done.code == 1
     assert "the data are no good" in done.out
-    assert f"{client.job('latest').id} is failed: the data are no good" in done.err
+    assert f"{client.job('latest').id} has failed: the data are no good" in done.err
 
 
 def test_watch_as_json_is_one_event_a_line(invoke: Run, daemons: Daemons) -> None:
@@ -202,7 +202,7 @@ def test_ctrl_c_stops_watching_and_leaves_the_job(
     watching.send_signal(signal.SIGINT)
     _, err = watching.communicate(timeout=20)
     assert watching.returncode == 130
-    assert f"{job_id} goes on. Look again: farense watch {job_id}" in err
+    assert f"{job_id} goes on. Watch again: farense watch {job_id}" in err
     assert client.job(job_id).state is State.RUNNING
 
 

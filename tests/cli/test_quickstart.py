@@ -137,7 +137,7 @@ def test_a_job_that_fails_ends_with_1_and_leaves_nothing_running(
     done = farense("quickstart", **UNCOMPILED)
     assert done.code == 1
     assert "FAILED" in done.out
-    assert "is failed: " in done.err
+    assert "has failed: " in done.err
     assert nothing_runs(workspace)
 
 

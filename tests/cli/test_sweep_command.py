@@ -190,7 +190,7 @@ def test_the_best_is_shown_with_its_adapter(night: SweepFolder, invoke: Run) -> 
         path.unlink()
     done = invoke("sweep", "best")
     assert done.code == 1
-    assert "has come to a value yet" in done.err
+    assert "has a result yet" in done.err
 
 
 def test_a_sweep_rests_and_goes_on(night: SweepFolder, client: FarenseClient, farense: Run) -> None:

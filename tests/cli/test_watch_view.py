@@ -108,13 +108,13 @@ def test_the_exit_code_tells_how_the_job_ended(
     assert watch_job(Recorded(state, started(), row(10, 5.0)), JOB) == code
     shown = capsys.readouterr()
     assert "Loss: 5.0000" in shown.out
-    assert (f"{JOB} is {state}" in shown.err) is (code == 1)
+    assert (f"{JOB} {state.verb}" in shown.err) is (code == 1)
     assert ("Out of memory." in shown.err) is (state is State.FAILED)
 
 
 def test_ctrl_c_leaves_the_job_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert watch_job(Recorded(State.RUNNING, started(), interrupted=True), JOB) == INTERRUPTED
-    assert f"{JOB} goes on. Look again: farense watch {JOB}" in capsys.readouterr().err
+    assert f"{JOB} goes on. Watch again: farense watch {JOB}" in capsys.readouterr().err
 
 
 def test_json_lines_are_the_events_themselves(capsys: pytest.CaptureFixture[str]) -> None:

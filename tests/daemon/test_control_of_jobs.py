@@ -123,7 +123,7 @@ def test_jobs_follow_one_another(preset: Preset, client: FarenseClient, daemons:
     daemons.start("as_named")
     assert ended(client, last.id).state is State.COMPLETED
     assert ended(client, well.id).state is State.FAILED
-    assert "is failed" in (client.job(well.id).reason or "")
+    assert "has failed" in (client.job(well.id).reason or "")
     began = [client.job(r.id).started_at or "" for r in (first, anyhow, last)]
     assert began == sorted(began)
     with pytest.raises(InvalidInput, match="never start"):

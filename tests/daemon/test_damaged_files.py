@@ -207,7 +207,7 @@ def test_what_neither_file_nor_record_tells_of_has_failed_and_says_why(
         wait_until(partial(broker.store.get, job.id), "the record")
     assert ended(client, jobs["ended"].id).state is State.CANCELLED
     assert ended(client, jobs["summary"].id).state is State.EARLY_STOPPED
-    assert "is failed" in (ended(client, follower.id).reason or "")
+    assert "has failed" in (ended(client, follower.id).reason or "")
     # Nothing is left to do, and nothing said again and again.
     again = client.enqueue(preset)
     ended(client, again.id)
@@ -251,7 +251,7 @@ def test_a_run_directory_that_vanishes_while_its_job_runs(
     assert record.state is State.FAILED
     assert "run directory" in (record.reason or "")
     assert not run.path.exists()
-    assert "is failed" in (ended(client, follower.id).reason or "")
+    assert "has failed" in (ended(client, follower.id).reason or "")
     assert ended(client, any_end.id).state is State.COMPLETED
     assert not run.path.exists()
 

@@ -162,7 +162,7 @@ def test_a_damaged_file_is_reported_with_a_command_that_mends_it(workspace: Work
         server.ensure()
     assert str(path) in found.value.message
     assert found.value.hint is not None
-    mend = found.value.hint.splitlines()[0].removeprefix("Mend it: ")
+    mend = found.value.hint.splitlines()[0].removeprefix("Repair it: ")
     done = subprocess.run(["/bin/bash", "-c", mend], input=b"y\n", capture_output=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     server.ensure()

@@ -125,7 +125,7 @@ def test_all_problems_of_a_file_are_named_at_once(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ("a: [1", "not valid YAML"),
-        ("a: 1\nb: 2\na: 3", "line 3, column 1: a stands there twice"),
+        ("a: 1\nb: 2\na: 3", "line 3, column 1: a is there twice"),
         ("- 1", "expected settings"),
         ("", "expected settings"),
     ],

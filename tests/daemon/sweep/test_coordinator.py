@@ -302,7 +302,7 @@ def test_a_sweep_whose_trials_all_fail_says_why(
     assert not night.tick()
     state = night.view.state
     assert (state.state, state.evaluation) == (State.FAILED, None)
-    assert state.reason == "no trial came to a value: the data are no good"
+    assert state.reason == "no trial had a result: the data are no good"
 
 
 def test_what_is_no_smaller_than_what_ran_out_of_memory_is_never_started(

@@ -49,4 +49,4 @@ def test_a_sweep_tells_the_sampler_and_goes_on(
     assert [(t.state, t.jobs) for t in night.trials] == [(State.FAILED, [])] * 3
     assert night.view.state.state is State.FAILED
     reason = night.view.state.reason or ""
-    assert reason.startswith("no trial came to a value: never started: it would need about")
+    assert reason.startswith("no trial had a result: never started: it would need about")

@@ -80,7 +80,7 @@ def test_a_sweep_is_shown_without_a_fault_in_light_and_dark(
         (
             [trial(0, state=State.RUNNING, curves=[[[3, 2.0]]], step=3)],
             {"state": State.RUNNING},
-            ["still under way", "9h 00m", "so far", "No trial has come to a value yet", "3 of 6"],
+            ["still under way", "9h 00m", "so far", "No trial has a result yet", "3 of 6"],
         ),
         ([trial(0, 1.5)], {}, ["1 of 12", "too few (1)", "1.5000"]),
         (

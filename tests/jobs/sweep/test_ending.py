@@ -37,4 +37,4 @@ def test_the_outcome(
 
 def test_without_a_value_the_last_reason_is_said() -> None:
     assert without_a_value([]) == "its time was up before a trial was started"
-    assert without_a_value(trials("ff")) == "no trial came to a value: reason 1"
+    assert without_a_value(trials("ff")) == "no trial had a result: reason 1"

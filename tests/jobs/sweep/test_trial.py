@@ -159,7 +159,7 @@ def test_a_sweep_is_found_by_a_part_of_its_id(workspace: Workspace) -> None:
     assert sweep_ids(workspace) == ids[::-1]
     assert find_sweep(workspace).id == ids[1]
     assert find_sweep(workspace, "aaaa").id == find_sweep(workspace, ids[0]).id == ids[0]
-    with pytest.raises(InvalidInput, match="2 sweeps are called so"):
+    with pytest.raises(InvalidInput, match="2 sweeps match"):
         find_sweep(workspace, "night")
     with pytest.raises(InvalidInput, match="there is no such sweep"):
         find_sweep(workspace, "day")
