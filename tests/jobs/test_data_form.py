@@ -49,7 +49,7 @@ def test_another_form_is_named_once_with_what_to_do(
     ("content", "what"),
     [
         (b"PAR1\x15\x04\x15 more", "a Parquet file"),
-        (gzip.compress(b'{"prompt": "a", "completion": "b"}'), "a gzip file"),
+        (gzip.compress(b'{"prompt": "a", "completion": "b"}', mtime=0), "a gzip file"),
         ('{"prompt": "a"}'.encode("utf-16"), "text in UTF-16"),
         (b"PK\x03\x04\x14\x00", "a zip file"),
     ],
