@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from daemon.reorder import Place
 
 HEADINGS = ("#", "JOB", "PRESET", "STATE", "PRIORITY", "STARTS", "REASON")
+# The columns that give way on a narrow terminal, in that order; the reason is cut.
+LEAST_NEEDED = tuple(map(HEADINGS.index, ("PRIORITY", "PRESET", "STARTS", "#")))
+LEAST_REASON = 16
 RIGHT = (True, False, False, False, True, False, False)
 
 
@@ -142,14 +145,21 @@ def _move(job: str, priority: int | None, as_json: bool) -> None:
 
 
 def _print_table(found: Sequence[Place]) -> None:
-    from cli.render import aligned, column_widths, shortened
+    from cli.render import GAP, aligned, column_widths, shortened
 
+    width = terminal_width()
+    kept = list(range(len(HEADINGS)))
     rows = [HEADINGS, *(_row(place) for place in found)]
     widths = column_widths(rows)
+    for place in LEAST_NEEDED:
+        needed = sum(widths[column] for column in kept[:-1]) + len(GAP) * (len(kept) - 1)
+        if width is None or needed + LEAST_REASON <= width:
+            break
+        kept.remove(place)
+    right = [RIGHT[column] for column in kept]
     for row in rows:
-        line = aligned(row, widths, RIGHT)
-        columns = terminal_width()
-        click.echo(shortened(line, columns) if columns else line)
+        line = aligned([row[column] for column in kept], [widths[column] for column in kept], right)
+        click.echo(shortened(line, width) if width else line)
 
 
 def _row(place: Place) -> tuple[str, ...]:

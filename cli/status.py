@@ -14,7 +14,7 @@ from cli.reading import job_named, reading
 @click.option("--all", "show_all", is_flag=True, help="Every job, not just the newest 20.")
 @json_option
 def status(job: str | None, show_all: bool, as_json: bool) -> None:
-    """Show the 20 newest jobs and all unfinished ones, or everything about one.
+    """Show the 20 newest jobs and all unfinished ones, those that run first; or one in full.
 
     Of more than a hundred that wait the oldest hundred are shown; --all and --json leave none out.
 
@@ -28,6 +28,7 @@ def status(job: str | None, show_all: bool, as_json: bool) -> None:
     from daemon.interrupted import held_lines
     from daemon.latest import RAN
     from daemon.progress import phase_lines
+    from jobs.state import State
 
     held: list[str] = []
     with reading() as reader:
@@ -51,7 +52,8 @@ def status(job: str | None, show_all: bool, as_json: bool) -> None:
     if as_json:
         print_json([record.as_dict() for record in records])
     elif records:
-        click.echo("\n".join(status_table(records, terminal_width(), wants_colour())))
+        shown = sorted(records, key=lambda record: record.state is not State.RUNNING)
+        click.echo("\n".join(status_table(shown, terminal_width(), wants_colour())))
         if more:
             note(f"{more:,} more wait: farense queue")
         for line in held:

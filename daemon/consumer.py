@@ -30,6 +30,7 @@ from daemon.logging import configure_logging
 from daemon.machines.home import make_home
 from daemon.private_folder import private_folder, temporary_folder
 from daemon.settings import Settings
+from daemon.telling import Tell
 from daemon.worker import Worker
 from jobs.errors import WorkspaceError
 from jobs.paths import Workspace
@@ -133,8 +134,11 @@ class DaemonConsumer(Consumer):  # type: ignore[misc]  # huey publishes no types
                 signal.signal(number, handler)
 
 
-def run(workspace: Workspace, settings: Settings) -> None:
+def run(workspace: Workspace, settings: Settings, tell: Tell) -> None:
     """Run the daemon in the foreground until it is told to stop.
+
+    Args:
+        tell: is given a line for a person where a job starts, and where it ends.
 
     Raises:
         WorkspaceError: another daemon runs in this workspace, or the workspace cannot be written.
@@ -157,7 +161,7 @@ def run(workspace: Workspace, settings: Settings) -> None:
         make_home(workspace)
         broker = Broker(workspace, settings)
         try:
-            _serve(workspace, settings, broker, lock)
+            _serve(workspace, settings, broker, lock, tell)
         finally:
             broker.close()
             if broker.server is not None:
@@ -165,11 +169,13 @@ def run(workspace: Workspace, settings: Settings) -> None:
             log.info("daemon_stopped", pid=os.getpid())
 
 
-def _serve(workspace: Workspace, settings: Settings, broker: Broker, lock: FileLock) -> None:
+def _serve(
+    workspace: Workspace, settings: Settings, broker: Broker, lock: FileLock, tell: Tell
+) -> None:
     link = Link(broker)
     queue = broker.queue(settings.queue, lambda job_id: worker.run(job_id))
     consumer = DaemonConsumer(link, settings.grace_seconds + STOP_MARGIN, huey=queue)
-    worker = Worker(workspace, settings, broker, link, consumer.stop_flag, consumer.kill)
+    worker = Worker(workspace, settings, broker, link, consumer.stop_flag, consumer.kill, tell)
     consumer.mend, consumer.closed = worker.mend, worker.closed
     consumer.run_left = worker.run_left
     with consumer.signals():

@@ -84,14 +84,18 @@ def daemon_status(workspace: Workspace) -> DaemonStatus:
 def run_daemon(workspace: Workspace, settings: Settings | None = None) -> None:
     """Run the daemon in the foreground until SIGTERM, SIGINT or SIGHUP.
 
+    It says on stderr, a line each, which job starts and what each came to.
+
     Raises:
         WorkspaceError: another daemon runs in this workspace, or the workspace cannot be written.
         QueueUnreachable: the queue cannot be reached or started.
         ConfigError: a ``FARENSE_*`` variable has a value that is not allowed.
     """
     from daemon.consumer import run  # noqa: PLC0415 - only this function needs Huey
+    from daemon.telling import teller  # noqa: PLC0415
 
-    run(workspace, settings or Settings.from_environment())
+    with teller() as tell:
+        run(workspace, settings or Settings.from_environment(), tell)
 
 
 def start_daemon(workspace: Workspace) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from shutil import disk_usage
 from threading import Event
 
@@ -24,11 +26,13 @@ from daemon.mirror import Mirror
 from daemon.outcome import Outcome, outcome_of, outcome_of_error
 from daemon.pending import Pending
 from daemon.progress import LOADING, phase
+from daemon.records import JobRecord
 from daemon.recovery import Recovery
-from daemon.run_files import state_of, summary_of
+from daemon.run_files import record_from_files, state_of, summary_of
 from daemon.settings import Settings
 from daemon.supervisor import Child
 from daemon.sweep.keeper import SweepKeeper
+from daemon.telling import Tell, end_line, start_line
 from daemon.watchdog import Watchdog, watchdog_of
 from jobs.errors import DiskFull, ExitCode, FarenseError, WorkspaceError
 from jobs.files import end_torn_line
@@ -47,7 +51,11 @@ LOG_BYTES = 4 << 20
 
 
 class Worker:
-    """Runs jobs, one at a time, until ``stop`` is set (with checkpoints) or ``kill`` (at once)."""
+    """Runs jobs, one at a time, until ``stop`` is set (with checkpoints) or ``kill`` (at once).
+
+    Args:
+        tell: is given a line for a person where a job starts, and where it ends.
+    """
 
     def __init__(
         self,
@@ -57,9 +65,11 @@ class Worker:
         link: Link,
         stop: Event,
         kill: Event,
+        tell: Tell = lambda line: None,
     ) -> None:
         self.workspace = workspace
         self.settings = settings
+        self.tell = tell
         self.broker = broker
         self.link = link
         self.stop = stop
@@ -164,6 +174,7 @@ class Worker:
 
     def _run_claimed(self, claim: Claim) -> None:
         log.info("job_started", attempt=claim.attempt)
+        self._tell(start_line, claim.job_id)
         mirror = self._mirror(claim)
         try:
             outcome = self._attempt(claim, mirror)
@@ -269,6 +280,7 @@ class Worker:
                 self.link.lost_something = True
             return
         log.info("job_ended", attempt=claim.attempt, state=state.state, reason=state.reason)
+        self._tell(end_line, claim.job_id)
         while not mirror.superseded:
             sent = sent or mirror.carry()
             if sent and self._published(claim, state):
@@ -276,6 +288,13 @@ class Worker:
             if self.stop.wait(max(self.link.seconds_to_next_try, 0.05)) and self.link.away:
                 log.warning("job_not_in_redis", reason="the next daemon brings it there")
                 return
+
+    def _tell(self, line: Callable[[JobRecord], str], job_id: str) -> None:
+        """Say on the terminal what the files tell of a job: Redis may be away, or behind."""
+        with suppress(FarenseError, OSError):  # no job is lost for a line
+            record = record_from_files(self.workspace, job_id)
+            if record is not None:
+                self.tell(line(record))
 
     def _conclude(self, claim: Claim, outcome: Outcome) -> JobState | None:
         """Write the end down; where the disk is full, wait until it is not."""
