@@ -326,7 +326,7 @@ def test_validation_rows_that_are_trained_on(workspace: Workspace) -> None:
     write_rows(workspace.data / "valid.jsonl", valid)
     found = leakage_finding(data_report(config(), workspace, None))
     assert found.status is WARNING
-    assert "1 validation example(s) and the questions of 1 more stand in" in found.found
+    assert "1 validation example(s) and the questions of 1 more are in" in found.found
     assert "line 4, 5" in found.found
     write_rows(workspace.data / "valid.jsonl", valid[:3])
     assert leakage_finding(data_report(config(), workspace, None)).status is OK
