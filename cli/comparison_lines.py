@@ -79,7 +79,7 @@ class _Page:
         for label, side in (("A", a), ("B", b)):
             preset = f"preset {side.preset}" if side.preset else "not made by farense"
             steps = f"{side.curve.steps} steps" if side.curve.steps is not None else None
-            known = [preset, side.state and str(side.state), steps]
+            known = [preset, side.state and side.state_word, steps]
             yield from self._text(f"{label}  ", f"{side.name}  ({', '.join(filter(None, known))})")
             if side.reason:
                 yield from self._text("   ", side.reason)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ def past_run(argument: str, reader: QueueReader | FileClient) -> PastRun:
         UnknownJob: there is no such job, and no such folder.
         InvalidInput: its files are elsewhere, or there are none.
     """
+    from daemon.as_shown import as_found
     from daemon.latest import LEFT
     from daemon.machines.home import shown
     from daemon.standing import Elsewhere, Missing, standing_of
@@ -53,7 +53,7 @@ def past_run(argument: str, reader: QueueReader | FileClient) -> PastRun:
             f"They are in {shown(record.home) or 'another one, unknown'}.",
         )
     run = read_run(reader.workspace.run(record.id).path)
-    return replace(run, interrupted=record.interrupted)
+    return as_found(run, record)
 
 
 def _folder(argument: str, root: Path) -> Path | None:

@@ -163,7 +163,7 @@ def _print_table(found: Sequence[Place]) -> None:
 
 
 def _row(place: Place) -> tuple[str, ...]:
-    from cli.render import NONE, preset_text
+    from cli.render import NONE, preset_text, reason_text
 
     record = place.record
     return (
@@ -173,7 +173,7 @@ def _row(place: Place) -> tuple[str, ...]:
         str(record.state),
         str(record.priority),
         _starts(record),
-        printable(" ".join((record.reason or NONE).split())),
+        printable(" ".join((reason_text(record) or NONE).split())),
     )
 
 

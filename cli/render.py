@@ -123,13 +123,16 @@ def _needed(widths: Mapping[str, int]) -> int:
 
 def _reasons(records: Sequence[JobRecord], room: int | None) -> list[str]:
     """Return why each job is where it is, cut to ``room``; nothing where there is none to tell."""
-    found = [printable(_reason(record) or "") for record in records]
+    found = [printable(reason_text(record) or "") for record in records]
     if not any(found) or (room is not None and room < LEAST_REASON):
         return []
     return found if room is None else [shortened(reason, room) for reason in found]
 
 
-def _reason(record: JobRecord) -> str | None:
+def reason_text(record: JobRecord) -> str | None:
+    """Return why a job is where it is; None where there is nothing to say."""
+    if record.state is State.SCHEDULED and record.schedule:
+        return f"starts at {local_exact(record.schedule)}"  # here, wherever it was enqueued
     return standstill(record) or record.reason
 
 
@@ -144,7 +147,7 @@ def job_details(record: JobRecord) -> list[str]:
         "Evaluates": record.evaluates,
         "Sweep": f"{record.sweep}, trial {record.trial}" if record.sweep else None,
         "State": state_text(record) + _wish(record),
-        "Reason": _reason(record),
+        "Reason": reason_text(record),
         "Failure": _failure(record),
         "History": _history(record),
         "Attempt": str(record.attempt) if record.attempt else None,

@@ -190,7 +190,7 @@ def _state(view: SweepView, trial: Trial) -> str:
     if trial.number in view.interrupted:
         return "interrupted"
     state = f"{trial.state} ({trial.pruned_by})" if trial.pruned and trial.ended else trial.state
-    return state if trial.learned else f"{state}, {NOT_LEARNED}"
+    return state if trial.learned or not trial.ended else f"{state}, {NOT_LEARNED}"
 
 
 def _short(name: str) -> str:

@@ -18,7 +18,7 @@ from jobs.errors import CheckpointError, DataError, InvalidInput
 from jobs.files import explain
 from jobs.order import TRAIN, Order, read_order, write_order
 from jobs.paths import RunDirectory, Workspace
-from jobs.state import FINISHED, JobState, now, write_state
+from jobs.state import FINISHED, JobState, State, now, write_state
 
 
 def place_again(
@@ -112,9 +112,18 @@ def _ended(job_id: str, workspace: Workspace) -> tuple[RunDirectory, JobState]:
     if state.state not in FINISHED:
         raise InvalidInput(
             f"{job_id} {state.state.verb}: only a job that has ended can be retried.",
-            f"A paused job goes on with: farense resume {job_id}",
+            _instead(job_id, state.state),
         )
     return workspace.run(job_id), state
+
+
+def _instead(job_id: str, state: State) -> str:
+    """Return what to type for a job that has not ended."""
+    if state is State.PAUSED:
+        return f"It goes on with: farense resume {job_id}"
+    if state is State.SCHEDULED or state is State.WAITING:
+        return f"It starts at once with: farense start {job_id}"
+    return f"To end it first: farense cancel {job_id}"
 
 
 def _check_checkpoint(run: RunDirectory) -> None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from daemon.interrupted import as_it_is
+from daemon.interrupted import as_it_is, standstill
 from daemon.machines.home import is_home
 from daemon.records import JobRecord
+from daemon.run_files import last_word
 from jobs.files import read_json
 from jobs.numbers import finite
 from jobs.order import TRAIN
 from jobs.paths import RunDirectory, Workspace
+from jobs.state import State
+
+if TYPE_CHECKING:
+    from jobs.past_run import PastRun
 
 
 def as_shown(
@@ -25,12 +30,25 @@ def as_shown(
         now: the clock of the queue's server, in seconds; None where it is away.
     """
     record = as_it_is(record, workspace, now)
+    if record.interrupted:
+        heard_at = last_word(workspace, record.id) if is_home(record.home, workspace) else None
+        record = replace(
+            record, reason=standstill(record), updated_at=heard_at or record.updated_at
+        )
+    if record.state is not State.RUNNING:  # what was said of the pace holds no more
+        record = replace(record, steps_per_second=None, eta_seconds=None)
     if record.kind != TRAIN or not is_home(record.home, workspace):
         return record
     run = workspace.run(record.id)
     adapter = f"{record.run_dir}/{run.adapters.name}" if run.adapter_weights.is_file() else None
     # What was evaluated is the adapter of a run that had ended.
     return replace(record, adapter=adapter, **(_scores(run) if record.finished else {}))
+
+
+def as_found(run: PastRun, record: JobRecord) -> PastRun:
+    """Return what a run left, with what its record as shown says of an interruption."""
+    heard_at = record.updated_at if record.interrupted else None
+    return replace(run, interrupted=record.interrupted, heard_at=heard_at)
 
 
 def _scores(run: RunDirectory) -> dict[str, Any]:

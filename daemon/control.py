@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from redis.exceptions import RedisError
 
 from daemon.broker import Broker
+from daemon.interrupted import as_it_is
 from daemon.joblog import last_lines
 from daemon.lifecycle import daemon_lock
 from daemon.locks import held_by
@@ -69,6 +70,7 @@ def daemon_status(workspace: Workspace) -> DaemonStatus:
         record
         for record in found
         if record.state is State.RUNNING and is_home(record.home, workspace)
+        if not as_it_is(record, workspace).interrupted
     ]
     return DaemonStatus(
         running=is_held(daemon_lock(workspace)),

@@ -13,10 +13,9 @@ import structlog
 
 from daemon.boot import boot_id
 from daemon.broker import Broker
-from daemon.joblog import events_at_end
 from daemon.machines.home import is_home
 from daemon.records import JobRecord
-from daemon.run_files import SummaryHead, job_ids, last_attempt, state_of, summary_of
+from daemon.run_files import SummaryHead, job_ids, last_attempt, last_word, state_of, summary_of
 from daemon.standing import Damaged, Elsewhere, Missing, Standing, order_damage, standing_of
 from jobs.errors import WorkspaceError
 from jobs.lock import is_held
@@ -223,5 +222,4 @@ def _ended_at(
     began = state.attempt_started_at
     if summary.finished_at and began and seconds_between(began, summary.finished_at) > 0:
         return summary.finished_at
-    said = events_at_end(workspace.job_log(job_id))
-    return said[-1].time if said else None
+    return last_word(workspace, job_id)

@@ -73,10 +73,18 @@ def standstill(record: JobRecord) -> str | None:
             "`farense daemon` there goes on"
         )
     if record.interrupted:
-        return f"interrupted at step {record.step}: `farense daemon` goes on from there"
+        return f"interrupted at step {record.step}: `farense daemon` {_goes_on(record)}"
     if record.state is State.PAUSED:
         return f"paused at step {record.step}: `farense resume {record.id}` goes on from there"
     return None
+
+
+def _goes_on(record: JobRecord) -> str:
+    if record.evaluates:
+        return "goes on after the answers it has"
+    if record.checkpoint_step:
+        return f"goes on from its checkpoint of step {record.checkpoint_step}"
+    return "begins it anew: it has no checkpoint yet"
 
 
 class Reader(Protocol):

@@ -26,6 +26,7 @@ from daemon.outcome import PAUSED, Outcome
 from daemon.records import JobRecord, state_from
 from daemon.rewriting import own_or_rebuilt, rewrite, rewrite_if_damaged
 from daemon.run_files import (
+    last_word,
     own_state,
     restore,
     state_here,
@@ -226,7 +227,9 @@ class Lifecycle:
             elif old.state is State.RUNNING and self._attended(record.id):
                 self.store.update(record.id, old.attempt, wish)
             elif state in TRANSITIONS[old.state]:
-                new = self._write(record.id, old.to(state, reason=reason))
+                # Of one that nothing runs any more the time since is not its own.
+                ended_at = last_word(self.workspace, record.id)
+                new = self._write(record.id, old.to(state, ended_at=ended_at, reason=reason))
                 self._publish(record.id, new, self._record(record.id))
 
     def _change_elsewhere(

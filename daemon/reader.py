@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from redis.exceptions import RedisError
 
-from daemon.as_shown import as_shown
+from daemon.as_shown import as_found, as_shown
 from daemon.broker import Broker
 from daemon.file_client import FileClient, matching
 from daemon.interrupted import StandstillWatch, daemon_runs
@@ -175,7 +175,7 @@ class QueueReader:
 
         record = self.job(argument, LEFT)
         run = read_run(self.workspace.run(record.id).path)
-        return replace(run, interrupted=record.interrupted)
+        return as_found(run, record)
 
     def workers(self) -> list[WorkerCard]:
         """Return the daemons of this Redis; one of this workspace is alive only while it is."""

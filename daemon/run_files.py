@@ -136,6 +136,12 @@ def last_attempt(workspace: Workspace, job_id: str) -> int:
     return max((e.attempt for e in events_at_end(workspace.job_log(job_id))), default=0)
 
 
+def last_word(workspace: Workspace, job_id: str) -> str | None:
+    """Return when a job last said something in its log; None where it has said nothing."""
+    said = events_at_end(workspace.job_log(job_id))
+    return said[-1].time if said else None
+
+
 def state_without_record(job_id: str, damage: str, summary: str | None, attempt: int) -> JobState:
     """Return how a job stands of which ``state.json`` and Redis say nothing.
 

@@ -38,6 +38,9 @@ UNUSED_OF_ROW = {
     "images": "the pictures would not be seen",
     "weight": _NO_WEIGHT,
     "train": _NO_WEIGHT,
+    "reasoning_content": _NO_REASONING,
+    "reasoning": _NO_REASONING,
+    "thinking": _NO_REASONING,
 }
 UNUSED_OF_MESSAGE = {
     "tool_calls": _NO_TOOLS,
@@ -195,6 +198,7 @@ def _example(line: bytes, origin: Origin) -> Example:
     metadata = row.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
     _refuse_unused(row, UNUSED_OF_ROW)
+    _refuse_two_forms(row)
     if "prompt" in row or "completion" in row:
         prompt, completion = _text(row, "prompt"), _text(row, "completion")
         return Dialogue((Message("user", prompt),), completion, origin, metadata)
@@ -205,6 +209,15 @@ def _example(line: bytes, origin: Origin) -> Example:
         return Document(_text(row, "text"), origin, metadata)
     keys = ", ".join(_quoted(key) for key in islice(row, 5)) or "no keys"
     raise _RowError(f"expected {FORMS}; found {keys[:120]}")
+
+
+def _refuse_two_forms(row: dict[str, Any]) -> None:
+    """Refuse a row that says in two forms what is to be learned: one would be dropped."""
+    forms = {"prompt": "prompt", "completion": "prompt", "messages": "messages", "text": "text"}
+    found = {forms[key]: key for key in forms if row.get(key) not in (None, "", [])}
+    if len(found) > 1:
+        keys = " and ".join(f'"{key}"' for key in found.values())
+        raise _RowError(f"{keys} stand side by side; expected one of {FORMS}")
 
 
 def _parsed(line: bytes) -> Any:

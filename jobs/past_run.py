@@ -42,6 +42,7 @@ class PastRun:
         kept_step: the step of the adapter that was kept; None where nothing says so.
         interrupted: its files say that it runs, and nothing runs it; only who asked the locks says
             so.
+        heard_at: when it was last heard of; only of an interrupted run.
     """
 
     directory: RunDirectory
@@ -53,6 +54,7 @@ class PastRun:
     missing: tuple[str, ...]
     kept_step: int | None = None
     interrupted: bool = False
+    heard_at: str | None = None
 
     @property
     def name(self) -> str:

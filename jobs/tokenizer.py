@@ -185,7 +185,9 @@ class Tokenizer:
         try:
             return frozenset(meta.find_undeclared_variables(_parser().parse(self.template or "")))
         except TemplateError as error:
-            raise ModelError(f"The model's chat template is no Jinja template: {error}.") from error
+            raise ModelError(
+                f"The model's chat template is not a Jinja template: {error}."
+            ) from error
 
     @property
     def switch(self) -> str | None:

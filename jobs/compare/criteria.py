@@ -43,7 +43,7 @@ def _no_crash(side: Side) -> Judged:
     if side.state is State.FAILED:
         return Judged(False, f"failed{_why(side)}")
     if not side.ended_well:
-        return Judged(None, str(side.state))
+        return Judged(None, side.state_word)
     if side.failed_attempts:
         before = ", ".join(kind.replace("_", " ") for kind in side.failed_attempts)
         return Judged(False, f"resumed after: {before}")
@@ -89,14 +89,14 @@ def _early_stopping(side: Side) -> Judged:
     if side.config and patience is None:
         return Judged(False, "none was set")
     if not side.has_ended:
-        return Judged(None, str(side.state))
+        return Judged(None, side.state_word)
     of_patience = "" if patience is None else f" of {patience:g}"
     return Judged(False, f"{side.curve.since_improvement}{of_patience} at the end")
 
 
 def _best_saved(side: Side) -> Judged:
     if not (side.has_adapter or side.has_ended):
-        return Judged(None, str(side.state))
+        return Judged(None, side.state_word)
     if not side.has_adapter:
         return Judged(False if side.made_by_farense else None, "no adapters/")
     if side.curve.best_val_loss is None:

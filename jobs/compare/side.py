@@ -52,6 +52,7 @@ class Side:
         ignore_accents: whether accents made no difference to the scores.
         outdated: the adapter is another one than the one that was evaluated.
         missing: what is not there, a sentence each.
+        interrupted: it is called running, and nothing runs it.
         duration_seconds: how long its attempts have run on the clock; None where it is not known.
     """
 
@@ -76,6 +77,7 @@ class Side:
     ignore_accents: bool | None
     outdated: bool
     missing: tuple[str, ...]
+    interrupted: bool = False
     duration_seconds: float | None = None
 
     @property
@@ -91,7 +93,12 @@ class Side:
     @property
     def ending(self) -> str:
         """How it stands, as the end of a sentence that begins with its name."""
-        return "failed" if self.state is State.FAILED else f"is {self.state}"
+        return "failed" if self.state is State.FAILED else f"is {self.state_word}"
+
+    @property
+    def state_word(self) -> str:
+        """The state, or that the run was interrupted."""
+        return "interrupted" if self.interrupted else str(self.state)
 
     @property
     def usable(self) -> bool:
@@ -146,7 +153,8 @@ def side_of(run: PastRun) -> Side:
         ignore_accents=accents if isinstance(accents, bool) else None,
         outdated=_is_outdated(run.directory, report.get("adapter_sha256")),
         missing=(*run.missing, *problem),
-        duration_seconds=state.ran_until(now()) if state else None,
+        interrupted=run.interrupted,
+        duration_seconds=state.ran_until(run.heard_at or now()) if state else None,
     )
 
 

@@ -71,7 +71,7 @@ def gap_finding(runs: Sequence[Named]) -> str:
             end = "" if last is None else f"; {figure(last, 3)} last"
             parts.append(f"{name}gap {best.gap:.3f} at the best step, {best.short}{end}")
         elif last is not None:
-            parts.append(f"{name}gap {last:.3f} at last")
+            parts.append(f"{name}gap {last:.3f} at the end")
     return _sentence(parts or ["No finite gap was measured"])
 
 
@@ -93,7 +93,7 @@ def _range(series: Series) -> str:
     low, high = amount(min(series.values)), amount(max(series.values))
     if low == high:
         return f"{low} throughout"
-    return f"between {low} and {high}, {amount(series.last)} at last"
+    return f"between {low} and {high}, {amount(series.last)} at the end"
 
 
 def _sentence(parts: Sequence[str]) -> str:

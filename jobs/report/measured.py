@@ -191,7 +191,7 @@ class Measured:
     @property
     def duration_seconds(self) -> float | None:
         """How long its attempts have run on the clock, as ``farense status`` has it."""
-        return self.job.ran_until(now()) if self.job else None
+        return self.job.ran_until(self.run.heard_at or now()) if self.job else None
 
     @property
     def training_seconds(self) -> float | None:

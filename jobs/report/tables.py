@@ -61,7 +61,7 @@ def outcome(runs: Sequence[Named]) -> list[Line]:
         "Validation loss before training": lambda run: figure(run.baseline),
         "Gap at the best step": _gap,
         "Status of the gap": lambda run: status_text(run.best),
-        "Training loss at last": lambda run: figure(run.series("loss").last),
+        "Final training loss": lambda run: figure(run.series("loss").last),
         "Token F1": lambda run: _score(run, "token_f1"),
         "Exact match": lambda run: _score(run, "exact_match"),
         "Steps": steps_text,

@@ -16,10 +16,12 @@ import pytest
 from daemon.client import FarenseClient
 from daemon.lifecycle import daemon_lock
 from daemon.server import EmbeddedServer
+from jobs.compare.side import side_of
 from jobs.files import read_json
 from jobs.lock import hold, is_held
 from jobs.paths import Workspace
-from jobs.state import State
+from jobs.report.measured import measured
+from jobs.state import State, read_state
 from jobs.sweep.folder import find_sweep, write_trial
 from jobs.sweep.trial import Trial
 from tests.cli.conftest import FARENSE, Run, environment, under_way
@@ -81,9 +83,26 @@ def test_a_job_that_nothing_runs_is_told_as_interrupted_everywhere(
     assert "interrupted" in listed
     assert "left" not in listed.lower().split("\n")[1]
     details = farense("status", job_id).out
-    assert f"interrupted at step {told['step']}: `farense daemon` goes on from there" in details
+    assert f"interrupted at step {told['step']}: `farense daemon` " in details
+    assert told["reason"] in " ".join(details.split())
+    assert json.loads(farense("daemon", "status", "--json").out)["running_job"] is None
     # The files still say what a daemon needs to go on.
     assert read_json(workspace.run(job_id).state)["state"] == "running"
+
+
+def test_the_time_since_an_interruption_is_none_of_the_jobs(
+    invoke: Run, client: FarenseClient, daemons: Daemons, workspace: Workspace
+) -> None:
+    job_id = went_down(invoke, client, daemons, workspace)
+    ran = client.job(job_id).duration_seconds
+    assert ran is not None
+    found = client.run(job_id)
+    assert measured(found).duration_seconds == ran
+    assert (side_of(found).duration_seconds, side_of(found).state_word) == (ran, "interrupted")
+    client.cancel(job_id)
+    record = client.job(job_id)
+    assert (record.state, record.duration_seconds) == (State.CANCELLED, ran)
+    assert read_state(workspace.run(job_id)).ran_seconds == ran
 
 
 def test_watch_says_that_a_job_is_interrupted_and_follows_it_when_it_goes_on(

@@ -220,7 +220,7 @@ def test_of_another_machine_the_lease_tells_whether_its_job_runs(
     assert listed[job_id] is True
     # On the machine itself no lease is asked, but the locks.
     wait_until(lambda: not north.is_alive(job_id), "the end of the child")
-    assert "farense daemon` goes on from there" in (standstill(north.client.job(job_id)) or "")
+    assert "`farense daemon` " in (standstill(north.client.job(job_id)) or "")
     north.start("good")
     record = ended(south.client, job_id)
     assert (record.state, record.interrupted) == (State.COMPLETED, False)

@@ -107,7 +107,7 @@ def test_a_loss_that_falls_is_not_told_as_one_that_rises(tmp_path: Path) -> None
     (tmp_path / "training_metrics.json").write_text(json.dumps(rows))
     named = Named("A", measured(read_run(tmp_path)))
     told = measure_finding([named], "loss", "training loss")
-    assert told == "Training loss: A between 0.652 and 3, 0.652 at last."
+    assert told == "Training loss: A between 0.652 and 3, 0.652 at the end."
 
 
 def test_the_highest_points_of_a_narrow_band_are_whole(tmp_path: Path) -> None:
