@@ -21,7 +21,8 @@ def find_file(file: Path) -> Path:
         if path.is_file():
             return path
     known = {path.stem: path for path in known_files()}
-    near = [str(known[stem]) for stem in nearest(file.stem, known)]
+    meant = [file.stem] if file.stem in known else nearest(file.stem, known)
+    near = [str(known[stem]) for stem in meant]
     hint = f"Did you mean {' or '.join(near)}?" if near else None
     if hint is None and known:
         hint = f"There are: {', '.join(str(path) for path in known.values())}"

@@ -59,8 +59,9 @@ TABLE: tuple[Check, ...] = (
         "jobs.config:load_preset",
         (ENQUEUE, CLIENT, SWEEP),
         (
-            *("jobs.config:load_preset", "jobs.config:_find", "jobs.config:_apply"),
             *("jobs.config:validated", "jobs.yaml12:load_yaml"),
+            *("jobs.config_file:find_file", "jobs.config_file:read_config_file"),
+            "jobs.config_file:apply_override",
         ),
     ),
     Check(

@@ -124,8 +124,8 @@ def test_a_model_folder_without_weights(invoke: Run, tiny: FarenseClient) -> Non
 
 
 def test_a_model_outside_the_workspace(invoke: Run, tiny: FarenseClient) -> None:
-    for model in ("/etc", "../elsewhere"):
-        refused(invoke("enqueue", "tiny", "--set", f"model={model}"), 2, model, "out of the work")
+    for model, words in (("/etc", "no config.json"), ("../elsewhere", "out of the work")):
+        refused(invoke("enqueue", "tiny", "--set", f"model={model}"), 2, model, words)
 
 
 @pytest.mark.parametrize(

@@ -24,13 +24,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_ready_preset(farense: Run, workspace: Workspace, preset: Preset) -> None:
+    before = sorted(workspace.root.rglob("*"))
     done = farense("doctor", preset.name)
     assert (done.code, done.err) == (0, "")
     for check in ("packages", "device", "queue", "model", "leakage", "memory", "disk"):
         assert any(line.split()[1:2] == [check] for line in done.out.splitlines()), check
     assert done.out.splitlines()[-1].startswith("Ready to train tiny, with 1 warning")
     assert len(done.out.splitlines()) < 40
-    assert not workspace.private.exists()
+    assert sorted(workspace.root.rglob("*")) == before
 
 
 @pytest.mark.usefixtures("quick")

@@ -127,13 +127,28 @@ def test_interrupted_it_cancels_its_job_and_leaves_nothing_running(
     assert nothing_runs(workspace)
 
 
-def test_a_job_that_fails_ends_with_1_and_leaves_nothing_running(
+def test_what_is_refused_starts_nothing(
     farense: Run, workspace: Workspace, tiny_model: Path
 ) -> None:
     prepare(workspace, tiny_model, epochs=1)
     path = workspace.configs / "quickstart.yaml"
     # No answer fits: there is nothing to learn from.
     path.write_text(path.read_text().replace("max_seq_length: 96", "max_seq_length: 8"))
+    done = farense("quickstart", **UNCOMPILED)
+    assert done.code == 2
+    assert "the prompts alone fill max_seq_length=8" in done.err
+    assert the_run(workspace) is None
+    assert nothing_runs(workspace)
+
+
+def test_a_job_that_fails_ends_with_1_and_leaves_nothing_running(
+    farense: Run, workspace: Workspace, tiny_model: Path
+) -> None:
+    prepare(workspace, tiny_model, epochs=1)
+    path = workspace.configs / "quickstart.yaml"
+    # Nobody can know before it is computed.
+    text = path.read_text().replace("1e-3", "1").replace("scale: 4.0", "scale: 1.0e+38")
+    path.write_text(text)
     done = farense("quickstart", **UNCOMPILED)
     assert done.code == 1
     assert "FAILED" in done.out

@@ -158,9 +158,15 @@ def test_a_job_is_retried_with_other_settings(
         (["--set", "lora.rank=0"], "lora.rank: input should be greater than or equal to 1"),
         (["--set", "model=models/none"], "There is no model folder"),
         (["--set", "lora.keys=[nothing]"], "nothing"),
-        (["--set", "seed=1", "--from-checkpoint"], "--set and --from-checkpoint do not go"),
-        (["--set", "seed=1", "--anywhere"], "--set and --anywhere do not go together"),
-        (["--from-checkpoint", "--anywhere"], "--from-checkpoint and --anywhere do not go"),
+        (
+            ["--set", "seed=1", "--from-checkpoint"],
+            "--from-checkpoint cannot be combined",
+        ),
+        (["--set", "seed=1", "--anywhere"], "--set and --anywhere cannot be combined"),
+        (
+            ["--from-checkpoint", "--anywhere"],
+            "--anywhere cannot be combined",
+        ),
     ],
 )
 def test_settings_that_a_retry_cannot_have(

@@ -115,7 +115,7 @@ def test_run_may_be_said_or_left_out(file: str, invoke: Run) -> None:
     ("arguments", "words"),
     [
         (("sweep", "--trials", "3", "night.yaml"), "There is no sweep file night.yaml"),
-        (("sweep", "statsu"), "Did you mean 'status'?"),
+        (("sweep", "statsu"), "Did you mean status?"),
         (("sweep", "overnight"), "Try: farense sweep configs/sweeps/overnight.yaml"),
         (("sweep", "configs/sweeps/none.yaml"), "There is no sweep file configs/sweeps/none.yaml"),
         (("sweep", "night.yaml"), "Did you mean configs/sweeps/night.yaml?"),

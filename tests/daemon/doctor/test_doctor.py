@@ -487,13 +487,14 @@ def test_a_check_that_fails_itself_is_a_finding() -> None:
 def test_a_workspace_where_all_is_well_and_then_is_not(
     workspace: Workspace, preset: Preset
 ) -> None:
+    before = sorted(workspace.root.rglob("*"))
     found = by_check(examine(preset, workspace))
     assert [f.check for f in found.values() if f.status is PROBLEM] == []
     assert set(found) >= {"python", "packages", "device", "sleep", "notebook", "workspace"}
     assert set(found) >= {"queue", "daemon", "model", "data", "leakage", "plan", "memory", "disk"}
     assert "an estimate" in found["memory"].found
     assert EmbeddedServer(workspace).pid() is None
-    assert not workspace.private.exists()
+    assert sorted(workspace.root.rglob("*")) == before
 
 
 def test_problems_are_told_together(
