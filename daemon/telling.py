@@ -8,12 +8,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from queue import Full, Queue
 from threading import Thread
 
 from daemon.records import JobRecord
 from jobs.console import duration
+from jobs.local_time import local_clock
 from jobs.state import FINISHED_WELL, State
 from jobs.text import printable
 from jobs.verdict import NOT_LEARNED
@@ -41,7 +41,7 @@ def teller() -> Iterator[Tell]:
 
     def tell(line: str | None) -> None:
         with suppress(Full):
-            lines.put_nowait(line and f"{datetime.now().astimezone():%H:%M:%S}  {line}\n")
+            lines.put_nowait(line and f"{local_clock()}  {line}\n")
 
     writer = Thread(target=write, name="teller", daemon=True)
     writer.start()

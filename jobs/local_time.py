@@ -27,6 +27,11 @@ def local_exact(moment: str | datetime) -> str:
     return f"{here:%Y-%m-%d %H:%M:%S} {offset[:3]}:{offset[3:5]}"
 
 
+def local_clock() -> str:
+    """Return the time of day now: ``23:00:07``."""
+    return f"{datetime.now().astimezone():%H:%M:%S}"
+
+
 def _here(moment: str | datetime) -> datetime | None:
     try:
         found = datetime.fromisoformat(moment) if isinstance(moment, str) else moment

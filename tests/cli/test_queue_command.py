@@ -12,6 +12,7 @@ from daemon.machines.workers import WorkerCard, why_nothing_starts
 from daemon.run_files import job_ids, record_from_files
 from daemon.server import EmbeddedServer
 from daemon.settings import Settings
+from jobs.local_time import local_exact
 from jobs.paths import Workspace
 from jobs.state import State, read_state
 from tests.cli.conftest import Run
@@ -63,9 +64,17 @@ def test_what_waits_is_shown_in_its_order(invoke: Run, queued: Workspace) -> Non
         ["#", "JOB", "PRESET", "STATE", "PRIORITY", "STARTS", "REASON"],
         ["1", job_id(3), "v2", "queued", "2", "-", "it?[31m's its turn"],
         ["2", job_id(2), "v2", "queued", "0", "-", "-"],
-        ["-", job_id(4), "v2", "scheduled", "0", night, "-"],
+        ["-", job_id(4), "v2", "scheduled", "0", night, f"starts at {local_exact(NIGHT)}"],
         ["-", job_id(5), "v2", "waiting", "0", f"after {job_id(3)}", "-"],
-        ["-", job_id(6), "v2", "paused", "0", "-", "paused by the user"],
+        [
+            "-",
+            job_id(6),
+            "v2",
+            "paused",
+            "0",
+            "-",
+            f"paused at step 0: `farense resume {job_id(6)}` goes on from there",
+        ],
     ]
     listed = json.loads(invoke("queue", "--json").out)
     assert [(job["position"], job["id"]) for job in listed] == [
