@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -172,8 +172,18 @@ def ask(
     return asked
 
 
+@pytest.fixture
+def forget_versions() -> Iterator[Callable[[], None]]:
+    """Forgets what packages were found, now and at the end: later tests have the real ones."""
+    yield kept._version.cache_clear
+    kept._version.cache_clear()
+
+
 def test_a_job_gives_all_inputs_and_what_changes_is_where_it_should_be(
-    ask: Callable[..., Asked], alone: Workspace, monkeypatch: pytest.MonkeyPatch
+    ask: Callable[..., Asked],
+    alone: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    forget_versions: Callable[[], None],
 ) -> None:
     first = ask()
     assert first.inputs.keys() == set(ALL_KEYED)
@@ -214,7 +224,7 @@ def test_a_job_gives_all_inputs_and_what_changes_is_where_it_should_be(
             "version",
             lambda name, other=package: "0.0" if name == other else versions(name),
         )
-        kept._version.cache_clear()
+        forget_versions()
         asked = ask()
         assert asked.differ(first, kept.TOKENS) == (set() if package == "mlx" else {"packages"})
         computes = package in ("mlx", "mlx-lm")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from jobs.paths import Workspace
 from jobs.prompt_check import prompt_warnings
 from jobs.prompts import PromptFormat
 from jobs.rehearsal import Part, Rehearsed, rehearse
+from jobs.token_cache import encoded
 from jobs.tokenizer import TemplateSettings
 from tests.helpers.families import make_family
 
@@ -39,6 +41,43 @@ def part(data: Path, model: Path, style: PromptFormat = "farense", name: str | N
 
 def rehearsed(data: Path, model: Path, style: PromptFormat = "farense") -> Rehearsed:
     return rehearse([part(data, model, style)], Workspace(data.parent / "ws"))[0]
+
+
+def test_what_was_rehearsed_once_is_not_rehearsed_again(
+    data: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = rehearsed(data, tiny_model)
+    rows = encoded(
+        data, sha256_of(data), tiny_model, "farense", lambda: load_tokenizer(tiny_model),
+        data.parent / "other" / "tokens",
+    )  # fmt: skip
+    assert found.lengths == ([Length(len(row.tokens), row.completion_start) for row in rows],)
+    monkeypatch.setattr(sys, "executable", "/no/such/program")
+    assert rehearsed(data, tiny_model) == found
+    data.write_text(LINE * 2)
+    with pytest.raises(JobFailed, match=r"checks tiny and the data.*not be started: No such"):
+        rehearsed(data, tiny_model)
+
+
+def test_another_model_or_setting_is_another_rehearsal(
+    data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "copy"
+    shutil.copytree(tiny_model, model)
+    first = rehearsed(data, model)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert rehearsed(data, model) == first
+    with pytest.raises(JobFailed):
+        rehearsed(data, model, "chat")
+    (model / "generation_config.json").write_text("{}")
+    with pytest.raises(JobFailed):
+        rehearsed(data, model)
+    (model / "generation_config.json").unlink()
+    weights = bytearray((model / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (model / "model.safetensors").write_bytes(weights)
+    with pytest.raises(JobFailed):
+        rehearsed(data, model)
 
 
 def test_what_was_kept_and_torn_is_found_anew(data: Path, tiny_model: Path) -> None:
