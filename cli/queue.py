@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 HEADINGS = ("#", "JOB", "PRESET", "STATE", "PRIORITY", "STARTS", "REASON")
 # The columns that give way on a narrow terminal, in that order; the reason is cut.
 LEAST_NEEDED = tuple(map(HEADINGS.index, ("PRIORITY", "PRESET", "STARTS", "#")))
-LEAST_REASON = 16
 RIGHT = (True, False, False, False, True, False, False)
 
 
@@ -145,17 +144,12 @@ def _move(job: str, priority: int | None, as_json: bool) -> None:
 
 
 def _print_table(found: Sequence[Place]) -> None:
-    from cli.render import GAP, aligned, column_widths, shortened
+    from cli.render import LEAST_REASON, aligned, column_widths, fitting, shortened
 
     width = terminal_width()
-    kept = list(range(len(HEADINGS)))
     rows = [HEADINGS, *(_row(place) for place in found)]
     widths = column_widths(rows)
-    for place in LEAST_NEEDED:
-        needed = sum(widths[column] for column in kept[:-1]) + len(GAP) * (len(kept) - 1)
-        if width is None or needed + LEAST_REASON <= width:
-            break
-        kept.remove(place)
+    kept = fitting([*widths[:-1], LEAST_REASON], LEAST_NEEDED, width)
     right = [RIGHT[column] for column in kept]
     for row in rows:
         line = aligned([row[column] for column in kept], [widths[column] for column in kept], right)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -96,18 +96,16 @@ def status_table(
     """
     texts = {c.heading: [printable(c.cell(record)) for record in records] for c in COLUMNS}
     columns = [c for c in COLUMNS if c.rank == 0 or set(texts[c.heading]) != {NONE}]
-    widths = {c.heading: column_widths([[text] for text in (c.heading, *texts[c.heading])])[0]
-              for c in columns}  # fmt: skip
-    while width is not None and _needed(widths) > width:
-        last = max(columns, key=lambda column: column.rank)
-        if last.rank == 0:
-            break
-        columns.remove(last)
-        del widths[last.heading]
+    widths = [column_widths([[text] for text in (c.heading, *texts[c.heading])])[0]
+              for c in columns]  # fmt: skip
+    ranked = sorted(range(len(columns)), key=lambda place: -columns[place].rank)
+    kept = fitting(widths, [place for place in ranked if columns[place].rank], width)
+    columns = [columns[place] for place in kept]
+    left = None if width is None else width - table_width([widths[place] for place in kept])
     rows = [[texts[c.heading][place] for c in columns] for place in range(len(records))]
     headings, right = [c.heading for c in columns], [c.right for c in columns]
     colours = [[c.colour(record) if colour else None for c in columns] for record in records]
-    reasons = _reasons(records, None if width is None else width - _needed(widths) - len(GAP))
+    reasons = _reasons(records, None if left is None else left - len(GAP))
     if reasons:
         headings.append(REASON)
         rows = [[*row, reason] for row, reason in zip(rows, reasons, strict=True)]
@@ -115,10 +113,6 @@ def status_table(
     every = column_widths([headings, *rows])
     lines = [aligned(headings, every, right)]
     return [*lines, *(aligned(r, every, right, c) for r, c in zip(rows, colours, strict=True))]
-
-
-def _needed(widths: Mapping[str, int]) -> int:
-    return sum(widths.values()) + len(GAP) * (len(widths) - 1)
 
 
 def _reasons(records: Sequence[JobRecord], room: int | None) -> list[str]:
@@ -185,6 +179,27 @@ def column_widths(rows: Sequence[Sequence[str]]) -> list[int]:
     """Return the width of each column, in terminal cells."""
     columns = zip(*rows, strict=True)
     return [max(display_width(printable(cell)) for cell in column) for column in columns]
+
+
+def table_width(widths: Sequence[int]) -> int:
+    """Return the terminal cells that a line of such columns takes."""
+    return sum(widths) + len(GAP) * (len(widths) - 1)
+
+
+def fitting(widths: Sequence[int], give_way: Sequence[int], width: int | None) -> list[int]:
+    """Return the places of the columns that are shown.
+
+    Args:
+        widths: of all columns.
+        give_way: the places of those that may be left out, in that order, until the others fit.
+        width: of the terminal in columns; None sets no limit.
+    """
+    kept = list(range(len(widths)))
+    for place in give_way:
+        if width is None or table_width([widths[column] for column in kept]) <= width:
+            break
+        kept.remove(place)
+    return kept
 
 
 def aligned(

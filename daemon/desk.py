@@ -51,6 +51,14 @@ class Wanted:
 
 
 @dataclass(frozen=True)
+class Count:
+    """The examples in a data file, and those of them that ask something."""
+
+    examples: int
+    questions: int
+
+
+@dataclass(frozen=True)
 class Parts:
     """What an order names by its content."""
 
@@ -107,10 +115,10 @@ class Desk:
         train, valid = sources(config, self._workspace)
         style = config.prompt_format
         if valid:
-            self._examples(valid, style)
+            self._count(valid, style)
         if evaluated:
             self.check_questions(valid, style)
-        return self._examples(train, style)
+        return self._count(train, style).examples
 
     def check(self, wanted: Sequence[Wanted]) -> list[list[str]]:
         """Check all that can be known of jobs before they run.
@@ -304,27 +312,19 @@ class Desk:
         Raises:
             ConfigError, DataError: there is not.
         """
-        from jobs.examples import Dialogue, read_examples  # noqa: PLC0415 - as above
-
         if path is None:
             raise ConfigError(
                 "An evaluation needs validation data, and the config names none.",
                 "Add it: --set data.valid=data/valid.jsonl",
             )
-
-        def questions() -> int:
-            self._examples(path, style)
-            return sum(isinstance(row, Dialogue) for row in read_examples(path))
-
-        if not self._once(("questions", path, style), questions):
+        if not self._count(path, style).questions:
             raise DataError(
                 f"{path} holds texts alone, and no questions: there is nothing to answer.",
                 'An evaluation needs rows with {"prompt", "completion"} or {"messages"}.',
             )
 
-    def _examples(self, path: Path, prompt_format: PromptFormat) -> int:
-        key = ("examples", path, prompt_format)
-        return self._once(key, lambda: count_examples(path, prompt_format))
+    def _count(self, path: Path, prompt_format: PromptFormat) -> Count:
+        return self._once(("count", path, prompt_format), lambda: count(path, prompt_format))
 
     def _digest(self, path: Path) -> str:
         return self._once(("digest", path), lambda: _sha256(path))
@@ -332,13 +332,13 @@ class Desk:
     def _frozen(
         self, path: Path, prompt_format: PromptFormat, shown: Mapping[Path, str]
     ) -> DataFile:
-        count, name = self._examples(path, prompt_format), shown.get(path, path.name)
+        counted, name = self._count(path, prompt_format).examples, shown.get(path, path.name)
         digest = self._digest(path)
 
         def frozen() -> DataFile:
             target = freeze(path, digest, self._workspace)
             relative = target.relative_to(self._workspace.root).as_posix()
-            return DataFile(relative, digest, count, name)
+            return DataFile(relative, digest, counted, name)
 
         return self._once(("frozen", path, name), frozen)
 
@@ -373,8 +373,8 @@ def sources(config: TrainConfig, workspace: Workspace) -> tuple[Path, Path | Non
     return paths
 
 
-def count_examples(path: Path, prompt_format: PromptFormat | None = None) -> int:
-    """Return how many examples a data file holds.
+def count(path: Path, prompt_format: PromptFormat | None = None) -> Count:
+    """Return how many examples a data file holds, and how many of them ask something.
 
     Args:
         prompt_format: in which each of them is to be written; None where that is all the same.
@@ -382,13 +382,13 @@ def count_examples(path: Path, prompt_format: PromptFormat | None = None) -> int
     Raises:
         DataError: it has lines that cannot be used.
     """
-    from jobs.examples import read_examples  # noqa: PLC0415 - `status` needs neither
+    from jobs.examples import Dialogue, read_examples  # noqa: PLC0415 - `status` needs neither
     from jobs.prompts import check_prompt_format  # noqa: PLC0415
 
     rows = read_examples(path)
     if prompt_format is not None:
         check_prompt_format(rows, prompt_format)
-    return len(rows)
+    return Count(len(rows), sum(isinstance(row, Dialogue) for row in rows))
 
 
 def _is_file(path: Path) -> bool:

@@ -15,12 +15,13 @@ from daemon.boot import boot_id
 from daemon.broker import Broker
 from daemon.machines.home import is_home
 from daemon.records import JobRecord
-from daemon.run_files import SummaryHead, job_ids, last_attempt, last_word, state_of, summary_of
+from daemon.run_files import job_ids, last_attempt, last_word, state_of
 from daemon.standing import Damaged, Elsewhere, Missing, Standing, order_damage, standing_of
 from jobs.errors import WorkspaceError
 from jobs.lock import is_held
 from jobs.paths import JOB_ID, Workspace
 from jobs.state import FINISHED, JobState, State, seconds_between
+from jobs.summary_head import SummaryHead, summary_head
 
 log = structlog.get_logger(__name__)
 
@@ -139,7 +140,7 @@ class Survey:
         state = None if isinstance(standing, Damaged) else standing.state
         known = state or record
         lost = damaged or record is None
-        summary = summary_of(self.workspace, job_id)
+        summary = summary_head(self.workspace.run(job_id))
         return Facts(
             job_id,
             state,

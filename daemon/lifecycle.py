@@ -31,7 +31,6 @@ from daemon.run_files import (
     restore,
     state_here,
     state_of,
-    summary_of,
     why_no_state,
 )
 from daemon.standing import Damaged, standing_of
@@ -39,6 +38,7 @@ from daemon.store import JobStore, Written
 from jobs.lock import is_held
 from jobs.paths import Workspace
 from jobs.state import FINISHED, PENDING, TRANSITIONS, JobState, State, write_state
+from jobs.summary_head import summary_head
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Lifecycle:
             if old is None or (old.state, old.attempt) != (State.RUNNING, claim.attempt):
                 return None
             # The child's own word, so that its summary and the job's state name one moment.
-            ended_at = summary_of(self.workspace, claim.job_id).finished_at
+            ended_at = summary_head(self.workspace.run(claim.job_id)).finished_at
             new = old.to(outcome.state, ended_at=ended_at, **outcome.changes(old))
             return self._write(claim.job_id, new)
 
@@ -139,8 +139,7 @@ class Lifecycle:
             found = state_of(self.workspace, job_id)
             if found is None or (found.state, found.attempt) != (old.state, old.attempt):
                 return False
-            self._write(job_id, new)
-            self._publish(job_id, new, self._record(job_id))
+            self._settle(job_id, new)
             return True
 
     def rebuild(self, job_id: str, record: JobRecord | None, state: JobState) -> bool:
@@ -195,8 +194,7 @@ class Lifecycle:
             if old.state is not State.PAUSED:
                 return False
             new = begin(old)
-            self._write(record.id, old.to(new.state, reason=new.reason))
-            self._publish(record.id, new, self._record(record.id))
+            self._settle(record.id, old.to(new.state, reason=new.reason))
             return new.state in UNSTARTED
 
     def start(self, record: JobRecord) -> bool:
@@ -213,8 +211,7 @@ class Lifecycle:
             if old.state is not State.PAUSED and old.state not in PENDING:
                 return False
             now_due = replace(old, schedule=None, after=None, after_any=False)
-            new = self._write(record.id, now_due.to(State.QUEUED, reason=None))
-            self._publish(record.id, new, self._record(record.id))
+            self._settle(record.id, now_due.to(State.QUEUED, reason=None))
             return True
 
     def _change(
@@ -229,8 +226,7 @@ class Lifecycle:
             elif state in TRANSITIONS[old.state]:
                 # Of one that nothing runs any more the time since is not its own.
                 ended_at = last_word(self.workspace, record.id)
-                new = self._write(record.id, old.to(state, ended_at=ended_at, reason=reason))
-                self._publish(record.id, new, self._record(record.id))
+                self._settle(record.id, old.to(state, ended_at=ended_at, reason=reason))
 
     def _change_elsewhere(
         self, record: JobRecord, state: State, reason: str, wish: Mapping[str, bool]
@@ -322,6 +318,11 @@ class Lifecycle:
         none, and the number is damage.
         """
         return record.attempt <= state.attempt or is_home(record.home, self.workspace)
+
+    def _settle(self, job_id: str, state: JobState) -> None:
+        """Write a state that was decided, and make the record say so."""
+        self._write(job_id, state)
+        self._publish(job_id, state, self._record(job_id))
 
     def _write(self, job_id: str, state: JobState) -> JobState:
         write_state(self.workspace.run(job_id), state)

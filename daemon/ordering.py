@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from daemon.changing import freezing
-from daemon.desk import Desk, Parts, Wanted, count_examples, sources
+from daemon.desk import Desk, Parts, Wanted, count, sources
 from daemon.latest import LATEST
 from daemon.new_run import new_run_directory, point_latest_to, versions
 from jobs.errors import InvalidInput
@@ -59,7 +59,7 @@ def plan(preset: Preset, workspace: Workspace) -> Schedule:
         DataError: a data file is missing or has lines that cannot be used.
     """
     train, _ = sources(preset.config, workspace)
-    return preset.config.schedule(count_examples(train))
+    return preset.config.schedule(count(train).examples)
 
 
 def place_order(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from daemon.joblog import LogReader, events_at_end
@@ -28,6 +28,7 @@ from jobs.numbers import number
 from jobs.order import TRAIN, order_text, read_order
 from jobs.paths import JOB_ID, RunDirectory, Workspace
 from jobs.state import FINISHED_WELL, JobState, State, now, read_state
+from jobs.summary_head import summary_head
 from jobs.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
@@ -58,32 +59,6 @@ def state_of(workspace: Workspace, job_id: str) -> JobState | None:
         return read_state(workspace.run(job_id))
     except FarenseError:
         return None
-
-
-@dataclass(frozen=True)
-class SummaryHead:
-    """What ``training_summary.json`` says of an ending; None where it does not say.
-
-    Attributes:
-        pruned_by: who had the run end early.
-        finished_at: when it was written, ISO 8601; perhaps by an earlier attempt.
-    """
-
-    state: str | None = None
-    pruned_by: str | None = None
-    finished_at: str | None = None
-
-
-def summary_of(workspace: Workspace, job_id: str) -> SummaryHead:
-    """Return what the summary of a job says of its ending."""
-    try:
-        summary = read_json(workspace.run(job_id).summary)
-    except (OSError, ValueError):
-        return SummaryHead()
-    if not isinstance(summary, dict):
-        return SummaryHead()
-    found = {name: summary.get(name) for name in ("state", "pruned_by", "finished_at")}
-    return SummaryHead(**{name: v if isinstance(v, str) else None for name, v in found.items()})
 
 
 def verdict_of_files(workspace: Workspace, job_id: str) -> Verdict | None:
@@ -123,7 +98,10 @@ def record_shown(workspace: Workspace, job_id: str) -> JobRecord | None:
     elif is_held(workspace.run(job_id).lock):
         state = JobState(State.RUNNING, last_attempt(workspace, job_id), reason=standing.reason)
     else:
-        summary, attempt = summary_of(workspace, job_id).state, last_attempt(workspace, job_id)
+        summary, attempt = (
+            summary_head(workspace.run(job_id)).state,
+            last_attempt(workspace, job_id),
+        )
         state = state_without_record(job_id, standing.reason, summary, attempt)
     damage = None if state.state is State.RUNNING else order_damage(workspace, job_id)
     if damage is not None and not (state.finished and isinstance(standing, Here)):

@@ -28,7 +28,7 @@ from daemon.pending import Pending
 from daemon.progress import LOADING, phase
 from daemon.records import JobRecord
 from daemon.recovery import Recovery
-from daemon.run_files import record_from_files, state_of, summary_of
+from daemon.run_files import record_from_files, state_of
 from daemon.settings import Settings
 from daemon.supervisor import Child
 from daemon.sweep.keeper import SweepKeeper
@@ -40,6 +40,7 @@ from jobs.lock import is_held
 from jobs.order import read_order
 from jobs.paths import Workspace
 from jobs.state import JobState, State
+from jobs.summary_head import summary_head
 
 log = structlog.get_logger(__name__)
 
@@ -219,7 +220,7 @@ class Worker:
             before = events_at_end(log_path, LOG_BYTES)
             watchdog = watchdog_of(order.config, before, time.monotonic())
             returncode, verdict = self._look_after(child, mirror, watchdog)
-        summary = summary_of(self.workspace, claim.job_id)
+        summary = summary_head(run)
         ending = Ending(
             job=claim.job_id,
             returncode=returncode,

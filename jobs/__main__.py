@@ -25,6 +25,7 @@ from jobs.order import EVALUATE, Order, read_order
 from jobs.paths import RunDirectory, Workspace
 from jobs.state import FINISHED, JobState, State, now, read_state, write_state
 from jobs.stopping import StopRequest
+from jobs.summary_head import summary_head
 
 if TYPE_CHECKING:
     from jobs.evaluation.events import Evaluated
@@ -83,9 +84,7 @@ def _run_by_hand(run: RunDirectory, order: Order, stop: StopRequest) -> ExitCode
     splits = next_splits(order.config, state.splits) if code == ExitCode.OUT_OF_MEMORY else None
     if splits is not None:
         state, end = replace(state, splits=splits), State.QUEUED
-    from jobs.results import summary_time  # noqa: PLC0415 - loads MLX, as the run has by now
-
-    write_state(run, state.to(end, ended_at=summary_time(run), reason=reason))
+    write_state(run, state.to(end, ended_at=summary_head(run).finished_at, reason=reason))
     return code
 
 

@@ -13,7 +13,7 @@ from jobs.checkpoint import link_or_copy, save_arrays
 from jobs.errors import JobFailed
 from jobs.evaluation.events import Evaluated
 from jobs.events import EarlyStopping, Failed, Finished, TrainMetrics, Validation
-from jobs.files import read_json, sync_folder, write_json
+from jobs.files import sync_folder, write_json
 from jobs.mlx import mx
 from jobs.paths import RunDirectory
 from jobs.position import Position
@@ -208,15 +208,6 @@ def write_summary(
         times["duration_seconds"] = state.ran_until(moment)
     values = head | asdict(outcome) | times | {"config": config, "versions": versions}
     write_json(run.summary, values)
-
-
-def summary_time(run: RunDirectory) -> str | None:
-    """Return when the summary of a run was written; None where there is none that says so."""
-    try:
-        told = read_json(run.summary)["finished_at"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return told if isinstance(told, str) else None
 
 
 def write_training_state(run: RunDirectory, epoch: int, at: Position) -> None:

@@ -1,0 +1,34 @@
+"""How a run ended, by the few fields of its summary that others act on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jobs.files import read_json
+from jobs.paths import RunDirectory
+
+
+@dataclass(frozen=True)
+class SummaryHead:
+    """What ``training_summary.json`` says of an ending; None where it does not say.
+
+    Attributes:
+        pruned_by: who had the run end early.
+        finished_at: when it was written, ISO 8601; perhaps by an earlier attempt.
+    """
+
+    state: str | None = None
+    pruned_by: str | None = None
+    finished_at: str | None = None
+
+
+def summary_head(run: RunDirectory) -> SummaryHead:
+    """Return what the summary of a run says of its ending."""
+    try:
+        summary = read_json(run.summary)
+    except (OSError, ValueError):
+        return SummaryHead()
+    if not isinstance(summary, dict):
+        return SummaryHead()
+    found = {name: summary.get(name) for name in ("state", "pruned_by", "finished_at")}
+    return SummaryHead(**{name: v if isinstance(v, str) else None for name, v in found.items()})
