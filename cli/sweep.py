@@ -152,6 +152,8 @@ def list_sweeps(as_json: bool) -> None:
         click.echo(line)
     if not views:
         note("No sweeps yet. Start one: farense sweep configs/sweeps/overnight.yaml")
+    if any(view.state.active for view in views):
+        _tell_why_nothing_runs()
 
 
 @sweep.command(short_help="Show the best trial.")

@@ -57,7 +57,7 @@ def list_lines(views: Sequence[SweepView]) -> list[str]:
     rows = [
         [
             view.order.id,
-            str(view.state.state),
+            _listed(view),
             _counted(view),
             number(view.best.value) if view.best else NONE,
             view.order.plan.objective,
@@ -65,6 +65,13 @@ def list_lines(views: Sequence[SweepView]) -> list[str]:
         for view in views
     ]
     return _aligned(["SWEEP", "STATE", "TRIALS", "BEST", "OBJECTIVE"], rows) if rows else []
+
+
+def _listed(view: SweepView) -> str:
+    """Return the state of a sweep in a list: one that nothing coordinates does not run."""
+    if view.state.state is State.RUNNING and not view.coordinated:
+        return "interrupted" if view.interrupted else "waits"
+    return str(view.state.state)
 
 
 def best_lines(view: SweepView, trial: Trial) -> list[str]:
@@ -108,7 +115,7 @@ def _head(view: SweepView, colour: bool) -> list[str]:
     pruned = sum(trial.pruned for trial in view.trials if trial.ended)
     failed = sum(trial.state is State.FAILED for trial in view.trials)
     parts = [counted, f"{pruned} pruned" if pruned else "", f"{failed} failed" if failed else ""]
-    if view.seconds_left is not None:
+    if view.seconds_left:  # of what follows the last trial nobody knows how long it takes
         parts.append(f"about {duration(view.seconds_left)} left")
     if state.until and state.active:
         parts.append(f"until {local(state.until)}")

@@ -275,5 +275,10 @@ def _problem(details: Any, names: Sequence[str]) -> str:
             return f"  {key}: required, but not given"
         case "value_error":
             return f"  {message}"
+        case "tuple_type":
+            message = "expected a list, as [first, second]"
+        case "model_type":
+            inner = ", ".join(name for name in names if name.startswith(f"{key}."))
+            message = f"stands for a group of settings: {inner}" if inner else message
     allowed = message[0].lower() + message[1:]
     return f"  {key}: {allowed} (given: {shown(details['input'])})"

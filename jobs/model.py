@@ -64,10 +64,17 @@ def load_tokenizer(path: Path, settings: TemplateSettings | None = None) -> Toke
         wrapper = _loaded_tokenizer(path)
     except Exception as error:  # the library raises whatever its parsers raise
         raise ModelError(
-            f"The tokenizer in {path} cannot be loaded: {type(error).__name__}: {error}",
+            f"The tokenizer in {path} cannot be loaded: {_reason(error)}",
             "Remove the folder and pull the model again.",
         ) from error
     return Tokenizer(wrapper, settings)
+
+
+def _reason(error: BaseException) -> str:
+    """Return what a library raised as a person can read it: a key alone says nothing."""
+    if isinstance(error, KeyError):
+        return f"a file in it lacks {error}"
+    return f"{type(error).__name__}: {error}"
 
 
 def _eos_token_ids(path: Path) -> list[int] | None:
@@ -103,7 +110,7 @@ def load_module(path: Path) -> Any:
     # The library raises whatever its parsers raise, and one of its modules ends the process.
     except (Exception, SystemExit) as error:
         raise ModelError(
-            f"The model in {path} cannot be loaded: {type(error).__name__}: {error}",
+            f"The model in {path} cannot be loaded: {_reason(error)}",
             "farense trains models that `mlx_lm generate --model` can load.",
         ) from error
     return module

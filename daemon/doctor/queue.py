@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from daemon import keys
 from daemon.broker import Broker
 from daemon.doctor.findings import Finding, ok, problem, warning
+from daemon.file_client import FileClient
 from daemon.lifecycle import daemon_lock
 from daemon.locks import held_by
 from daemon.machines.workers import workers
@@ -164,9 +165,11 @@ def daemon_finding(workspace: Workspace, settings: Settings | None = None) -> Fi
         )
     if running:
         return ok("daemon", f"runs (pid {pid})")
+    waiting = [record.id for record in FileClient(workspace).jobs() if record.interrupted]
+    names = f" Interrupted, and waiting for it too: {', '.join(waiting)}." if waiting else ""
     return warning(
         "daemon",
-        "No daemon runs in this workspace: jobs wait until one does.",
+        f"No daemon runs in this workspace: jobs wait until one does.{names}",
         "Start it: farense daemon",
     )
 

@@ -226,7 +226,9 @@ def _must_exist(path: Path) -> None:
             "Mount the disk that it is on, or replace the link.",
         )
     hint = "`farense model list` shows what is here, `farense model pull` gets more."
-    if path.name in PULLED_BY:
+    if (path.parent / "models" / path.name).is_dir():
+        hint = f"Did you mean models/{path.name}?"
+    elif path.name in PULLED_BY:
         hint = f"Get it: {PULLED_BY[path.name]}"
     elif path.parent.is_dir():
         here = sorted(folder.name for folder in path.parent.iterdir() if folder.is_dir())

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from daemon.client import FarenseClient
+from daemon.doctor.queue import daemon_finding
 from daemon.lifecycle import daemon_lock
 from daemon.server import EmbeddedServer
 from jobs.compare.side import side_of
@@ -86,6 +87,7 @@ def test_a_job_that_nothing_runs_is_told_as_interrupted_everywhere(
     assert f"interrupted at step {told['step']}: `farense daemon` " in details
     assert told["reason"] in " ".join(details.split())
     assert json.loads(farense("daemon", "status", "--json").out)["running_job"] is None
+    assert job_id in daemon_finding(workspace).found
     # The files still say what a daemon needs to go on.
     assert read_json(workspace.run(job_id).state)["state"] == "running"
 
@@ -238,6 +240,7 @@ def test_a_trial_that_nothing_runs_is_told_as_interrupted(
     assert "interrupted" in line
     assert "running" not in line
     assert "Start one: farense daemon" in done.err
+    assert re.search(r" interrupted +0 of 2", farense("sweep", "list").out)
     told = json.loads(farense("sweep", "status", "--json").out)
     assert [trial["interrupted"] for trial in told["trials"]] == [True]
     page = Path(farense("sweep", "report").out.strip()).read_text()
@@ -257,6 +260,9 @@ def test_sweep_status_says_what_holds_it(
     plan.write_text(json.dumps({"preset": "tiny", "space": {"lora.rank": [2, 4]}, "trials": 2}))
     assert invoke("sweep", str(plan)).code == 0
     assert "No daemon of this workspace runs" in farense("sweep", "status").err
+    listed = farense("sweep", "list")
+    assert re.search(r" waits +0 of 2", listed.out)
+    assert "No daemon of this workspace runs" in listed.err
     queued(invoke)
     window = "22:00-23:00" if datetime.now().astimezone().hour < 12 else "02:00-03:00"
     daemons.start("good", window=window)

@@ -234,7 +234,7 @@ def test_a_narrow_terminal_is_kept_to(night: SweepFolder, farense: Run) -> None:
 def test_the_list_has_a_line_for_each(night: SweepFolder, invoke: Run) -> None:
     heading, line = invoke("sweep", "list").out.splitlines()
     assert heading.split() == ["SWEEP", "STATE", "TRIALS", "BEST", "OBJECTIVE"]
-    assert line.split() == [night.id, "running", "4", "of", "5", "1.2500", "val_loss"]
+    assert line.split() == [night.id, "waits", "4", "of", "5", "1.2500", "val_loss"]
 
 
 @pytest.mark.usefixtures("client")

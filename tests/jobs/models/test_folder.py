@@ -52,6 +52,10 @@ def test_a_missing_folder_says_what_to_type(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         check_model(tmp_path / "my-own")
     assert "farense model list" in str(caught.value.hint)
+    (tmp_path / "models" / "my-own").mkdir(parents=True)
+    with pytest.raises(ModelError) as caught:
+        check_model(tmp_path / "my-own")
+    assert caught.value.hint == "Did you mean models/my-own?"
 
 
 def no_config(model: Path) -> None:
