@@ -66,6 +66,7 @@ def check_model(path: Path) -> None:
             or damaged; the configuration asks for remote code.
     """
     read_model(path)
+    _check_tokenizer(path)
 
 
 def check_unchanged(path: Path, expected: str) -> None:
@@ -126,19 +127,16 @@ def same_model(one: str, other: str) -> bool:
 
 
 def read_model(path: Path) -> tuple[dict[str, Any], dict[str, TensorEntry]]:
-    """Return the config of a model folder and its tensors by name, everything checked.
+    """Return the config of a model folder and its tensors by name; its tokenizer is not read.
 
     Raises:
         ModelError: as :func:`check_model` does.
     """
     try:
         _must_exist(path)
-        config = check_config(path)
-        tensors = _tensors(path)
-        _check_tokenizer(path)
+        return check_config(path), _tensors(path)
     except OSError as error:
         raise _unreadable(path, error) from error
-    return config, tensors
 
 
 def folder_bytes(path: Path) -> int:
@@ -291,6 +289,8 @@ def _check_tokenizer(path: Path) -> None:
         raise ModelError(f"{path} has no tokenizer.json.", "Pull the model again.")
     try:
         read_json(tokenizer)
+    except OSError as error:
+        raise _unreadable(path, error) from error
     except ValueError as error:
         raise ModelError(f"{tokenizer} does not hold valid JSON: {error}") from error
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jobs.errors import ModelError
 from jobs.models.architectures import check_trainable
-from jobs.models.folder import folder_bytes, read_model
+from jobs.models.folder import check_model, folder_bytes, read_model
 from jobs.models.size import parameters, quantized_bits
 from jobs.paths import Workspace
 
@@ -55,6 +55,7 @@ def _describe(path: Path) -> ModelInfo:
     size = folder_bytes(path)
     link = str(path.readlink()) if path.is_symlink() else None
     try:
+        check_model(path)
         config, tensors = read_model(path)
         check_trainable(path, ())
     except ModelError as error:
