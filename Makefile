@@ -30,7 +30,7 @@ $(READY): pyproject.toml uv.lock Makefile
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@$(SYNC)
-	@$(BIN)/python -m jobs.blas || { test $$? -eq 3 && $(SYNC) --extra mkl; }
+	@$(BIN)/python -m jobs.backend.blas || { test $$? -eq 3 && $(SYNC) --extra mkl; }
 	@echo "$(CURDIR)" > $@
 	@echo "Ready: .venv/bin/farense --help"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from jobs.mlx import mx, nn, scalar
+from jobs.backend.mlx import mx, nn, scalar
 
 
 def gap_where_they_part(

@@ -31,13 +31,13 @@ from benchmarks import families
 from benchmarks.families import family_names
 from benchmarks.results import results_folder, say, write_results
 from benchmarks.runs import PYTHON, make_run, sample_rows, tokenized
+from jobs.caches import code_input, mapping_input
 from jobs.errors import FarenseError
-from jobs.files import read_json
-from jobs.kept import code_input, mapping_input
 from jobs.paths import REPOSITORY, RunDirectory, Workspace
+from jobs.storage.files import read_json
 
 if TYPE_CHECKING:
-    from jobs.session import Examples
+    from jobs.training.session import Examples
 
 STEPS, ROWS = 4, 8
 TOLERANCE = 1e-4
@@ -104,7 +104,7 @@ def code_digest() -> str:
 def outcome_of(name: str) -> dict[str, Any]:
     """Train one architecture in this process and return what was seen."""
     from benchmarks.families import make_folder, module_name, write_config
-    from jobs.models.architectures import check_trainable
+    from jobs.model_store.architectures import check_trainable
 
     with tempfile.TemporaryDirectory(prefix=f"{module_name(name)}-") as folder:
         workspace = Workspace(Path(folder))
@@ -190,8 +190,8 @@ def _in_a_process(name: str, seconds: int, *, compiled: bool) -> dict[str, Any]:
 
 def _compared(workspace: Workspace, model: Path) -> dict[str, Any]:
     """Train with farense, cold and warm, and with plain mlx-lm; return the differences."""
-    from jobs.model import load_tokenizer
-    from jobs.order import read_order
+    from jobs.model.load import load_tokenizer
+    from jobs.spec import read_order
 
     # In a hybrid the last two blocks may have no layer of one name.
     blocks = 2 if linear_names(model, 2) else 1
@@ -243,9 +243,9 @@ def _compared(workspace: Workspace, model: Path) -> dict[str, Any]:
 
 def linear_names(model: Path, blocks: int) -> list[str]:
     """Return the names of the linear layers that stand in each of the last blocks."""
-    from jobs.mlx import nn
-    from jobs.model import load_module
-    from jobs.models.architectures import READ_BY_BLOCK
+    from jobs.backend.mlx import nn
+    from jobs.model.load import load_module
+    from jobs.model_store.architectures import READ_BY_BLOCK
 
     module = load_module(model)
     names = [
@@ -264,9 +264,9 @@ def plain_losses(path: Path, run: RunDirectory, train: Examples, valid: Examples
     from mlx_lm.tuner.utils import linear_to_lora_layers
 
     from benchmarks.runs import config_of
-    from jobs.base_model import BaseModel
-    from jobs.mlx import mx, named, nn, optimizers
-    from jobs.model import adapter_config
+    from jobs.backend.mlx import mx, named, nn, optimizers
+    from jobs.model.base_model import BaseModel
+    from jobs.model.load import adapter_config
 
     config = config_of(run)
     base = BaseModel(path, config)
@@ -298,8 +298,8 @@ def plain_losses(path: Path, run: RunDirectory, train: Examples, valid: Examples
 
 def plain_model(path: Path) -> Any:
     """Return mlx-lm's own model, still quantized, whose other numbers are float32."""
-    from jobs import cpu
-    from jobs.mlx import load_model, mx
+    from jobs.backend import cpu_ops as cpu
+    from jobs.backend.mlx import load_model, mx
 
     model, _ = load_model(path)
     cpu.put_back(model)
@@ -323,7 +323,7 @@ def plain_loss(model: Any, examples: Examples) -> float:
 
 def mean_loss(model: Any, examples: Examples) -> Any:
     """Return the same as an array; each example is computed by itself, unpadded."""
-    from jobs.mlx import mx, nn
+    from jobs.backend.mlx import mx, nn
 
     losses = []
     for example in examples:
@@ -336,8 +336,8 @@ def mean_loss(model: Any, examples: Examples) -> Any:
 def _train(workspace: Workspace, run: RunDirectory) -> list[str]:
     """Train by farense's own loop; return what it says about the way it took."""
     from jobs.events import Warned
-    from jobs.order import read_order
-    from jobs.session import train
+    from jobs.spec import read_order
+    from jobs.training.session import train
 
     said: list[str] = []
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.runs import config_of, tokenized, watch, workspace_of
-from jobs.dataset import TokenizedExample
-from jobs.order import read_order
+from jobs.data.tokenize import TokenizedExample
 from jobs.paths import RunDirectory
+from jobs.spec import read_order
 
 PEAK_SIZE = 1536
 PEAK_REPEATS = 30
@@ -147,7 +147,7 @@ def measure_work(run: RunDirectory) -> Work:
 
 def matmul_gflops() -> list[float]:
     """Return the speed of float32 matrix products of 1536^3, one after another."""
-    from jobs.mlx import mx
+    from jobs.backend.mlx import mx
 
     a, b = (mx.random.normal((PEAK_SIZE, PEAK_SIZE)) for _ in range(2))
     speeds = []
@@ -167,7 +167,7 @@ def main() -> None:
     options = parser.parse_args()
     run = RunDirectory(options.run_directory.absolute())
 
-    from jobs.model import load_tokenizer
+    from jobs.model.load import load_tokenizer
 
     config, model = config_of(run), workspace_of(run).inside(config_of(run).model)
     examples = tokenized(run, read_order(run).train, load_tokenizer(model))

@@ -17,13 +17,13 @@ from typing import Any
 from benchmarks.agreement import gap_where_they_part
 from benchmarks.results import results_folder, say, table, write_results
 from benchmarks.runs import TINY_LORA, benchmark_workspace, make_run, sample_rows, watch
+from jobs.backend.mlx import generate_step, make_prompt_cache, mx, nn
 from jobs.evaluation.answers import ANSWERERS
 from jobs.evaluation.evaluate import Evaluation
 from jobs.evaluation.generation import generate, groups
-from jobs.mlx import generate_step, make_prompt_cache, mx, nn
-from jobs.order import Evaluation as Wanted
-from jobs.order import read_order, write_order
 from jobs.paths import RunDirectory, Workspace
+from jobs.spec import Evaluation as Wanted
+from jobs.spec import read_order, write_order
 
 STEPS, QUICK_STEPS, QUICK_QUESTIONS = 160, 8, 12
 # What may lead where two answers part: rounding moves a logit by less.

@@ -13,9 +13,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from jobs.mlx import mx, named, nn, tree_map
-from jobs.models.architectures import modules
-from jobs.models.tiny import CONFIG, write_tokenizer
+from jobs.backend.mlx import mx, named, nn, tree_map
+from jobs.model_store.architectures import modules
+from jobs.model_store.tiny import CONFIG, write_tokenizer
 
 BLOCKS = 4
 QUANTIZATION = {"group_size": 32, "bits": 4}

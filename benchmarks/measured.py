@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from benchmarks.runs import Watched, watch, workspace_of
-from jobs.files import whole_lines
 from jobs.paths import RunDirectory
+from jobs.storage.files import whole_lines
 
 Curve = tuple[tuple[int, float], ...]
 Event = dict[str, Any]

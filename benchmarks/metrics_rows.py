@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 
 from jobs.events import TrainMetrics
-from jobs.metrics import MetricsFiles
 from jobs.paths import RunDirectory
 from jobs.state import now
+from jobs.training.metrics import MetricsFiles
 
 ROWS = 100_000
 WINDOW = 10_000

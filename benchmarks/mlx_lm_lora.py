@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.runs import config_of, megabytes, tokenized, workspace_of
-from jobs.config import TrainConfig
-from jobs.order import read_order
+from jobs.config.config import TrainConfig
 from jobs.paths import RunDirectory
+from jobs.spec import read_order
 
 Dataset = list[tuple[list[int], int]]
 
@@ -68,13 +68,16 @@ def main() -> None:
     options = parse()
     if not options.as_installed:
         # Before anything imports MLX. As installed, nothing of ours chooses a BLAS.
-        from jobs.blas import load_fast_blas
+        from jobs.backend.blas import load_fast_blas
 
         load_fast_blas()
     run = RunDirectory(options.run_directory.absolute())
     config = config_of(run)
     model, train, valid = load(run, config, as_installed=options.as_installed)
-    assert not options.as_installed or not {"jobs.blas", "jobs.mlx"} & sys.modules.keys()
+    assert (
+        not options.as_installed
+        or not {"jobs.backend.blas", "jobs.backend.mlx"} & sys.modules.keys()
+    )
     loaded_at = time.time()
     result = train_and_measure(model, train, valid, config, options)
     options.result.write_text(json.dumps({"loaded_at": loaded_at, **result}))
@@ -115,7 +118,7 @@ def load(
     mx.random.seed(config.seed)
     model, _ = load_model(path, lazy=not as_installed)
     if not as_installed:
-        # The very weights that farense computes with on a CPU (see jobs.model.load_base).
+        # The very weights that farense computes with on a CPU (see jobs.model.load.load_base).
         model.set_dtype(mx.float32)
         model = dequantize_model(model)
     model.freeze()
@@ -173,7 +176,7 @@ def train_and_measure(
     }
     if valid and not options.steps:
         # After all peaks were read: farense measures in larger batches than it trains in.
-        from jobs.feed import MEASURE_BATCH
+        from jobs.training.batches import MEASURE_BATCH
 
         started = time.perf_counter()
         evaluate(MEASURE_BATCH)

@@ -38,7 +38,7 @@ from benchmarks.queue_room import (
     store_jobs,
 )
 from benchmarks.results import results_folder, say, spread, write_results
-from jobs.files import whole_lines
+from jobs.storage.files import whole_lines
 from tests.helpers.load import quick_child
 from tests.helpers.processes import cpu_seconds, require_proc
 

@@ -20,13 +20,13 @@ from typing import Any
 import orjson
 
 from benchmarks.runs import SETTINGS, TINY_LORA, benchmark_workspace
-from daemon.broker import Broker
 from daemon.client import FarenseClient
-from daemon.server import EmbeddedServer
+from daemon.queue.broker import Broker
+from daemon.queue.embedded_server import EmbeddedServer
 from daemon.settings import Settings
-from jobs.config import Preset, config_from
-from jobs.files import whole_lines
+from jobs.config.config import Preset, config_from
 from jobs.paths import REPOSITORY, Workspace
+from jobs.storage.files import whole_lines
 from tests.helpers.servers import Daemons
 
 SAMPLE = REPOSITORY / "data" / "sample"

@@ -21,20 +21,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jobs.config import TrainConfig, config_from
-from jobs.dataset import TokenizedExample, tokenize
-from jobs.examples import read_examples
-from jobs.files import sha256_of
-from jobs.order import DataFile, Order, read_order, write_order
+from jobs.config.config import TrainConfig, config_from
+from jobs.data.examples import read_examples
+from jobs.data.tokenize import TokenizedExample, tokenize
+from jobs.data.tokenizer import Tokenizer
 from jobs.paths import REPOSITORY, RunDirectory, Workspace
+from jobs.spec import DataFile, Order, read_order, write_order
 from jobs.state import JobState, State, now, write_state
-from jobs.tokenizer import Tokenizer
+from jobs.storage.files import sha256_of
 
 MODEL = "smollm2-135m-4bit"
 PULL = "farense model pull smollm2-135m"
 PYTHON = [sys.executable, "-P", "-m"]
 MAKE_TINY = (
-    "import sys, pathlib, jobs.models.tiny as t; t.make_tiny_model(pathlib.Path(sys.argv[1]))"
+    "import sys, pathlib, jobs.model_store.tiny as t; t.make_tiny_model(pathlib.Path(sys.argv[1]))"
 )
 
 # More steps than any run has: no checkpoint inside what is timed.

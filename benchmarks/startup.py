@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.results import results_folder, spread, write_results
-from daemon.broker import Broker
-from daemon.records import JobRecord
+from daemon.queue.broker import Broker
 from daemon.settings import Settings
+from daemon.store.records import JobRecord
 from jobs.paths import Workspace
 from jobs.state import State
 
@@ -29,7 +29,10 @@ WAITING = (0, 100, 1_000, 10_000)
 FARENSE = str(Path(sys.executable).with_name("farense"))
 IMPORTS = [sys.executable, "-c", "import click, redis"]
 # Of a training child: the interpreter, and what it imports before it looks at its job.
-PYTHON = {"python -P -c pass": "pass", "the imports of a training child": "import jobs.session"}
+PYTHON = {
+    "python -P -c pass": "pass",
+    "the imports of a training child": "import jobs.training.session",
+}
 
 
 def main() -> None:

@@ -29,13 +29,13 @@ from benchmarks.runs import (
     workspace_of,
 )
 from benchmarks.step_pieces import Pieces, measure_pieces
-from jobs.batching import epoch_order
-from jobs.dataset import TokenizedExample
-from jobs.files import read_json
-from jobs.lanes import make_lanes
-from jobs.model import load_tokenizer
-from jobs.order import read_order
+from jobs.backend.streams import make_lanes
+from jobs.data.batching import epoch_order
+from jobs.data.tokenize import TokenizedExample
+from jobs.model.load import load_tokenizer
 from jobs.paths import RunDirectory, Workspace
+from jobs.spec import read_order
+from jobs.storage.files import read_json
 
 STEPS, QUICK_STEPS = 120, 16
 EPOCHS = 4

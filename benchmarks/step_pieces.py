@@ -12,12 +12,12 @@ import numpy as np
 
 from benchmarks.arithmetic import FIRST, Sizes
 from benchmarks.results import say
-from jobs import cpu
-from jobs.batching import make_batch
-from jobs.config import LoraConfig
-from jobs.dataset import TokenizedExample
-from jobs.lanes import Lanes
-from jobs.mlx import mx, optimizers
+from jobs.backend import cpu_ops as cpu
+from jobs.backend.mlx import mx, optimizers
+from jobs.backend.streams import Lanes
+from jobs.config.config import LoraConfig
+from jobs.data.batching import make_batch
+from jobs.data.tokenize import TokenizedExample
 
 REPEATS = 20
 WARM_UPS = 3

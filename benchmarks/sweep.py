@@ -32,8 +32,8 @@ from benchmarks.runs import (
     make_run,
     sample_rows,
 )
-from daemon.control import start_daemon, stop_daemon
-from daemon.sweep.begin import begin_sweep
+from daemon.process import start_daemon, stop_daemon
+from daemon.sweep.start import begin_sweep
 from daemon.sweep.view import SweepView, view_sweep
 from jobs.paths import Workspace
 from jobs.state import State

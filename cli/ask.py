@@ -11,10 +11,10 @@ import click
 
 from cli.options import job_argument, json_option
 from cli.output import note, print_json
-from jobs.text import printable
+from jobs.storage.text import printable
 
 if TYPE_CHECKING:
-    from jobs.ask import Answerer
+    from jobs.evaluation.ask import Answerer
 
 PROMPT = "> "
 KEPT = "\n\t"
@@ -66,7 +66,7 @@ def ask(
     with foreground_job(job, "Ask", needs_adapter=not base) as (order, _):
         if question is None and sys.stdin.isatty():
             note("Loading the model ...")
-        from jobs.ask import Answerer
+        from jobs.evaluation.ask import Answerer
         from jobs.paths import Workspace
 
         answerer = Answerer(Workspace.current(), order, base=base)

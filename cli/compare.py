@@ -72,8 +72,8 @@ def train_again(run: PastRun, found: Comparison, workspace: Workspace) -> str | 
     """
     from cli.differences import set_text
     from cli.options import preset_from
-    from jobs.config_file import flatten
-    from jobs.differences import differences
+    from jobs.config.config_file import flatten
+    from jobs.config.differences import differences
     from jobs.errors import ConfigError
 
     changes = {row.setting: row.to for finding in found.advice for row in finding.changes}
@@ -96,7 +96,7 @@ def train_again(run: PastRun, found: Comparison, workspace: Workspace) -> str | 
 
 def _same_data(run: PastRun, preset: dict[str, Any], workspace: Workspace) -> list[str]:
     """Return the settings by which the preset names the very data that the run had."""
-    from jobs.files import sha256_of
+    from jobs.storage.files import sha256_of
 
     order, same = run.order, []
     for key, file in (("data.train", order and order.train), ("data.valid", order and order.valid)):

@@ -16,13 +16,13 @@ from jobs.compare.curve import ROUGH, Curve
 from jobs.compare.decision import Action
 from jobs.compare.paired import ScoreDifference
 from jobs.compare.side import Side
-from jobs.config_file import flatten
+from jobs.config.config_file import flatten
+from jobs.config.differences import Difference
 from jobs.console import duration, memory_text
-from jobs.differences import Difference
 from jobs.evaluation.bootstrap import RESAMPLES
 from jobs.evaluation.scores import TITLES
 from jobs.state import State
-from jobs.text import printable
+from jobs.storage.text import printable
 from jobs.verdict import BELOW_IN_TABLE, is_far_below
 
 WIDTH = 100

@@ -145,7 +145,7 @@ def _jobs(states: tuple[str, ...]) -> Iterator[CompletionItem[str]]:
 
 
 def _state_and_name(run: RunDirectory) -> tuple[str | None, str | None]:
-    from jobs.files import read_json
+    from jobs.storage.files import read_json
 
     try:
         state: Any = read_json(run.state).get("state")

@@ -12,9 +12,9 @@ from cli.options import json_option, preset_argument, preset_from, set_option
 from cli.output import note, print_json, terminal_width, warn
 
 if TYPE_CHECKING:
-    from jobs.config import Preset, TrainConfig
-    from jobs.lora_keys import Reach
-    from jobs.schedule import Schedule
+    from jobs.config.config import Preset, TrainConfig
+    from jobs.config.step_plan import Schedule
+    from jobs.model.lora_keys import Reach
 
 
 MIN_DELTA = (
@@ -46,7 +46,7 @@ def show(preset: str, overrides: tuple[str, ...], as_json: bool) -> None:
     \b
     Example: farense config show v2 --set learning_rate=1e-4
     """
-    from jobs.lora_keys import described
+    from jobs.model.lora_keys import described
 
     loaded = preset_from(preset, overrides)
     schedule, missing = plan_of(loaded)
@@ -84,7 +84,7 @@ def diff(a: str, b: str, as_json: bool) -> None:
     Example: farense config diff v1 v2
     """
     from cli.differences import cells, paired
-    from jobs.differences import differences
+    from jobs.config.differences import differences
 
     first, second = preset_from(a), preset_from(b)
     why = second.why or first.why
@@ -118,7 +118,7 @@ def diff_lines(names: tuple[str, str], rows: list[list[str]]) -> list[str]:
 
 def plan_of(preset: Preset) -> tuple[Schedule | None, str]:
     """Return the schedule of a run; where the data cannot be read, None and why."""
-    from daemon.ordering import plan
+    from daemon.submit.placing import plan
     from jobs.errors import DataError
     from jobs.paths import Workspace
 
@@ -131,8 +131,8 @@ def plan_of(preset: Preset) -> tuple[Schedule | None, str]:
 def adapted(config: TrainConfig) -> tuple[Reach | None, str | None]:
     """Return the layers that a config adapts, where its model is there, and what to know of it."""
     from jobs.errors import ConfigError, InvalidInput, ModelError
-    from jobs.models.folder import check_lora
-    from jobs.models.place import model_folder
+    from jobs.model_store.folder import check_lora
+    from jobs.model_store.place import model_folder
     from jobs.paths import Workspace
 
     try:

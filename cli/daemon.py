@@ -32,7 +32,7 @@ def daemon(
         return
     from dataclasses import replace
 
-    from daemon.control import run_daemon
+    from daemon.process import run_daemon
     from daemon.settings import Settings, check_queue_name
     from daemon.times import Window
     from jobs.paths import Workspace
@@ -58,7 +58,7 @@ def stop(as_json: bool) -> None:
     \b
     Example: farense daemon stop
     """
-    from daemon.control import stop_daemon
+    from daemon.process import stop_daemon
     from jobs.paths import Workspace
 
     stopped = stop_daemon(Workspace.current())
@@ -78,7 +78,7 @@ def status(as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from daemon.control import daemon_status
+    from daemon.process import daemon_status
     from jobs.paths import Workspace
 
     now = daemon_status(Workspace.current())
@@ -118,8 +118,8 @@ def install(window: str | None, only_print: bool) -> None:
     """
     import os
 
-    from daemon.lifecycle import daemon_lock
-    from daemon.locks import held_by
+    from daemon.lifecycle.transitions import daemon_lock
+    from daemon.runs.locks import held_by
     from daemon.service.service import service_of
     from daemon.times import Window
     from jobs.errors import WorkspaceError

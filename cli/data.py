@@ -11,9 +11,9 @@ from cli.options import json_option
 from cli.output import print_json
 
 if TYPE_CHECKING:
+    from jobs.data.prompts import PromptFormat
+    from jobs.data.tokenizer import TemplateSettings, Thinking, Tokenizer
     from jobs.paths import Workspace
-    from jobs.prompts import PromptFormat
-    from jobs.tokenizer import TemplateSettings, Thinking, Tokenizer
 
 
 @click.group(short_help="Check training data.")
@@ -80,10 +80,10 @@ def check(
     Example: farense data check data/train.jsonl --valid data/valid.jsonl
     """
     from cli.data_report import report_lines
-    from jobs.data_check import check as check_data
+    from jobs.data.check import check as check_data
+    from jobs.data.tokenizer import TemplateSettings
     from jobs.errors import ExitCode
     from jobs.paths import Workspace
-    from jobs.tokenizer import TemplateSettings
 
     if prompt_format != "chat" and (chat_template is not None or thinking == "on"):
         raise click.UsageError("--chat-template and --thinking need --format chat.")
@@ -112,8 +112,8 @@ def check(
 
 def _model_folder(workspace: Workspace, name: str | None) -> Path | None:
     """Return the folder of the named model, else of the first usable one, else None."""
-    from jobs.models.listing import list_models
-    from jobs.models.place import model_folder
+    from jobs.model_store.listing import list_models
+    from jobs.model_store.place import model_folder
 
     if name is not None:
         # A config says models/NAME or an absolute path, a person NAME: all are understood.
@@ -124,10 +124,10 @@ def _model_folder(workspace: Workspace, name: str | None) -> Path | None:
 
 
 def _tokenizer(folder: Path, settings: TemplateSettings) -> Tokenizer:
-    from jobs.models.folder import check_model
+    from jobs.model_store.folder import check_model
 
     check_model(folder)
     # Importing MLX takes two seconds: not before the folder is known to hold a model.
-    from jobs.model import load_tokenizer
+    from jobs.model.load import load_tokenizer
 
     return load_tokenizer(folder, settings)

@@ -8,8 +8,8 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jobs.data_check import DataReport, FileReport, Leak, Lines
-    from jobs.lengths import Lengths
+    from jobs.data.check import DataReport, FileReport, Leak, Lines
+    from jobs.data.lengths import Lengths
 
 WIDTH = 100
 BAR_WIDTH = 50

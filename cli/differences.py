@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from jobs.config_file import flatten
-from jobs.differences import Difference, differences
+from jobs.config.config_file import flatten
+from jobs.config.differences import Difference, differences
 
 # Settings that are read together: shown in one row where either differs.
 PAIRS = {

@@ -71,8 +71,8 @@ def enqueue(
     from cli.evaluate import queued, refuse_both
     from cli.watch import watch_job
     from daemon.client import FarenseClient
-    from daemon.desk import Desk, Wanted
     from daemon.latest import FOLLOWED, NEWEST
+    from daemon.submit.checks import Desk, Wanted
     from jobs.paths import Workspace
 
     refuse_extra(ctx)

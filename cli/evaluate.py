@@ -11,7 +11,7 @@ from cli.output import print_json, warn
 from cli.reading import job_named
 
 if TYPE_CHECKING:
-    from daemon.records import JobRecord
+    from daemon.store.records import JobRecord
 
 MOST = 4096
 

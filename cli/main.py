@@ -17,7 +17,7 @@ import click
 from cli.reader_gone import READER_GONE, let_go_of_output
 from cli.suggestions import with_suggestion
 from jobs.errors import ExitCode, FarenseError, command_code
-from jobs.text import printable
+from jobs.storage.text import printable
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -40,11 +40,11 @@ COMMANDS = {
     "queue": ("cli.queue:queue", "Show what waits, and change its order."),
     "watch": ("cli.watch:watch", "Watch a job live until it ends."),
     "logs": ("cli.logs:logs", "Print what a job has said so far."),
-    "cancel": ("cli.control:cancel", "Cancel jobs."),
-    "pause": ("cli.control:pause", "Pause jobs until they are resumed."),
-    "resume": ("cli.control:resume", "Let paused jobs go on."),
-    "start": ("cli.control:start", "Start waiting jobs now, not at their time."),
-    "retry": ("cli.control:retry", "Queue jobs that have ended once more."),
+    "cancel": ("cli.job_actions:cancel", "Cancel jobs."),
+    "pause": ("cli.job_actions:pause", "Pause jobs until they are resumed."),
+    "resume": ("cli.job_actions:resume", "Let paused jobs go on."),
+    "start": ("cli.job_actions:start", "Start waiting jobs now, not at their time."),
+    "retry": ("cli.job_actions:retry", "Queue jobs that have ended once more."),
     "daemon": ("cli.daemon:daemon", "Run the daemon that works through the queue."),
     "workers": ("cli.workers:workers", "Show the daemons that share the queue."),
     "model": ("cli.model:model", "Get and list base models."),

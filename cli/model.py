@@ -11,7 +11,7 @@ from cli.options import json_option
 from cli.output import note, print_json, terminal_width
 
 if TYPE_CHECKING:
-    from jobs.models.listing import ModelInfo
+    from jobs.model_store.listing import ModelInfo
 
 
 @click.group(short_help="Get and list base models.")
@@ -38,7 +38,7 @@ def pull(name: str, as_name: str | None) -> None:
       farense model pull smollm2-135m
       farense model pull mlx-community/Mistral-7B-Instruct-v0.3-4bit --as mistral-7b-4bit
     """
-    from jobs.models.store import pull as pull_model
+    from jobs.model_store.store import pull as pull_model
     from jobs.paths import Workspace
 
     folder = pull_model(name, Workspace.current(), as_name=as_name, report=note)
@@ -53,7 +53,7 @@ def list_(as_json: bool) -> None:
     \b
     Example: farense model list --json
     """
-    from jobs.models.listing import list_models
+    from jobs.model_store.listing import list_models
     from jobs.paths import Workspace
 
     workspace = Workspace.current()

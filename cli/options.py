@@ -10,7 +10,7 @@ import click
 from cli import completion
 
 if TYPE_CHECKING:
-    from jobs.config import Preset
+    from jobs.config.config import Preset
 
 # As Huey keeps it, a float, which must stay exact; and more than anybody needs.
 LOWEST, HIGHEST = -1_000_000, 1_000_000
@@ -52,7 +52,7 @@ def preset_from(name: str, overrides: tuple[str, ...] = ()) -> Preset:
     Raises:
         ConfigError: there is none, or it is not valid.
     """
-    from jobs.config import find_preset
+    from jobs.config.config import find_preset
     from jobs.paths import Workspace
 
     return find_preset(name, Workspace.current(), overrides)

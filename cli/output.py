@@ -14,7 +14,7 @@ def print_json(value: Any) -> None:
     """Print one JSON object or list, indented, on stdout."""
     import orjson
 
-    from jobs.files import JSON_OPTIONS, plain
+    from jobs.storage.files import JSON_OPTIONS, plain
 
     click.echo(orjson.dumps(plain(value), option=JSON_OPTIONS).decode(), nl=False)
 
@@ -23,7 +23,7 @@ def print_json_line(value: Any) -> None:
     """Print one JSON object on one line of stdout."""
     import orjson
 
-    from jobs.files import plain
+    from jobs.storage.files import plain
 
     click.echo(orjson.dumps(plain(value)))
 

@@ -27,8 +27,8 @@ def past_run(argument: str, reader: QueueReader | FileClient) -> PastRun:
     """
     from daemon.as_shown import as_found
     from daemon.latest import LEFT
-    from daemon.machines.home import shown
-    from daemon.standing import Elsewhere, Missing, standing_of
+    from daemon.runs.location import Elsewhere, Missing, standing_of
+    from daemon.runs.workspace_id import shown
     from jobs.errors import InvalidInput, UnknownJob
     from jobs.past_run import read_run
 

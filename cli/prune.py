@@ -12,8 +12,8 @@ from cli.options import json_option
 from cli.output import note, print_json, warn
 
 if TYPE_CHECKING:
-    from daemon.prune import Plan, Selection
-    from daemon.removal import Removed
+    from daemon.prune.plan import Plan, Selection
+    from daemon.prune.removal import Removed
 
 # As in jobs.state.FINISHED, which a test holds it equal to.
 ENDS = ("completed", "early_stopped", "failed", "cancelled")
@@ -58,7 +58,7 @@ def prune(
       farense prune --state failed --state cancelled
       farense prune --keep 10 --checkpoints-only --yes
     """
-    from daemon.prune import plan_prune
+    from daemon.prune.plan import plan_prune
     from daemon.reader import open_reader
     from jobs.paths import Workspace
 
@@ -90,7 +90,7 @@ def prune(
 def _selection(
     older_than: str | None, keep: int | None, states: tuple[str, ...], checkpoints_only: bool
 ) -> Selection:
-    from daemon.prune import Selection
+    from daemon.prune.plan import Selection
     from daemon.times import parse_duration
     from jobs.errors import InvalidInput
     from jobs.state import FINISHED, State
@@ -124,7 +124,7 @@ def _confirm(plan: Plan) -> None:
 
 def _carry_out(plan: Plan) -> Removed:
     from daemon.client import FarenseClient
-    from daemon.removal import carry_out
+    from daemon.prune.removal import carry_out
     from jobs.errors import QueueUnreachable
     from jobs.paths import Workspace
 
@@ -157,9 +157,9 @@ def _report(plan: Plan, removed: Removed, as_json: bool) -> None:
 def _lines(plan: Plan) -> list[str]:
     """Return what a plan would remove, a line each."""
     from cli.render import aligned, column_widths
-    from daemon.prune import freed
-    from jobs.local_time import local
+    from daemon.prune.plan import freed
     from jobs.prefix.budget import size_text
+    from jobs.storage.local_time import local
 
     rows = [(job.id, str(job.state), local(job.ended), size_text(job.bytes)) for job in plan.jobs]
     rows += [(_short(path.stem), "data", "", size_text(size)) for path, size in plan.data.items()]

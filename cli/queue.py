@@ -9,13 +9,13 @@ import click
 from cli.options import PRIORITY, job_argument, json_option, queue_option
 from cli.output import note, print_json, terminal_width
 from cli.reading import job_named, reading
-from jobs.text import printable
+from jobs.storage.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from daemon.records import JobRecord
-    from daemon.reorder import Place
+    from daemon.queue.position import Place
+    from daemon.store.records import JobRecord
 
 HEADINGS = ("#", "JOB", "PRESET", "STATE", "PRIORITY", "STARTS", "REASON")
 # The columns that give way on a narrow terminal, in that order; the reason is cut.
@@ -91,7 +91,7 @@ def dead(clear: bool, as_json: bool) -> None:
     from dataclasses import asdict
 
     from daemon.client import FarenseClient
-    from jobs.local_time import local_exact
+    from jobs.storage.local_time import local_exact
 
     with FarenseClient.connect(start_server=False) as client:
         found = client.dead_letters(clear=clear)
@@ -109,8 +109,8 @@ def dead(clear: bool, as_json: bool) -> None:
 
 
 def _show(queue_name: str | None, as_json: bool) -> None:
+    from daemon.queue.position import places
     from daemon.reader import QueueReader
-    from daemon.reorder import places
     from daemon.settings import Settings
 
     with reading(queue=queue_name) as reader:
@@ -174,8 +174,8 @@ def _row(place: Place) -> tuple[str, ...]:
 def _starts(record: JobRecord) -> str:
     """Return what a job that is not queued yet starts after: a moment, or another job."""
     from cli.render import NONE
-    from jobs.local_time import local
     from jobs.state import State
+    from jobs.storage.local_time import local
 
     if record.state is State.WAITING and record.after:
         return printable(f"after {record.after}")

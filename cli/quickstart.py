@@ -20,8 +20,8 @@ from jobs.verdict import NOT_LEARNED
 
 if TYPE_CHECKING:
     from daemon.client import FarenseClient
-    from daemon.records import JobRecord
-    from jobs.config import TrainConfig
+    from daemon.store.records import JobRecord
+    from jobs.config.config import TrainConfig
     from jobs.paths import Workspace
 
 PRESET = "quickstart"
@@ -73,13 +73,13 @@ def model_settings(workspace: Workspace) -> tuple[str, ...]:
     On a Linux CPU without a fast BLAS a step of the real model takes a minute: a tiny one with
     random weights shows the way of a job, and nothing else.
     """
-    from jobs.blas import load_fast_blas
-    from jobs.models.store import pull
+    from jobs.backend.blas import load_fast_blas
+    from jobs.model_store.store import pull
 
     if sys.platform != "linux" or load_fast_blas():
         pull(MODEL, workspace, report=note)
         return ()
-    from jobs.models.tiny import make_tiny_model
+    from jobs.model_store.tiny import make_tiny_model
 
     note(
         "No fast BLAS was found, so a tiny model with random weights is trained instead: its "
@@ -104,7 +104,7 @@ def sample_data(workspace: Workspace) -> tuple[str, ...]:
 @contextmanager
 def running_daemon(workspace: Workspace) -> Iterator[None]:
     """Provide a daemon; one that is started here is stopped at the end, whatever happens."""
-    from daemon.control import daemon_status, start_daemon, stop_daemon
+    from daemon.process import daemon_status, start_daemon, stop_daemon
 
     with interrupted_by_signals():
         started = not daemon_status(workspace).running
@@ -153,7 +153,7 @@ def next_steps(workspace: Workspace, config: TrainConfig, record: JobRecord) -> 
 
 def sample_question(workspace: Workspace, config: TrainConfig) -> str:
     """Return the first question of the data the job was validated on."""
-    from jobs.examples import Dialogue, read_examples
+    from jobs.data.examples import Dialogue, read_examples
 
     examples = read_examples(workspace.root / (config.data.valid or config.data.train))
     dialogues = (example for example in examples if isinstance(example, Dialogue))
@@ -166,8 +166,8 @@ def prompt_options(question: str, config: TrainConfig) -> list[str]:
 
     mlx_lm.generate reads ``\n`` in a prompt as a new line.
     """
-    from jobs.examples import Dialogue, Message
-    from jobs.prompts import farense_prompt
+    from jobs.data.examples import Dialogue, Message
+    from jobs.data.prompts import farense_prompt
 
     if config.prompt_format == "chat":
         return ["--prompt", question]

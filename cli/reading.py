@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from daemon.file_client import FileClient
     from daemon.latest import Use
     from daemon.reader import QueueReader
-    from daemon.records import JobRecord
+    from daemon.store.records import JobRecord
 
 
 @contextmanager

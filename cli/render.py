@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 
 from click import style
 
-from daemon.failures import label
-from daemon.interrupted import standstill
-from daemon.machines.home import shown
-from daemon.progress import phase_text
+from daemon.lifecycle.failures import label
+from daemon.runs.workspace_id import shown
+from daemon.standstill import standstill
+from daemon.store.progress import phase_text
 from jobs.console import duration
-from jobs.local_time import local, local_exact
 from jobs.state import DEFAULT_QUEUE, FINISHED, State
-from jobs.text import printable
+from jobs.storage.local_time import local, local_exact
+from jobs.storage.text import printable
 from jobs.verdict import BELOW_IN_TABLE, NOT_LEARNED, Verdict, is_far_below, verdict
 
 if TYPE_CHECKING:
-    from daemon.records import JobRecord
+    from daemon.store.records import JobRecord
 
 GAP = "  "
 NAME_WIDTH = 20

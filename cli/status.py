@@ -25,9 +25,9 @@ def status(job: str | None, show_all: bool, as_json: bool) -> None:
     Example: farense status latest
     """
     from cli.render import job_details, status_table
-    from daemon.interrupted import held_lines
     from daemon.latest import RAN
-    from daemon.progress import phase_lines
+    from daemon.standstill import held_lines
+    from daemon.store.progress import phase_lines
     from jobs.state import State
 
     held: list[str] = []

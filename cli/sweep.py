@@ -80,7 +80,7 @@ def run(
     from cli.evaluate import refuse_both
     from cli.sweep_view import begun_lines
     from daemon.settings import Settings, check_queue_name
-    from daemon.sweep.begin import begin_sweep
+    from daemon.sweep.start import begin_sweep
     from jobs.paths import REPOSITORY, Workspace
 
     refuse_both(watching, as_json, "farense sweep status --json")
@@ -315,8 +315,8 @@ def _tell_why_nothing_runs() -> None:
 
 def _why_nothing_runs() -> list[str]:
     """Return what keeps the sweeps of this workspace from going on; nothing where they do."""
-    from daemon.interrupted import daemon_runs, held_lines
     from daemon.reader import open_reader
+    from daemon.standstill import daemon_runs, held_lines
     from jobs.paths import Workspace
 
     if not daemon_runs(Workspace.current()):

@@ -32,7 +32,7 @@ def report(name: str, output: Path | None, opening: bool, as_json: bool) -> None
     from daemon.sweep.view import view_sweep
     from jobs.paths import Workspace
     from jobs.report.publish import publish_sweep
-    from jobs.report.swept import swept
+    from jobs.report.sweep_data import swept
     from jobs.sweep.folder import find_sweep
 
     workspace = Workspace.current()

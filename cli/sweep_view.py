@@ -9,13 +9,13 @@ from click import style
 
 from cli.render import NONE, STATE_COLOURS, aligned, column_widths, number, shortened
 from jobs.console import duration
-from jobs.local_time import local
 from jobs.state import State
+from jobs.storage.local_time import local
 from jobs.sweep.trial import best_job, lowest
 from jobs.verdict import NOT_LEARNED
 
 if TYPE_CHECKING:
-    from daemon.sweep.begin import Begun
+    from daemon.sweep.start import Begun
     from daemon.sweep.view import SweepView
     from jobs.sweep.trial import Trial
 

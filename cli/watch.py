@@ -14,7 +14,7 @@ from cli.output import note, print_json_line
 from cli.reading import job_named, reading
 
 if TYPE_CHECKING:
-    from daemon.records import JobRecord
+    from daemon.store.records import JobRecord
     from jobs.events import Envelope
 
 INTERRUPTED = 130
@@ -93,7 +93,7 @@ def show(reader: Reader, job_id: str, *, as_json: bool = False) -> None:
     Args:
         as_json: as JSON lines; else live on a terminal, and plain lines elsewhere.
     """
-    from daemon.interrupted import StandstillWatch
+    from daemon.standstill import StandstillWatch
 
     with (json_lines if as_json else live if sys.stdout.isatty() else plain_lines)() as add:
         still = StandstillWatch(reader, job_id, add)

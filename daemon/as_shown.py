@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from daemon.interrupted import as_it_is, standstill
-from daemon.machines.home import is_home
-from daemon.records import JobRecord
-from daemon.run_files import last_word
-from jobs.files import read_json
-from jobs.numbers import finite
-from jobs.order import TRAIN
+from daemon.runs.files import last_word
+from daemon.runs.workspace_id import is_home
+from daemon.standstill import as_it_is, standstill
+from daemon.store.records import JobRecord
 from jobs.paths import RunDirectory, Workspace
+from jobs.spec import TRAIN
 from jobs.state import State
+from jobs.storage.files import read_json
+from jobs.storage.numbers import finite
 
 if TYPE_CHECKING:
     from jobs.past_run import PastRun

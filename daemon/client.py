@@ -7,21 +7,21 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from daemon.broker import Broker
-from daemon.lifecycle import Lifecycle
-from daemon.machines.home import is_home
+from daemon.lifecycle.transitions import Lifecycle
+from daemon.queue.broker import Broker
 from daemon.reader import QueueReader
-from daemon.records import JobRecord
+from daemon.runs.workspace_id import is_home
+from daemon.store.records import JobRecord
 from jobs.errors import InvalidInput
 from jobs.paths import Workspace
 from jobs.state import DEFAULT_QUEUE, JobState, State
 
 if TYPE_CHECKING:
-    from daemon.desk import Desk
-    from daemon.ordering import Request
-    from daemon.prune import Plan
-    from daemon.removal import Removed
-    from jobs.config import Preset
+    from daemon.prune.plan import Plan
+    from daemon.prune.removal import Removed
+    from daemon.submit.checks import Desk
+    from daemon.submit.placing import Request
+    from jobs.config.config import Preset
 
 __all__ = ["FarenseClient"]
 
@@ -51,7 +51,7 @@ class FarenseClient(QueueReader):
         Raises:
             ConfigError: there is none, or it is not valid.
         """
-        from jobs.config import find_preset  # noqa: PLC0415 - loads what only this needs
+        from jobs.config.config import find_preset  # noqa: PLC0415 - loads what only this needs
 
         return find_preset(name, self.workspace, overrides)
 
@@ -63,7 +63,7 @@ class FarenseClient(QueueReader):
         Raises:
             WorkspaceError: it does not come up.
         """
-        from daemon.control import start_daemon  # noqa: PLC0415 - `status` needs none of it
+        from daemon.process import start_daemon  # noqa: PLC0415 - `status` needs none of it
 
         return start_daemon(self.workspace)
 
@@ -92,7 +92,7 @@ class FarenseClient(QueueReader):
                 already, or has not learned; nothing was left behind.
             WorkspaceError: the workspace cannot be written.
         """
-        from daemon.ordering import Request  # noqa: PLC0415 - loads what only this needs
+        from daemon.submit.placing import Request  # noqa: PLC0415 - loads what only this needs
 
         when = schedule.astimezone(UTC).isoformat() if schedule else None
         state = self._begin(
@@ -117,7 +117,7 @@ class FarenseClient(QueueReader):
         Raises:
             InvalidInput, WorkspaceError: as there.
         """
-        from daemon.desk import Wanted  # noqa: PLC0415 - for the same reason
+        from daemon.submit.checks import Wanted  # noqa: PLC0415 - for the same reason
 
         said = self._desk().check([Wanted(preset.config) for preset in presets])
         return list(dict.fromkeys(remark for remarks in said for remark in remarks))
@@ -138,8 +138,8 @@ class FarenseClient(QueueReader):
                 behind.
             JobFailed: the process that looks at models and data gives no answer.
         """
-        from daemon.accept import accept  # noqa: PLC0415 - for the same reason
-        from daemon.ordering import Request, place_orders  # noqa: PLC0415
+        from daemon.submit.enqueue import accept  # noqa: PLC0415 - for the same reason
+        from daemon.submit.placing import Request, place_orders  # noqa: PLC0415
 
         state = JobState(State.QUEUED, queue=self.queue_name)
         requests = [
@@ -167,8 +167,8 @@ class FarenseClient(QueueReader):
             InvalidInput: the job has not ended, its files are not here, there is no checkpoint, or
                 a setting is not allowed.
         """
-        from daemon.accept import accept  # noqa: PLC0415 - loads what only this needs
-        from daemon.again import place_again  # noqa: PLC0415
+        from daemon.submit.enqueue import accept  # noqa: PLC0415 - loads what only this needs
+        from daemon.submit.retry import place_again  # noqa: PLC0415
 
         desk = desk or self._desk()
         if overrides:
@@ -183,7 +183,7 @@ class FarenseClient(QueueReader):
             InvalidInput: the job has not ended, its files are not here, or a setting is not
                 allowed.
         """
-        from daemon.again import changed_request  # noqa: PLC0415 - loads what only this needs
+        from daemon.submit.retry import changed_request  # noqa: PLC0415 - loads what only this needs
 
         return changed_request(job_id, self.workspace, overrides)
 
@@ -215,8 +215,8 @@ class FarenseClient(QueueReader):
             InvalidInput: the job cannot be evaluated; nothing was left behind.
             WorkspaceError: the workspace cannot be written.
         """
-        from daemon.accept import accept  # noqa: PLC0415 - loads what only this needs
-        from daemon.evaluating import evaluation_of, place_evaluation  # noqa: PLC0415
+        from daemon.submit.enqueue import accept  # noqa: PLC0415 - loads what only this needs
+        from daemon.submit.evaluation import evaluation_of, place_evaluation  # noqa: PLC0415
 
         record = self.job(job_id)
         wanted = evaluation_of(record.id, max_new_tokens, batch_size, ignore_accents=ignore_accents)
@@ -243,7 +243,7 @@ class FarenseClient(QueueReader):
         Raises:
             InvalidInput: it does not wait, or no other machine could run it.
         """
-        from daemon.machines.taking import release  # noqa: PLC0415 - `status` needs none of it
+        from daemon.lifecycle.takeover import release  # noqa: PLC0415 - `status` needs none of it
 
         record = self.job(job_id)
         self._ask(lambda: release(self._store, record))
@@ -333,7 +333,7 @@ class FarenseClient(QueueReader):
             InvalidInput: the job runs or has ended.
             JobFailed: its files are on another machine.
         """
-        from daemon.reorder import Reorder  # noqa: PLC0415 - for the same reason
+        from daemon.queue.position import Reorder  # noqa: PLC0415 - for the same reason
 
         record = self.job(job_id)
         reorder = Reorder(self.workspace, self._broker)
@@ -343,11 +343,11 @@ class FarenseClient(QueueReader):
         return self.job(job_id)
 
     def prune(self, plan: Plan) -> Removed:
-        """Remove what a plan of :func:`daemon.prune.plan_prune` names: files, then records.
+        """Remove what a plan of :func:`daemon.prune.plan.plan_prune` names: files, then records.
 
         Where Redis goes away meanwhile, the records stay for the next prune.
         """
-        from daemon.removal import carry_out  # noqa: PLC0415 - for the same reason
+        from daemon.prune.removal import carry_out  # noqa: PLC0415 - for the same reason
 
         return carry_out(self.workspace, plan, self._forget)
 
@@ -372,12 +372,12 @@ class FarenseClient(QueueReader):
         return self.job(job_id)
 
     def _desk(self) -> Desk:
-        from daemon.desk import Desk  # noqa: PLC0415 - for the same reason
+        from daemon.submit.checks import Desk  # noqa: PLC0415 - for the same reason
 
         return Desk(self.workspace, shared=self._store.shared)
 
     def _begin(self, state: JobState) -> JobState:
         """Return the state of a job that is to start as soon as it may."""
-        from daemon.pending import begun  # noqa: PLC0415 - for the same reason
+        from daemon.lifecycle.waiting import begun  # noqa: PLC0415 - for the same reason
 
         return self._ask(lambda: begun(self.workspace, self._broker, state))

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 
 from daemon.as_shown import as_shown
-from daemon.glance import Glance, glance_at
-from daemon.interrupted import daemon_runs
 from daemon.joblog import LogReader
 from daemon.latest import LATEST, RAN, Latest, Use, latest
-from daemon.machines.workers import no_daemon
-from daemon.records import JobRecord
-from daemon.run_files import job_ids, record_shown, state_of
+from daemon.runs.files import job_ids, record_shown, state_of
+from daemon.standstill import daemon_runs
+from daemon.store.overview import Glance, glance_at
+from daemon.store.records import JobRecord
+from daemon.store.workers import no_daemon
 from jobs.errors import UnknownJob
 from jobs.events import Envelope
 from jobs.paths import Workspace, end_of_id

@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any
 
 from daemon.file_client import FileClient
-from daemon.run_files import own_state
-from daemon.store import JobStore
+from daemon.runs.files import own_state
+from daemon.store.job_store import JobStore
 from jobs.errors import InvalidInput, QueueUnreachable
 from jobs.events import Envelope, parse_event
 from jobs.paths import Workspace

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from daemon.records import JobRecord
-from daemon.standing import Damaged, Here, standing_of
+from daemon.runs.location import Damaged, Here, standing_of
+from daemon.store.records import JobRecord
 from jobs.errors import FarenseError, UnknownJob
-from jobs.order import TRAIN, read_order
 from jobs.paths import Workspace
+from jobs.spec import TRAIN, read_order
 from jobs.state import FINISHED_BADLY, PENDING, State
 from jobs.verdict import NOT_LEARNED
 

@@ -16,8 +16,8 @@ import orjson
 import structlog
 from redis.exceptions import RedisError
 
-from jobs.files import explain, plain
 from jobs.paths import Workspace
+from jobs.storage.files import explain, plain
 
 MAX_BYTES = 5_000_000
 KEPT = 3

@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from redis.exceptions import RedisError
 
 from daemon.as_shown import as_found, as_shown
-from daemon.broker import Broker
 from daemon.file_client import FileClient, matching
-from daemon.interrupted import StandstillWatch, daemon_runs
 from daemon.latest import LATEST, LEFT, RAN, SPEAKS, Latest, Use, latest
-from daemon.records import JobRecord
+from daemon.queue.broker import Broker
 from daemon.settings import Settings, check_queue_name
-from daemon.store import JobStore
+from daemon.standstill import StandstillWatch, daemon_runs
+from daemon.store.job_store import JobStore
+from daemon.store.records import JobRecord
 from jobs.errors import QueueUnreachable, UnknownJob
 from jobs.events import Envelope
 from jobs.paths import Workspace
 from jobs.state import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
-    from daemon.dead_letters import DeadLetter
-    from daemon.glance import Glance
-    from daemon.machines.workers import WorkerCard
-    from daemon.reorder import Place
+    from daemon.queue.position import Place
+    from daemon.store.dead_letters import DeadLetter
+    from daemon.store.overview import Glance
+    from daemon.store.workers import WorkerCard
     from jobs.past_run import PastRun
 
 Result = TypeVar("Result")
@@ -90,7 +90,7 @@ class QueueReader:
 
     def glance(self) -> Glance:
         """Return the newest jobs, those under way, and the first of very many that wait."""
-        from daemon.glance import glance  # noqa: PLC0415 - only `status` needs it
+        from daemon.store.overview import glance  # noqa: PLC0415 - only `status` needs it
 
         seen = self._ask(lambda: glance(self._store))
         records = [self._as_shown(record) for record in seen.records]
@@ -179,7 +179,7 @@ class QueueReader:
 
     def workers(self) -> list[WorkerCard]:
         """Return the daemons of this Redis; one of this workspace is alive only while it is."""
-        from daemon.machines.workers import is_at, workers  # noqa: PLC0415 - only this needs it
+        from daemon.store.workers import is_at, workers  # noqa: PLC0415 - only this needs it
 
         cards = self._ask(lambda: workers(self._broker.redis))
         if daemon_runs(self.workspace):
@@ -190,34 +190,34 @@ class QueueReader:
 
     def why_nothing_starts(self, queue: str) -> list[str]:
         """Return why none of the queued jobs of a queue starts; nothing where some may."""
-        from daemon.machines.workers import why_nothing_starts  # noqa: PLC0415
+        from daemon.store.workers import why_nothing_starts  # noqa: PLC0415
 
         cards = self.workers()
         return [] if self._starts_up(cards) else why_nothing_starts(cards, queue)
 
     def without_daemon(self, queue: str) -> list[str]:
         """Return that no daemon works on a queue; nothing where one does."""
-        from daemon.machines.workers import no_daemon, working  # noqa: PLC0415
+        from daemon.store.workers import no_daemon, working  # noqa: PLC0415
 
         cards = self.workers()
         return [] if working(cards, queue) or self._starts_up(cards) else [no_daemon(queue)]
 
     def _starts_up(self, cards: Sequence[WorkerCard]) -> bool:
         """Tell whether the daemon of this workspace runs, and has not said of itself yet."""
-        from daemon.machines.workers import is_at  # noqa: PLC0415
+        from daemon.store.workers import is_at  # noqa: PLC0415
 
         told = any(card.alive and is_at(card, self.workspace) for card in cards)
         return not told and daemon_runs(self.workspace)
 
     def dead_letters(self, *, clear: bool = False) -> list[DeadLetter]:
         """Return what was set aside because it could not be read; ``clear`` forgets it."""
-        from daemon.dead_letters import dead_letters  # noqa: PLC0415 - only this needs it
+        from daemon.store.dead_letters import dead_letters  # noqa: PLC0415 - only this needs it
 
         return self._ask(lambda: dead_letters(self._broker.redis, clear=clear))
 
     def queue(self) -> list[Place]:
         """Return the jobs of the queue that wait, in the order in which they will run."""
-        from daemon.reorder import Reorder, places  # noqa: PLC0415 - `status` needs none of it
+        from daemon.queue.position import Reorder, places  # noqa: PLC0415 - `status` needs none of it
 
         reorder = Reorder(self.workspace, self._broker)
         messages = self._ask(lambda: reorder.messages(self.queue_name))
@@ -235,7 +235,7 @@ class QueueReader:
         self.close()
 
     def _as_shown(self, record: JobRecord) -> JobRecord:
-        from daemon.machines.workers import server_seconds  # noqa: PLC0415
+        from daemon.store.workers import server_seconds  # noqa: PLC0415
 
         return as_shown(
             record, self.workspace, lambda: self._ask(lambda: server_seconds(self._broker.redis))

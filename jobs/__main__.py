@@ -16,15 +16,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jobs.backend.kernel_cache import Kernels, is_about_kernels
 from jobs.errors import ExitCode, FarenseError, InvalidInput, OutOfMemory, Superseded
-from jobs.files import as_disk_full
-from jobs.kernels import Kernels, is_about_kernels
-from jobs.lock import hold
-from jobs.memory import FEWER_QUESTIONS, as_out_of_memory, next_splits, what_next
-from jobs.order import EVALUATE, Order, read_order
 from jobs.paths import RunDirectory, Workspace
+from jobs.resources.out_of_memory import FEWER_QUESTIONS, as_out_of_memory, next_splits, what_next
+from jobs.spec import EVALUATE, Order, read_order
 from jobs.state import FINISHED, JobState, State, now, read_state, write_state
 from jobs.stopping import StopRequest
+from jobs.storage.files import as_disk_full
+from jobs.storage.locks import hold
 from jobs.summary_head import summary_head
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ def _run(
 ) -> tuple[ExitCode, State, str | None]:
     """Run one attempt; return the exit code, and the state it leaves the job in with the reason."""
     # Imported here: these load MLX, which takes longer than refusing a bad order.
-    from jobs.session import write_failure  # noqa: PLC0415
     from jobs.sinks import console, emitter, job_log  # noqa: PLC0415
+    from jobs.training.session import write_failure  # noqa: PLC0415
 
     # checkpoints_qlora/<id>: the workspace is two folders up, wherever it was moved to.
     workspace = Workspace(run.path.parent.parent)
@@ -124,7 +124,7 @@ def _work(order: Order, stop: StopRequest) -> Callable[..., Finished | Evaluated
         from jobs.evaluation.evaluate import evaluate  # noqa: PLC0415 - for the same reason
 
         return evaluate
-    from jobs.session import train  # noqa: PLC0415 - for the same reason
+    from jobs.training.session import train  # noqa: PLC0415 - for the same reason
 
     return train if order.sweep is None else partial(train, ending=stop.ending)
 

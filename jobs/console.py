@@ -27,8 +27,8 @@ from jobs.events import (
     Validation,
     Warned,
 )
-from jobs.lora_keys import described
-from jobs.text import printable
+from jobs.model.lora_keys import described
+from jobs.storage.text import printable
 from jobs.verdict import BELOW, Verdict, verdict
 
 ENDLESS = 1e10

@@ -14,8 +14,8 @@ import orjson
 
 from jobs.evaluation.events import Evaluated, EvaluationStarted
 from jobs.event import Event as Event
-from jobs.files import from_plain, plain
-from jobs.shape import well_typed
+from jobs.storage.files import from_plain, plain
+from jobs.storage.values import well_typed
 
 SCHEMA = 1
 

@@ -17,10 +17,10 @@ import orjson
 
 from jobs.errors import InvalidInput
 from jobs.evaluation.report import ANSWERS
-from jobs.files import from_plain, read_json, whole_lines
-from jobs.order import Order, read_order
 from jobs.paths import RunDirectory
+from jobs.spec import Order, read_order
 from jobs.state import State
+from jobs.storage.files import from_plain, read_json, whole_lines
 
 Row = dict[str, Any]
 Found = TypeVar("Found")

@@ -19,18 +19,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from jobs import kept
-from jobs.apart import UnansweredError, ask_apart, tell
-from jobs.device import Device
+from jobs import caches as kept
+from jobs.backend.device import Device
+from jobs.data.lengths import Length
+from jobs.data.prompts import PromptFormat
+from jobs.data.token_cache import PACKAGES, kept_lengths
+from jobs.data.tokenizer import TemplateSettings
 from jobs.errors import JobFailed, WorkspaceError
-from jobs.files import keep_newest, read_json, write_json
-from jobs.lengths import Length
-from jobs.models.folder import fingerprint
-from jobs.models.safetensors_header import TensorEntry
+from jobs.model_store.folder import fingerprint
+from jobs.model_store.safetensors_header import TensorEntry
+from jobs.other_process import UnansweredError, ask_apart, tell
 from jobs.paths import Workspace
-from jobs.prompts import PromptFormat
-from jobs.token_cache import PACKAGES, kept_lengths
-from jobs.tokenizer import TemplateSettings
+from jobs.storage.files import keep_newest, read_json, write_json
 
 LONGEST_SECONDS = 1_800.0
 KEPT_FILES = 64
@@ -44,7 +44,7 @@ class Part:
     """What is rehearsed of a job.
 
     Attributes:
-        model: the folder, which was checked (:func:`jobs.models.folder.check_model`).
+        model: the folder, which was checked (:func:`jobs.model_store.folder.check_model`).
         files: JSON Lines, each with the SHA-256 of its content.
     """
 
@@ -229,8 +229,8 @@ def _answers(question: dict[str, Any]) -> list[tuple[dict[str, Any], list[list[l
 
 
 def _rehearsed(part: Part, workspace: Workspace) -> tuple[dict[str, Any], list[list[list[int]]]]:
-    from jobs.model import load_tokenizer  # noqa: PLC0415 - takes two seconds
-    from jobs.token_cache import encoded  # noqa: PLC0415
+    from jobs.data.token_cache import encoded  # noqa: PLC0415
+    from jobs.model.load import load_tokenizer  # noqa: PLC0415 - takes two seconds
 
     tokenizer = functools.cache(partial(load_tokenizer, part.model, part.template))
     lengths = []
@@ -250,11 +250,11 @@ def _rehearsed(part: Part, workspace: Workspace) -> tuple[dict[str, Any], list[l
 
 
 def _found(part: Part, tokenizer: Any) -> ModelFacts:
-    from jobs.device import this_device  # noqa: PLC0415 - as above
+    from jobs.backend.device import this_device  # noqa: PLC0415 - as above
+    from jobs.data.prompt_check import prompt_warnings  # noqa: PLC0415
     from jobs.errors import ModelError  # noqa: PLC0415
     from jobs.evaluation.generation import check_batching  # noqa: PLC0415
-    from jobs.model import adaptable, load_module  # noqa: PLC0415
-    from jobs.prompt_check import prompt_warnings  # noqa: PLC0415
+    from jobs.model.load import adaptable, load_module  # noqa: PLC0415
 
     remarks = prompt_warnings(tokenizer, part.prompt_format)
     module = load_module(part.model)
@@ -273,7 +273,7 @@ def _found(part: Part, tokenizer: Any) -> ModelFacts:
 
 def _layer(name: str, layer: Any) -> Layer:
     """Return the shape of a layer as LoRA sees it: a quantized weight holds several numbers."""
-    from jobs.mlx import QuantizedSwitchLinear, SwitchLinear, nn  # noqa: PLC0415 - as above
+    from jobs.backend.mlx import QuantizedSwitchLinear, SwitchLinear, nn  # noqa: PLC0415 - as above
 
     if isinstance(layer, SwitchLinear | QuantizedSwitchLinear):
         return Layer(name, layer.output_dims, layer.input_dims, layer.num_experts)

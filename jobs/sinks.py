@@ -11,8 +11,8 @@ import orjson
 
 from jobs.console import Console
 from jobs.events import Envelope, Event
-from jobs.files import end_torn_line, explain, write_line
 from jobs.state import now
+from jobs.storage.files import end_torn_line, explain, write_line
 
 Sink = Callable[[Envelope], None]
 

@@ -9,9 +9,9 @@ from enum import StrEnum
 from typing import Any
 
 from jobs.errors import JobFailed
-from jobs.files import read_json, write_json
 from jobs.paths import RunDirectory
-from jobs.shape import well_typed
+from jobs.storage.files import read_json, write_json
+from jobs.storage.values import well_typed
 
 
 class State(StrEnum):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jobs.files import read_json
 from jobs.paths import RunDirectory
+from jobs.storage.files import read_json
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from jobs.early_stopping import GAP_BANDS, gap_status
+from jobs.training.early_stopping import GAP_BANDS, gap_status
 
 # The best validation is not below the one before training.
 NOT_LEARNED = "SEM APRENDIZAGEM"

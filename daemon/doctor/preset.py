@@ -6,17 +6,17 @@ import shlex
 from pathlib import Path
 
 from daemon.doctor.findings import Finding, ok, problem, warning
-from jobs.config import TrainConfig
-from jobs.data_check import DataReport, FileReport
-from jobs.data_check import check as check_data
+from jobs.config.config import TrainConfig
+from jobs.data.check import DataReport, FileReport
+from jobs.data.check import check as check_data
+from jobs.data.tokenizer import TemplateSettings, Tokenizer
 from jobs.errors import DataError
-from jobs.lora_keys import described
-from jobs.models.architectures import check_trainable
-from jobs.models.folder import check_lora, check_model, folder_bytes
-from jobs.needs import DataSize
+from jobs.model.lora_keys import described
+from jobs.model_store.architectures import check_trainable
+from jobs.model_store.folder import check_lora, check_model, folder_bytes
 from jobs.paths import Workspace
 from jobs.prefix.budget import size_text
-from jobs.tokenizer import TemplateSettings, Tokenizer
+from jobs.resources.estimate import DataSize
 
 SHOWN = 5
 
@@ -55,7 +55,7 @@ def load_lazily(folder: Path, config: TrainConfig) -> Tokenizer:
     Raises:
         ModelError: mlx-lm knows no such architecture, or cannot load the weights or the tokenizer.
     """
-    from jobs.model import load_module, load_tokenizer  # noqa: PLC0415 - takes two seconds
+    from jobs.model.load import load_module, load_tokenizer  # noqa: PLC0415 - takes two seconds
 
     load_module(folder)
     return load_tokenizer(folder, TemplateSettings.of(config, None))

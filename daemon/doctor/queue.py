@@ -13,20 +13,20 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from daemon import keys
-from daemon.broker import Broker
 from daemon.doctor.findings import Finding, ok, problem, warning
 from daemon.file_client import FileClient
-from daemon.lifecycle import daemon_lock
-from daemon.locks import held_by
-from daemon.machines.workers import workers
-from daemon.private_folder import PRIVATE
+from daemon.lifecycle.transitions import daemon_lock
+from daemon.queue.broker import Broker
+from daemon.runs.locks import held_by
+from daemon.runs.private_folder import PRIVATE
 from daemon.service.left_behind import stale_services
 from daemon.settings import Settings
+from daemon.store import keys
+from daemon.store.workers import workers
 from jobs.errors import WorkspaceError
-from jobs.files import explain
-from jobs.lock import is_held
 from jobs.paths import Workspace
+from jobs.storage.files import explain
+from jobs.storage.locks import is_held
 
 ASKED = ("appendonly", "appendfsync", "maxmemory", "maxmemory-policy")
 

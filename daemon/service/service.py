@@ -21,8 +21,8 @@ from pathlib import Path
 
 from daemon.settings import Settings
 from jobs.errors import InvalidInput, WorkspaceError
-from jobs.files import explain, write_atomic
 from jobs.paths import Workspace
+from jobs.storage.files import explain, write_atomic
 
 COMMAND = (sys.executable, "-P", "-m", "daemon")
 # The settings of the shell that installs the service; a service has another environment.

@@ -16,11 +16,11 @@ from pathlib import Path
 import structlog
 
 from daemon.client import FarenseClient
-from daemon.locks import FileLock
 from daemon.logging import log_to
-from daemon.sweep.begin import mend_state
+from daemon.runs.locks import FileLock
 from daemon.sweep.coordinator import Coordinator
 from daemon.sweep.known import evaluation_seconds, known_trials
+from daemon.sweep.start import mend_state
 from jobs.errors import ExitCode, FarenseError, QueueUnreachable
 from jobs.paths import Workspace
 from jobs.stopping import StopRequest

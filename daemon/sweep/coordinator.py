@@ -15,16 +15,16 @@ from pathlib import Path
 import structlog
 
 from daemon.client import FarenseClient
-from daemon.ordering import Request
-from daemon.records import JobRecord
-from daemon.sweep.begin import change_sweep
-from daemon.sweep.following import Followed, Follower
-from daemon.sweep.room import Room
+from daemon.store.records import JobRecord
+from daemon.submit.placing import Request
+from daemon.sweep.capacity import Room
+from daemon.sweep.start import change_sweep
 from daemon.sweep.study import Study
+from daemon.sweep.trial_follower import Followed, Follower
 from daemon.sweep.workers import workers_for
-from jobs.config import Preset, TrainConfig
+from jobs.config.config import Preset, TrainConfig
 from jobs.errors import ConfigError, InvalidInput
-from jobs.order import SweepTrial, day_of_sweep
+from jobs.spec import SweepTrial, day_of_sweep
 from jobs.state import FINISHED_WELL, JobState, State, now
 from jobs.sweep.budget import Budget, trial_seconds
 from jobs.sweep.ending import outcome, without_a_value

@@ -14,10 +14,10 @@ import structlog
 from daemon.joblog import last_lines
 from daemon.settings import Settings
 from jobs.errors import ExitCode
-from jobs.files import read_json
-from jobs.lock import is_held
 from jobs.paths import JOB_ID, Workspace
 from jobs.state import State
+from jobs.storage.files import read_json
+from jobs.storage.locks import is_held
 from jobs.sweep.paths import SweepFolder, sweeps_of
 
 log = structlog.get_logger(__name__)

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from daemon.joblog import LogReader
-from daemon.run_files import job_ids, state_of
-from jobs.config import TrainConfig
+from daemon.runs.files import job_ids, state_of
+from jobs.config.config import TrainConfig
 from jobs.errors import FarenseError
 from jobs.evaluation.events import Evaluated
-from jobs.files import sha256_of
-from jobs.order import EVALUATE, Order, read_order
 from jobs.paths import Workspace
+from jobs.spec import EVALUATE, Order, read_order
+from jobs.storage.files import sha256_of
 from jobs.sweep.folder import read_sweep, read_trials
 from jobs.sweep.paths import SweepFolder
 from jobs.sweep.rebuild import merged

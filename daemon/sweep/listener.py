@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from daemon.joblog import LogReader
-from daemon.machines.home import is_home
-from daemon.records import JobRecord
-from daemon.store import JobStore
+from daemon.runs.workspace_id import is_home
+from daemon.store.job_store import JobStore
+from daemon.store.records import JobRecord
 from jobs.events import Envelope, Progress, Started, TrainMetrics, Validation, parse_event
 from jobs.paths import Workspace
 

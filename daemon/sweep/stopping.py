@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from daemon.client import FarenseClient
-from daemon.sweep.begin import change_sweep
+from daemon.sweep.start import change_sweep
 from jobs.errors import InvalidInput, UnknownJob
 from jobs.state import FINISHED, State
 from jobs.sweep.folder import SweepState, read_sweep_state, read_trials

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from daemon.interrupted import as_it_is
-from daemon.run_files import record_shown
+from daemon.runs.files import record_shown
+from daemon.standstill import as_it_is
 from jobs.errors import FarenseError
-from jobs.lock import is_held
 from jobs.paths import Workspace
 from jobs.state import State
+from jobs.storage.locks import is_held
 from jobs.sweep.budget import Budget, seconds_left
 from jobs.sweep.folder import (
     SweepOrder,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from daemon.client import FarenseClient
-from daemon.machines.workers import WorkerCard
+from daemon.store.workers import WorkerCard
 
 
 def workers_for(client: FarenseClient, queue: str, jobs: Collection[str]) -> int:

@@ -18,7 +18,7 @@ from jobs.compare.paired import (
     unpaired_difference,
 )
 from jobs.compare.side import Side, measured_otherwise, side_of
-from jobs.differences import Difference, differences
+from jobs.config.differences import Difference, differences
 from jobs.errors import InvalidInput
 from jobs.evaluation.scores import METRICS
 from jobs.past_run import PastRun

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from jobs.compare.curve import number
 from jobs.compare.side import Side
-from jobs.early_stopping import GAP_BANDS
 from jobs.state import State
+from jobs.training.early_stopping import GAP_BANDS
 from jobs.verdict import NOT_LEARNED
 
 GAP_TARGET = GAP_BANDS[1][0]

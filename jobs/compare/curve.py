@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from jobs import numbers
-from jobs.early_stopping import EarlyStopping
+from jobs.storage import numbers
+from jobs.training.early_stopping import EarlyStopping
 from jobs.verdict import NOT_LEARNED, Verdict, verdict, word_of
 
 Row = Mapping[str, Any]

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.compare.curve import Curve, curve_of, number, whole
-from jobs.config import config_from
+from jobs.config.config import config_from
 from jobs.errors import ConfigError, JobFailed
 from jobs.evaluation.scores import METRICS
-from jobs.files import sha256_of
-from jobs.models.folder import same_model
-from jobs.order import DataFile
+from jobs.model_store.folder import same_model
 from jobs.past_run import PastRun
 from jobs.paths import RunDirectory
+from jobs.spec import DataFile
 from jobs.state import FINISHED, FINISHED_WELL, JobState, State, now, read_state
+from jobs.storage.files import sha256_of
 
 DIVERGED, OUT_OF_MEMORY = "diverged", "out_of_memory"
 # What a summary says of an ending whose class the daemon has not written down.

@@ -13,8 +13,8 @@ from typing import Any
 
 import orjson
 
-from jobs.files import append, end_torn_line, whole_lines, write_atomic
-from jobs.shape import well_typed
+from jobs.storage.files import append, end_torn_line, whole_lines, write_atomic
+from jobs.storage.values import well_typed
 
 ADAPTER, BASE = "adapter", "base"
 ANSWERERS = (ADAPTER, BASE)

@@ -8,17 +8,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-from jobs import kept
-from jobs.adapter_fit import Arrays
-from jobs.blas import set_blas_threads
-from jobs.content import weights_digest
-from jobs.dataset import (
+from jobs import caches as kept
+from jobs.backend.blas import set_blas_threads
+from jobs.backend.mlx import tree_unflatten
+from jobs.backend.streams import cpu_threads
+from jobs.data.examples import Dialogue, read_examples
+from jobs.data.prompts import PromptFormat
+from jobs.data.reasoning import Frame
+from jobs.data.token_cache import PACKAGES
+from jobs.data.tokenize import (
     encode_example,
     frame_of,
     prompt_tokens,
     reference_text,
     without_end,
 )
+from jobs.data.tokenizer import Tokenizer
 from jobs.errors import DataError, InvalidInput
 from jobs.evaluation.answers import ADAPTER, ANSWERERS, BASE, Answer, Answers
 from jobs.evaluation.events import Evaluated, EvaluationStarted
@@ -26,23 +31,18 @@ from jobs.evaluation.generation import check_batching, generate, groups
 from jobs.evaluation.report import Losses, answer_rows, report_of, write_evaluation
 from jobs.evaluation.scores import METRICS
 from jobs.events import PhaseBegan, Progress, Warned
-from jobs.examples import Dialogue, read_examples
-from jobs.lanes import cpu_threads
-from jobs.mlx import tree_unflatten
-from jobs.model import device_name, load_tokenizer
-from jobs.order import DataFile, Order
-from jobs.order import Evaluation as Wanted
-from jobs.pace import Pace
+from jobs.model.adapter import read_adapter
+from jobs.model.adapter_fit import Arrays
+from jobs.model.load import device_name, load_tokenizer
+from jobs.model_store.digest import weights_digest
 from jobs.paths import Workspace
-from jobs.prompts import PromptFormat
-from jobs.reasoning import Frame
 from jobs.report.write import plot_evaluation
-from jobs.results import write_summary
-from jobs.session import Emit, Session, Stop
+from jobs.spec import DataFile, Order
+from jobs.spec import Evaluation as Wanted
 from jobs.state import State, now
-from jobs.token_cache import PACKAGES
-from jobs.tokenizer import Tokenizer
-from jobs.trained import read_adapter
+from jobs.training.pace import Pace
+from jobs.training.session import Emit, Session, Stop
+from jobs.training.summary import write_summary
 
 # What an answer may have of tokens: so many times the longest reference, and that many at least.
 ROOM, LEAST_TOKENS = 2, 32

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from jobs.backend.mlx import BatchGenerator, make_prompt_cache, nn
 from jobs.errors import ModelError
-from jobs.mlx import BatchGenerator, make_prompt_cache, nn
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from typing import Any
 
 import orjson
 
+from jobs.data.examples import Dialogue
 from jobs.evaluation.answers import ADAPTER, ANSWERERS, BASE, Answer, Answers
 from jobs.evaluation.bootstrap import CONFIDENCE, RESAMPLES, mean_with_interval
 from jobs.evaluation.scores import METRICS, score
-from jobs.examples import Dialogue
-from jobs.files import plain, write_atomic, write_json
 from jobs.paths import RunDirectory
+from jobs.storage.files import plain, write_atomic, write_json
 
 SUMMARY, ANSWERS = "evaluation_summary.csv", "answers.jsonl"
 VERSION = 1

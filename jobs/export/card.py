@@ -13,13 +13,13 @@ from typing import Any
 
 import yaml
 
-from jobs.config import TrainConfig
+from jobs.config.config import TrainConfig
 from jobs.evaluation.scores import TITLES
 from jobs.export.kinds import ADAPTER, FUSED, PEFT, REQUANTIZED, Exported
 from jobs.export.prompting import OPTIONS_FILE, Prompting
-from jobs.files import write_atomic, write_json
-from jobs.order import DataFile, Order
 from jobs.past_run import PastRun
+from jobs.spec import DataFile, Order
+from jobs.storage.files import write_atomic, write_json
 from jobs.verdict import verdict
 
 WHAT = {

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from jobs.adapter_fit import fresh_adapter
-from jobs.config import TrainConfig, config_from
+from jobs.config.config import TrainConfig, config_from
 from jobs.export.card import Card, write_card
 from jobs.export.folder import (
     MARKER,
@@ -25,14 +24,15 @@ from jobs.export.kinds import ADAPTER, FUSED, PEFT, REQUANTIZED, SUFFIXES, Expor
 from jobs.export.losses import adapter_loss, fits_memory, model_loss
 from jobs.export.peft import check_peft, write_peft
 from jobs.export.prompting import prompting_of
-from jobs.files import write_atomic, write_json
-from jobs.models.folder import check_unchanged
-from jobs.order import Order
+from jobs.model.adapter import TrainedAdapter, read_adapter
+from jobs.model.adapter_fit import fresh_adapter
+from jobs.model_store.folder import check_unchanged
 from jobs.past_run import PastRun, read_run
 from jobs.paths import Workspace
 from jobs.prefix.budget import size_text
+from jobs.spec import Order
 from jobs.state import now
-from jobs.trained import TrainedAdapter, read_adapter
+from jobs.storage.files import write_atomic, write_json
 
 VERSION = 1
 # The card, the configuration and the marker, on disk.

@@ -14,10 +14,10 @@ from typing import Any
 
 from jobs.errors import InvalidInput, JobLocked, WorkspaceError
 from jobs.export.kinds import SUFFIXES
-from jobs.files import explain, open_to_others, read_json, replace_folder, sync_folder
-from jobs.lock import hold
 from jobs.paths import Workspace
 from jobs.prefix.budget import size_text
+from jobs.storage.files import explain, open_to_others, read_json, replace_folder, sync_folder
+from jobs.storage.locks import hold
 
 MARKER = "farense_export.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)

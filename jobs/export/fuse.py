@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from jobs.adapter_fit import Arrays
-from jobs.checkpoint import save_arrays
-from jobs.config import LoraConfig
-from jobs.dequantize import dequantize_model, dequantized, is_quantized
+from jobs.backend.mlx import LoRALinear, LoRASwitchLinear, mx, named, nn, tree_unflatten
+from jobs.config.config import LoraConfig
 from jobs.errors import InvalidInput, ModelError
-from jobs.files import write_atomic, write_json
-from jobs.lora import DropoutNoise
-from jobs.mlx import LoRALinear, LoRASwitchLinear, mx, named, nn, tree_unflatten
-from jobs.model import apply_lora, load_module
-from jobs.models.folder import INDEX, check_config
-from jobs.trained import TrainedAdapter
+from jobs.model.adapter import TrainedAdapter
+from jobs.model.adapter_fit import Arrays
+from jobs.model.dequantize import dequantize_model, dequantized, is_quantized
+from jobs.model.load import apply_lora, load_module
+from jobs.model.lora import DropoutNoise
+from jobs.model_store.folder import INDEX, check_config
+from jobs.storage.files import write_atomic, write_json
+from jobs.training.checkpoint import save_arrays
 
 # Of one weight file; what a fusing process holds in memory.
 SHARD_BYTES = 2_000_000_000

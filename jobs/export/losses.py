@@ -6,16 +6,16 @@ import gc
 from collections.abc import Callable
 from dataclasses import replace
 
+from jobs.backend.mlx import mx, on_metal
 from jobs.errors import DataError
 from jobs.event import Event
 from jobs.events import Warned
-from jobs.mlx import mx, on_metal
-from jobs.model import device_memory
-from jobs.order import Order
+from jobs.model.adapter import TrainedAdapter
+from jobs.model.load import device_memory
 from jobs.paths import Workspace
-from jobs.preflight import memory_limits
-from jobs.session import Session
-from jobs.trained import TrainedAdapter
+from jobs.resources.preflight import memory_limits
+from jobs.spec import Order
+from jobs.training.session import Session
 
 Tell = Callable[[str], None]
 # On a CPU weights of two bytes are held in four.

@@ -11,13 +11,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from jobs.adapter_fit import Arrays
-from jobs.checkpoint import save_arrays
-from jobs.config import LoraConfig
+from jobs.backend.mlx import mx
+from jobs.config.config import LoraConfig
 from jobs.errors import ModelError
-from jobs.files import write_json
-from jobs.mlx import mx
-from jobs.trained import TrainedAdapter
+from jobs.model.adapter import TrainedAdapter
+from jobs.model.adapter_fit import Arrays
+from jobs.storage.files import write_json
+from jobs.training.checkpoint import save_arrays
 
 PREFIX = "base_model.model."
 # How a matrix is named in MLX; the names of layers are those of the architecture in transformers.

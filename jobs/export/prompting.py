@@ -7,15 +7,15 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.ask import common_system
-from jobs.config import TrainConfig
-from jobs.dataset import frame_of
-from jobs.examples import Dialogue, Message
-from jobs.model import load_tokenizer
-from jobs.order import Order
+from jobs.config.config import TrainConfig
+from jobs.data.examples import Dialogue, Message
+from jobs.data.prompts import PromptFormat, farense_prompt
+from jobs.data.tokenize import frame_of
+from jobs.data.tokenizer import TemplateSettings
+from jobs.evaluation.ask import common_system
+from jobs.model.load import load_tokenizer
 from jobs.paths import Workspace
-from jobs.prompts import PromptFormat, farense_prompt
-from jobs.tokenizer import TemplateSettings
+from jobs.spec import Order
 
 QUESTION = "QUESTION"
 # Where options are too long for a command.

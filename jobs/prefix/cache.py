@@ -16,8 +16,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from jobs.errors import WorkspaceError
-from jobs.files import explain, write_json
-from jobs.folder_lock import FolderLock
 from jobs.prefix.budget import CacheUnusable, entries_to_evict
 from jobs.prefix.entry import (
     ENTRY,
@@ -33,6 +31,8 @@ from jobs.prefix.entry import (
 )
 from jobs.prefix.listing import EntryInfo, EntryState, describe
 from jobs.prefix.writer import EntryWriter
+from jobs.storage.files import explain, write_json
+from jobs.storage.folder_lock import FolderLock
 
 FILL_CHUNK = 16
 POLL_SECONDS = 0.2
@@ -109,7 +109,7 @@ class PrefixCache:
         While another process fills it, this waits, and then computes what that one had no need of.
 
         Args:
-            key: of what the states depend on (:mod:`jobs.kept`).
+            key: of what the states depend on (:mod:`jobs.caches`).
             layout: of the whole data file.
             wanted: the examples that are needed, by their numbers in the file; others stay as they
                 are.

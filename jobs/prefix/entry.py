@@ -28,10 +28,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.files import read_json
-from jobs.folder_lock import FolderLock
-from jobs.shape import well_typed
 from jobs.state import now
+from jobs.storage.files import read_json
+from jobs.storage.folder_lock import FolderLock
+from jobs.storage.values import well_typed
 
 Rows = NDArray[np.uint8]
 

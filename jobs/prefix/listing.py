@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from jobs.folder_lock import LOCK_NAME, FolderLock
 from jobs.prefix.entry import (
     ENTRY,
     FILLING_LOCK,
@@ -16,6 +15,7 @@ from jobs.prefix.entry import (
     DamagedEntry,
     Description,
 )
+from jobs.storage.folder_lock import LOCK_NAME, FolderLock
 
 LOCKS = (LOCK_NAME, FILLING_LOCK)
 

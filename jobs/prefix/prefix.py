@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from jobs.batching import WIDTH_MULTIPLE, padded_to
-from jobs.dataset import TokenizedExample
-from jobs.lanes import Lanes
-from jobs.mlx import mx
+from jobs.backend.mlx import mx
+from jobs.backend.streams import Lanes
+from jobs.data.batching import WIDTH_MULTIPLE, padded_to
+from jobs.data.tokenize import TokenizedExample
 from jobs.prefix.entry import DamagedEntry, Entry, Layout
 
 Rows = npt.NDArray[np.uint8]

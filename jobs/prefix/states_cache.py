@@ -8,15 +8,19 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from jobs import base_model, blas, cpu, dequantize, lanes, mlx, model, split
+from jobs.backend import blas, mlx
+from jobs.backend import cpu_ops as cpu
+from jobs.backend import streams as lanes
+from jobs.caches import PREFIX_STATES, Inputs, code_input, key_of, tokens_input
 from jobs.events import Event, PrefixCached, Warned
-from jobs.kept import PREFIX_STATES, Inputs, code_input, key_of, tokens_input
-from jobs.pace import MARKS, PROGRESS_SECONDS, time_left
+from jobs.model import base_model, dequantize, split
+from jobs.model import load as model
 from jobs.prefix import prefix
 from jobs.prefix.budget import CacheUnusable
 from jobs.prefix.cache import PrefixCache
 from jobs.prefix.entry import VERSION, Layout
 from jobs.prefix.prefix import Prefix, PrefixStates
+from jobs.training.pace import MARKS, PROGRESS_SECONDS, time_left
 
 # What turns tokens into states beside the libraries. The code counts by its content, since nobody
 # would remember to raise a number with every change.
@@ -51,7 +55,7 @@ class StatesCache:
     Args:
         prefix: computes states.
         cache: where they are kept.
-        inputs: what they depend on beside tokens, code and layout (:mod:`jobs.kept`).
+        inputs: what they depend on beside tokens, code and layout (:mod:`jobs.caches`).
         about: the model and the boundary, for people.
     """
 

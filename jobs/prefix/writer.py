@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.files import sync_folder, write_with
 from jobs.prefix.entry import (
     INDEX,
     RECORD,
@@ -22,6 +21,7 @@ from jobs.prefix.entry import (
     read_index,
     read_rows,
 )
+from jobs.storage.files import sync_folder, write_with
 
 
 class EntryWriter:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from jobs.early_stopping import GAP_BANDS, WORST_BAND
 from jobs.report.findings import Named
-from jobs.report.look import HEIGHT, LEGEND_ROW, Look
-from jobs.report.measured import Measured, Series
 from jobs.report.plot import SHORT_NAME, short, step_text
+from jobs.report.run_data import Measured, Series
+from jobs.report.theme import HEIGHT, LEGEND_ROW, Look
+from jobs.training.early_stopping import GAP_BANDS, WORST_BAND
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

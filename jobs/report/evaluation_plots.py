@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.evaluation.answers import ADAPTER, BASE
 from jobs.evaluation.scores import METRICS, TITLES
-from jobs.numbers import finite
 from jobs.past_run import Row
-from jobs.report.look import HEIGHT, LEGEND_ROW, Look, drawing, legend_above, png
 from jobs.report.plot import SHORT_NAME, Plot, figure, short
+from jobs.report.theme import HEIGHT, LEGEND_ROW, Look, drawing, legend_above, png
+from jobs.storage.numbers import finite
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.past_run import PastRun
-from jobs.report.measured import Measured, Series
 from jobs.report.plot import amount, figure, step_text
+from jobs.report.run_data import Measured, Series
 
 
 @dataclass(frozen=True)

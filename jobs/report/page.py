@@ -17,17 +17,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jobs.compare.side import MEASURED_BY
 from jobs.console import duration
 from jobs.evaluation.scores import METRICS, TITLES
-from jobs.local_time import local_exact
-from jobs.numbers import finite
 from jobs.past_run import PastRun, Row
 from jobs.report import tables
 from jobs.report.evaluation_plots import plots_of_report, plots_of_reports
 from jobs.report.findings import Named
-from jobs.report.look import DARK, LIGHT
-from jobs.report.measured import Measured, measured
 from jobs.report.plot import Plot, figure
+from jobs.report.run_data import Measured, measured
+from jobs.report.theme import DARK, LIGHT
 from jobs.report.training_plots import plots_of_one, plots_of_several
-from jobs.text import printable
+from jobs.storage.local_time import local_exact
+from jobs.storage.numbers import finite
+from jobs.storage.text import printable
 
 TEMPLATE = "page.html.j2"
 # Answers that are shown at once, and at most, of one run; of each of several runs.

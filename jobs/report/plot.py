@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jobs.report.look import Look
-from jobs.text import printable
+from jobs.report.theme import Look
+from jobs.storage.text import printable
 
 # Names of fewer characters stand side by side in a legend.
 SHORT_NAME = 24

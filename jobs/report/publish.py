@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import InvalidInput
-from jobs.files import open_to_others, write_atomic
 from jobs.past_run import PastRun
 from jobs.paths import Workspace
 from jobs.report import evaluation_plots, sweep_plots, training_plots
-from jobs.report.look import use_private_cache
 from jobs.report.page import Picture, Report, report_of
+from jobs.report.sweep_data import Swept
 from jobs.report.sweep_page import sweep_report_of
 from jobs.report.sweep_tables import missing
-from jobs.report.swept import Swept
+from jobs.report.theme import use_private_cache
 from jobs.report.write import replace_pictures
 from jobs.state import now
+from jobs.storage.files import open_to_others, write_atomic
 from jobs.sweep.paths import SweepFolder
 
 # Of the names of runs in that of a file.

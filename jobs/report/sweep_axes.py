@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.numbers import finite
 from jobs.report.curves import WIDE
 from jobs.report.plot import amount, short
-from jobs.report.swept import Swept
+from jobs.report.sweep_data import Swept
 from jobs.report.tables import text_of
+from jobs.storage.numbers import finite
 from jobs.sweep.space import Choice, Dimension, Scalar, label
 from jobs.sweep.trial import Trial
 

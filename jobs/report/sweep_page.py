@@ -8,8 +8,8 @@ from jobs.report import sweep_tables
 from jobs.report.evaluation_plots import plots_of_report
 from jobs.report.findings import Named
 from jobs.report.page import MOST, Picture, evaluation_of, pictures_of, template
+from jobs.report.sweep_data import Swept
 from jobs.report.sweep_plots import importances_of, plots_of_sweep
-from jobs.report.swept import Swept
 from jobs.state import FINISHED_WELL
 from jobs.sweep.trial import FEWEST_FOR_IMPORTANCES
 

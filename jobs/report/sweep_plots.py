@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from jobs.numbers import finite
 from jobs.report.curves import EPOCHS, NO_LINE, STEPS, label, scale_losses
-from jobs.report.look import HEIGHT, LEGEND_ROW, Look, drawing, legend_above, png, titled
-from jobs.report.measured import Series
 from jobs.report.plot import Plot, short
+from jobs.report.run_data import Series
 from jobs.report.sweep_axes import BEYOND, Axis, axes_of
+from jobs.report.sweep_data import Kind, Swept, series_of
 from jobs.report.sweep_tables import counts, objective, value_text
-from jobs.report.swept import Kind, Swept, series_of
+from jobs.report.theme import HEIGHT, LEGEND_ROW, Look, drawing, legend_above, png, titled
+from jobs.storage.numbers import finite
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

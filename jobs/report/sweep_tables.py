@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobs.local_time import local_exact
-from jobs.numbers import finite
 from jobs.report.plot import figure, step_text
-from jobs.report.swept import MOST, Kind, Swept, series_of
+from jobs.report.sweep_data import MOST, Kind, Swept, series_of
 from jobs.report.tables import NONE, Line, text_of
+from jobs.storage.local_time import local_exact
+from jobs.storage.numbers import finite
 from jobs.sweep.space import Choice, Dimension
 from jobs.sweep.trial import Trial
 from jobs.verdict import NOT_LEARNED

@@ -11,14 +11,14 @@ from jobs.console import duration, memory_text
 from jobs.evaluation.answers import ADAPTER, BASE
 from jobs.evaluation.report import GAIN
 from jobs.evaluation.scores import METRICS, TITLES
-from jobs.local_time import local_exact
-from jobs.numbers import finite
 from jobs.past_run import Row
 from jobs.report.evaluation_plots import categories_of, interval, scores_of
 from jobs.report.findings import Named
-from jobs.report.measured import Best, Measured
 from jobs.report.plot import amount, figure, step_text
+from jobs.report.run_data import Best, Measured
 from jobs.state import FINISHED_WELL, State
+from jobs.storage.local_time import local_exact
+from jobs.storage.numbers import finite
 from jobs.verdict import BELOW
 
 NONE = "-"

@@ -23,9 +23,9 @@ from jobs.report.curves import (
     unit_of_steps,
 )
 from jobs.report.findings import Named, gap_finding, losses_finding, measure_finding, valid_finding
-from jobs.report.look import Look, drawing, legend_above, png, titled
-from jobs.report.measured import Measured
 from jobs.report.plot import Plot
+from jobs.report.run_data import Measured
+from jobs.report.theme import Look, drawing, legend_above, png, titled
 
 GAP = "gap (nats per token)"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from jobs.errors import WorkspaceError
 from jobs.event import Event
 from jobs.events import Warned
-from jobs.files import write_atomic
 from jobs.paths import RunDirectory, Workspace
+from jobs.storage.files import write_atomic
 
 ENDING = ".png"
 SWITCH, OFF = "FARENSE_PLOTS", "off"
@@ -52,8 +52,8 @@ def replace_pictures(folder: Path, names: Iterable[str], pictures: dict[str, byt
 
 def _training(workspace: Workspace, directory: RunDirectory) -> None:
     from jobs.past_run import read_run  # noqa: PLC0415 - nothing of this may slow a job's start
-    from jobs.report.look import LIGHT, use_private_cache  # noqa: PLC0415
-    from jobs.report.measured import measured  # noqa: PLC0415
+    from jobs.report.run_data import measured  # noqa: PLC0415
+    from jobs.report.theme import LIGHT, use_private_cache  # noqa: PLC0415
     from jobs.report.training_plots import NAMES, plots_of_one  # noqa: PLC0415
 
     use_private_cache(workspace)
@@ -65,7 +65,7 @@ def _training(workspace: Workspace, directory: RunDirectory) -> None:
 def _evaluation(workspace: Workspace, directory: RunDirectory) -> None:
     from jobs.past_run import read_run  # noqa: PLC0415 - nothing of this may slow a job's start
     from jobs.report.evaluation_plots import NAMES, plots_of_report  # noqa: PLC0415
-    from jobs.report.look import LIGHT, use_private_cache  # noqa: PLC0415
+    from jobs.report.theme import LIGHT, use_private_cache  # noqa: PLC0415
 
     use_private_cache(workspace)
     plots = plots_of_report(read_run(directory.path).report or {})

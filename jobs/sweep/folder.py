@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from jobs.config import TrainConfig, config_from
+from jobs.config.config import TrainConfig, config_from
 from jobs.errors import InvalidInput, JobFailed
-from jobs.files import from_plain, read_json, write_json
 from jobs.paths import JOB_ID, Workspace, end_of_id
-from jobs.shape import well_typed
 from jobs.state import DEFAULT_QUEUE, State, now
+from jobs.storage.files import from_plain, read_json, write_json
+from jobs.storage.values import well_typed
 from jobs.suggest import did_you_mean
 from jobs.sweep.paths import SweepFolder, sweeps_of
 from jobs.sweep.plan import SweepPlan, plan_from

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from jobs.config import TrainConfig
+from jobs.config.config import TrainConfig
 
 
 def too_large(
@@ -19,7 +19,8 @@ def too_large(
     """Return why a trial is not to be started; None where it may.
 
     Args:
-        estimated: what a run of it would take (:mod:`jobs.needs`); None where that is not known.
+        estimated: what a run of it would take (:mod:`jobs.resources.estimate`); None where that is
+            not known.
         limit: what there is; None where that is not known.
         out_of_memory: the trials that ran out of memory, by number: what is at least as large in
             every respect would, too.

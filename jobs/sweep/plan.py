@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from jobs.config import (
+from jobs.config.config import (
     Settings,
     TrainConfig,
     config_from,
@@ -22,6 +22,7 @@ from jobs.config import (
     unknown_setting,
     validated,
 )
+from jobs.config.yaml12 import load_yaml
 from jobs.errors import ConfigError
 from jobs.sweep.space import (
     MOST_VALUES,
@@ -34,7 +35,6 @@ from jobs.sweep.space import (
     settings_of,
     size,
 )
-from jobs.yaml12 import load_yaml
 
 # What cannot be searched, and why.
 NOT_SEARCHED = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
-from jobs.order import EVALUATE, Order, SweepTrial
+from jobs.spec import EVALUATE, Order, SweepTrial
 from jobs.sweep.trial import Trial
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self
 import orjson
 from pydantic import Field, field_validator, model_validator
 
-from jobs.config import Settings
+from jobs.config.config import Settings
 
 # More than any night tries.
 MOST_VALUES = 1_000

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.shape import well_typed
 from jobs.state import FINISHED, FINISHED_WELL, State
+from jobs.storage.values import well_typed
 from jobs.verdict import verdict
 
 Curve = list[list[float]]
@@ -35,7 +35,7 @@ class Trial:
         value: the objective: their mean; of a pruned trial the best it came to.
         pruned_by: who had it end early: ``median``, ``hyperband``, ``time``; None for nobody.
         reason: why it is where it is, for a person.
-        failure: the class of its failure (:mod:`daemon.failures`).
+        failure: the class of its failure (:mod:`daemon.lifecycle.failures`).
         asked_at, ended_at: ISO 8601, UTC.
         seconds: the durations of its jobs, evaluations among them
             (:meth:`jobs.state.JobState.ran_until`).

@@ -27,12 +27,12 @@ from jobs.events import (
     TrainMetrics,
     Validation,
 )
-from jobs.files import append, write_json
-from jobs.lock import hold
-from jobs.order import read_order
 from jobs.paths import RunDirectory, Workspace
+from jobs.spec import read_order
 from jobs.state import now, read_state
 from jobs.stopping import StopRequest
+from jobs.storage.files import append, write_json
+from jobs.storage.locks import hold
 
 STEPS = 20
 PACE_SECONDS = 0.02

@@ -115,14 +115,14 @@ def note_updates(notes: Notes, engine: Any) -> None:
 def main() -> int:
     """Run the child; all of it counts as a beginning of ``Phase.OTHER``."""
     import jobs.__main__
-    import jobs.train
-    from jobs.engine import Engine
+    import jobs.training.trainer
     from jobs.prefix.cache import PrefixCache
+    from jobs.training.engine import Engine
 
     notes = Notes(Path(sys.argv[1]))
     note_calls(notes, Phase.FILL, PrefixCache, "fill")
-    note_calls(notes, Phase.VALIDATION, jobs.train.Trainer, "_measure")
-    note_calls(notes, Phase.CHECKPOINT, jobs.train, "save_checkpoint")
+    note_calls(notes, Phase.VALIDATION, jobs.training.trainer.Trainer, "_measure")
+    note_calls(notes, Phase.CHECKPOINT, jobs.training.trainer, "save_checkpoint")
     note_updates(notes, Engine)
     note_calls(notes, Phase.OTHER, jobs.__main__, "main")
     return int(jobs.__main__.main([sys.argv[2]]))

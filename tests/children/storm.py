@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import jobs.__main__ as program
-from jobs import files
 from jobs.errors import ExitCode
-from jobs.order import read_order
 from jobs.paths import RunDirectory
+from jobs.spec import read_order
+from jobs.storage import files
 from tests.helpers import failing_writes
 from tests.helpers.lock_log import LockLog
 from tests.helpers.made_up_training import as_session
@@ -69,16 +69,16 @@ def finish(notes: Notebook) -> None:
 
 def note_real_training(notes: Notebook) -> None:
     """Note the phases of the real training; it finishes while it writes its summary."""
-    import jobs.train
-    from jobs import session
+    import jobs.training.trainer
     from jobs.prefix.cache import PrefixCache
+    from jobs.training import session
 
-    after_call(jobs.train.Trainer, "resume", lambda: notes.end(Phase.START))
+    after_call(jobs.training.trainer.Trainer, "resume", lambda: notes.end(Phase.START))
     before_call(session, "write_summary", lambda: finish(notes))
     note_calls(notes, Phase.FILL, PrefixCache, "fill")
-    before_call(jobs.train.Trainer, "_step", lambda: notes.enter(Phase.STEPS))
-    note_calls(notes, Phase.VALIDATION, jobs.train.Trainer, "_measure")
-    note_calls(notes, Phase.CHECKPOINT, jobs.train, "save_checkpoint")
+    before_call(jobs.training.trainer.Trainer, "_step", lambda: notes.enter(Phase.STEPS))
+    note_calls(notes, Phase.VALIDATION, jobs.training.trainer.Trainer, "_measure")
+    note_calls(notes, Phase.CHECKPOINT, jobs.training.trainer, "save_checkpoint")
 
 
 def main() -> int:
@@ -91,7 +91,7 @@ def main() -> int:
     if read_order(run).name == "real":
         note_real_training(notes)
     else:
-        sys.modules["jobs.session"] = as_session(notes)
+        sys.modules["jobs.training.session"] = as_session(notes)
     code = program.main(sys.argv[2:])
     notes.close(broken=code != ExitCode.OK)
     return code

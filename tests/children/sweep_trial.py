@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 import jobs.__main__ as program
-from jobs import files
 from jobs.paths import RunDirectory
+from jobs.storage import files
 from tests.helpers.lock_log import LockLog
 from tests.helpers.made_up_trial import as_session
 
@@ -22,7 +22,7 @@ def main() -> int:
     attempt = int(sys.argv[sys.argv.index("--attempt") + 1])
     LockLog(control / f"{run.job_id}.jsonl", attempt).install(program, files)
     if pace != "real":
-        sys.modules["jobs.session"] = as_session(float(pace))
+        sys.modules["jobs.training.session"] = as_session(float(pace))
         sys.modules["jobs.evaluation.evaluate"] = as_session(float(pace))
     return program.main(sys.argv[3:])
 

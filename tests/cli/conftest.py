@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from cli import main
 from daemon.client import FarenseClient
-from daemon.records import JobRecord
+from daemon.store.records import JobRecord
 from jobs.paths import Workspace
 from jobs.state import State
 from tests.daemon.conftest import client, daemons, preset, server

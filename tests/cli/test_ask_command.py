@@ -13,10 +13,10 @@ from contextlib import suppress
 import pytest
 
 from cli.reader_gone import READER_GONE
-from jobs.files import whole_lines
-from jobs.lock import hold
 from jobs.paths import Workspace
 from jobs.state import State, read_state, write_state
+from jobs.storage.files import whole_lines
+from jobs.storage.locks import hold
 from tests.cli.conftest import FARENSE, Run, environment
 from tests.helpers.past_runs import FIRST
 from tests.helpers.processes import without_reader

@@ -225,7 +225,7 @@ def test_what_is_no_redis_url(invoke: Run, tiny: FarenseClient) -> None:
 def test_any_folder_name_will_do(
     farense: Run, invoke: Run, tmp_path: Path, tiny_model: Path, name: str
 ) -> None:
-    from daemon.server import EmbeddedServer
+    from daemon.queue.embedded_server import EmbeddedServer
 
     workspace = Workspace(tmp_path / name)
     shutil.copytree(tiny_model, workspace.models / "tiny")

@@ -12,12 +12,12 @@ import pytest
 import yaml
 
 from daemon.client import FarenseClient
-from daemon.server import EmbeddedServer
-from jobs.config import Preset
-from jobs.files import read_json
-from jobs.order import read_order
+from daemon.queue.embedded_server import EmbeddedServer
+from jobs.config.config import Preset
 from jobs.paths import RunDirectory, Workspace
+from jobs.spec import read_order
 from jobs.state import JobState, State, write_state
+from jobs.storage.files import read_json
 from tests.cli.conftest import Run
 from tests.helpers.past_runs import FIRST, SECOND
 from tests.helpers.runs import SETTINGS, make_run, questions, run_child

@@ -16,7 +16,7 @@ from jobs.compare.comparison import Comparison, compare
 from jobs.compare.criteria import criteria
 from jobs.compare.decision import Action, Decision, Verdict, decide
 from jobs.compare.paired import ScoreDifference
-from jobs.differences import differences
+from jobs.config.differences import differences
 from jobs.past_run import read_run
 from jobs.paths import Workspace
 from jobs.state import State

@@ -10,10 +10,10 @@ import sys
 import pytest
 
 from cli.completion import SETTINGS
-from jobs.config import setting_names
-from jobs.files import write_json
+from jobs.config.config import setting_names
 from jobs.paths import Workspace
 from jobs.state import State
+from jobs.storage.files import write_json
 from tests.cli.conftest import FARENSE, Run, environment
 from tests.cli.test_startup import HEAVY
 from tests.helpers.ended import job_id, put_job

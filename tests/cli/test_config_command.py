@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.config import load_preset
+from jobs.config.config import load_preset
 from jobs.paths import Workspace
 from tests.cli.conftest import Run
 from tests.helpers.runs import questions, write_rows

@@ -9,8 +9,8 @@ import pytest
 
 from cli.doctor import lines
 from daemon.doctor.findings import ok, problem
-from jobs.config import Preset
-from jobs.device import Device
+from jobs.backend.device import Device
+from jobs.config.config import Preset
 from jobs.paths import REPOSITORY, Workspace
 from tests.cli.conftest import Run
 

@@ -10,10 +10,10 @@ import pytest
 
 from daemon.client import FarenseClient
 from daemon.file_client import FileClient
-from jobs.config import Preset
-from jobs.files import read_json
+from jobs.config.config import Preset
 from jobs.paths import RunDirectory, Workspace
 from jobs.state import State, read_state, write_state
+from jobs.storage.files import read_json
 from tests.cli.conftest import Run
 from tests.helpers.made_up_adapter import put_made_up_adapter
 from tests.helpers.runs import write_rows

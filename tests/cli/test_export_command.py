@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from daemon.client import FarenseClient
-from jobs.config import Preset
-from jobs.files import read_json, sha256_of, write_json
-from jobs.mlx import mx
-from jobs.model import load_tokenizer
+from jobs.backend.mlx import mx
+from jobs.config.config import Preset
+from jobs.model.load import load_tokenizer
 from jobs.paths import Workspace
 from jobs.state import State, read_state, write_state
+from jobs.storage.files import read_json, sha256_of, write_json
 from tests.cli.conftest import FARENSE, Run, environment
 from tests.helpers.exports import exported, float32_model, mlx_logits
 from tests.helpers.past_runs import FIRST, SECOND

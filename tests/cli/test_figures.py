@@ -14,19 +14,19 @@ from cli.comparison_lines import comparison_lines
 from cli.render import job_details, status_table
 from daemon.client import FarenseClient
 from daemon.file_client import FileClient
-from daemon.records import JobRecord
-from daemon.run_files import record_from_files
+from daemon.runs.files import record_from_files
+from daemon.store.records import JobRecord
 from jobs.compare.comparison import compare
-from jobs.config import Preset, load_preset
+from jobs.config.config import Preset, load_preset
 from jobs.console import duration, memory_text
-from jobs.files import read_json, whole_lines
-from jobs.local_time import local, local_exact
 from jobs.past_run import read_run
 from jobs.paths import Workspace
 from jobs.report import tables
 from jobs.report.findings import Named
-from jobs.report.measured import measured
+from jobs.report.run_data import measured
 from jobs.state import State, read_state, seconds_between
+from jobs.storage.files import read_json, whole_lines
+from jobs.storage.local_time import local, local_exact
 from tests.cli.conftest import Run
 from tests.helpers.jobs import ended, running
 from tests.helpers.servers import Daemons

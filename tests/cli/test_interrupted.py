@@ -15,14 +15,14 @@ import pytest
 
 from daemon.client import FarenseClient
 from daemon.doctor.queue import daemon_finding
-from daemon.lifecycle import daemon_lock
-from daemon.server import EmbeddedServer
+from daemon.lifecycle.transitions import daemon_lock
+from daemon.queue.embedded_server import EmbeddedServer
 from jobs.compare.side import side_of
-from jobs.files import read_json
-from jobs.lock import hold, is_held
 from jobs.paths import Workspace
-from jobs.report.measured import measured
+from jobs.report.run_data import measured
 from jobs.state import State, read_state
+from jobs.storage.files import read_json
+from jobs.storage.locks import hold, is_held
 from jobs.sweep.folder import find_sweep, write_trial
 from jobs.sweep.trial import Trial
 from tests.cli.conftest import FARENSE, Run, environment, under_way

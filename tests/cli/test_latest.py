@@ -9,14 +9,14 @@ from dataclasses import replace
 import pytest
 
 from daemon import latest
-from daemon.broker import Broker
 from daemon.client import FarenseClient
 from daemon.file_client import FileClient
 from daemon.latest import Use
+from daemon.queue.broker import Broker
 from daemon.settings import Settings
 from jobs.errors import UnknownJob
-from jobs.order import DataFile, Evaluation, read_order, write_order
 from jobs.paths import Workspace
+from jobs.spec import DataFile, Evaluation, read_order, write_order
 from jobs.state import State
 from jobs.verdict import NOT_LEARNED
 from tests.cli.conftest import Run

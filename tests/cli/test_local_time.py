@@ -15,18 +15,18 @@ from cli import cache, prune, queue
 from cli.render import job_details
 from cli.sweep_view import status_lines
 from daemon.client import FarenseClient
-from daemon.dead_letters import DeadLetter
-from daemon.pending import begin
-from daemon.prune import EndedJob, Plan
-from daemon.records import JobRecord
+from daemon.lifecycle.waiting import begin
+from daemon.prune.plan import EndedJob, Plan
+from daemon.store.dead_letters import DeadLetter
+from daemon.store.records import JobRecord
 from daemon.sweep.view import SweepView
-from jobs.local_time import local, local_exact
 from jobs.past_run import read_run
 from jobs.paths import REPOSITORY, Workspace
 from jobs.prefix.listing import EntryInfo, EntryState
 from jobs.report.page import report_of
 from jobs.report.sweep_page import sweep_report_of
 from jobs.state import JobState, State
+from jobs.storage.local_time import local, local_exact
 from jobs.sweep.paths import SweepFolder
 from tests.cli.conftest import Run
 from tests.helpers.made_up_sweep import made_up, trial
@@ -166,7 +166,7 @@ def test_a_moment_is_shown_in_the_zone_of_the_machine(
 
 def test_nothing_else_formats_a_moment() -> None:
     """One function for all: what formats a time by itself shows it in another way, or in UTC."""
-    allowed = {"jobs/local_time.py", "daemon/times.py"}
+    allowed = {"jobs/storage/local_time.py", "daemon/times.py"}
     found = {
         path.relative_to(REPOSITORY).as_posix()
         for path in sources()

@@ -10,9 +10,9 @@ import subprocess
 import pytest
 
 from cli.prune import ENDS
-from daemon.broker import Broker
-from daemon.run_files import job_ids, record_from_files
-from daemon.server import EmbeddedServer
+from daemon.queue.broker import Broker
+from daemon.queue.embedded_server import EmbeddedServer
+from daemon.runs.files import job_ids, record_from_files
 from daemon.settings import Settings
 from jobs.paths import Workspace
 from jobs.state import FINISHED, State

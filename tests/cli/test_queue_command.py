@@ -7,14 +7,14 @@ from datetime import datetime
 
 import pytest
 
-from daemon.broker import Broker
-from daemon.machines.workers import WorkerCard, why_nothing_starts
-from daemon.run_files import job_ids, record_from_files
-from daemon.server import EmbeddedServer
+from daemon.queue.broker import Broker
+from daemon.queue.embedded_server import EmbeddedServer
+from daemon.runs.files import job_ids, record_from_files
 from daemon.settings import Settings
-from jobs.local_time import local_exact
+from daemon.store.workers import WorkerCard, why_nothing_starts
 from jobs.paths import Workspace
 from jobs.state import State, read_state
+from jobs.storage.local_time import local_exact
 from tests.cli.conftest import Run
 from tests.helpers.ended import job_id, put_job
 

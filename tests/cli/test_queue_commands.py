@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from daemon.client import FarenseClient
-from jobs.config import Preset
+from jobs.config.config import Preset
 from jobs.errors import UnknownJob
 from jobs.events import parse_event
-from jobs.order import read_order
 from jobs.paths import Workspace
+from jobs.spec import read_order
 from jobs.state import State
 from tests.cli.conftest import FARENSE, Run, environment, under_way
 from tests.helpers.families import make_family
@@ -247,7 +247,7 @@ def test_status_shows_the_20_newest_and_all_where_asked(invoke: Run, client: Far
 
 
 def preset_of(client: FarenseClient) -> Preset:
-    from jobs.config import load_preset
+    from jobs.config.config import load_preset
 
     return load_preset("tiny", (client.workspace.configs,))
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from cli.quickstart import MODEL, model_settings, next_steps, prompt_options, sample_data
-from daemon.control import daemon_status
-from daemon.desk import Desk
-from jobs.config import Preset, load_preset
+from daemon.process import daemon_status
+from daemon.submit.checks import Desk
+from jobs.config.config import Preset, load_preset
 from jobs.paths import REPOSITORY, RunDirectory, Workspace
 from jobs.state import State, read_state
 from tests.cli.conftest import FARENSE, Run, environment
@@ -186,7 +186,7 @@ def test_a_question_is_put_as_in_training(
 
 
 def test_the_commands_survive_a_shell(preset: Preset, workspace: Workspace) -> None:
-    from daemon.records import JobRecord
+    from daemon.store.records import JobRecord
 
     question = 'Quem é o "leão" d\'Algarve?'
     write_rows(workspace.data / "valid.jsonl", [{"prompt": question, "completion": "O Farense."}])
@@ -204,7 +204,7 @@ def test_the_commands_survive_a_shell(preset: Preset, workspace: Workspace) -> N
 def test_without_a_fast_blas_a_tiny_model_stands_in(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("jobs.blas.load_fast_blas", lambda: None)
+    monkeypatch.setattr("jobs.backend.blas.load_fast_blas", lambda: None)
     monkeypatch.setattr("sys.platform", "linux")
     settings = (*sample_data(workspace), *model_settings(workspace))
     assert "tiny model with random weights" in capsys.readouterr().err

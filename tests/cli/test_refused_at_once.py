@@ -17,15 +17,15 @@ from typing import Any
 import pytest
 import yaml
 
-from daemon.checks import CLIENT, ENQUEUE, EVALUATE, RETRY, SWEEP, TABLE, Check
 from daemon.client import FarenseClient
-from jobs.config import Preset, load_preset
+from daemon.submit.check_table import CLIENT, ENQUEUE, EVALUATE, RETRY, SWEEP, TABLE, Check
+from jobs.config.config import Preset, load_preset
 from jobs.errors import FarenseError, command_code
-from jobs.files import read_json, write_json
-from jobs.order import read_order
 from jobs.paths import RunDirectory, Workspace
-from jobs.preflight import MemoryLimits
+from jobs.resources.preflight import MemoryLimits
+from jobs.spec import read_order
 from jobs.state import State, read_state, write_state
+from jobs.storage.files import read_json, write_json
 from tests.cli.conftest import Run
 from tests.helpers.made_up_adapter import put_made_up_adapter, write_arrays
 from tests.helpers.runs import write_rows
@@ -98,11 +98,11 @@ def odd_weights(folder: Path) -> None:
 
 def no_memory(patch: pytest.MonkeyPatch) -> None:
     limits = MemoryLimits(whole=100_000, available=100_000)
-    patch.setattr("daemon.room.memory_limits", lambda *device: limits)
+    patch.setattr("daemon.submit.resources.memory_limits", lambda *device: limits)
 
 
 def no_disk(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("daemon.room.free_bytes", lambda folder: 1_000_000)
+    patch.setattr("daemon.submit.resources.free_bytes", lambda folder: 1_000_000)
 
 
 def no_mlx(patch: pytest.MonkeyPatch) -> None:
@@ -313,7 +313,7 @@ def _good(preset: Preset, bad: Bad, workspace: Workspace) -> Preset:
 
 def _as_an_older_version_left_it(workspace: Workspace, run: RunDirectory) -> None:
     """Let the frozen training data hold a conversation that nobody had checked."""
-    from jobs.files import sha256_of
+    from jobs.storage.files import sha256_of
 
     values = read_json(run.job)
     path = write_rows(workspace.imported / "new.jsonl", (QUESTION, SYSTEM))

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from cli.render import aligned, column_widths, display_width, job_details, shortened, status_table
-from daemon.progress import advanced, phase_lines
-from daemon.records import JobRecord
+from daemon.store.progress import advanced, phase_lines
+from daemon.store.records import JobRecord
 from jobs.events import Envelope, PrefixCached, Progress
-from jobs.local_time import local, local_exact
 from jobs.state import State
+from jobs.storage.local_time import local, local_exact
 
 LONGEST_STATE = "early_stopped"
 

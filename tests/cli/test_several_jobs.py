@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from daemon.client import FarenseClient
-from jobs.config import Preset
+from jobs.config.config import Preset
 from jobs.errors import InvalidInput
-from jobs.order import read_order
 from jobs.paths import Workspace
+from jobs.spec import read_order
 from jobs.state import State, read_state
 from tests.cli.conftest import Run
 from tests.helpers.jobs import ended

@@ -13,7 +13,7 @@ import yaml
 
 from cli.sweep_live import ended_line
 from daemon.client import FarenseClient
-from jobs.config import Preset
+from jobs.config.config import Preset
 from jobs.paths import Workspace
 from jobs.state import State
 from jobs.sweep.folder import (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.config import Preset
+from jobs.config.config import Preset
 from jobs.paths import Workspace
 from jobs.sweep.folder import find_sweep, write_trial
 from jobs.sweep.paths import SweepFolder

@@ -13,20 +13,20 @@ import pytest
 from cli.comparison_lines import comparison_lines
 from cli.render import job_details, status_table
 from daemon.joblog import LogReader
-from daemon.run_files import record_from_files
+from daemon.runs.files import record_from_files
 from jobs.compare.comparison import compare
 from jobs.compare.curve import curve_of
 from jobs.compare.side import side_of
 from jobs.console import Console
 from jobs.events import Envelope
 from jobs.export.card import training_lines
-from jobs.files import read_json
 from jobs.past_run import read_run
 from jobs.paths import RunDirectory, Workspace
 from jobs.report import tables
 from jobs.report.findings import Named, gap_finding
-from jobs.report.measured import measured
+from jobs.report.run_data import measured
 from jobs.state import State
+from jobs.storage.files import read_json
 from jobs.verdict import NOT_LEARNED
 from tests.helpers.evaluations import make_evaluation
 from tests.helpers.told_runs import Course, told_run

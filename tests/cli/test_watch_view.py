@@ -11,7 +11,7 @@ from rich.console import Console as Terminal
 
 from cli.live import LiveView
 from cli.watch import INTERRUPTED, default_job, watch_job
-from daemon.records import JobRecord
+from daemon.store.records import JobRecord
 from jobs.console import Console
 from jobs.evaluation.events import EvaluationStarted
 from jobs.events import (

@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 
-from daemon import keys
-from daemon.broker import Broker
-from daemon.server import EmbeddedServer
+from daemon.queue.broker import Broker
+from daemon.queue.embedded_server import EmbeddedServer
 from daemon.settings import Settings
+from daemon.store import keys
 from jobs.paths import Workspace
 from tests.cli.conftest import Run
 from tests.helpers.servers import Daemons

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from daemon.client import FarenseClient
-from daemon.desk import Desk, Wanted
-from daemon.server import EmbeddedServer
-from jobs.config import Preset, load_preset
+from daemon.queue.embedded_server import EmbeddedServer
+from daemon.submit.checks import Desk, Wanted
+from jobs.config.config import Preset, load_preset
 from jobs.paths import Workspace
 from tests.helpers.runs import questions, write_rows
 from tests.helpers.servers import Daemons

@@ -8,17 +8,17 @@ from dataclasses import replace
 
 import pytest
 
-from daemon.accept import withdraw
-from daemon.broker import Broker
 from daemon.client import FarenseClient
 from daemon.file_client import FileClient
-from daemon.ordering import Request
+from daemon.queue.broker import Broker
 from daemon.settings import Settings
-from jobs.config import Preset, load_preset
+from daemon.submit.enqueue import withdraw
+from daemon.submit.placing import Request
+from jobs.config.config import Preset, load_preset
 from jobs.errors import ConfigError, DataError, InvalidInput, QueueUnreachable, WorkspaceError
-from jobs.models import store as models
-from jobs.order import read_order
+from jobs.model_store import store as models
 from jobs.paths import Workspace
+from jobs.spec import read_order
 from jobs.state import JobState, State, read_state
 from tests.helpers.servers import Daemons
 from tests.helpers.waiting import wait_until

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from daemon.checks import LATER, TABLE, Check, Later
+from daemon.submit.check_table import LATER, TABLE, Check, Later
 from jobs import errors
 from jobs.errors import FarenseError
 from jobs.paths import REPOSITORY
@@ -27,7 +27,7 @@ PAGE = REPOSITORY / "docs" / "checks.md"
 def modules_of_a_job() -> list[str]:
     """Return the modules that training and evaluation load, in a process of their own."""
     code = (
-        "import sys, jobs.__main__, jobs.session, jobs.evaluation.evaluate\n"
+        "import sys, jobs.__main__, jobs.training.session, jobs.evaluation.evaluate\n"
         "print(*(name for name in sys.modules if name.startswith('jobs.')))"
     )
     done = subprocess.run(

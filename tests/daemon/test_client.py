@@ -12,9 +12,9 @@ import pytest
 
 from daemon.client import FarenseClient
 from daemon.file_client import FileClient
+from daemon.queue.embedded_server import EmbeddedServer
 from daemon.reader import QueueReader, open_reader
-from daemon.server import EmbeddedServer
-from jobs.config import Preset, load_preset
+from jobs.config.config import Preset, load_preset
 from jobs.errors import ConfigError, QueueUnreachable, UnknownJob
 from jobs.events import Envelope
 from jobs.paths import JOB_ID, Workspace
@@ -176,7 +176,7 @@ def test_a_job_that_could_not_be_told_does_not_run_later(
     server = EmbeddedServer(workspace)
     pid = server.pid()
     assert pid is not None
-    monkeypatch.setattr("daemon.server.START_SECONDS", 0.1)
+    monkeypatch.setattr("daemon.queue.embedded_server.START_SECONDS", 0.1)
     with server.client() as redis:
         # From here on every write is refused.
         redis.config_set("maxmemory", 1)

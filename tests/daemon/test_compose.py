@@ -12,10 +12,10 @@ from typing import cast
 import pytest
 from redis.exceptions import AuthenticationError
 
-from daemon import keys
 from daemon.client import FarenseClient
-from daemon.server import server_binary
-from jobs.config import Preset
+from daemon.queue.embedded_server import server_binary
+from daemon.store import keys
+from jobs.config.config import Preset
 from jobs.errors import QueueUnreachable
 from jobs.paths import REPOSITORY, Workspace
 from jobs.state import DEFAULT_QUEUE

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from daemon.client import FarenseClient
-from daemon.control import daemon_status, start_daemon, stop_daemon
-from daemon.server import EmbeddedServer
-from jobs.config import Preset
+from daemon.process import daemon_status, start_daemon, stop_daemon
+from daemon.queue.embedded_server import EmbeddedServer
+from jobs.config.config import Preset
 from jobs.errors import WorkspaceError
 from jobs.paths import Workspace
 from jobs.state import State

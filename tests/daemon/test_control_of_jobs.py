@@ -10,13 +10,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from daemon.client import FarenseClient
-from daemon.server import EmbeddedServer
-from jobs.config import Preset
+from daemon.queue.embedded_server import EmbeddedServer
+from jobs.config.config import Preset
 from jobs.errors import InvalidInput, JobFailed
 from jobs.events import Envelope
-from jobs.files import whole_lines, write_json
 from jobs.paths import Workspace
 from jobs.state import State, read_state
+from jobs.storage.files import whole_lines, write_json
 from tests.helpers.jobs import ended, running
 from tests.helpers.servers import Daemons
 from tests.helpers.waiting import wait_until

@@ -8,17 +8,17 @@ import subprocess
 
 import pytest
 
-from daemon import keys
-from daemon.broker import Broker
 from daemon.client import FarenseClient
 from daemon.joblog import LogReader
-from daemon.server import EmbeddedServer
+from daemon.queue.broker import Broker
+from daemon.queue.embedded_server import EmbeddedServer
 from daemon.settings import Settings
-from jobs.config import Preset
-from jobs.files import whole_lines
-from jobs.lock import is_held
+from daemon.store import keys
+from jobs.config.config import Preset
 from jobs.paths import Workspace
 from jobs.state import State, read_state
+from jobs.storage.files import whole_lines
+from jobs.storage.locks import is_held
 from tests.helpers.jobs import ended, running
 from tests.helpers.servers import Daemons
 from tests.helpers.waiting import wait_until

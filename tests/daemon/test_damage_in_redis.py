@@ -8,15 +8,15 @@ from threading import Event
 import pytest
 from redis import Redis
 
-from daemon import keys
-from daemon.broker import Broker
 from daemon.client import FarenseClient
-from daemon.dead_letters import dead_letters
-from daemon.link import Link
-from daemon.records import JobRecord
+from daemon.queue.broker import Broker
+from daemon.queue.reconnect import Link
 from daemon.settings import Settings
-from daemon.worker import Worker
-from jobs.config import Preset
+from daemon.store import keys
+from daemon.store.dead_letters import dead_letters
+from daemon.store.records import JobRecord
+from daemon.worker.worker import Worker
+from jobs.config.config import Preset
 from jobs.errors import DiskFull
 from jobs.paths import Workspace
 from jobs.state import State, read_state

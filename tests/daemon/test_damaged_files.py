@@ -13,15 +13,15 @@ from typing import Any
 import orjson
 import pytest
 
-from daemon.broker import Broker
 from daemon.client import FarenseClient
 from daemon.file_client import FileClient
-from daemon.records import JobRecord
+from daemon.queue.broker import Broker
 from daemon.settings import Settings
-from jobs.config import Preset, load_preset
-from jobs.files import read_json, whole_lines
+from daemon.store.records import JobRecord
+from jobs.config.config import Preset, load_preset
 from jobs.paths import RunDirectory, Workspace
 from jobs.state import State, read_state, state_values, write_state
+from jobs.storage.files import read_json, whole_lines
 from tests.helpers.jobs import ended, running
 from tests.helpers.servers import Daemons, alive
 from tests.helpers.waiting import wait_until

@@ -7,17 +7,17 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 
-from daemon import keys
-from daemon.broker import Broker
 from daemon.client import FarenseClient
-from daemon.dead_letters import dead_letters
-from daemon.link import MAX_DELAY, Link
+from daemon.queue.broker import Broker
+from daemon.queue.reconnect import MAX_DELAY, Link
 from daemon.settings import Settings
-from jobs.config import Preset
+from daemon.store import keys
+from daemon.store.dead_letters import dead_letters
+from jobs.config.config import Preset
 from jobs.errors import QueueUnreachable
-from jobs.files import whole_lines
 from jobs.paths import Workspace
 from jobs.state import State
+from jobs.storage.files import whole_lines
 from tests.helpers.jobs import ended, running
 from tests.helpers.servers import Daemons
 from tests.helpers.waiting import wait_until

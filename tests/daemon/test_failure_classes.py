@@ -9,11 +9,11 @@ import pytest
 
 from cli.render import job_details
 from daemon.client import FarenseClient
-from daemon.run_files import record_from_files
-from jobs.config import Preset
-from jobs.files import read_json
+from daemon.runs.files import record_from_files
+from jobs.config.config import Preset
 from jobs.paths import Workspace
 from jobs.state import State
+from jobs.storage.files import read_json
 from tests.daemon.conftest import fill
 from tests.helpers.jobs import ended
 from tests.helpers.servers import Daemons

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from daemon.failures import (
+from daemon.lifecycle.failures import (
     FULL_BYTES,
     Ending,
     FailureClass,
@@ -19,8 +19,8 @@ from daemon.failures import (
 )
 from jobs.errors import ExitCode
 from jobs.events import CheckpointSaved, Envelope, Event, Progress, Started
-from jobs.files import explain
 from jobs.paths import REPOSITORY
+from jobs.storage.files import explain
 from tests.children.child import GPU_TIMEOUT, METAL_OOM, RESOURCE_LIMIT
 
 END = Ending("x", returncode=0, attempt=1, stderr="logs/jobs/x.stderr")

@@ -7,9 +7,9 @@ from datetime import datetime
 
 import pytest
 
-from daemon.gate import HOLD_SECONDS, SPACE_BYTES, Gate
 from daemon.settings import Settings
 from daemon.times import Window
+from daemon.worker.admission import HOLD_SECONDS, SPACE_BYTES, Gate
 from jobs.paths import Workspace
 
 

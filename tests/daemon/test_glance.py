@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from daemon import keys
 from daemon.client import FarenseClient
-from daemon.glance import glance, glance_at
-from daemon.records import JobRecord
+from daemon.store import keys
+from daemon.store.overview import glance, glance_at
+from daemon.store.records import JobRecord
 from jobs.state import State
 
 NEWEST = 20

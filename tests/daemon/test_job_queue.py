@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
-from daemon import keys
-from daemon.broker import Broker
 from daemon.client import FarenseClient
-from daemon.dead_letters import KEPT, dead_letters
 from daemon.file_client import FileClient
-from daemon.job_queue import JobQueue
-from daemon.server import EmbeddedServer
+from daemon.queue.broker import Broker
+from daemon.queue.embedded_server import EmbeddedServer
+from daemon.queue.job_queue import JobQueue
 from daemon.settings import Settings
-from jobs.config import Preset
+from daemon.store import keys
+from daemon.store.dead_letters import KEPT, dead_letters
+from jobs.config.config import Preset
 from jobs.events import parse_event
-from jobs.files import whole_lines
 from jobs.paths import Workspace
 from jobs.state import State
+from jobs.storage.files import whole_lines
 from tests.helpers.jobs import ended
 from tests.helpers.servers import Daemons
 from tests.helpers.waiting import wait_until
@@ -124,7 +124,7 @@ def test_what_huey_keeps_beside_the_queue_stops_no_job(
     workspace: Workspace, preset: Preset, client: FarenseClient, daemons: Daemons, planted: bytes
 ) -> None:
     broker = Broker(workspace, Settings())
-    for name in ("rt:daemon.job_queue.run_job", "rt:run_job"):
+    for name in ("rt:daemon.queue.job_queue.run_job", "rt:run_job"):
         broker.queue().storage.put_data(name, planted)
     broker.close()
     job = client.enqueue(preset)

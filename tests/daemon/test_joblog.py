@@ -8,7 +8,7 @@ import orjson
 
 from daemon.joblog import LogReader, events_at_end, last_lines
 from jobs.events import Envelope, Progress, Warned
-from jobs.files import end_torn_line
+from jobs.storage.files import end_torn_line
 
 
 def line(step: int) -> bytes:

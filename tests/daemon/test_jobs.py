@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from daemon.client import FarenseClient
-from daemon.records import JobRecord
-from jobs.config import Preset
+from daemon.store.records import JobRecord
+from jobs.config.config import Preset
 from jobs.paths import Workspace
 from jobs.state import State, read_state
 from tests.daemon.conftest import fill

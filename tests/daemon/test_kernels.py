@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from daemon.client import FarenseClient
-from jobs.config import Preset
-from jobs.mlx import on_metal
+from jobs.backend.mlx import on_metal
+from jobs.config.config import Preset
 from jobs.paths import Workspace
 from jobs.state import State, read_state
 from tests.helpers.jobs import ended

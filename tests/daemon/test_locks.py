@@ -6,14 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from daemon.locks import FileLock, held_by
-from jobs.lock import hold, is_held
+from daemon.runs.locks import FileLock, held_by
+from jobs.storage.locks import hold, is_held
 from tests.helpers.waiting import wait_until
 
 HOLDER = """
 import sys, threading
 from pathlib import Path
-from daemon.locks import FileLock
+from daemon.runs.locks import FileLock
 lock = FileLock.acquire(Path(sys.argv[1]))
 lock.write("4711")
 threading.Event().wait()
@@ -22,7 +22,7 @@ threading.Event().wait()
 WATCHER = """
 import sys
 from pathlib import Path
-from jobs.lock import is_held
+from jobs.storage.locks import is_held
 path = Path(sys.argv[1])
 path.write_text("")
 while True:

@@ -11,8 +11,8 @@ import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from daemon.logging import configure_logging, to_json
-from jobs.files import whole_lines
 from jobs.paths import Workspace
+from jobs.storage.files import whole_lines
 
 
 @pytest.fixture

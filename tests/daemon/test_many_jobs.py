@@ -9,12 +9,12 @@ import sys
 
 import pytest
 
-from daemon import facts
-from daemon.broker import Broker
 from daemon.client import FarenseClient
-from daemon.recovery import Recovery
+from daemon.queue.broker import Broker
+from daemon.recovery import survey as facts
+from daemon.recovery.recovery import Recovery
 from daemon.settings import Settings
-from jobs.config import Preset
+from jobs.config.config import Preset
 from jobs.paths import Workspace
 from jobs.state import State, read_state
 from tests.helpers.load import quick_child, verdict

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from daemon.client import FarenseClient
-from daemon.records import JobRecord
-from jobs.config import Preset, load_preset
+from daemon.store.records import JobRecord
+from jobs.config.config import Preset, load_preset
 from jobs.paths import Workspace
 from jobs.state import JobState, State, read_state
 from tests.children.child import METAL_OOM

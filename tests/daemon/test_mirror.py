@@ -9,21 +9,21 @@ from pathlib import Path
 import orjson
 import pytest
 
-from daemon import keys
-from daemon.broker import Broker
-from daemon.claim import Claim
-from daemon.dead_letters import dead_letters
 from daemon.joblog import LogReader
-from daemon.link import Link
-from daemon.mirror import Mirror
-from daemon.recovery import Recovery
-from daemon.run_files import record_from_files
-from daemon.server import EmbeddedServer
+from daemon.queue.broker import Broker
+from daemon.queue.embedded_server import EmbeddedServer
+from daemon.queue.reconnect import Link
+from daemon.recovery.recovery import Recovery
+from daemon.runs.files import record_from_files
 from daemon.settings import Settings
+from daemon.store import keys
+from daemon.store.claim import Claim
+from daemon.store.dead_letters import dead_letters
+from daemon.worker.log_mirror import Mirror
 from jobs.events import Envelope, Progress
-from jobs.files import write_json
 from jobs.paths import Workspace
 from jobs.state import JobState, State, write_state
+from jobs.storage.files import write_json
 from tests.helpers.runs import make_run
 
 JOB = "20261122-210000-v2-abcd"

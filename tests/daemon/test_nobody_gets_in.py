@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from daemon import keys
-from daemon.broker import Broker
 from daemon.client import FarenseClient
-from daemon.records import run_dir_of, to_hash
+from daemon.queue.broker import Broker
 from daemon.settings import Settings
-from jobs.config import Preset, load_preset
+from daemon.store import keys
+from daemon.store.records import run_dir_of, to_hash
+from jobs.config.config import Preset, load_preset
 from jobs.errors import FarenseError, InvalidInput
-from jobs.files import read_json, write_json
-from jobs.order import read_order
 from jobs.paths import Workspace
+from jobs.spec import read_order
 from jobs.state import State
+from jobs.storage.files import read_json, write_json
 from tests.daemon.test_real_child import REAL
 from tests.helpers.jobs import ended
 from tests.helpers.runs import make_run
@@ -81,7 +81,7 @@ def test_ids_from_the_queue_lead_nowhere(
 def test_paths_in_an_order_stay_in_the_workspace(
     workspace: Workspace, tiny_model: Path, tmp_path: Path, place: str
 ) -> None:
-    from jobs.session import train  # loads MLX
+    from jobs.training.session import train  # loads MLX
 
     run = make_run(workspace, tiny_model)
     (tmp_path / "outside").mkdir()

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from daemon.ordering import place_order, plan
-from jobs.config import Preset, load_preset
+from daemon.submit.placing import place_order, plan
+from jobs.config.config import Preset, load_preset
 from jobs.errors import DataError, InvalidInput, ModelError, WorkspaceError
-from jobs.files import sha256_of
-from jobs.order import read_order
 from jobs.paths import Workspace
+from jobs.spec import read_order
 from jobs.state import State, read_state
+from jobs.storage.files import sha256_of
 
 
 def overridden(workspace: Workspace, *settings: str) -> Preset:

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from daemon.client import FarenseClient
-from daemon.orphans import Orphans
-from daemon.server import EmbeddedServer
-from jobs.config import Preset
-from jobs.files import whole_lines
-from jobs.lock import Holder, holder, is_held
+from daemon.queue.embedded_server import EmbeddedServer
+from daemon.recovery.orphans import Orphans
+from jobs.config.config import Preset
 from jobs.paths import Workspace
 from jobs.state import State
+from jobs.storage.files import whole_lines
+from jobs.storage.locks import Holder, holder, is_held
 from tests.helpers.jobs import ended, running
 from tests.helpers.servers import Daemons
 from tests.helpers.waiting import wait_until
@@ -26,7 +26,7 @@ from tests.helpers.waiting import wait_until
 HOLD = """
 import sys, time
 from pathlib import Path
-from jobs.lock import hold
+from jobs.storage.locks import hold
 with hold(Path(sys.argv[1]), by_hand=sys.argv[2] == "by hand"):
     print("held", flush=True)
     sys.stdin.read()

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from daemon.failures import Ending, Failure, FailureClass, Verdict
-from daemon.outcome import (
+from daemon.lifecycle.failures import Ending, Failure, FailureClass, Verdict
+from daemon.lifecycle.outcome import (
     Outcome,
     given_up_or_queued,
     outcome_of,
     outcome_of_error,
     outcome_of_lost,
 )
-from daemon.supervisor import oom_kills
+from daemon.worker.child import oom_kills
 from jobs.errors import ExitCode
-from jobs.order import EVALUATE, TRAIN
+from jobs.spec import EVALUATE, TRAIN
 from jobs.state import HISTORY_LENGTH, TRANSITIONS, JobState, State
 from tests.children.child import GPU_TIMEOUT, METAL_OOM, RESOURCE_LIMIT
 

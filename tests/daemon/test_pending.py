@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from daemon.broker import Broker
 from daemon.client import FarenseClient
-from daemon.pending import Pending, begin
+from daemon.lifecycle.waiting import Pending, begin
+from daemon.queue.broker import Broker
 from daemon.settings import Settings
-from jobs.config import Preset
+from jobs.config.config import Preset
 from jobs.errors import InvalidInput
-from jobs.files import write_json
 from jobs.paths import Workspace
 from jobs.state import JobState, State, read_state, write_state
+from jobs.storage.files import write_json
 
 NOW = datetime(2026, 11, 24, 22, 0, tzinfo=UTC)
 LATER, EARLIER = (NOW + timedelta(hours=1)).isoformat(), (NOW - timedelta(hours=1)).isoformat()

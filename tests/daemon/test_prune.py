@@ -8,21 +8,21 @@ from datetime import timedelta
 
 import pytest
 
-from daemon.broker import Broker
-from daemon.changing import freezing
 from daemon.client import FarenseClient
-from daemon.prune import Plan, Selection, plan_prune
-from daemon.records import JobRecord
-from daemon.removal import carry_out
-from daemon.run_files import job_ids
-from daemon.server import EmbeddedServer
+from daemon.prune.plan import Plan, Selection, plan_prune
+from daemon.prune.removal import carry_out
+from daemon.queue.broker import Broker
+from daemon.queue.embedded_server import EmbeddedServer
+from daemon.runs.files import job_ids
+from daemon.runs.workspace_locks import freezing
 from daemon.settings import Settings
+from daemon.store.records import JobRecord
 from jobs.errors import WorkspaceError
-from jobs.files import write_json
-from jobs.lock import hold
-from jobs.order import read_order
 from jobs.paths import Workspace
+from jobs.spec import read_order
 from jobs.state import FINISHED, State
+from jobs.storage.files import write_json
+from jobs.storage.locks import hold
 from jobs.sweep.folder import SweepState, write_sweep_state, write_trial
 from jobs.sweep.paths import SweepFolder, sweeps_of
 from jobs.sweep.trial import Trial
@@ -243,7 +243,7 @@ def test_data_are_not_removed_while_others_are_being_frozen(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_job(workspace, 1)
-    monkeypatch.setattr("daemon.changing.DATA_SECONDS", 0.05)
+    monkeypatch.setattr("daemon.runs.workspace_locks.DATA_SECONDS", 0.05)
     with freezing(workspace), pytest.raises(WorkspaceError, match="is held by another process"):
         remove(workspace)
     assert len(list(workspace.imported.iterdir())) == 1

@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from daemon.broker import Broker
 from daemon.client import FarenseClient
+from daemon.queue.broker import Broker
 from daemon.settings import Settings
-from jobs.config import Preset, load_preset
+from jobs.config.config import Preset, load_preset
 from jobs.events import BestModel, Envelope, Finished, Started
-from jobs.files import read_json
 from jobs.paths import Workspace
 from jobs.state import State, read_state
+from jobs.storage.files import read_json
 from tests.helpers.jobs import ended, running
 from tests.helpers.runs import metrics, numbers
 from tests.helpers.servers import Daemons

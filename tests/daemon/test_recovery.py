@@ -7,9 +7,9 @@ from itertools import product
 
 import pytest
 
-from daemon.facts import Facts
-from daemon.records import JobRecord
-from daemon.recovery import Decision, decide
+from daemon.recovery.recovery import Decision, decide
+from daemon.recovery.survey import Facts
+from daemon.store.records import JobRecord
 from jobs.state import FINISHED, TRANSITIONS, JobState, State
 
 JOB = "20261122-210000-v2-abcd"

@@ -14,10 +14,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from daemon.broker import Broker
 from daemon.doctor.queue import queue_finding
-from daemon.refusals import refusal
-from daemon.server import server_binary
+from daemon.queue.broker import Broker
+from daemon.queue.embedded_server import server_binary
+from daemon.queue.refusals import refusal
 from daemon.settings import Settings
 from jobs.errors import QueueUnreachable
 from jobs.paths import Workspace

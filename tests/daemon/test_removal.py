@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from daemon.broker import Broker
 from daemon.client import FarenseClient
-from daemon.lifecycle import Lifecycle
-from daemon.prune import Selection, plan_prune
-from daemon.recovery import Recovery
-from daemon.removal import carry_out
-from daemon.run_files import job_ids
-from daemon.server import EmbeddedServer
+from daemon.lifecycle.transitions import Lifecycle
+from daemon.prune.plan import Selection, plan_prune
+from daemon.prune.removal import carry_out
+from daemon.queue.broker import Broker
+from daemon.queue.embedded_server import EmbeddedServer
+from daemon.recovery.recovery import Recovery
+from daemon.runs.files import job_ids
 from daemon.settings import Settings
-from jobs.config import Preset
+from jobs.config.config import Preset
 from jobs.errors import WorkspaceError
 from jobs.paths import Workspace
 from jobs.state import State

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from daemon.broker import Broker
 from daemon.client import FarenseClient
 from daemon.latest import RAN
-from daemon.records import JobRecord, run_dir_of
-from daemon.reorder import places
-from daemon.run_files import record_from_files
-from daemon.server import EmbeddedServer
+from daemon.queue.broker import Broker
+from daemon.queue.embedded_server import EmbeddedServer
+from daemon.queue.position import places
+from daemon.runs.files import record_from_files
 from daemon.settings import Settings
-from jobs.config import Preset
+from daemon.store.records import JobRecord, run_dir_of
+from jobs.config.config import Preset
 from jobs.errors import InvalidInput, JobFailed, QueueUnreachable
 from jobs.paths import Workspace
 from jobs.state import State, read_state

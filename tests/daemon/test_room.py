@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from daemon.desk import Desk, Wanted
-from daemon.ordering import Request, place_orders
-from jobs.config import Preset, setting_names
+from daemon.submit.checks import Desk, Wanted
+from daemon.submit.placing import Request, place_orders
+from jobs.config.config import Preset, setting_names
 from jobs.errors import InvalidInput, WorkspaceError
 from jobs.paths import Workspace
-from jobs.preflight import MemoryLimits
+from jobs.resources.preflight import MemoryLimits
 
 
 def remarks(workspace: Workspace, wanted: Wanted, *, shared: bool = False) -> list[str]:
@@ -18,8 +18,10 @@ def remarks(workspace: Workspace, wanted: Wanted, *, shared: bool = False) -> li
 
 def give(patch: pytest.MonkeyPatch, memory: int = 10**12, disk: int = 10**12) -> None:
     """Let the machine have so many bytes."""
-    patch.setattr("daemon.room.memory_limits", lambda *device: MemoryLimits(memory, memory))
-    patch.setattr("daemon.room.free_bytes", lambda folder: disk)
+    patch.setattr(
+        "daemon.submit.resources.memory_limits", lambda *device: MemoryLimits(memory, memory)
+    )
+    patch.setattr("daemon.submit.resources.free_bytes", lambda folder: disk)
 
 
 def test_a_machine_with_room_says_nothing(
@@ -72,8 +74,8 @@ def test_the_disk_is_compared_as_the_job_compares_it(
 
 
 def test_settings_by_which_no_check_goes_are_settings(preset: Preset) -> None:
-    from daemon.desk import NOT_CHECKED
-    from daemon.room import ROOM_SETTINGS
+    from daemon.submit.checks import NOT_CHECKED
+    from daemon.submit.resources import ROOM_SETTINGS
 
     names = set(type(preset.config).model_fields)
     assert NOT_CHECKED.keys() <= names

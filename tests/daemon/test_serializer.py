@@ -10,7 +10,7 @@ import orjson
 import pytest
 from huey.registry import Message
 
-from daemon.serializer import MAX_BYTES, JsonSerializer
+from daemon.queue.serializer import MAX_BYTES, JsonSerializer
 
 SERIALIZER = JsonSerializer()
 

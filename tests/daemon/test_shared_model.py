@@ -11,12 +11,12 @@ import pytest
 
 from daemon.client import FarenseClient
 from daemon.doctor.doctor import examine
-from jobs.ask import Answerer
-from jobs.config import Preset, load_preset
-from jobs.files import read_json
-from jobs.order import read_order
+from jobs.config.config import Preset, load_preset
+from jobs.evaluation.ask import Answerer
 from jobs.paths import Workspace
+from jobs.spec import read_order
 from jobs.state import State
+from jobs.storage.files import read_json
 from tests.daemon.test_real_child import REAL
 from tests.helpers.exports import exported
 from tests.helpers.jobs import ended

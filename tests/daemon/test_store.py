@@ -10,13 +10,13 @@ from itertools import product
 
 import pytest
 
-from daemon import keys
-from daemon.broker import Broker
 from daemon.joblog import LogLines
-from daemon.records import JobRecord, from_hash, run_dir_of, to_hash
-from daemon.server import EmbeddedServer
+from daemon.queue.broker import Broker
+from daemon.queue.embedded_server import EmbeddedServer
 from daemon.settings import Settings
-from daemon.store import JobStore, Written
+from daemon.store import keys
+from daemon.store.job_store import JobStore, Written
+from daemon.store.records import JobRecord, from_hash, run_dir_of, to_hash
 from jobs.errors import JobFailed
 from jobs.paths import Workspace
 from jobs.state import FINISHED, TRANSITIONS, JobState, State

@@ -8,9 +8,9 @@ import signal
 import pytest
 
 from daemon.client import FarenseClient
-from daemon.records import JobRecord
-from daemon.telling import end_line, start_line
-from jobs.config import Preset
+from daemon.store.records import JobRecord
+from daemon.worker.terminal import end_line, start_line
+from jobs.config.config import Preset
 from jobs.state import State
 from tests.helpers.jobs import ended
 from tests.helpers.servers import Daemons

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from daemon.failures import FailureClass, Verdict
-from daemon.watchdog import Watchdog, trained_before
+from daemon.lifecycle.failures import FailureClass, Verdict
+from daemon.worker.watchdog import Watchdog, trained_before
 from jobs.events import Envelope, TrainMetrics
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from daemon.control import stop_daemon
+from daemon.process import stop_daemon
 from jobs.paths import REPOSITORY, Workspace
 from tests.cli.conftest import command_home, farense, invoke
 from tests.helpers.hub import serving_hub

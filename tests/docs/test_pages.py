@@ -14,10 +14,10 @@ import pytest
 from cli.main import COMMANDS
 from cli.main import farense as command_group
 from daemon.client import FarenseClient
-from daemon.control import daemon_status
-from jobs.dataset import prompt_tokens
-from jobs.examples import Dialogue, Message
-from jobs.model import load_tokenizer
+from daemon.process import daemon_status
+from jobs.data.examples import Dialogue, Message
+from jobs.data.tokenize import prompt_tokens
+from jobs.model.load import load_tokenizer
 from jobs.paths import REPOSITORY, Workspace
 from tests.cli.conftest import FARENSE, Run, environment
 from tests.helpers.pages import (

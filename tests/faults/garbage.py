@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 
-from daemon import keys
-from daemon.serializer import JsonSerializer
+from daemon.queue.serializer import JsonSerializer
+from daemon.store import keys
 from jobs.events import parse_event
 from tests.faults.stage import Stage
 from tests.helpers.mutations import Mutator

@@ -8,13 +8,13 @@ from pathlib import Path
 import orjson
 from redis.exceptions import RedisError
 
-from daemon.dead_letters import BEGINNING, DeadLetter, dead_letters
-from daemon.run_files import job_ids
+from daemon.runs.files import job_ids
+from daemon.store.dead_letters import BEGINNING, DeadLetter, dead_letters
 from jobs.errors import FarenseError
 from jobs.events import CheckpointSaved, Envelope, Started, parse_event
-from jobs.files import read_json, whole_lines
-from jobs.models.safetensors_header import read_header
+from jobs.model_store.safetensors_header import read_header
 from jobs.state import FINISHED_BADLY, State, read_state
+from jobs.storage.files import read_json, whole_lines
 from tests.faults.garbage import trace_of
 from tests.faults.plan import Fault
 from tests.faults.stage import Stage

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 
-from jobs.files import whole_lines
+from jobs.storage.files import whole_lines
 from tests.faults.plan import FAULTS, PHASES
 from tests.faults.rounds import Result
 

@@ -10,13 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from daemon.broker import Broker
 from daemon.client import FarenseClient
-from daemon.lifecycle import daemon_lock
-from daemon.locks import held_by
-from daemon.server import EmbeddedServer
+from daemon.lifecycle.transitions import daemon_lock
+from daemon.queue.broker import Broker
+from daemon.queue.embedded_server import EmbeddedServer
+from daemon.runs.locks import held_by
 from daemon.settings import Settings
-from jobs.config import load_preset
+from jobs.config.config import load_preset
 from jobs.errors import FarenseError
 from jobs.paths import REPOSITORY, Workspace
 from tests.daemon.conftest import fill

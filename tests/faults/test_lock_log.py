@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import ExitCode
-from jobs.order import read_order, write_order
 from jobs.paths import RunDirectory, Workspace
+from jobs.spec import read_order, write_order
 from tests.helpers.lock_log import overlaps, runs
 from tests.helpers.phase_notes import Phase, read_lines, spans
 from tests.helpers.runs import make_run

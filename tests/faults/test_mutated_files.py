@@ -9,20 +9,20 @@ from pathlib import Path
 import orjson
 
 from cli.render import job_details, status_table
-from daemon.broker import Broker
-from daemon.facts import Facts
-from daemon.pending import begin
-from daemon.records import to_hash
-from daemon.recovery import Recovery, decide
-from daemon.run_files import record_from_files, record_shown
-from daemon.server import EmbeddedServer
+from daemon.lifecycle.waiting import begin
+from daemon.queue.broker import Broker
+from daemon.queue.embedded_server import EmbeddedServer
+from daemon.recovery.recovery import Recovery, decide
+from daemon.recovery.survey import Facts
+from daemon.runs.files import record_from_files, record_shown
 from daemon.settings import Settings
-from jobs.config import config_from
+from daemon.store.records import to_hash
+from jobs.config.config import config_from
 from jobs.errors import JobFailed
-from jobs.files import read_json
-from jobs.order import read_order
 from jobs.paths import Workspace
+from jobs.spec import read_order
 from jobs.state import PENDING, JobState, State, read_state, state_values, write_state
+from jobs.storage.files import read_json
 from tests.helpers.mutations import Mutator
 from tests.helpers.runs import make_run
 from tests.helpers.trials import EACH, harmless, tried

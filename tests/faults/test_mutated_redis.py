@@ -9,14 +9,14 @@ from typing import cast
 import orjson
 import pytest
 
-from daemon import keys
-from daemon.broker import Broker
 from daemon.client import FarenseClient
-from daemon.link import Link
-from daemon.server import EmbeddedServer
+from daemon.queue.broker import Broker
+from daemon.queue.embedded_server import EmbeddedServer
+from daemon.queue.reconnect import Link
 from daemon.settings import Settings
-from daemon.worker import Worker
-from jobs.config import Preset
+from daemon.store import keys
+from daemon.worker.worker import Worker
+from jobs.config.config import Preset
 from jobs.errors import FarenseError
 from jobs.paths import Workspace
 from jobs.state import read_state, write_state

@@ -18,26 +18,26 @@ import pytest
 
 from cli.data_report import report_lines
 from cli.render import job_details, status_table
-from daemon import keys
-from daemon.broker import Broker
-from daemon.desk import Desk
 from daemon.joblog import LogReader
-from daemon.progress import advanced, changes
-from daemon.records import JobRecord, from_hash, to_hash
-from daemon.server import EmbeddedServer
+from daemon.queue.broker import Broker
+from daemon.queue.embedded_server import EmbeddedServer
 from daemon.settings import Settings
-from jobs.config import config_from, load_preset
+from daemon.store import keys
+from daemon.store.progress import advanced, changes
+from daemon.store.records import JobRecord, from_hash, to_hash
+from daemon.submit.checks import Desk
+from jobs.config.config import config_from, load_preset
+from jobs.config.yaml12 import parse_yaml
 from jobs.console import Console
-from jobs.data_check import check as check_data
-from jobs.dataset import tokenize
+from jobs.data.check import check as check_data
+from jobs.data.examples import read_examples
+from jobs.data.prompts import check_prompt_format
+from jobs.data.tokenize import tokenize
 from jobs.errors import InvalidInput
 from jobs.events import EVENTS, Envelope, parse_event
-from jobs.examples import read_examples
-from jobs.files import plain
 from jobs.paths import REPOSITORY, Workspace
-from jobs.prompts import check_prompt_format
 from jobs.state import State
-from jobs.yaml12 import parse_yaml
+from jobs.storage.files import plain
 from tests.daemon.conftest import TINY, fill
 from tests.helpers.byte_tokenizer import byte_tokenizer
 from tests.helpers.mutations import ODD_TEXTS, Mutator

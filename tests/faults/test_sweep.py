@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from daemon.run_files import job_ids
+from daemon.runs.files import job_ids
 from daemon.sweep.view import SweepView, view_sweep
-from jobs.order import read_order
+from jobs.spec import read_order
 from jobs.state import FINISHED_WELL, State
 from jobs.sweep.paths import SweepFolder
 from tests.helpers.sweeps import SweepStage

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jobs.mlx import mx, named
+from jobs.backend.mlx import mx, named
 
 COMMON: dict[str, Any] = {
     "hidden_size": 64,

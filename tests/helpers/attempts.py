@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from jobs.events import Event, PrefixCached, Warned
-from jobs.order import read_order
 from jobs.paths import RunDirectory, Workspace
-from jobs.session import train
+from jobs.spec import read_order
+from jobs.training.session import train
 from tests.helpers.runs import numbers
 
 Kind = TypeVar("Kind", bound=Event)

@@ -10,8 +10,8 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from jobs.tokenizer import TemplateSettings
-from jobs.tokenizer import Tokenizer as BoundTokenizer
+from jobs.data.tokenizer import TemplateSettings
+from jobs.data.tokenizer import Tokenizer as BoundTokenizer
 
 SPECIAL = ("<s>", "</s>", "<|turn|>", "<|end|>")
 BOS, EOS = 0, 1

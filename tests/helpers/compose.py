@@ -16,8 +16,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from jobs.config.yaml12 import parse_yaml
 from jobs.paths import REPOSITORY
-from jobs.yaml12 import parse_yaml
 from tests.helpers.waiting import wait_until
 
 FILE = REPOSITORY / "docker-compose.yml"

@@ -8,10 +8,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from daemon.records import JobRecord
-from daemon.run_files import record_from_files
-from jobs.order import DataFile, Order, write_order
+from daemon.runs.files import record_from_files
+from daemon.store.records import JobRecord
 from jobs.paths import RunDirectory, Workspace
+from jobs.spec import DataFile, Order, write_order
 from jobs.state import JobState, State, write_state
 
 NOW = datetime(2026, 11, 22, 21, 0, tzinfo=UTC)

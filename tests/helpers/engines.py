@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.base_model import BaseModel
-from jobs.config import TrainConfig, config_from
-from jobs.dataset import TokenizedExample
-from jobs.engine import Engine, token_losses
-from jobs.feed import Piece, Source
-from jobs.lanes import Lanes
-from jobs.mlx import mx, nn, tree_unflatten
+from jobs.backend.mlx import mx, nn, tree_unflatten
+from jobs.backend.streams import Lanes
+from jobs.config.config import TrainConfig, config_from
+from jobs.data.tokenize import TokenizedExample
+from jobs.model.base_model import BaseModel
+from jobs.model.split import LanguageModel, uncut
 from jobs.prefix.prefix import Prefix, PrefixStates
-from jobs.split import LanguageModel, uncut
+from jobs.training.batches import Piece, Source
+from jobs.training.engine import Engine, token_losses
 from tests.helpers.runs import SETTINGS
 
 Examples = tuple[TokenizedExample, ...]

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jobs.files import read_json
-from jobs.order import Evaluation, read_order, write_order
 from jobs.paths import RunDirectory, Workspace
+from jobs.spec import Evaluation, read_order, write_order
 from jobs.state import JobState, State, write_state
+from jobs.storage.files import read_json
 
 ABOUT_TIME = ("evaluated_at", "elapsed_time_sec")
 

@@ -10,9 +10,9 @@ from mlx_lm.utils import dequantize_model, load_adapters, load_model, save
 
 from jobs.export.export import export
 from jobs.export.kinds import Exported, Wanted
-from jobs.model import load_tokenizer
-from jobs.order import read_order
+from jobs.model.load import load_tokenizer
 from jobs.paths import Workspace
+from jobs.spec import read_order
 
 
 def exported(

@@ -25,7 +25,7 @@ def install() -> None:
     """
     if not (name := os.environ.get(SWITCH)):
         return
-    from jobs import files
+    from jobs.storage import files
 
     disk = _Disk(Path(name))
     wrappers: list[tuple[ModuleType, str, Callable[[Any], Any]]] = [

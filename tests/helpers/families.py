@@ -15,7 +15,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 
-from jobs.models.tiny import SENTENCES
+from jobs.model_store.tiny import SENTENCES
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from daemon.client import FarenseClient
-from daemon.records import JobRecord
+from daemon.store.records import JobRecord
 from jobs.state import State
 from tests.helpers.waiting import wait_until
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import orjson
 
 from daemon.client import FarenseClient
-from jobs.files import whole_lines
 from jobs.paths import REPOSITORY, Workspace
 from jobs.state import State, read_state
+from jobs.storage.files import whole_lines
 
 QUICK = REPOSITORY / "tests" / "children" / "quick.py"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import orjson
 
-from jobs.files import write_atomic, write_json
-from jobs.order import read_order
 from jobs.paths import RunDirectory
+from jobs.spec import read_order
+from jobs.storage.files import write_atomic, write_json
 
 # The tiny model's layers within a block: (inputs, outputs).
 SHAPES = {"self_attn.q_proj": (64, 64), "mlp.up_proj": (64, 128)}

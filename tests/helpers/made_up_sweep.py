@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from jobs.config import TrainConfig, config_from
-from jobs.report.swept import Swept
+from jobs.config.config import TrainConfig, config_from
+from jobs.report.sweep_data import Swept
 from jobs.state import State
 from jobs.sweep.folder import SweepOrder, SweepState
 from jobs.sweep.plan import plan_from

@@ -1,4 +1,4 @@
-"""A training without MLX, in the place of ``jobs.session``: what a job's name says, and it resumes.
+"""A training without MLX, for ``jobs.training.session``: what a job's name says, and it resumes.
 
 It writes what a real one writes, by the same functions: events, metrics, checkpoints, summary. The
 phases of a job named ``victim`` are long enough to be struck in.
@@ -25,11 +25,11 @@ from jobs.events import (
     TrainMetrics,
     Validation,
 )
-from jobs.files import read_json, write_atomic, write_json
-from jobs.metrics import MetricsFiles
-from jobs.order import Order
 from jobs.paths import RunDirectory, Workspace
+from jobs.spec import Order
 from jobs.state import State, now
+from jobs.storage.files import read_json, write_atomic, write_json
+from jobs.training.metrics import MetricsFiles
 from tests.helpers.phase_notes import Notebook, Phase
 
 STEPS = 8
@@ -45,7 +45,7 @@ Stop = Callable[[], str | None]
 
 
 def as_session(notes: Notebook) -> ModuleType:
-    """Return a module to stand in ``jobs.session``'s place."""
+    """Return a module to stand in ``jobs.training.session``'s place."""
 
     def train(
         workspace: Workspace,
@@ -56,7 +56,7 @@ def as_session(notes: Notebook) -> ModuleType:
     ) -> Finished | None:
         return MadeUpTraining(workspace.run(order.id), order, emit, stop, notes).train()
 
-    module = ModuleType("jobs.session")
+    module = ModuleType("jobs.training.session")
     vars(module).update(train=train, write_failure=write_failure)
     return module
 
@@ -195,7 +195,7 @@ class MadeUpTraining:
 def write_failure(
     run: RunDirectory, order: Order, emit: Callable[[Event], None], error: Exception
 ) -> None:
-    """Write the summary of a run that failed, and say so, as ``jobs.session`` does."""
+    """Write the summary of a run that failed, and say so, as ``jobs.training.session`` does."""
     message = error.message if isinstance(error, FarenseError) else f"{error}"
     hint = error.hint if isinstance(error, FarenseError) else None
     reason = " ".join(filter(None, (message, hint)))

@@ -1,4 +1,4 @@
-"""A trial without MLX, in the place of ``jobs.session``: its losses follow from its learning rate.
+"""A trial without MLX, for ``jobs.training.session``: its losses follow from its learning rate.
 
 The nearer to :data:`BEST` the lower they are, at each validation as at the end. It writes what a
 real one writes, by the same functions, resumes, and ends early where it is asked to.
@@ -15,11 +15,11 @@ from types import ModuleType
 from jobs.errors import DataError
 from jobs.evaluation.events import Evaluated
 from jobs.events import BestModel, CheckpointSaved, Event, Finished, Progress, Started, Validation
-from jobs.files import read_json, write_json
-from jobs.metrics import MetricsFiles
-from jobs.order import Order
 from jobs.paths import RunDirectory, Workspace
+from jobs.spec import Order
 from jobs.state import State
+from jobs.storage.files import read_json, write_json
+from jobs.training.metrics import MetricsFiles
 from tests.helpers.made_up_adapter import put_made_up_adapter
 from tests.helpers.made_up_training import write_failure
 
@@ -33,7 +33,7 @@ Asked = Callable[[], str | None]
 
 
 def as_session(pace: float) -> ModuleType:
-    """Return a module to stand in ``jobs.session``'s place, and in that of the evaluation."""
+    """Return a module for the place of ``jobs.training.session``, and for the evaluation's."""
 
     def train(
         workspace: Workspace,
@@ -51,7 +51,7 @@ def as_session(pace: float) -> ModuleType:
     ) -> Evaluated:
         return evaluated(workspace.run(order.id), order, emit)
 
-    module = ModuleType("jobs.session")
+    module = ModuleType("jobs.training.session")
     vars(module).update(train=train, evaluate=evaluate, write_failure=write_failure)
     return module
 

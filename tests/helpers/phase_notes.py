@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from jobs.files import whole_lines
+from jobs.storage.files import whole_lines
 
 
 class Phase(StrEnum):

@@ -7,7 +7,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from daemon.unix_socket import short_path
+from daemon.queue.unix_socket import short_path
 
 
 class FlakyProxy:

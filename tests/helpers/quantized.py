@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.dequantize import dequantize_model
-from jobs.files import read_json
-from jobs.mlx import load_model, mx, named, nn
+from jobs.backend.mlx import load_model, mx, named, nn
+from jobs.model.dequantize import dequantize_model
+from jobs.storage.files import read_json
 
 Floats = NDArray[np.float64]
 

@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.config import config_from
-from jobs.files import read_json, sha256_of, whole_lines
-from jobs.models.store import fingerprint
-from jobs.order import DataFile, Order, write_order
+from jobs.config.config import config_from
+from jobs.model_store.store import fingerprint
 from jobs.paths import RunDirectory, Workspace
+from jobs.spec import DataFile, Order, write_order
 from jobs.state import JobState, State, write_state
+from jobs.storage.files import read_json, sha256_of, whole_lines
 
 CHILD = [sys.executable, "-P", "-m", "jobs"]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from jobs.compare.curve import Curve, curve_of
 from jobs.compare.side import Side
-from jobs.config import load_preset
-from jobs.order import DataFile
+from jobs.config.config import load_preset
 from jobs.paths import REPOSITORY
+from jobs.spec import DataFile
 from jobs.state import State
 
 DIGEST = "ab" * 32

@@ -9,15 +9,15 @@ from typing import Any
 
 import orjson
 
-from daemon import keys
-from daemon.claim import Claim
 from daemon.client import FarenseClient
-from daemon.lifecycle import Lifecycle
-from daemon.outcome import Outcome
-from daemon.records import JobRecord
+from daemon.lifecycle.outcome import Outcome
+from daemon.lifecycle.transitions import Lifecycle
+from daemon.store import keys
+from daemon.store.claim import Claim
+from daemon.store.records import JobRecord
 from jobs.events import Envelope, Event, Progress, Started, Validation
-from jobs.files import append
 from jobs.state import State, now
+from jobs.storage.files import append
 from tests.helpers.made_up_adapter import put_made_up_adapter
 
 STEPS = 100

@@ -10,12 +10,12 @@ from typing import Any
 
 import yaml
 
-from daemon.broker import Broker
 from daemon.client import FarenseClient
-from daemon.locks import held_by
-from daemon.server import EmbeddedServer
+from daemon.queue.broker import Broker
+from daemon.queue.embedded_server import EmbeddedServer
+from daemon.runs.locks import held_by
 from daemon.settings import Settings
-from daemon.sweep.begin import begin_sweep
+from daemon.sweep.start import begin_sweep
 from daemon.sweep.view import SweepView, view_sweep
 from jobs.paths import REPOSITORY, Workspace
 from jobs.sweep.paths import SweepFolder

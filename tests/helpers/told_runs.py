@@ -8,15 +8,22 @@ from pathlib import Path
 
 import orjson
 
-from jobs.config import config_from
+from jobs.config.config import config_from
 from jobs.events import Envelope, Event, Failed, Finished, Validation
-from jobs.files import read_json, write_json
-from jobs.metrics import MetricsFiles
-from jobs.order import read_order
 from jobs.paths import RunDirectory, Workspace
-from jobs.position import Position
-from jobs.results import BestAdapter, Losses, finished, metrics_row, validation_event, write_summary
+from jobs.spec import read_order
 from jobs.state import JobState, State, write_state
+from jobs.storage.files import read_json, write_json
+from jobs.training.counters import Position
+from jobs.training.metrics import MetricsFiles
+from jobs.training.summary import (
+    BestAdapter,
+    Losses,
+    finished,
+    metrics_row,
+    validation_event,
+    write_summary,
+)
 from tests.helpers.runs import make_run
 
 EVERY = 5

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks.architectures import outcome_of
-from jobs.mlx import mx
+from jobs.backend.mlx import mx
 
 CHAIN, PARTS = "not a plain chain", "its parts do not have the usual names"
 

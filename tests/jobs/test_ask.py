@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from jobs.ask import Answerer, pieces
+from jobs.data.examples import Dialogue
+from jobs.data.reasoning import Frame, Marks
 from jobs.errors import InvalidInput
-from jobs.examples import Dialogue
-from jobs.files import read_json, whole_lines
-from jobs.order import read_order
+from jobs.evaluation.ask import Answerer, pieces
 from jobs.paths import Workspace
-from jobs.reasoning import Frame, Marks
+from jobs.spec import read_order
+from jobs.storage.files import read_json, whole_lines
 from tests.helpers.past_runs import FIRST
 from tests.helpers.runs import make_run
 
@@ -115,7 +115,7 @@ def test_a_system_message_that_all_examples_have_comes_before_the_question(
         run = make_run(workspace, tiny_model, f"20261122-210000-tiny-{letters}", valid_rows=rows)
         answerer = Answerer(workspace, read_order(run), base=True)
         with monkeypatch.context() as patch:
-            patch.setattr("jobs.ask.prompt_tokens", remembered)
+            patch.setattr("jobs.evaluation.ask.prompt_tokens", remembered)
             list(answerer.answer("Onde?", 1))
     assert asked == [["Sê breve.", "Onde?"], ["Onde?"]]
 

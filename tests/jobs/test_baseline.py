@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from jobs.config import LoraConfig, TrainConfig
+from jobs.backend.mlx import mx
+from jobs.caches import TRAINING_ONLY, TRAINING_ONLY_LORA
+from jobs.config.config import LoraConfig, TrainConfig
 from jobs.events import Event, Validation
-from jobs.kept import TRAINING_ONLY, TRAINING_ONLY_LORA
-from jobs.mlx import mx
-from jobs.order import read_order
 from jobs.paths import Workspace
-from jobs.session import train
+from jobs.spec import read_order
+from jobs.training.session import train
 from tests.helpers.runs import SETTINGS, make_run
 
 NAMES = itertools.product("abcdefgh", repeat=4)

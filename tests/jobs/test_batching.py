@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jobs.batching import epoch_order, evaluation_order, fixed_slice, make_batch
+from jobs.data.batching import epoch_order, evaluation_order, fixed_slice, make_batch
 
 LENGTHS = [5 + (7 * index) % 40 for index in range(101)]
 

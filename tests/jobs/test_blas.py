@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs import blas
+from jobs.backend import blas
 
 FILE = "libmkl_rt.so.3"
 

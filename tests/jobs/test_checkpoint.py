@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from jobs.checkpoint import newest_checkpoint, save_checkpoint
+from jobs.backend.mlx import mx
 from jobs.errors import Diverged
 from jobs.events import CheckpointSaved
-from jobs.metrics import MetricsFiles
-from jobs.mlx import mx
 from jobs.paths import RunDirectory, Workspace
+from jobs.training.checkpoint import newest_checkpoint, save_checkpoint
+from jobs.training.metrics import MetricsFiles
 from tests.helpers.attempts import attempt, only
 from tests.helpers.runs import make_run
 
@@ -49,8 +49,8 @@ def test_a_gradient_that_overflowed_inside_an_update_is_not_saved(
     alone: Workspace, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its loss was finite: only the sums tell."""
-    from jobs.engine import Engine
-    from jobs.feed import Piece
+    from jobs.training.batches import Piece
+    from jobs.training.engine import Engine
 
     step = Engine.step
 

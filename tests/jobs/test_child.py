@@ -17,11 +17,11 @@ import numpy as np
 import orjson
 import pytest
 
+from jobs.backend.mlx import mx
 from jobs.errors import ExitCode
-from jobs.files import read_json
-from jobs.mlx import mx
 from jobs.paths import RunDirectory, Workspace
 from jobs.state import State, read_state, write_state
+from jobs.storage.files import read_json
 from tests.helpers.processes import without_reader
 from tests.helpers.runs import CHILD, events, make_run, metrics, numbers, run_child
 from tests.helpers.waiting import wait_until

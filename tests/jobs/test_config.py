@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.config import load_preset
-from jobs.config_file import flatten, preset_names
+from jobs.config.config import load_preset
+from jobs.config.config_file import flatten, preset_names
 from jobs.errors import ConfigError
 from jobs.paths import REPOSITORY
 

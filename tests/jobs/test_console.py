@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from jobs.console import Console, duration
-from jobs.early_stopping import gap_status
 from jobs.events import (
     BestModel,
     CheckpointSaved,
@@ -22,6 +21,7 @@ from jobs.events import (
     Validation,
     Warned,
 )
+from jobs.training.early_stopping import gap_status
 
 JOB = "20251122-220104-v2-kqzd"
 CONFIG: dict[str, Any] = {

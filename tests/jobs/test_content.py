@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.content import weights_digest
-from jobs.files import read_json, write_json
+from jobs.model_store.digest import weights_digest
+from jobs.storage.files import read_json, write_json
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from benchmarks.families import make_folder
-from jobs import cpu, mlx
-from jobs.dequantize import dequantize_model
-from jobs.mlx import mx, nn
+from jobs.backend import cpu_ops as cpu
+from jobs.backend import mlx
+from jobs.backend.mlx import mx, nn
+from jobs.model.dequantize import dequantize_model
 
 RANDOM = np.random.default_rng(3)
 

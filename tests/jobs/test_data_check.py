@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs.data_check import Leak, check, normalized
-from jobs.dataset import tokenize
+from jobs.data.check import Leak, check, normalized
+from jobs.data.examples import read_examples
+from jobs.data.lengths import Bin, Length, summarize
+from jobs.data.tokenize import tokenize
 from jobs.errors import DataError, ModelError
-from jobs.examples import read_examples
-from jobs.lengths import Bin, Length, summarize
 from tests.helpers.byte_tokenizer import byte_tokenizer
 
 Pair = tuple[str, str]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.data_check import check
+from jobs.data.check import check
+from jobs.data.examples import Problem, read_examples, scan_examples
 from jobs.errors import DataError
-from jobs.examples import Problem, read_examples, scan_examples
 
 ALPACA = {"instruction": "Quem venceu?", "input": "", "output": "O Farense."}
 SHARE = {"conversations": [{"from": "human", "value": "Olá"}, {"from": "gpt", "value": "Bom dia"}]}

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from jobs.dataset import TokenizedExample, encode_example, prompt_tokens, tokenize
+from jobs.data.examples import Dialogue, Document, Example, Message, Origin
+from jobs.data.tokenize import TokenizedExample, encode_example, prompt_tokens, tokenize
 from jobs.errors import DataError, ModelError
-from jobs.examples import Dialogue, Document, Example, Message, Origin
 from tests.helpers.byte_tokenizer import BOS, EOS, byte_tokenizer
 
 QUESTION = Dialogue((Message("user", "Quem?"),), "Nós.")
@@ -171,7 +171,7 @@ def test_a_tokenizer_that_cannot_do_it_is_a_model_error() -> None:
 
 @pytest.mark.parametrize("prompt_format", ["farense", "chat"])
 def test_with_the_tokenizer_of_a_model_folder(tiny_model: Path, prompt_format: Any) -> None:
-    from jobs.model import load_tokenizer
+    from jobs.model.load import load_tokenizer
 
     tokenizer = load_tokenizer(tiny_model)
     rows = [

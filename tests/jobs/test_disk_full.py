@@ -15,14 +15,14 @@ import orjson
 import pytest
 
 from jobs.__main__ import _failure
-from jobs.checkpoint import newest_checkpoint, save_arrays
-from jobs.checkpoint_files import checkpoint_folders
+from jobs.backend.mlx import mx
 from jobs.errors import DiskFull, ExitCode, WorkspaceError
-from jobs.files import append, whole_lines
-from jobs.mlx import mx
-from jobs.order import read_order
 from jobs.paths import REPOSITORY, RunDirectory, Workspace
+from jobs.spec import read_order
 from jobs.state import State, read_state, write_state
+from jobs.storage.files import append, whole_lines
+from jobs.training.checkpoint import newest_checkpoint, save_arrays
+from jobs.training.checkpoint_files import checkpoint_folders
 from tests.helpers import failing_writes
 from tests.helpers.runs import events, make_run, numbers, run_child
 
@@ -110,7 +110,7 @@ def test_a_line_that_does_not_fit_is_taken_back(tmp_path: Path) -> None:
         "import resource, sys\n"
         "from pathlib import Path\n"
         "from jobs.errors import WorkspaceError\n"
-        "from jobs.files import append\n"
+        "from jobs.storage.files import append\n"
         "path = Path(sys.argv[1])\n"
         "append(path, b'x' * 100)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (150, resource.RLIM_INFINITY))\n"

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from jobs.early_stopping import EarlyStopping, GapStatistics, gap_status
-from jobs.position import Position
+from jobs.training.counters import Position
+from jobs.training.early_stopping import EarlyStopping, GapStatistics, gap_status
 
 
 def after(stopping: EarlyStopping, *losses: float) -> EarlyStopping:

@@ -11,12 +11,12 @@ import pytest
 
 from jobs.errors import ExitCode
 from jobs.events import Event, Finished, Validation
-from jobs.files import read_json
-from jobs.order import SweepTrial, read_order, write_order
 from jobs.paths import RunDirectory, Workspace
-from jobs.session import train
+from jobs.spec import SweepTrial, read_order, write_order
 from jobs.state import State
 from jobs.stopping import StopRequest, end_early
+from jobs.storage.files import read_json
+from jobs.training.session import train
 from tests.helpers.runs import events, make_run
 from tests.helpers.waiting import wait_until
 from tests.jobs.test_child import child

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs import base_model
-from jobs import model as models
-from jobs.dataset import TokenizedExample
-from jobs.lora import DropoutNoise, NoiseDropout
-from jobs.mlx import LoRALinear, mx, nn, scalar
+from jobs.backend.mlx import LoRALinear, mx, nn, scalar
+from jobs.data.tokenize import TokenizedExample
+from jobs.model import base_model
+from jobs.model import load as models
+from jobs.model.lora import DropoutNoise, NoiseDropout
 from tests.helpers.architectures import make_model
 from tests.helpers.engines import (
     NO_DROPOUT,

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from jobs.data.examples import MAX_LINE_BYTES, Dialogue, Document, Message, read_examples
+from jobs.data.prompts import check_prompt_format
 from jobs.errors import DataError
-from jobs.examples import MAX_LINE_BYTES, Dialogue, Document, Message, read_examples
 from jobs.paths import REPOSITORY
-from jobs.prompts import check_prompt_format
 
 GOOD = b'{"prompt": "Quem?", "completion": "O Farense."}\n'
 
@@ -136,7 +136,9 @@ def test_the_farense_format_refuses_several_turns_by_line(tmp_path: Path) -> Non
 
 def test_reading_loads_no_model_library() -> None:
     heavy: list[Any] = ["mlx", "transformers", "numpy", "pydantic", "tokenizers", "jinja2"]
-    code = f"import sys, jobs.examples, jobs.prompts; print(set({heavy}) & set(sys.modules))"
+    code = (
+        f"import sys, jobs.data.examples, jobs.data.prompts; print(set({heavy}) & set(sys.modules))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from jobs.errors import WorkspaceError
-from jobs.files import plain, read_json, whole_lines, write_atomic, write_json, write_with
+from jobs.storage.files import plain, read_json, whole_lines, write_atomic, write_json, write_with
 
 
 def test_a_reader_never_sees_a_part(tmp_path: Path) -> None:

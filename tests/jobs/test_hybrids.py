@@ -12,21 +12,21 @@ import numpy as np
 import pytest
 import yaml
 
-from jobs.config import LoraConfig, config_from
+from jobs.backend.mlx import mx, named, nn
+from jobs.config.config import LoraConfig, config_from
 from jobs.errors import ConfigError, ModelError
 from jobs.events import Event, Finished, Started, Warned
 from jobs.export.fuse import fused_model
 from jobs.export.peft import check_peft
-from jobs.lora import DropoutNoise
-from jobs.lora_keys import described, reached
-from jobs.mlx import mx, named, nn
-from jobs.model import apply_lora, load_base
-from jobs.models.folder import check_lora
-from jobs.needs import DataSize, estimate
-from jobs.order import read_order
+from jobs.model.adapter import read_adapter
+from jobs.model.load import apply_lora, load_base
+from jobs.model.lora import DropoutNoise
+from jobs.model.lora_keys import described, reached
+from jobs.model_store.folder import check_lora
 from jobs.paths import REPOSITORY, Workspace
-from jobs.session import train
-from jobs.trained import read_adapter
+from jobs.resources.estimate import DataSize, estimate
+from jobs.spec import read_order
+from jobs.training.session import train
 from tests.helpers.runs import SETTINGS, make_run
 
 V2_KEYS = tuple(yaml.safe_load((REPOSITORY / "configs/v2.yaml").read_text())["lora"]["keys"])

@@ -13,16 +13,17 @@ from typing import Any
 
 import pytest
 
-from jobs import cpu, kept
-from jobs.config import TrainConfig, config_from
-from jobs.content import weights_digest
-from jobs.dataset import TokenizedExample
-from jobs.kept import TABLE
-from jobs.order import read_order
+from jobs import caches as kept
+from jobs.backend import cpu_ops as cpu
+from jobs.caches import TABLE
+from jobs.config.config import TrainConfig, config_from
+from jobs.data.tokenize import TokenizedExample
+from jobs.model_store.digest import weights_digest
 from jobs.paths import Workspace
 from jobs.prefix import states_cache
-from jobs.results import Losses
-from jobs.session import Session
+from jobs.spec import read_order
+from jobs.training.session import Session
+from jobs.training.summary import Losses
 from tests.helpers.runs import SETTINGS, make_run
 
 ALL_KEYED = (kept.TOKENS, kept.PREFIX_STATES, kept.BASELINE)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.kernels import Kernels, is_whole
-from jobs.mlx import mx
+from jobs.backend.kernel_cache import Kernels, is_whole
+from jobs.backend.mlx import mx
 from jobs.paths import Workspace
 from tests.helpers.waiting import wait_until
 
@@ -19,7 +19,7 @@ from tests.helpers.waiting import wait_until
 COMPILING = """
 import subprocess, sys
 from pathlib import Path
-from jobs.kernels import Kernels
+from jobs.backend.kernel_cache import Kernels
 from jobs.paths import Workspace
 kernels = Kernels.of(Workspace(Path(sys.argv[1])))
 compiler = subprocess.Popen(["sleep", "60"], close_fds=False, stdout=subprocess.DEVNULL)

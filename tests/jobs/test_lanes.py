@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.feed import Feed, Piece, Source, cut
-from jobs.lanes import Lanes, make_lanes
+from jobs.backend.streams import Lanes, make_lanes
 from jobs.paths import Workspace
+from jobs.training.batches import Feed, Piece, Source, cut
 from tests.helpers.attempts import attempt
 from tests.helpers.engines import (
     NO_DROPOUT,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from daemon.desk import Desk, Wanted
-from jobs.data_check import check
-from jobs.examples import Dialogue, Document, Message, read_examples
-from jobs.language import language_warning, other_language
+from daemon.submit.checks import Desk, Wanted
+from jobs.data.check import check
+from jobs.data.examples import Dialogue, Document, Message, read_examples
+from jobs.data.language import language_warning, other_language
 from jobs.paths import REPOSITORY, Workspace
 from tests.daemon.conftest import fill
 from tests.helpers.runs import questions, write_rows

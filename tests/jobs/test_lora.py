@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.lora import CpuLoRALinear, DropoutNoise, HostNoise
-from jobs.mlx import LoRALinear, mx, named, nn
-from jobs.model import adapter_config
-from jobs.results import BestAdapter
+from jobs.backend.mlx import LoRALinear, mx, named, nn
+from jobs.model.load import adapter_config
+from jobs.model.lora import CpuLoRALinear, DropoutNoise, HostNoise
+from jobs.training.summary import BestAdapter
 from tests.helpers.engines import NO_DROPOUT, Rig
 
 WIDTH, OUT, RANK, SCALE = 48, 24, 4, 16.0

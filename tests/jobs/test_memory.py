@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from jobs.errors import ExitCode
-from jobs.files import read_json, write_json
-from jobs.memory import as_out_of_memory, tells_of_memory, what_next
 from jobs.paths import REPOSITORY, RunDirectory, Workspace
+from jobs.resources.out_of_memory import as_out_of_memory, tells_of_memory, what_next
 from jobs.state import State, read_state
+from jobs.storage.files import read_json, write_json
 from tests.children.child import METAL_OOM
 from tests.helpers.runs import events, make_run
 
@@ -22,12 +22,12 @@ METAL = "[METAL] Command buffer execution failed: "
 # The training child, where training asks for more memory than any machine has.
 STARVED = """
 import sys
-import jobs.session
+import jobs.training.session
 from jobs.__main__ import main
 def train(workspace, order, emit, stop_reason, splits):
     print("pieces:", 2**splits)
     bytearray(2**62)
-jobs.session.train = train
+jobs.training.session.train = train
 sys.exit(main(sys.argv[1:]))
 """
 

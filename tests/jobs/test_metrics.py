@@ -6,8 +6,8 @@ from pathlib import Path
 import orjson
 
 from jobs.events import TrainMetrics
-from jobs.metrics import COLUMNS, MetricsFiles
 from jobs.paths import RunDirectory
+from jobs.training.metrics import COLUMNS, MetricsFiles
 
 
 def row(step: int, loss: float | None = 1.5, val_loss: float | None = None) -> TrainMetrics:

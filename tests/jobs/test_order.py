@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from jobs.order import DataFile, Order, order_text, parse_order
+from jobs.spec import DataFile, Order, order_text, parse_order
 
 JOB = "20261122-210000-v2-abcd"
 DIGEST = "a" * 64

@@ -14,16 +14,16 @@ from typing import Any
 import orjson
 import pytest
 
-from jobs.ask import Answerer
-from jobs.config import config_from
-from jobs.dataset import TokenizedExample
+from jobs.config.config import config_from
+from jobs.data.tokenize import TokenizedExample
 from jobs.errors import ExitCode
+from jobs.evaluation.ask import Answerer
 from jobs.evaluation.evaluate import Evaluation
 from jobs.evaluation.generation import Generated
 from jobs.export.prompting import OPTIONS_FILE, prompting_of
-from jobs.files import read_json, whole_lines
-from jobs.order import Order, read_order
 from jobs.paths import RunDirectory, Workspace
+from jobs.spec import Order, read_order
+from jobs.storage.files import read_json, whole_lines
 from tests.helpers.evaluations import make_evaluation
 from tests.helpers.families import FAMILIES, make_family
 from tests.helpers.runs import make_run, run_child
@@ -142,7 +142,7 @@ def test_what_was_taught_scores_1(
     room = report["base_max_new_tokens"] - report["max_new_tokens"]
     assert room == (1_024 if name in MAY_REASON else 0)
 
-    monkeypatch.setattr("jobs.ask.stream_generate", taught.stream)
+    monkeypatch.setattr("jobs.evaluation.ask.stream_generate", taught.stream)
     answerer = Answerer(workspace, order)
     for question, answer in QUESTIONS.items():
         assert "".join(piece.text for piece in answerer.answer(question)) == answer

@@ -7,11 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from jobs.config import config_from
+from jobs.config.config import config_from
 from jobs.errors import ExitCode, OutOfMemory, WorkspaceError
-from jobs.order import read_order
 from jobs.paths import Workspace
-from jobs.preflight import MemoryLimits, check_disk, check_memory, disk_needed, memory_limits
+from jobs.resources.preflight import (
+    MemoryLimits,
+    check_disk,
+    check_memory,
+    disk_needed,
+    memory_limits,
+)
+from jobs.spec import read_order
 from tests.helpers.runs import make_run, run_child
 
 GB = 10**9

@@ -9,13 +9,13 @@ from typing import Any, cast
 import pytest
 
 from benchmarks.families import make_folder
-from jobs import cpu
-from jobs.base_model import BaseModel
+from jobs.backend import cpu_ops as cpu
+from jobs.backend.mlx import mx, named, on_metal
 from jobs.errors import ConfigError, ModelError
-from jobs.lora import CpuLoRALinear
-from jobs.mlx import mx, named, on_metal
-from jobs.probe import FUNCTIONS, HEAD, LAYER, TRIMMED, settled
-from jobs.split import NOT_A_CHAIN, whole_last_block
+from jobs.model.base_model import BaseModel
+from jobs.model.lora import CpuLoRALinear
+from jobs.model.split import NOT_A_CHAIN, whole_last_block
+from jobs.training.probe import FUNCTIONS, HEAD, LAYER, TRIMMED, settled
 from tests.helpers.architectures import make_model
 from tests.helpers.engines import NO_DROPOUT, Rig, examples, plain_loss, settings
 
@@ -168,8 +168,8 @@ def test_a_model_that_sees_what_comes_later_is_refused(tmp_path: Path) -> None:
 def test_an_architecture_without_a_gradient_is_refused_by_name(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.probe.token_losses", fails)
-    monkeypatch.setattr("jobs.probe._plain_losses", fails)
+    monkeypatch.setattr("jobs.training.probe.token_losses", fails)
+    monkeypatch.setattr("jobs.training.probe._plain_losses", fails)
     with pytest.raises(ModelError, match=r"architecture llama cannot be trained.*no gradient"):
         base.settle()
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs.config import config_from
-from jobs.data_check import check
-from jobs.model import load_tokenizer
-from jobs.prompt_check import prompt_warnings
-from jobs.tokenizer import TemplateSettings, Thinking
+from jobs.config.config import config_from
+from jobs.data.check import check
+from jobs.data.prompt_check import prompt_warnings
+from jobs.data.tokenizer import TemplateSettings, Thinking
+from jobs.model.load import load_tokenizer
 from tests.helpers.byte_tokenizer import byte_tokenizer
 from tests.helpers.families import FAMILIES, make_family
 from tests.helpers.runs import SETTINGS, write_rows

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from jobs.adapter_fit import fresh_adapter
-from jobs.config import LoraConfig
-from jobs.data_fit import check_fit
+from jobs.config.config import LoraConfig
+from jobs.data.fit import check_fit
+from jobs.data.lengths import Length
+from jobs.data.prompt_check import prompt_warnings
+from jobs.data.prompts import PromptFormat
+from jobs.data.token_cache import encoded
+from jobs.data.tokenizer import TemplateSettings
 from jobs.errors import DataError, JobFailed, ModelError
-from jobs.files import sha256_of
-from jobs.lengths import Length
-from jobs.model import load_tokenizer
+from jobs.model.adapter_fit import fresh_adapter
+from jobs.model.load import load_tokenizer
 from jobs.paths import Workspace
-from jobs.prompt_check import prompt_warnings
-from jobs.prompts import PromptFormat
 from jobs.rehearsal import Part, Rehearsed, rehearse
-from jobs.token_cache import encoded
-from jobs.tokenizer import TemplateSettings
+from jobs.storage.files import sha256_of
 from tests.helpers.families import make_family
 
 LINE = '{"prompt": "Onde?", "completion": "Em Faro."}\n'
@@ -162,7 +162,7 @@ def test_data_that_a_length_leaves_nothing_of_are_refused() -> None:
 
 def test_asking_loads_no_mlx() -> None:
     code = (
-        "import json, sys, jobs.rehearsal, daemon.desk, daemon.room\n"
+        "import json, sys, jobs.rehearsal, daemon.submit.checks, daemon.submit.resources\n"
         "print(json.dumps([m for m in sys.modules if m.startswith('mlx')]))"
     )
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, check=True)

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from jobs.checkpoint_files import checkpoint_folders, step_of
-from jobs.engine import Engine
+from jobs.backend.mlx import mx, tree_map
 from jobs.errors import Diverged
 from jobs.events import CheckpointSaved, Event, Finished, PhaseBegan, Warned
-from jobs.files import read_json
-from jobs.mlx import mx, tree_map
-from jobs.order import read_order
 from jobs.paths import RunDirectory, Workspace
-from jobs.session import train
+from jobs.spec import read_order
+from jobs.storage.files import read_json
+from jobs.training.checkpoint_files import checkpoint_folders, step_of
+from jobs.training.engine import Engine
+from jobs.training.session import train
 from tests.helpers.runs import SETTINGS, make_run, metrics, numbers
 
 RATE = 5e-3  # of the tests' settings

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from jobs import session
-from jobs.engine import Engine
 from jobs.events import Event, TrainMetrics, Validation
 from jobs.paths import Workspace
+from jobs.training import session
+from jobs.training.engine import Engine
 from tests.helpers.attempts import attempt, computed, evict, result, warnings
 from tests.helpers.runs import make_run
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from jobs.schedule import Schedule
+from jobs.config.step_plan import Schedule
 
 
 def schedule(examples: int, **changes: int | bool) -> Schedule:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.feed import Feed, Source
-from jobs.mlx import mx
+from jobs.backend.mlx import mx
+from jobs.training.batches import Feed, Source
 from tests.helpers.engines import examples, lanes, settings
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs.mlx import base, mx
-from jobs.model import load_base
-from jobs.split import (
+from jobs.backend.mlx import base, mx
+from jobs.model.load import load_base
+from jobs.model.split import (
     NOT_A_CHAIN,
     Chain,
     flat,

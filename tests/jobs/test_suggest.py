@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.config import setting_names
+from jobs.config.config import setting_names
 from jobs.suggest import did_you_mean, nearest
 
 

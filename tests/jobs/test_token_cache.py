@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from jobs import token_cache
-from jobs.dataset import EncodedExample, encode_example
+from jobs.data import token_cache
+from jobs.data.examples import read_examples
+from jobs.data.prompts import PromptFormat
+from jobs.data.token_cache import KEPT_FILES, encoded
+from jobs.data.tokenize import EncodedExample, encode_example
 from jobs.errors import DataError
-from jobs.examples import read_examples
-from jobs.files import sha256_of
-from jobs.model import load_tokenizer
-from jobs.prompts import PromptFormat
-from jobs.token_cache import KEPT_FILES, encoded
+from jobs.model.load import load_tokenizer
+from jobs.storage.files import sha256_of
 from tests.helpers.runs import questions, write_rows
 
 

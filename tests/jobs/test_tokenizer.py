@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from jobs.config import config_from
-from jobs.dataset import encode_example, frame_of, prompt_tokens, reference_text
+from jobs.config.config import config_from
+from jobs.data.examples import Dialogue, Document, Example, Message
+from jobs.data.prompts import PromptFormat
+from jobs.data.reasoning import Frame, Marks
+from jobs.data.token_cache import encoded
+from jobs.data.tokenize import encode_example, frame_of, prompt_tokens, reference_text
+from jobs.data.tokenizer import TemplateSettings, Thinking, Tokenizer
 from jobs.errors import DataError, ModelError
-from jobs.examples import Dialogue, Document, Example, Message
-from jobs.model import load_tokenizer
-from jobs.prompts import PromptFormat
-from jobs.reasoning import Frame, Marks
-from jobs.token_cache import encoded
-from jobs.tokenizer import TemplateSettings, Thinking, Tokenizer
+from jobs.model.load import load_tokenizer
 from tests.helpers.byte_tokenizer import BOS, EOS, byte_tokenizer
 from tests.helpers.families import EMPTY, FAMILIES, THINK, make_family
 from tests.helpers.runs import SETTINGS, write_rows
@@ -260,7 +260,7 @@ def sentencepiece(tiny_model: Path, folder: Path) -> Path:
     from tokenizers.processors import TemplateProcessing
     from tokenizers.trainers import BpeTrainer
 
-    from jobs.models.tiny import SENTENCES
+    from jobs.model_store.tiny import SENTENCES
 
     shutil.copytree(tiny_model, folder)
     fast = Fast(BPE(unk_token="<unk>", fuse_unk=True))  # noqa: S106 - not a password
@@ -350,7 +350,7 @@ def test_a_template_is_given_the_day_of_the_job(tiny_model: Path, tmp_path: Path
 def test_kept_tokens_are_those_of_the_same_settings(
     name: str, changed: dict[str, Any], tiny_model: Path, tmp_path: Path
 ) -> None:
-    from jobs.files import sha256_of
+    from jobs.storage.files import sha256_of
 
     folder = make_family(name, tiny_model, tmp_path / "model")
     data = write_rows(tmp_path / "d.jsonl", [{"prompt": "Quem?", "completion": "Nós."}])
@@ -373,7 +373,7 @@ def test_kept_tokens_are_those_of_the_same_settings(
 def test_a_template_without_a_date_keeps_its_tokens_from_day_to_day(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    from jobs.files import sha256_of
+    from jobs.storage.files import sha256_of
 
     data = write_rows(tmp_path / "d.jsonl", [{"prompt": "Quem?", "completion": "Nós."}])
     loads: list[str] = []

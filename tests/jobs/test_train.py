@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs.checkpoint import newest_checkpoint, prune_checkpoints, save_checkpoint
-from jobs.checkpoint_files import checkpoint_folders, step_of
+from jobs.backend.mlx import mx, named
 from jobs.errors import CheckpointError, Diverged
 from jobs.events import (
     BestModel,
@@ -24,12 +23,13 @@ from jobs.events import (
     Validation,
     Warned,
 )
-from jobs.files import read_json, sha256_of
-from jobs.mlx import mx, named
-from jobs.order import read_order
 from jobs.paths import RunDirectory, Workspace
-from jobs.results import BestAdapter
-from jobs.session import train
+from jobs.spec import read_order
+from jobs.storage.files import read_json, sha256_of
+from jobs.training.checkpoint import newest_checkpoint, prune_checkpoints, save_checkpoint
+from jobs.training.checkpoint_files import checkpoint_folders, step_of
+from jobs.training.session import train
+from jobs.training.summary import BestAdapter
 from tests.helpers.runs import SETTINGS, make_run, metrics, numbers
 
 STEPS_PER_EPOCH = 6  # 11 examples in batches of 2

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from jobs.adapter_fit import AdapterMismatch
-from jobs.ask import Answerer
-from jobs.checkpoint import save_arrays
+from jobs.backend.mlx import mx
 from jobs.errors import ExitCode, ModelError
-from jobs.files import sha256_of
-from jobs.mlx import mx
-from jobs.order import read_order
+from jobs.evaluation.ask import Answerer
+from jobs.model.adapter import read_adapter
+from jobs.model.adapter_fit import AdapterMismatch
 from jobs.paths import Workspace
-from jobs.trained import read_adapter
+from jobs.spec import read_order
+from jobs.storage.files import sha256_of
+from jobs.training.checkpoint import save_arrays
 from tests.helpers.engines import Rig
 from tests.helpers.exports import exported
 from tests.helpers.past_runs import FIRST
@@ -28,7 +28,7 @@ import sys
 from pathlib import Path
 from jobs.errors import InvalidInput
 from jobs.paths import RunDirectory
-from jobs.trained import read_adapter
+from jobs.model.adapter import read_adapter
 read_adapter(RunDirectory(Path(sys.argv[1])))
 sys.exit(InvalidInput("no").exit_code)
 """

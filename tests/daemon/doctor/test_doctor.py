@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from daemon import keys
 from daemon.doctor.doctor import examine
 from daemon.doctor.findings import Checkup, Finding, Status, ok
 from daemon.doctor.machine import (
@@ -36,24 +35,25 @@ from daemon.doctor.queue import (
     queue_finding,
     workspace_finding,
 )
-from daemon.doctor.room import (
+from daemon.doctor.resources import (
     disk_finding,
     download_finding,
     measured_memory,
     memory_finding,
     run_disk_needed,
 )
-from daemon.lifecycle import daemon_lock
-from daemon.locks import FileLock
-from daemon.server import EmbeddedServer
+from daemon.lifecycle.transitions import daemon_lock
+from daemon.queue.embedded_server import EmbeddedServer
+from daemon.runs.locks import FileLock
 from daemon.settings import Settings
-from jobs.config import Preset, TrainConfig, config_from
-from jobs.device import Device
+from daemon.store import keys
+from jobs.backend.device import Device
+from jobs.config.config import Preset, TrainConfig, config_from
 from jobs.errors import ConfigError, DataError, ModelError, QueueUnreachable, WorkspaceError
-from jobs.files import read_json, write_json
-from jobs.needs import DataSize, Needs, estimate
 from jobs.paths import Workspace
-from jobs.preflight import MemoryLimits
+from jobs.resources.estimate import DataSize, Needs, estimate
+from jobs.resources.preflight import MemoryLimits
+from jobs.storage.files import read_json, write_json
 from tests.helpers.runs import SETTINGS, make_run, questions, write_rows
 
 GB = 1_000_000_000
@@ -541,7 +541,7 @@ def test_an_mlx_that_takes_its_process_down_is_a_finding(
     broken = tmp_path / "python"
     broken.write_text("#!/bin/sh\necho 'metal: no such thing' >&2\nkill -ABRT $$\n")
     broken.chmod(0o755)
-    monkeypatch.setattr("jobs.device.sys.executable", str(broken))
+    monkeypatch.setattr("jobs.backend.device.sys.executable", str(broken))
     found = by_check(examine(preset, workspace))
     assert found["device"].status is PROBLEM
     assert "metal: no such thing" in found["device"].found

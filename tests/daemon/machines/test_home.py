@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.machines.home import home_of, host_of, is_home, make_home, shown
+from daemon.runs.workspace_id import home_of, host_of, is_home, make_home, shown
 from jobs.paths import Workspace
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from daemon.machines.foreign import after_expiry
-from daemon.machines.leases import LeaseWatch
-from daemon.records import JobRecord
+from daemon.recovery.leases import LeaseWatch
+from daemon.recovery.other_machines import after_expiry
+from daemon.store.records import JobRecord
 from jobs.state import State
 
 JOB = JobRecord(

@@ -12,19 +12,19 @@ from typing import Any
 import pytest
 
 from daemon.client import FarenseClient
-from daemon.interrupted import standstill
-from daemon.machines.home import home_of
-from daemon.prune import Selection, plan_prune
-from daemon.records import JobRecord
-from daemon.run_files import state_of
-from daemon.server import EmbeddedServer
-from jobs.config import Preset
+from daemon.prune.plan import Selection, plan_prune
+from daemon.queue.embedded_server import EmbeddedServer
+from daemon.runs.files import state_of
+from daemon.runs.workspace_id import home_of
+from daemon.standstill import standstill
+from daemon.store.records import JobRecord
+from jobs.config.config import Preset
 from jobs.errors import InvalidInput
 from jobs.events import Envelope
-from jobs.files import write_json
-from jobs.lock import is_held
 from jobs.paths import Workspace
 from jobs.state import State
+from jobs.storage.files import write_json
+from jobs.storage.locks import is_held
 from tests.daemon.conftest import fill
 from tests.helpers.jobs import ended, running
 from tests.helpers.servers import Daemons

@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 from daemon.client import FarenseClient
-from daemon.server import EmbeddedServer
-from daemon.sweep.begin import begin_sweep
+from daemon.queue.embedded_server import EmbeddedServer
 from daemon.sweep.coordinator import Coordinator
 from daemon.sweep.known import known_trials
+from daemon.sweep.start import begin_sweep
 from daemon.sweep.view import SweepView, view_sweep
-from jobs.config import Preset
+from jobs.config.config import Preset
 from jobs.paths import Workspace
 from jobs.sweep.paths import SweepFolder
 from jobs.sweep.trial import Trial

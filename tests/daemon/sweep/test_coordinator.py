@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from daemon.client import FarenseClient
-from daemon.run_files import job_ids
-from daemon.sweep.begin import change_sweep, mend_state
+from daemon.runs.files import job_ids
+from daemon.sweep.start import change_sweep, mend_state
 from daemon.sweep.stopping import resume_sweep, stop_sweep
 from jobs.errors import InvalidInput, JobFailed
-from jobs.order import read_order
 from jobs.paths import Workspace
+from jobs.spec import read_order
 from jobs.state import State
 from jobs.sweep.folder import sweep_ids, write_trial
 from tests.daemon.sweep.conftest import Night

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from daemon.client import FarenseClient
-from daemon.sweep.room import Room
-from jobs.config import Preset, TrainConfig
-from jobs.needs import DataSize, estimate
+from daemon.sweep.capacity import Room
+from jobs.config.config import Preset, TrainConfig
 from jobs.paths import Workspace
+from jobs.resources.estimate import DataSize, estimate
 from jobs.state import State
 from tests.daemon.sweep.conftest import Night
 from tests.helpers.stand_in_worker import StandInWorker

@@ -189,7 +189,7 @@ def test_a_study_that_says_something_else_is_made_again(tmp_path: Path) -> None:
 
 def test_nothing_of_it_is_loaded_into_a_daemon_or_its_clients() -> None:
     program = (
-        "import sys, daemon.consumer, daemon.client, daemon.sweep.view, daemon.sweep.begin\n"
+        "import sys, daemon.worker.consumer, daemon.client, daemon.sweep.view, daemon.sweep.start\n"
         "print(sorted({name.partition('.')[0] for name in sys.modules}))"
     )
     command = [sys.executable, "-P", "-c", program]

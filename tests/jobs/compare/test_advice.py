@@ -10,7 +10,7 @@ import pytest
 from cli.differences import set_text
 from jobs.compare.advice import Finding, advice
 from jobs.compare.side import Side
-from jobs.config import load_preset
+from jobs.config.config import load_preset
 from jobs.paths import REPOSITORY
 from jobs.state import State
 from tests.helpers.sides import made_side, older

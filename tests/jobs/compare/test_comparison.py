@@ -12,10 +12,10 @@ import pytest
 from jobs.compare.comparison import Comparison, compare
 from jobs.compare.decision import Action, Basis, Verdict
 from jobs.errors import InvalidInput
-from jobs.files import read_json, write_json
-from jobs.order import read_order, write_order
 from jobs.past_run import read_run
 from jobs.paths import RunDirectory, Workspace
+from jobs.spec import read_order, write_order
+from jobs.storage.files import read_json, write_json
 from tests.helpers.past_runs import CHANGED, FIRST, SECOND
 from tests.helpers.sides import write_older_run
 

@@ -18,18 +18,18 @@ from typing import Any
 
 import pytest
 
-from jobs import kept
+from jobs import caches as kept
+from jobs.backend.mlx import mx
 from jobs.errors import ExitCode, InvalidInput
 from jobs.evaluation.answers import ADAPTER, Answer, Answers
 from jobs.evaluation.evaluate import Evaluation, evaluate
 from jobs.evaluation.scores import METRICS, score
 from jobs.event import Event
-from jobs.files import read_json, whole_lines
-from jobs.mlx import mx
-from jobs.models.folder import fingerprint
-from jobs.order import Order, read_order
+from jobs.model_store.folder import fingerprint
 from jobs.paths import RunDirectory, Workspace
+from jobs.spec import Order, read_order
 from jobs.state import State, read_state
+from jobs.storage.files import read_json, whole_lines
 from tests.helpers.evaluations import make_evaluation, written
 from tests.helpers.runs import CHILD, events, make_run, questions, run_child
 from tests.helpers.waiting import wait_until
@@ -252,7 +252,7 @@ def test_each_input_of_kept_answers_is_theirs(
     expect({"adapter"}, with_file(run.adapter_weights, flipped(run.adapter_weights)))
 
     with monkeypatch.context() as patch:
-        patch.setattr("jobs.environment.blas_build", lambda: "another")
+        patch.setattr("jobs.backend.environment.blas_build", lambda: "another")
         expect({"versions"}, inputs())
     with monkeypatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.agreement import gap_where_they_part
+from jobs.backend.mlx import nn
 from jobs.evaluation.generation import Generated, generate, groups
-from jobs.mlx import nn
-from jobs.model import load_base, load_tokenizer
+from jobs.model.load import load_base, load_tokenizer
 from tests.helpers.runs import questions
 
 Prompts = list[list[int]]

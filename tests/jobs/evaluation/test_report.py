@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from jobs.data.examples import Dialogue, Message
 from jobs.evaluation.report import category_of
-from jobs.examples import Dialogue, Message
 
 
 @pytest.mark.parametrize(

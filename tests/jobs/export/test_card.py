@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.files import read_json, write_json
 from jobs.paths import Workspace
+from jobs.storage.files import read_json, write_json
 from tests.helpers.exports import exported
 from tests.helpers.past_runs import FIRST
 

@@ -19,9 +19,9 @@ from jobs.export.folder import (
     replacing,
 )
 from jobs.export.kinds import ADAPTER, FUSED, SUFFIXES
-from jobs.files import write_json
-from jobs.lock import hold
 from jobs.paths import Workspace
+from jobs.storage.files import write_json
+from jobs.storage.locks import hold
 
 
 @pytest.mark.parametrize(

@@ -10,16 +10,16 @@ import numpy as np
 import orjson
 import pytest
 
-from jobs.config import config_from
+from jobs.backend.mlx import load_model, mx, named, scalar
+from jobs.config.config import config_from
 from jobs.errors import InvalidInput, ModelError
 from jobs.export.fuse import FusedModel, fused_model
-from jobs.files import read_json
-from jobs.mlx import load_model, mx, named, scalar
-from jobs.models import tiny
-from jobs.models.folder import check_model
-from jobs.order import read_order
+from jobs.model.adapter import TrainedAdapter, read_adapter
+from jobs.model_store import tiny
+from jobs.model_store.folder import check_model
 from jobs.paths import Workspace
-from jobs.trained import TrainedAdapter, read_adapter
+from jobs.spec import read_order
+from jobs.storage.files import read_json
 from tests.helpers.exports import float32_model, mlx_logits
 from tests.helpers.past_runs import FIRST
 from tests.helpers.quantized import FORMS, MIXED, MIXED_OTHERS, in_form

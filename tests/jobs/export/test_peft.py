@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jobs.backend.mlx import mx
 from jobs.errors import ModelError
 from jobs.export.peft import check_peft
-from jobs.files import read_json
-from jobs.mlx import mx
+from jobs.model.adapter import read_adapter
 from jobs.paths import REPOSITORY, Workspace
-from jobs.trained import read_adapter
+from jobs.storage.files import read_json
 from tests.helpers.exports import exported, float32_model, mlx_logits
 from tests.helpers.past_runs import FIRST, SECOND
 from tests.helpers.required import peft_python

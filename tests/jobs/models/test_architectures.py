@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from benchmarks.families import configuration, make_folder, write_config
+from jobs.backend.mlx import LoRALinear, base, load_model, mx, nn, on_metal, scalar
 from jobs.errors import ConfigError, ModelError
-from jobs.mlx import LoRALinear, base, load_model, mx, nn, on_metal, scalar
-from jobs.models.architectures import (
+from jobs.model_store.architectures import (
     MODULES,
     MODULES_BY_CLASS,
     NEEDS,

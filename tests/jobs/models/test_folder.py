@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from jobs.errors import ModelError
-from jobs.models.folder import INDEX, check_model, check_unchanged, fingerprint, same_model
-from jobs.models.listing import list_models
+from jobs.model_store.folder import INDEX, check_model, check_unchanged, fingerprint, same_model
+from jobs.model_store.listing import list_models
 from jobs.paths import Workspace
 
 
@@ -188,7 +188,7 @@ def test_a_broken_folder_is_refused(
 def test_checking_and_fingerprinting_do_not_load_mlx(model: Path) -> None:
     program = (
         "import sys; from pathlib import Path\n"
-        "from jobs.models.store import check_model, fingerprint\n"
+        "from jobs.model_store.store import check_model, fingerprint\n"
         "check_model(Path(sys.argv[1])); fingerprint(Path(sys.argv[1]))\n"
         "assert not {'mlx', 'huggingface_hub', 'pydantic', 'tokenizers'} & set(sys.modules)"
     )

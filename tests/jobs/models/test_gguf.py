@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jobs.errors import ModelError
-from jobs.models.folder import check_model
+from jobs.model_store.folder import check_model
 from tests.helpers import tiny_gguf
 from tests.helpers.tiny_gguf import (
     EPS,
@@ -35,7 +35,7 @@ TOKEN_IDS = [1, 70, 71, 200, 5, 33, 260, 90, 91, 2]
 
 
 def convert(model: TinyGguf, folder: Path) -> Path:
-    from jobs.models.gguf import convert_gguf
+    from jobs.model_store.gguf import convert_gguf
 
     target = folder / "model"
     target.mkdir()
@@ -196,7 +196,7 @@ def test_bfloat16_stays_what_it_is(tmp_path: Path) -> None:
 
 
 def test_the_header_says_what_mlx_reads(tmp_path: Path) -> None:
-    from jobs.models.gguf_header import read_gguf_header
+    from jobs.model_store.gguf_header import read_gguf_header
 
     model = tiny_gguf.tiny_gguf()
     path = model.write(tmp_path / "tiny.gguf")
@@ -210,7 +210,7 @@ def test_the_header_says_what_mlx_reads(tmp_path: Path) -> None:
 
 
 def test_a_damaged_header_is_an_error_of_ours(tmp_path: Path) -> None:
-    from jobs.models.gguf_header import read_gguf_header
+    from jobs.model_store.gguf_header import read_gguf_header
 
     path = tiny_gguf.tiny_gguf().write(tmp_path / "tiny.gguf")
     content = path.read_bytes()
@@ -228,7 +228,7 @@ def test_a_damaged_header_is_an_error_of_ours(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [0, 3, 100, 20_000])
 def test_a_torn_gguf_is_refused(size: int, tmp_path: Path) -> None:
-    from jobs.models.gguf import convert_gguf
+    from jobs.model_store.gguf import convert_gguf
 
     path = tiny_gguf.tiny_gguf().write(tmp_path / "tiny.gguf")
     path.write_bytes(path.read_bytes()[:size])
@@ -237,7 +237,7 @@ def test_a_torn_gguf_is_refused(size: int, tmp_path: Path) -> None:
 
 
 def test_what_is_no_gguf_is_refused(tmp_path: Path) -> None:
-    from jobs.models.gguf import convert_gguf
+    from jobs.model_store.gguf import convert_gguf
 
     (tmp_path / "model.bin").write_bytes(b"pickle")
     with pytest.raises(ModelError, match="not a GGUF file"):

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import InvalidInput, ModelError
-from jobs.models.folder import check_model
-from jobs.models.listing import list_models
-from jobs.models.place import check_place, linked, model_folder
+from jobs.model_store.folder import check_model
+from jobs.model_store.listing import list_models
+from jobs.model_store.place import check_place, linked, model_folder
 from jobs.paths import Workspace
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from jobs.config import config_from
-from jobs.models.folder import read_model
-from jobs.models.listing import list_models
-from jobs.models.safetensors_header import TensorEntry
-from jobs.models.size import PlainTensor, plain_tensors
-from jobs.needs import FLOAT32, DataSize, estimate
+from jobs.config.config import config_from
+from jobs.model_store.folder import read_model
+from jobs.model_store.listing import list_models
+from jobs.model_store.safetensors_header import TensorEntry
+from jobs.model_store.size import PlainTensor, plain_tensors
 from jobs.paths import Workspace
+from jobs.resources.estimate import FLOAT32, DataSize, estimate
 from tests.helpers.quantized import FORMS, in_form
 from tests.helpers.runs import SETTINGS
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import ModelError, NetworkError, WorkspaceError
-from jobs.lock import hold
-from jobs.models.downloads import DOWNLOADS
-from jobs.models.folder import folder_bytes
-from jobs.models.packaged import SMOLLM2_135M, fetch_packaged
-from jobs.models.store import pull
-from jobs.models.tiny import make_tiny_model
+from jobs.model_store.downloads import DOWNLOADS
+from jobs.model_store.folder import folder_bytes
+from jobs.model_store.packaged import SMOLLM2_135M, fetch_packaged
+from jobs.model_store.store import pull
+from jobs.model_store.tiny import make_tiny_model
 from jobs.paths import REPOSITORY, Workspace
 from jobs.prefix.budget import size_text
+from jobs.storage.locks import hold
 
 REFUSED_FOLDERS = [
     "../escape", "a/b", "/etc", "..", ".", ".hidden", "", "a b", "a\nb", "a\0b", "á", "x" * 101,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import ModelError
-from jobs.model import load_tokenizer
-from jobs.models.tokenizer_files import without_settings
+from jobs.model.load import load_tokenizer
+from jobs.model_store.tokenizer_files import without_settings
 
 TEXT = "Quem marcou os golos do Farense? Em que ano?"
 

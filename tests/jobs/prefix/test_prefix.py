@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.base_model import BaseModel
-from jobs.dataset import TokenizedExample
-from jobs.kept import PREFIX_STATES, TABLE
-from jobs.mlx import mx
+from jobs.backend.mlx import mx
+from jobs.caches import PREFIX_STATES, TABLE
+from jobs.data.tokenize import TokenizedExample
+from jobs.model.base_model import BaseModel
 from jobs.prefix.cache import PrefixCache
 from jobs.prefix.prefix import Prefix, PrefixStates
 from jobs.prefix.states_cache import StatesCache

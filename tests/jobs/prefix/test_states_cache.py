@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from jobs.files import sha256_of, write_json
 from jobs.paths import RunDirectory, Workspace
 from jobs.prefix.cache import PrefixCache
+from jobs.storage.files import sha256_of, write_json
 from tests.helpers.attempts import attempt, computed, evict, result, warnings
 from tests.helpers.prefix import flip
 from tests.helpers.runs import SETTINGS, make_run

@@ -11,7 +11,7 @@ import pytest
 
 from jobs.compare.curve import curve_of
 from jobs.past_run import read_run
-from jobs.report.measured import Measured, measured
+from jobs.report.run_data import Measured, measured
 from jobs.state import State
 
 

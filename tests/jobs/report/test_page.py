@@ -13,14 +13,14 @@ from typing import Any
 import orjson
 import pytest
 
-from jobs.files import read_json, whole_lines, write_atomic, write_json
 from jobs.past_run import PastRun, read_run
 from jobs.paths import RunDirectory, Workspace
 from jobs.report.findings import Named
-from jobs.report.measured import measured
 from jobs.report.page import cautions, report_of, worst_first
+from jobs.report.run_data import measured
 from jobs.report.tables import how_it_ended
 from jobs.state import State, read_state, write_state
+from jobs.storage.files import read_json, whole_lines, write_atomic, write_json
 from tests.helpers.browser import DESKTOP, PHONE, Browser, browser
 from tests.helpers.past_runs import FIRST, SECOND
 

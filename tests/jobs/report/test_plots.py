@@ -21,9 +21,9 @@ from jobs.paths import Workspace
 from jobs.report.curves import apart
 from jobs.report.evaluation_plots import plots_of_report
 from jobs.report.findings import Named, measure_finding
-from jobs.report.look import DARK, DOTS, LIGHT, WIDTH
-from jobs.report.measured import measured
 from jobs.report.plot import Plot
+from jobs.report.run_data import measured
+from jobs.report.theme import DARK, DOTS, LIGHT, WIDTH
 from jobs.report.training_plots import plots_of_one, plots_of_several
 from jobs.report.write import replace_pictures
 from tests.helpers.past_runs import FIRST, SECOND

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from jobs.files import write_atomic
 from jobs.paths import Workspace
+from jobs.report.sweep_data import Swept, swept
 from jobs.report.sweep_page import sweep_report_of
-from jobs.report.swept import Swept, swept
 from jobs.state import State
+from jobs.storage.files import write_atomic
 from jobs.sweep.trial import Trial
 from tests.helpers.browser import DESKTOP, PHONE, Browser, browser
 from tests.helpers.made_up_sweep import SWEEP, every_kind, made_up, trial

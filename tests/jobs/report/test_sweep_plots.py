@@ -10,13 +10,13 @@ import pytest
 
 from jobs.paths import Workspace
 from jobs.report.curves import EPOCHS, STEPS
-from jobs.report.look import DARK, LIGHT
-from jobs.report.measured import measured
+from jobs.report.run_data import measured
 from jobs.report.sweep_axes import BEYOND, axes_of
+from jobs.report.sweep_data import Kind, Swept, swept
 from jobs.report.sweep_page import why_no_importances
 from jobs.report.sweep_plots import curves_of, plots_of_sweep
 from jobs.report.sweep_tables import headings, leaders, ordered, unranked, unranked_headings
-from jobs.report.swept import Kind, Swept, swept
+from jobs.report.theme import DARK, LIGHT
 from jobs.state import State
 from jobs.sweep.trial import Trial
 from tests.helpers.made_up_sweep import every_kind, made_up, trial

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import ExitCode
-from jobs.files import read_json
 from jobs.paths import Workspace
 from jobs.state import State, read_state
+from jobs.storage.files import read_json
 from tests.helpers.runs import SETTINGS, events, make_run, run_child
 
 QUICK: dict[str, str] = {"MLX_DISABLE_COMPILE": "1"}
@@ -52,7 +52,7 @@ def test_plots_that_cannot_be_written_are_a_warning_and_change_nothing(
 
 def test_a_child_starts_without_matplotlib() -> None:
     program = (
-        "import sys\nimport jobs.__main__, jobs.session, jobs.evaluation.evaluate\n"
+        "import sys\nimport jobs.__main__, jobs.training.session, jobs.evaluation.evaluate\n"
         "sys.exit('matplotlib' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-P", "-c", program], check=False).returncode == 0

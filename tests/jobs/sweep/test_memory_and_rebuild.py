@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from jobs.config import TrainConfig, load_preset
-from jobs.order import EVALUATE, TRAIN, DataFile, Evaluation, Order, SweepTrial
+from jobs.config.config import TrainConfig, load_preset
 from jobs.paths import REPOSITORY
+from jobs.spec import EVALUATE, TRAIN, DataFile, Evaluation, Order, SweepTrial
 from jobs.sweep.memory import at_least_as_large, too_large
 from jobs.sweep.plan import with_settings
 from jobs.sweep.rebuild import merged

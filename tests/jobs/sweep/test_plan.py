@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.config import load_preset, setting_names
+from jobs.config.config import load_preset, setting_names
 from jobs.errors import ConfigError
 from jobs.paths import REPOSITORY
 from jobs.sweep.plan import base_config, config_of, load_plan, plan_from

@@ -1,0 +1,215 @@
+"""Jobs that are not to start yet: at a time, or after another job.
+
+What becomes of such a job is a pure function of its state, the clock, and the state of the job it
+waits for; :class:`Pending` asks it again and again for the jobs of a workspace.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from daemon.lifecycle.transitions import Lifecycle
+from daemon.queue.broker import Broker
+from daemon.runs.files import own_state, verdict_of_files
+from daemon.runs.location import Damaged, Elsewhere, Here, standing_of
+from jobs.errors import FarenseError
+from jobs.paths import Workspace
+from jobs.state import FINISHED, FINISHED_BADLY, FINISHED_WELL, PENDING, JobState, State
+from jobs.storage.local_time import local_exact
+from jobs.verdict import verdict
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 0.5
+
+
+def begin(
+    state: JobState, now: datetime, other: State | None, unlearned: str | None = None
+) -> JobState:
+    """Return the state of a job that is to start as soon as it may.
+
+    Args:
+        state: new, or paused before; with ``schedule`` and ``after``.
+        other: the state of the job ``after``; None where there is none (any more).
+        unlearned: by which losses that job, a training that has ended, has not learned; None of
+            every other.
+    """
+    if state.after is not None and other not in FINISHED:
+        if other is not None:
+            return replace(state, state=State.WAITING, reason=f"starts after {state.after}")
+        return replace(
+            state, state=State.FAILED, reason=f"{state.after}, which it was to follow, is gone"
+        )
+    if state.after is not None and other in FINISHED_BADLY and not state.after_any:
+        reason = f"{state.after}, which it was to follow, {other.verb}"
+        return replace(state, state=State.FAILED, reason=reason)
+    if state.after is not None and unlearned and not state.after_any:
+        reason = f"{state.after}, which it was to follow, has not learned ({unlearned})"
+        return replace(state, state=State.FAILED, reason=reason)
+    if state.schedule is not None and datetime.fromisoformat(state.schedule) > now:
+        # With the offset: it is read on other machines, too.
+        reason = f"starts at {local_exact(state.schedule)}"
+        return replace(state, state=State.SCHEDULED, reason=reason)
+    return replace(state, state=State.QUEUED, reason=None)
+
+
+def begun(
+    workspace: Workspace, broker: Broker, state: JobState, job_id: str | None = None
+) -> JobState:
+    """Return :func:`begin` of a job now, after a look at the one that it is to follow.
+
+    Args:
+        job_id: of the job; None of one that is about to be enqueued.
+
+    Raises:
+        RedisError: the server is away.
+    """
+    other = state_elsewhere(workspace, broker, state)
+    asked = state.after is not None and other in FINISHED_WELL and not state.after_any
+    unlearned = why_unlearned(workspace, broker, state.after) if asked and state.after else None
+    new = begin(state, datetime.now(UTC), other, unlearned)
+    if new.state is not State.FAILED or job_id is None:
+        return new
+    return replace(new, reason=f"{new.reason}. To start it all the same: farense retry {job_id}")
+
+
+def why_unlearned(workspace: Workspace, broker: Broker, job_id: str) -> str | None:
+    """Return by which losses a training that has ended has not learned, None of every other.
+
+    Of a job of another machine its record says so.
+
+    Raises:
+        RedisError: the server is away.
+    """
+    found = verdict_of_files(workspace, job_id)
+    if found is None and (record := broker.store.get(job_id)) is not None:
+        found = verdict(
+            baseline=record.baseline_val_loss,
+            best=record.best_val_loss,
+            gap=record.overfitting_gap,
+            told=record.gap_status,
+        )
+    return None if found is None or found.learned else f"{found.word}: {found.why}"
+
+
+class Pending:
+    """The scheduled and waiting jobs of a workspace that a daemon knows of.
+
+    There may be thousands, and they are asked about twice a second. So what their files said is
+    kept, and of a job that others wait for no more than the file's times are looked at.
+    """
+
+    def __init__(self, workspace: Workspace, broker: Broker) -> None:
+        self.workspace, self.broker = workspace, broker
+        self.lifecycle = Lifecycle(workspace, broker.store)
+        # As last read; None where it has to be read.
+        self._states: dict[str, JobState | None] = {}
+        self._others = Others(workspace, broker)
+        self._look_at = 0.0
+
+    def add(self, job_id: str) -> None:
+        """Look after a job, which may have changed since the last look."""
+        self._states[job_id] = None
+
+    def tick(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Queue the jobs whose time has come.
+
+        Raises:
+            RedisError: the server is away.
+        """
+        if not self._states or clock() < self._look_at:
+            return
+        self._look_at = clock() + LOOK_SECONDS
+        self._others.look_again()
+        now = datetime.now(UTC)
+        for job_id, state in sorted(self._states.items(), key=lambda item: item[0]):
+            if state is not None and not self._may_begin(state, now):
+                continue
+            try:
+                self._look(job_id)
+            except FarenseError as error:
+                log.error("pending_job_not_moved", job=job_id, reason=error.message)
+
+    def _may_begin(self, state: JobState, now: datetime) -> bool:
+        """Tell whether a job's time may have come, without a look at its own file."""
+        if state.state is State.WAITING:
+            other = self._others.state(state)
+            return other is None or other in FINISHED
+        return state.schedule is None or datetime.fromisoformat(state.schedule) <= now
+
+    def _look(self, job_id: str) -> None:
+        state = own_state(self.workspace, job_id)
+        if state is None or state.state not in PENDING:
+            del self._states[job_id]
+            return
+        self._states[job_id] = state
+        new = begun(self.workspace, self.broker, state, job_id)
+        if new.state is state.state:
+            return
+        self._states[job_id] = None
+        if self.lifecycle.adopt(job_id, state, state.to(new.state, reason=new.reason)):
+            log.info("job_due", job=job_id, state=new.state, reason=new.reason)
+            if new.state is State.QUEUED:
+                queue = self.broker.queue(new.queue)
+                queue.push(job_id, new.priority, resumed=new.attempt > 0)
+
+
+class Others:
+    """The states of the jobs that others wait for; a file is read again only when it is another."""
+
+    def __init__(self, workspace: Workspace, broker: Broker) -> None:
+        self.workspace, self.broker = workspace, broker
+        # By the job: its file, the file's times when it was read, and what it said.
+        self._read: dict[str, tuple[Path, tuple[int, int], State | None]] = {}
+        self._seen: dict[str, State | None] = {}
+
+    def look_again(self) -> None:
+        """Let the next question after each job be answered anew, and forget those not asked for."""
+        self._read = {name: found for name, found in self._read.items() if name in self._seen}
+        self._seen = {}
+
+    def state(self, waits: JobState) -> State | None:
+        """Return the state of the job that ``waits`` is to follow; None where there is none.
+
+        Raises:
+            RedisError: the server is away.
+        """
+        after = waits.after
+        if after is None:
+            return None
+        if after not in self._seen:
+            self._seen[after] = self._state(after, waits)
+        return self._seen[after]
+
+    def _state(self, after: str, waits: JobState) -> State | None:
+        known = self._read.get(after)
+        try:
+            path = known[0] if known else self.workspace.run(after).state
+            found = path.stat()
+        except (OSError, FarenseError):
+            return state_elsewhere(self.workspace, self.broker, waits)
+        mark = found.st_mtime_ns, found.st_ino
+        if known is None or known[1] != mark:
+            known = path, mark, state_elsewhere(self.workspace, self.broker, waits)
+            self._read[after] = known
+        return known[2]
+
+
+def state_elsewhere(workspace: Workspace, broker: Broker, state: JobState) -> State | None:
+    """Return the state of the job that ``state`` says to follow, here or on another machine."""
+    if state.after is None:
+        return None
+    record = broker.store.get(state.after)
+    standing = standing_of(workspace, state.after, record)
+    if isinstance(standing, Damaged) and record is None:
+        # Not judged before the daemon has made its state again.
+        return State.WAITING
+    known = standing.state if isinstance(standing, Here | Elsewhere) else None
+    other = (known if isinstance(standing, Here) else None) or record or known
+    return other.state if other else None

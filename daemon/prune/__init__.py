@@ -1,0 +1,1 @@
+"""Removing jobs that have ended, and what only they needed."""

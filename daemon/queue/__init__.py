@@ -1,0 +1,1 @@
+"""Redis and Huey: connections, the embedded server, messages and their order."""

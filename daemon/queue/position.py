@@ -1,0 +1,149 @@
+"""What waits, in the order in which it will run, and how a job is moved within that order.
+
+The queue is a sorted set, scored by minus the priority; messages of one priority lie in the order
+in which they were pushed. Moving a job gives its message another score, in one command of the
+server: a message is never missing meanwhile, and among its new equals it keeps its turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from daemon.queue.broker import Broker
+from daemon.runs.files import restore, state_here
+from daemon.runs.workspace_locks import changing
+from daemon.store.job_store import Written
+from daemon.store.records import JobRecord
+from jobs.errors import InvalidInput, JobFailed, UnknownJob
+from jobs.paths import Workspace
+from jobs.state import FINISHED, State, write_state
+
+# The groups of a listing, in its order: only a queued job has a place that can be counted.
+WAITING = (State.QUEUED, State.SCHEDULED, State.WAITING, State.PAUSED)
+SHOWN = ("id", "preset", "name", "state", "priority", "schedule", "after", "reason")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A job that waits.
+
+    Attributes:
+        position: from 1; None for a job that is not queued yet.
+    """
+
+    position: int | None
+    record: JobRecord
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is shown of it as JSON-ready values."""
+        values = self.record.as_dict()
+        return {"position": self.position, **{name: values[name] for name in SHOWN}}
+
+
+def places(records: Iterable[JobRecord], messages: Sequence[str] = ()) -> list[Place]:
+    """Return the jobs that wait, in the order in which they will run.
+
+    Args:
+        messages: the ids that the messages on the queue point to, in their order. A queued job
+            without one comes after the others: the daemon finds it and pushes it again. Where none
+            are known, priority and time decide, as they do on the queue.
+    """
+    turn = {job_id: number for number, job_id in reversed(list(enumerate(messages)))}
+    groups: dict[State, list[JobRecord]] = {state: [] for state in WAITING}
+    for record in records:
+        if record.state in groups:
+            groups[record.state].append(record)
+
+    def when_queued(record: JobRecord) -> tuple[int, int, bool, str, str]:
+        # A job that was under way goes before fresh ones of its priority.
+        fresh, came = not record.attempt, record.created_at
+        return (turn.get(record.id, len(messages)), -record.priority, fresh, came, record.id)
+
+    queued = sorted(groups.pop(State.QUEUED), key=when_queued)
+    groups[State.SCHEDULED].sort(key=lambda record: (record.schedule or "", record.id))
+    for state in (State.WAITING, State.PAUSED):
+        groups[state].sort(key=lambda record: (-record.priority, record.id))
+    later = [Place(None, record) for group in groups.values() for record in group]
+    return [*(Place(number, record) for number, record in enumerate(queued, 1)), *later]
+
+
+class Reorder:
+    """The order of the messages on the queue.
+
+    Methods raise :class:`redis.exceptions.RedisError` where Redis is away.
+    """
+
+    def __init__(self, workspace: Workspace, broker: Broker) -> None:
+        self.workspace = workspace
+        self.broker = broker
+
+    def messages(self, queue: str) -> list[str]:
+        """Return the ids that the messages on a queue point to, in their order."""
+        return [job_id for _, job_id in self._members(queue)]
+
+    def move(self, record: JobRecord, priority: int) -> None:
+        """Give a job that waits another priority.
+
+        Raises:
+            InvalidInput: the job runs or has ended.
+            JobFailed: its files are on another machine.
+        """
+        with changing(self.workspace):
+            state = state_here(self.workspace, record, "Move")
+            if state.state not in WAITING:
+                word = "has ended" if state.state in FINISHED else "is under way"
+                raise InvalidInput(
+                    f"{record.id} {word} ({state.state}): it has no place in the queue.",
+                    "What waits: farense queue",
+                )
+            write_state(self.workspace.run(record.id), replace(state, priority=priority))
+            self._note(record.id, priority)
+            if state.state is State.QUEUED:
+                self._score(record, priority, resumed=state.attempt > 0)
+
+    def top(self, record: JobRecord) -> int:
+        """Return the priority with which a job goes before all that are queued."""
+        waiting = self.broker.store.get_many(self.broker.store.unfinished())
+        others = [
+            other.priority
+            for other in waiting
+            if (other.state, other.queue) == (State.QUEUED, record.queue) and other.id != record.id
+        ]
+        return max([record.priority, *(priority + 1 for priority in others)])
+
+    def _note(self, job_id: str, priority: int) -> None:
+        store = self.broker.store
+        record = store.get(job_id)
+        if record is None:
+            if restore(self.workspace, store, job_id) is None:
+                raise UnknownJob(f"The files of {job_id} cannot be read any more.")
+        elif store.annotate(job_id, record, {"priority": priority}) is not Written.DONE:
+            raise JobFailed(f"{job_id} is changing at this moment.", "Try again.")
+
+    def _score(self, record: JobRecord, priority: int, *, resumed: bool) -> None:
+        from daemon.queue.job_queue import RESUMED  # noqa: PLC0415 - readers need no Huey
+
+        score = -(priority + (RESUMED if resumed else 0))
+        members = self._members(record.queue)
+        found = {member: score for member, pointed_to in members if pointed_to == record.id}
+        queue = self.broker.queue(record.queue)
+        if found:
+            queue.storage.conn.zadd(queue.storage.queue_key, found, xx=True)
+        else:
+            queue.push(record.id, priority, resumed=resumed)
+
+    def _members(self, queue: str) -> list[tuple[bytes, str]]:
+        """Return the readable messages as they stand on a queue, each with its job."""
+        from daemon.queue.serializer import JsonSerializer  # noqa: PLC0415 - for the same reason
+
+        storage, serializer = self.broker.queue(queue).storage, JsonSerializer()
+        found = []
+        for member in cast(list[bytes], storage.conn.zrange(storage.queue_key, 0, -1)):
+            try:
+                message = serializer.deserialize(member[8:])  # after the time it was pushed
+                found.append((member, str(message.args[0])))
+            except (ValueError, AttributeError):
+                continue
+        return found

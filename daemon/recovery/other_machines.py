@@ -1,0 +1,118 @@
+"""The jobs of other workspaces that share the Redis of this one.
+
+Every daemon looks after all of them, whoever enqueued them: the machine that did may be gone. Each
+change is a compare-and-set on the record, so that of several daemons one makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import structlog
+
+from daemon.lifecycle.decisions import CANCELLED
+from daemon.lifecycle.failures import Failure, FailureClass
+from daemon.lifecycle.outcome import PAUSED, Outcome, given_up_or_queued
+from daemon.lifecycle.transitions import NO_WORKER
+from daemon.lifecycle.waiting import begun
+from daemon.queue.broker import Broker
+from daemon.recovery.leases import LeaseWatch
+from daemon.runs.workspace_id import host_of, is_home
+from daemon.store.job_store import Written
+from daemon.store.records import JobRecord, state_from
+from jobs.paths import Workspace
+from jobs.state import PENDING, JobState, State
+
+log = structlog.get_logger(__name__)
+
+GONE = (
+    "Its run directory {} was removed while it ran, and what it had learned with it. Enqueue it "
+    "anew."
+)
+
+
+class ForeignJobs:
+    """Puts right what stands wrong with jobs that have no files here.
+
+    Methods raise :class:`redis.exceptions.RedisError` where Redis is away.
+    """
+
+    def __init__(
+        self, workspace: Workspace, broker: Broker, watch: LeaseWatch, max_attempts: int
+    ) -> None:
+        self.workspace, self.broker, self.watch = workspace, broker, watch
+        self.max_attempts = max_attempts
+
+    def look(self, ids: Collection[str]) -> None:
+        """Look at unfinished jobs: expired leases, times that have come, lost messages."""
+        records = self.broker.store.get_many(ids)
+        running = [record for record in records if record.state is State.RUNNING]
+        gone = [record for record in running if self._has_lost_its_files(record)]
+        for record in gone:
+            self._fail(record)
+        for record in self.watch.expired(record for record in running if record not in gone):
+            self._lease_is_over(record)
+        for record in records:
+            if record.state in PENDING:
+                self._is_due(record)
+        self._push_those_without_a_message(records)
+
+    def _has_lost_its_files(self, record: JobRecord) -> bool:
+        """Tell whether a job ran in this workspace, whose daemon looks at it, and left nothing."""
+        here = record.home is not None and is_home(record.home, self.workspace)
+        return here and not self.workspace.run(record.id).path.exists()
+
+    def _fail(self, record: JobRecord) -> None:
+        old = state_from(record)
+        new = old.to(State.FAILED, reason=GONE.format(record.run_dir))
+        if self._moved(record, old, new):
+            log.warning("run_directory_gone", job=record.id, reason=new.reason)
+
+    def _lease_is_over(self, record: JobRecord) -> None:
+        outcome = after_expiry(record, self.max_attempts)
+        old = state_from(record)
+        # Nothing more was heard of it than what stands in its record.
+        new = old.to(outcome.state, ended_at=record.updated_at, **outcome.changes(old))
+        if self._moved(record, old, new):
+            log.warning("lease_is_over", job=record.id, state=new.state, reason=new.reason)
+
+    def _is_due(self, record: JobRecord) -> None:
+        old = state_from(record)
+        new = begun(self.workspace, self.broker, old, record.id)
+        if new.state is not old.state and self._moved(record, old, new):
+            log.info("job_due", job=record.id, state=new.state, reason=new.reason)
+
+    def _moved(self, record: JobRecord, old: JobState, new: JobState) -> bool:
+        store = self.broker.store
+        written = store.transition(record.id, old, new, **NO_WORKER)
+        if written is Written.DONE and new.state is State.QUEUED:
+            self._push(record)
+        return written is Written.DONE
+
+    def _push_those_without_a_message(self, records: Collection[JobRecord]) -> None:
+        queued = [record for record in records if record.state is State.QUEUED]
+        for queue in sorted({record.queue for record in queued}):
+            known = self.broker.pointed_to(queue)
+            for record in queued:
+                if record.queue == queue and record.id not in known:
+                    self._push(record)
+                    log.info("message_recovered", job=record.id)
+
+    def _push(self, record: JobRecord) -> None:
+        queue = self.broker.queue(record.queue)
+        queue.push(record.id, record.priority, resumed=record.attempt > 0)
+
+
+def after_expiry(record: JobRecord, max_attempts: int) -> Outcome:
+    """Return what becomes of a job whose machine has not renewed its lease."""
+    if record.cancel_requested:
+        return Outcome(State.CANCELLED, CANCELLED)
+    if record.pause_requested:
+        return Outcome(State.PAUSED, PAUSED)
+    host = host_of(record.home)
+    if record.checkpoint_step is not None:
+        # It belongs to its home, which counts the attempt itself when it is back.
+        return Outcome(State.QUEUED, f"waiting for {host}: its checkpoint is there")
+    gone = f"{host}, which ran attempt {record.attempt}, has not been heard of for a whole lease."
+    failure = Failure(FailureClass.KILLED, record.attempt, gone, "with its machine")
+    return given_up_or_queued(failure, state_from(record), max_attempts)

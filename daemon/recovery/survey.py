@@ -1,0 +1,227 @@
+"""What is known of the jobs with a run directory, gathered before anything is decided of them."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from itertools import islice
+
+import structlog
+
+from daemon.boot import boot_id
+from daemon.queue.broker import Broker
+from daemon.runs.files import job_ids, last_attempt, last_word, state_of
+from daemon.runs.location import Damaged, Elsewhere, Missing, Standing, order_damage, standing_of
+from daemon.runs.workspace_id import is_home
+from daemon.store.records import JobRecord
+from jobs.errors import WorkspaceError
+from jobs.paths import JOB_ID, Workspace
+from jobs.state import FINISHED, JobState, State, seconds_between
+from jobs.storage.locks import is_held
+from jobs.summary_head import SummaryHead, summary_head
+
+log = structlog.get_logger(__name__)
+
+FRESH_SECONDS = 60.0
+# Looked at in one go where nothing was lost: with many thousands waiting, a daemon would do little
+# else. A look costs some 0.2 ms.
+LOOKS = 1_000
+# Records asked for in one exchange.
+BATCH = 100
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a job with a run directory.
+
+    Attributes:
+        job: its id.
+        state: what ``state.json`` says; None where it is ``damage``d.
+        record: what Redis says; None where it knows nothing.
+        alive: some process holds ``run.lock``.
+        message: a message on the queue points to the job.
+        summary, pruned_by: the state, and who ended the run early, in ``training_summary.json``.
+        ended_at: when an attempt that is still called running wrote its summary, or spoke last.
+        boot: the time since the machine was started (:func:`daemon.boot.boot_id`).
+        elsewhere: another workspace has taken the job over.
+        damage: what is wrong with ``state.json``, where it cannot be read.
+        order_damage: what is wrong with ``job.json``; looked for only where something is lost.
+        last_attempt: that the job's log tells of; looked for only where ``state.json`` is damaged.
+    """
+
+    job: str
+    state: JobState | None
+    record: JobRecord | None
+    alive: bool
+    message: bool
+    summary: str | None = None
+    pruned_by: str | None = None
+    ended_at: str | None = None
+    boot: str | None = None
+    elsewhere: bool = False
+    damage: str | None = None
+    order_damage: str | None = None
+    last_attempt: int = 0
+
+
+class Survey:
+    """Looks at the jobs of a workspace, time and again, and at very many of them in turn.
+
+    Attributes:
+        foreign: after :meth:`facts`, the unfinished jobs that have no files here, or only copies.
+    """
+
+    def __init__(self, workspace: Workspace, broker: Broker) -> None:
+        self.workspace = workspace
+        self.broker = broker
+        self.foreign: set[str] = set()
+        # Jobs of other workspaces that have files here too.
+        self._copies: set[str] = set()
+        self._last_look = ""
+        self._looked_at = 0
+        # What was said of jobs whose files cannot be read for now: not said again.
+        self._told: dict[str, str] = {}
+
+    def facts(
+        self, busy_with: str | None, unsettled: Collection[str], *, thorough: bool
+    ) -> Iterator[tuple[str, Facts]]:
+        """Yield the jobs that may need something: not those that ended on disk and in Redis.
+
+        Not even the lock of the job under way is looked at: its child may be about to take it.
+
+        Args:
+            busy_with: the job under way.
+            unsettled: jobs to look at again whosever turn it is.
+            thorough: take nothing for granted; else see
+                :meth:`daemon.recovery.recovery.Recovery.run`.
+
+        Raises:
+            RedisError: the server is away.
+        """
+        known, unfinished = set(self.broker.store.ids()), self.broker.store.unfinished()
+        here = list(reversed(job_ids(self.workspace)))
+        self._copies &= set(here)
+        foreign = (unfinished - set(here)) | (unfinished & self._copies)
+        self.foreign = {job_id for job_id in foreign - {busy_with} if JOB_ID.fullmatch(job_id)}
+        messages = cache(self.broker.pointed_to)
+        ended = [job_id for job_id in here if job_id in known and job_id not in unfinished]
+        done = set(ended) - self._unreadable(ended, thorough=thorough)
+        wanted = here
+        if not thorough:
+            open_ones = [i for i in here if i not in done or i in self._copies]
+            wanted = self._next(open_ones, unsettled)
+        states = self._states(wanted, done, busy_with)
+        while batch := dict(islice(states, BATCH)):
+            records = {record.id: record for record in self.broker.store.get_many(batch)}
+            self.broker.store.index(r for i, r in records.items() if i not in known)
+            for job_id, state in batch.items():
+                record = records.get(job_id)
+                # A record is stored together with its place in the index.
+                new = record is None and job_id not in known and not thorough
+                if new and state is not None and _is_fresh(state):
+                    continue
+                if found := self._found(job_id, record, messages):
+                    yield job_id, found
+
+    def _found(
+        self, job_id: str, record: JobRecord | None, messages: Callable[[str], set[str]]
+    ) -> Facts | None:
+        """Return what is known of a job; None of one that is none, or cannot be read for now."""
+        standing = self._standing(job_id, record)
+        if isinstance(standing, Missing):
+            return None
+        damaged = isinstance(standing, Damaged)
+        elsewhere = isinstance(standing, Elsewhere)
+        if damaged and record is not None:
+            elsewhere = not is_home(record.home, self.workspace)
+        (self._copies.add if elsewhere else self._copies.discard)(job_id)
+        state = None if isinstance(standing, Damaged) else standing.state
+        known = state or record
+        lost = damaged or record is None
+        summary = summary_head(self.workspace.run(job_id))
+        return Facts(
+            job_id,
+            state,
+            record,
+            alive=is_held(self.workspace.run(job_id).lock),
+            message=known is not None and job_id in messages(known.queue),
+            summary=summary.state,
+            pruned_by=summary.pruned_by,
+            ended_at=_ended_at(self.workspace, job_id, state, summary),
+            boot=boot_id(),
+            elsewhere=elsewhere,
+            damage=standing.reason if isinstance(standing, Damaged) else None,
+            order_damage=order_damage(self.workspace, job_id) if lost else None,
+            last_attempt=last_attempt(self.workspace, job_id) if damaged else 0,
+        )
+
+    def _standing(self, job_id: str, record: JobRecord | None) -> Standing:
+        try:
+            standing = standing_of(self.workspace, job_id, record)
+        except WorkspaceError as error:
+            if self._told.get(job_id) != error.message:
+                log.error("job_not_readable", job=job_id, reason=error.message)
+            self._told[job_id] = error.message
+            return Missing()
+        self._told.pop(job_id, None)
+        return standing
+
+    def _states(
+        self, wanted: Iterable[str], ended: set[str], busy_with: str | None
+    ) -> Iterator[tuple[str, JobState | None]]:
+        """Yield the jobs to be looked at, with what ``state.json`` says where it can be read."""
+        for job_id in wanted:
+            if job_id == busy_with:
+                continue
+            state = state_of(self.workspace, job_id)
+            if state is not None and state.state in FINISHED and job_id in ended:
+                self._copies.discard(job_id)
+            else:
+                yield job_id, state
+
+    def _next(self, wanted: list[str], unsettled: Collection[str]) -> list[str]:
+        """Return the jobs whose turn it is: all, or where they are very many the next of them.
+
+        Args:
+            wanted: in the order of their ids.
+        """
+        if len(wanted) <= LOOKS:
+            return wanted
+        first = bisect_right(wanted, self._last_look)
+        chosen = (wanted[first:] + wanted[:first])[:LOOKS]
+        self._last_look = chosen[-1]
+        return sorted({*unsettled, *chosen})
+
+    def _unreadable(self, ended: list[str], *, thorough: bool) -> set[str]:
+        """Return the jobs whose records cannot be read, of those that have ended: a part a time."""
+        if not thorough:
+            begin = self._looked_at if self._looked_at < len(ended) else 0
+            self._looked_at = begin + BATCH
+            ended = ended[begin : self._looked_at]
+        return set(ended) - {record.id for record in self.broker.store.get_many(ended)}
+
+
+def _is_fresh(state: JobState) -> bool:
+    """Tell whether a client may still be telling Redis of the job, which it does before it runs."""
+    if state.attempt > 0:
+        return False
+    try:
+        age = datetime.now(UTC) - datetime.fromisoformat(state.updated_at)
+    except (ValueError, TypeError):
+        return False
+    return abs(age.total_seconds()) < FRESH_SECONDS
+
+
+def _ended_at(
+    workspace: Workspace, job_id: str, state: JobState | None, summary: SummaryHead
+) -> str | None:
+    """Return when an attempt that nobody saw end was last heard of; None of one that has ended."""
+    if state is None or state.state is not State.RUNNING:
+        return None
+    began = state.attempt_started_at
+    if summary.finished_at and began and seconds_between(began, summary.finished_at) > 0:
+        return summary.finished_at
+    return last_word(workspace, job_id)

@@ -1,0 +1,1 @@
+"""The records in Redis: jobs, events, workers, dead letters."""

@@ -1,0 +1,293 @@
+"""The records in Redis: a hash for each job, an index by time, the set of the unfinished, events.
+
+Every change of state is a compare-and-set: a script of the server looks whether the job still is in
+the state and attempt that the change was decided for. So of two daemons, or a daemon and a client
+that cancels, one wins, and the other learns it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from enum import IntEnum
+from itertools import islice
+from typing import Any, cast
+
+from redis import Redis
+from redis.client import Pipeline
+from redis.exceptions import ResponseError
+
+from daemon.joblog import LogLines
+from daemon.store import event_stream as streams
+from daemon.store import keys
+from daemon.store.dead_letters import set_aside, set_record_aside
+from daemon.store.records import JobRecord, from_hash, life, to_hash
+from daemon.store.scripts import CREATE, EVENTS, INDEX, LEASE, WRITE
+from jobs.errors import JobFailed
+from jobs.paths import JOB_ID
+from jobs.state import FINISHED, TRANSITIONS, JobState, State
+
+STREAM_LENGTH = 5_000
+STREAM_SECONDS = 7 * 86_400
+NEWEST = 20
+# Records put into the indexes in one exchange.
+INDEXED = 500
+
+
+class Written(IntEnum):
+    """What became of a compare-and-set."""
+
+    MISSING = -1
+    REFUSED = 0
+    DONE = 1
+    MOVED = 2
+    """The log has been carried over up to another place than the one these lines start at."""
+
+
+class JobStore:
+    """The records and events of all jobs.
+
+    Attributes:
+        shared: machines that have no files of a job may run it: its order is kept, too.
+
+    Every method raises :class:`redis.exceptions.RedisError` where the server is away.
+    """
+
+    def __init__(self, redis: Redis, *, shared: bool = False) -> None:
+        self.redis = redis
+        self.shared = shared
+        self._create = redis.register_script(CREATE)
+        self._index = redis.register_script(INDEX)
+        self._write = redis.register_script(WRITE)
+        self._events = redis.register_script(EVENTS)
+        self._lease = redis.register_script(LEASE)
+
+    def create(self, record: JobRecord) -> bool:
+        """Store a new record; False, and nothing changed, where the id exists."""
+        return self.create_many([record]) == 1
+
+    def create_many(self, records: Iterable[JobRecord]) -> int:
+        """Store new records in one exchange, as :meth:`create` does; return how many were new."""
+        pipeline = self.redis.pipeline(transaction=False)
+        for record in records:
+            self._create_in(pipeline, record)
+        return sum(pipeline.execute())
+
+    def _create_in(self, pipeline: Pipeline, record: JobRecord) -> None:
+        values = {name: value for name, value in to_hash(vars(record)).items() if value}
+        self._create(
+            keys=[keys.job(record.id), keys.UNFINISHED, keys.JOBS],
+            args=[record.id, _score(record), _flag(record.state), *_flat(values)],
+            client=pipeline,
+        )
+
+    def put_orders(self, orders: Mapping[str, bytes]) -> None:
+        """Keep the orders of jobs, by their ids, for machines that have no files of them."""
+        if orders:
+            self.redis.mset({keys.order(job_id): text for job_id, text in orders.items()})
+
+    def order(self, job_id: str) -> bytes | None:
+        """Return what was kept of a job's order."""
+        found = self.redis.get(keys.order(job_id))
+        return found if isinstance(found, bytes) else None
+
+    def leave(self, queue: str, job_id: str) -> None:
+        """Note a job that a daemon of a queue leaves for another."""
+        self.redis.sadd(keys.left(queue), job_id)
+
+    def left(self, queue: str) -> set[str]:
+        """Return the jobs that were left for others."""
+        return set(texts(cast(Iterable[bytes], self.redis.smembers(keys.left(queue)))))
+
+    def take_left(self, queue: str, job_id: str) -> bool:
+        """Take a job that was left; of several that do so at once, one gets it."""
+        return self.redis.srem(keys.left(queue), job_id) == 1
+
+    def restore(self, record: JobRecord) -> None:
+        """Store a record in place of one that is lost or cannot be read; its stream begins anew."""
+        set_record_aside(self.redis, record.id)
+        # As one: a client may just have stored it, and reads it at this moment.
+        pipeline = self.redis.pipeline(transaction=True)
+        pipeline.delete(keys.job(record.id), keys.events(record.id))
+        self._create_in(pipeline, record)
+        pipeline.execute()
+
+    def index(self, records: Iterable[JobRecord]) -> None:
+        """Put jobs into the indexes again, by what their records say at that moment."""
+        pipeline = self.redis.pipeline(transaction=False)
+        ended = to_hash({state: state for state in FINISHED}).values()
+        for record in records:
+            self._index(
+                keys=[keys.job(record.id), keys.UNFINISHED, keys.JOBS],
+                args=[record.id, _score(record), *ended],
+                client=pipeline,
+            )
+        pipeline.execute()
+
+    def index_all(self) -> None:
+        """Put every job that has a record into the indexes again."""
+        found = (name.decode(errors="replace") for name in self.redis.scan_iter(keys.job("*")))
+        names = (name.removeprefix(keys.job("")) for name in found)
+        jobs = filter(JOB_ID.fullmatch, names)
+        while batch := list(islice(jobs, INDEXED)):
+            self.index(self.get_many(batch))
+
+    def get(self, job_id: str) -> JobRecord | None:
+        """Return a record; None where there is none that can be read."""
+        return next(iter(self.get_many([job_id])), None)
+
+    def get_many(self, job_ids: Iterable[str]) -> list[JobRecord]:
+        """Return the records that exist, in the order asked for, in one exchange."""
+        asked = list(job_ids)
+        pipeline = self.redis.pipeline(transaction=False)
+        for job_id in asked:
+            pipeline.hgetall(keys.job(job_id))
+        replies = zip(asked, pipeline.execute(raise_on_error=False), strict=True)
+        found = [(job_id, from_hash(_hash(reply))) for job_id, reply in replies]
+        # A record under another job's key is none: what is done to it would be done to that one.
+        return [record for job_id, record in found if record is not None and record.id == job_id]
+
+    def ids(self) -> list[str]:
+        """Return the ids of all jobs, newest first."""
+        return texts(self.redis.zrevrange(keys.JOBS, 0, -1))
+
+    def unfinished(self) -> set[str]:
+        """Return the ids of the jobs that have not ended."""
+        return set(texts(cast(Iterable[bytes], self.redis.smembers(keys.UNFINISHED))))
+
+    def current(self, newest: int = NEWEST) -> list[JobRecord]:
+        """Return the ``newest`` jobs and all unfinished ones, newest first."""
+        pipeline = self.redis.pipeline(transaction=False)
+        pipeline.zrevrange(keys.JOBS, 0, newest - 1)
+        pipeline.smembers(keys.UNFINISHED)
+        recent, unfinished = pipeline.execute()
+        records = self.get_many(set(texts(recent)) | set(texts(unfinished)))
+        return sorted(records, key=lambda record: (record.created_at, record.id), reverse=True)
+
+    def transition(self, job_id: str, old: JobState, new: JobState, **fields: Any) -> Written:
+        """Move a job from ``old`` to ``new``, if it still is in state and attempt of ``old``.
+
+        Raises:
+            JobFailed: the transition table does not allow it.
+        """
+        if new.state not in TRANSITIONS[old.state]:
+            raise JobFailed(f"A job that is {old.state} cannot become {new.state}.")
+        return self._put(job_id, old, {**life(new), **fields})
+
+    def correct(self, record: JobRecord, state: JobState, **fields: Any) -> Written:
+        """Make a record say what ``state.json`` says, whatever it said when it was read."""
+        return self._put(record.id, record, {**life(state), **fields})
+
+    def update(self, job_id: str, attempt: int, values: Mapping[str, Any]) -> Written:
+        """Set fields of a job that is running in ``attempt``."""
+        return self._put(job_id, JobState(State.RUNNING, attempt), values)
+
+    def record_events(
+        self, job_id: str, attempt: int, lines: LogLines, values: Mapping[str, Any]
+    ) -> Written:
+        """Append log lines to the job's stream, with what they change on the record, as one.
+
+        The record keeps how far the log has been carried over, so nothing is appended twice or left
+        out, whoever dies in between. The state does not matter: what an attempt said last may
+        arrive after its end.
+        """
+        numbers = [attempt, lines.start, lines.end, STREAM_LENGTH, len(lines.lines)]
+        reply = self._events(
+            keys=[keys.job(job_id), keys.events(job_id)],
+            args=[*numbers, *lines.lines, *_flat(to_hash(values))],
+        )
+        return Written(cast(int, reply))
+
+    def log_offset(self, job_id: str) -> int:
+        """Return how much of the job's log is in its stream, in bytes."""
+        return streams.log_offset(self.redis, job_id)
+
+    def begin_stream(self, job_id: str) -> bool:
+        """Let the stream of a job begin anew, with the first line of its log; True once it does."""
+        streams.begin(self.redis, job_id)
+        return True
+
+    def events_after(self, job_id: str, last: str, block_ms: int | None) -> list[tuple[str, bytes]]:
+        """Return (position, log line) pairs of the stream after position ``last`` ("0": all)."""
+        streams: dict[Any, Any] = {keys.events(job_id): last}
+        reply = self.redis.xread(streams, count=500, block=block_ms)
+        # A list of pairs in the old protocol, a mapping in the new one.
+        found = reply.items() if isinstance(reply, dict) else cast(list[Any], reply or [])
+        entries = [entry for _, batch in found for entry in _batch(batch)]
+        return [(key.decode(), entry.get(b"event", b"")) for key, entry in entries]
+
+    def expire_events(self, job_id: str) -> None:
+        """Let the stream of a finished job go after a week; its log stays on disk."""
+        self.redis.expire(keys.events(job_id), STREAM_SECONDS)
+        self.redis.expire(keys.order(job_id), STREAM_SECONDS)
+
+    def renew_lease(self, job_id: str, attempt: int, seconds: float) -> Written:
+        """Extend the claim on a job that is running in ``attempt``."""
+        return Written(
+            cast(int, self._lease(keys=[keys.job(job_id)], args=[attempt, int(seconds)]))
+        )
+
+    def annotate(self, job_id: str, record: JobRecord, values: Mapping[str, Any]) -> Written:
+        """Set fields of a record that still is in the state and attempt it was read in."""
+        return self._put(job_id, record, values)
+
+    def set_aside(self, what: str, data: bytes, reason: str) -> None:
+        """Keep a message or an event that cannot be read, for a person."""
+        set_aside(self.redis, what, data, reason)
+
+    def forget(self, job_id: str) -> None:
+        """Remove all there is of a job whose files are gone: record, events, place in the index."""
+        pipeline = self.redis.pipeline(transaction=True)
+        pipeline.delete(keys.job(job_id), keys.events(job_id), keys.order(job_id))
+        pipeline.zrem(keys.JOBS, job_id)
+        pipeline.srem(keys.UNFINISHED, job_id)
+        pipeline.execute()
+
+    def _put(self, job_id: str, old: JobState | JobRecord, values: Mapping[str, Any]) -> Written:
+        reply = self._write(keys=_keys(job_id), args=_arguments(job_id, old, values))
+        return Written(cast(int, reply))
+
+
+def _keys(job_id: str) -> list[str]:
+    return [keys.job(job_id), keys.UNFINISHED]
+
+
+def _arguments(job_id: str, old: JobState | JobRecord, values: Mapping[str, Any]) -> list[Any]:
+    expected = to_hash({"state": old.state, "attempt": old.attempt})
+    state = values.get("state", old.state)
+    return [*expected.values(), job_id, _flag(state), *_flat(to_hash(values))]
+
+
+def _score(record: JobRecord) -> float:
+    """Return where a job stands in the index: when it was created, in seconds."""
+    try:
+        return datetime.fromisoformat(record.created_at).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def _flag(state: State) -> str:
+    return "1" if state in FINISHED else "0"
+
+
+def _flat(values: Mapping[str, bytes]) -> list[Any]:
+    return [part for pair in values.items() for part in pair]
+
+
+def _batch(batch: Any) -> list[Any]:
+    # The new protocol wraps the entries of a stream once more.
+    return batch[0] if batch and isinstance(batch[0], list) else batch
+
+
+def texts(values: Any) -> list[str]:
+    """Return what a reply of the server lists, as texts."""
+    return [value.decode(errors="replace") for value in values]
+
+
+def _hash(reply: Any) -> dict[bytes, bytes]:
+    """Return the fields in a reply; none where something else than a hash is under the key."""
+    if isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply):
+        return {}
+    if isinstance(reply, Exception):
+        raise reply
+    return cast(dict[bytes, bytes], reply)

@@ -1,0 +1,66 @@
+"""The jobs at a glance: the newest, what is under way, and of what waits no more than is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from daemon.store import keys
+from daemon.store.job_store import NEWEST, JobStore, texts
+from daemon.store.records import JobRecord, to_hash
+from jobs.state import PENDING, State
+
+# With ten thousand waiting, reading and printing them all took two seconds.
+MOST_WAITING = 100
+WAITING = PENDING | {State.QUEUED}
+
+# KEYS: the unfinished. ARGV: what stands before an id in the name of its record, the states in
+# which a job waits. A record that cannot be read counts as one that does not wait.
+SPLIT = """
+local waits, waiting, others = {}, {}, {}
+for i = 2, #ARGV do waits[ARGV[i]] = true end
+for _, id in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  local state = redis.pcall('HGET', ARGV[1] .. id, 'state')
+  local kind = (type(state) == 'string' and waits[state]) and waiting or others
+  kind[#kind + 1] = id
+end
+return {waiting, others}
+"""
+
+
+@dataclass(frozen=True)
+class Glance:
+    """Some jobs, newest first, and how many more wait."""
+
+    records: list[JobRecord]
+    more_waiting: int
+
+
+def glance(store: JobStore, most_waiting: int = MOST_WAITING) -> Glance:
+    """Return the newest jobs, those under way, and of those that wait the first.
+
+    Raises:
+        RedisError: the server is away.
+    """
+    states = to_hash({state: state for state in WAITING}).values()
+    split = store.redis.register_script(SPLIT)
+    reply = split(keys=[keys.UNFINISHED], args=[keys.job(""), *states])
+    waiting, others = map(texts, cast(list[Any], reply))
+    newest = texts(store.redis.zrevrange(keys.JOBS, 0, NEWEST - 1))
+    # An id begins with its time.
+    shown = {*newest, *others, *sorted(waiting)[:most_waiting]}
+    records = store.get_many(shown)
+    more = len(waiting) - len(shown.intersection(waiting))
+    return Glance(sorted(records, key=_age, reverse=True), more)
+
+
+def glance_at(records: Sequence[JobRecord], most_waiting: int = MOST_WAITING) -> Glance:
+    """Return what :func:`glance` returns of jobs that are known, newest first."""
+    waiting = [record for record in records[NEWEST:] if record.state in WAITING]
+    cut = {record.id for record in waiting[: max(0, len(waiting) - most_waiting)]}
+    return Glance([record for record in records if record.id not in cut], len(cut))
+
+
+def _age(record: JobRecord) -> tuple[str, str]:
+    return record.created_at, record.id

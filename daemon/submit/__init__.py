@@ -1,0 +1,1 @@
+"""From a preset to an accepted job: checks, frozen data, run directory, record, message."""

@@ -1,0 +1,79 @@
+"""Telling the queue of jobs whose files are complete, so that each is accepted or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from redis.exceptions import RedisError
+
+from daemon.queue.broker import Broker
+from daemon.runs.workspace_id import make_home
+from daemon.store.records import JobRecord, record_of
+from jobs.errors import FarenseError
+from jobs.paths import Workspace
+from jobs.spec import Order, order_text
+from jobs.state import FINISHED, JobState, State, read_state, write_state
+
+
+def accept(
+    workspace: Workspace, broker: Broker, placed: Sequence[tuple[Order, JobState]]
+) -> list[JobRecord]:
+    """Put jobs whose run directories are complete on the queue; return their records.
+
+    Raises:
+        QueueUnreachable: the server is away; the jobs are cancelled.
+    """
+    home = make_home(workspace)
+    records = [replace(record_of(order, state), home=home) for order, state in placed]
+    try:
+        _tell(broker, records, _orders(broker, placed))
+    except FarenseError:
+        for record in records:
+            withdraw(workspace, record.id)
+        raise
+    return records
+
+
+def _orders(broker: Broker, placed: Sequence[tuple[Order, JobState]]) -> dict[str, bytes]:
+    """Return the orders by their jobs, where other machines may want to take them."""
+    return {o.id: order_text(o) for o, _ in placed} if broker.store.shared else {}
+
+
+def _tell(broker: Broker, records: Sequence[JobRecord], orders: Mapping[str, bytes]) -> None:
+    """Store the orders and records, then the messages.
+
+    A write may be stored although its answer was lost, and a daemon that stops takes the server
+    with it: so it is tried twice. The ids are ours, and a second message does no harm.
+    """
+    # A daemon looks after those whose time has not come: it is told of them all the same.
+    due: dict[str, list[tuple[str, int]]] = {}
+    for record in records:
+        if not record.finished:
+            due.setdefault(record.queue, []).append((record.id, record.priority))
+    # Before the records: what this loads, the first time, would keep them from the daemon so long.
+    queues = {name: broker.queue(name) for name in due}
+    for last_try in (False, True):
+        try:
+            broker.store.put_orders(orders)
+            broker.store.create_many(records)
+            for name, jobs in due.items():
+                queues[name].push_many(jobs)
+        except (RedisError, OSError) as error:
+            if last_try:
+                raise broker.unreachable(error) from error
+            broker.ensure()
+        else:
+            return
+
+
+def withdraw(workspace: Workspace, job_id: str) -> None:
+    """Cancel a job that must not run one day although the call that enqueued it failed.
+
+    The answer may be all that was lost: a job that a daemon has begun is left to it.
+    """
+    run = workspace.run(job_id)
+    state = read_state(run)
+    if state.attempt == 0 and state.state not in FINISHED:
+        reason = "the queue could not be reached when the job was enqueued"
+        write_state(run, state.to(State.CANCELLED, reason=reason))

@@ -1,0 +1,149 @@
+"""Whether this machine has the room that a run will take, asked before the run is queued.
+
+Refused is what cannot fit: the same comparison as in the job, with what is counted and not
+estimated. What an estimate says, and what is tight, is told.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from daemon.doctor.resources import MEMORY_SETTINGS, free_bytes, measured_memory, run_disk_needed
+from jobs.backend.device import Device
+from jobs.config.config import TrainConfig
+from jobs.errors import InvalidInput, WorkspaceError
+from jobs.model.lora_keys import Reach
+from jobs.model_store.place import model_folder
+from jobs.model_store.safetensors_header import TensorEntry
+from jobs.paths import Workspace
+from jobs.prefix.budget import size_text
+from jobs.rehearsal import Rehearsed
+from jobs.resources.estimate import FLOAT32, DataSize, Needs, estimate
+from jobs.resources.out_of_memory import advice
+from jobs.resources.preflight import TIGHT, compare_disk, memory_limits
+
+# What the room that a run takes depends on.
+ROOM_SETTINGS = (
+    *MEMORY_SETTINGS,
+    *("data", "num_epochs", "max_steps", "eval_steps", "log_steps", "keep_checkpoints"),
+)
+MOMENTS = 2
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a job's process will do with its model.
+
+    Attributes:
+        trains: it trains it, and writes checkpoints.
+        answers: it answers questions with it, now or in an evaluation afterwards.
+    """
+
+    trains: bool = True
+    answers: bool = False
+
+
+def check_room(
+    config: TrainConfig,
+    workspace: Workspace,
+    found: Rehearsed,
+    reach: Reach,
+    use: Use,
+    *,
+    shared: bool,
+) -> list[str]:
+    """Return what a person should know of the room for a run.
+
+    Args:
+        reach: the layers that it adapts.
+        shared: another machine may run it: nothing is refused.
+
+    Raises:
+        InvalidInput: the weights that are needed at one time are more than this machine's memory.
+        WorkspaceError: the disk cannot hold what the run will write.
+    """
+    device = found.model.device
+    lanes = lanes_of(device, config)
+    size = DataSize.of(found.lengths, config)
+    model = model_folder(workspace, config.model)
+    needs = estimate(model, config, size, metal=device.metal, lanes=lanes)
+    arrays = adapter_arrays(found, reach, config.lora.rank).values()
+    adapter = FLOAT32 * sum(array.elements for array in arrays)
+    needs = replace(needs, adapter=adapter, state=(MOMENTS + lanes) * adapter)
+    said = _memory(config, workspace, needs, memory_limits(*device.memory).whole, use, shared)
+    if use.trains:
+        said += _disk(config, workspace, needs, len(found.lengths[0]), shared)
+    return said
+
+
+def lanes_of(device: Device, config: TrainConfig) -> int:
+    """Return how many micro-batches of a run are computed at the same time."""
+    return min(device.lanes, max(config.batch_size, config.gradient_accumulation))
+
+
+def _memory(
+    config: TrainConfig,
+    workspace: Workspace,
+    needs: Needs,
+    whole: int | None,
+    use: Use,
+    shared: bool,
+) -> list[str]:
+    if whole is None:
+        return []
+    hint = f"Take a smaller model. {advice(config.model_dump(), 0)}"
+    # Counted, not estimated: a step has these in memory, and an answer takes all the weights.
+    step = needs.kept + (1 + MOMENTS) * needs.adapter
+    least = max(step if use.trains else 0, needs.weights + needs.adapter if use.answers else 0)
+    if least > whole:
+        text = (
+            f"The weights that are needed at one time take {size_text(least)} of memory, and this "
+            f"machine gives {size_text(whole)}."
+        )
+        if not shared:
+            raise InvalidInput(text, hint)
+        return [f"{text} Another machine has to run it."]
+    needed = needs.memory(cached=needs.cache > 0 and config.prefix_cache_gb != 0)
+    if not use.trains or needed <= TIGHT * whole:
+        return []
+    if measured := measured_memory(workspace, config):
+        needed = measured
+    if needed <= TIGHT * whole:
+        return []
+    how = "measured in an earlier run" if measured else "an estimate"
+    verdict = "it may run out of it" if needed > whole else "that is tight"
+    return [
+        f"The run takes about {size_text(needed)} of memory ({how}), and this machine gives "
+        f"{size_text(whole)}: {verdict}. {advice(config.model_dump(), 0)}"
+    ]
+
+
+def _disk(
+    config: TrainConfig, workspace: Workspace, needs: Needs, examples: int, shared: bool
+) -> list[str]:
+    free = free_bytes(workspace.runs)
+    whole = run_disk_needed(needs, config, workspace, examples)
+    without_cache = run_disk_needed(replace(needs, cache=0), config, workspace, examples)
+    try:
+        warning = compare_disk(workspace.runs, free, whole)
+    except WorkspaceError as error:
+        # As the job does: the cache is let go first.
+        try:
+            warning = compare_disk(workspace.runs, free, without_cache)
+        except WorkspaceError as without:
+            if not shared:
+                raise
+            return [without.message]
+        return [f"It will train without the prefix cache: {error.message}"]
+    return [warning] if warning else []
+
+
+def adapter_arrays(found: Rehearsed, reach: Reach, rank: int) -> dict[str, TensorEntry]:
+    """Return the arrays of the adapter that a run makes, by their names."""
+    layers = found.model.layers
+    return {
+        name: array
+        for path, blocks in reach.adapted.items()
+        for block in blocks
+        for name, array in layers[block][path].arrays(rank).items()
+    }

@@ -1,0 +1,1 @@
+"""The daemon at work: one job after another, each in a child that is looked after."""

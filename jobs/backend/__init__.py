@@ -1,0 +1,1 @@
+"""What arithmetic runs on: MLX, its device, BLAS, streams and kernels."""

@@ -1,0 +1,212 @@
+"""What MLX's CPU backend does slowly on Linux, done faster there.
+
+Its exponential takes some 20 ns an element, and a language model is full of them: in SwiGLU, in
+softmax, in the loss. The one below is a polynomial: 2 to 3 ns, and closer to the true value (2.5e-7
+relative, beside 3.8e-6). Nothing here is used on Metal.
+
+MLX compiles chains of element-wise operations to C++ loops, which become vector instructions only
+where nothing in them branches on the data: hence no ``where`` that could be a clamp, and Python
+numbers, not arrays, as constants.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, cast
+
+from jobs.backend.mlx import activations, base, mx, nn
+
+Function = Callable[..., Any]
+
+LOG2_E = 1.4426950408889634
+# ln 2 in two parts, the first exact in few bits, so that n * ln 2 loses nothing (Cody and Waite).
+LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4
+# Taylor coefficients of e^r for |r| <= ln(2) / 2, highest first; the next term is below 2e-7.
+COEFFICIENTS = (1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0)
+# Adding and taking away 1.5 * 2^23 rounds a float32 to the nearest integer; floor() is a slow call.
+ROUNDING = 12582912.0
+# e^-60, rounded up. Weights below it are zero: the products of such numbers soon become subnormal,
+# which a matrix product computes with a hundred times more slowly, and masked attention weights are
+# nearly all of that kind.
+LOWEST, SMALLEST = -60.0, 8.76e-27
+# e^80 and e^-80 and their sums with 1 are ordinary float32 numbers.
+SIGMOID_RANGE = 80.0
+
+
+def exp(x: mx.array) -> mx.array:
+    """Return e^x for float32 -80 <= x <= 80. Has no gradient of its own."""
+    n = (x * LOG2_E + ROUNDING) - ROUNDING
+    rest = (x - n * LN2_HIGH) - n * LN2_LOW
+    value = rest * COEFFICIENTS[0] + COEFFICIENTS[1]
+    for coefficient in COEFFICIENTS[2:]:
+        value = value * rest + coefficient
+    return value * ((n.astype(mx.int32) + 127) << 23).view(mx.float32)
+
+
+def exp_nonpositive(x: mx.array) -> mx.array:
+    """Return e^x for float32 x <= 0, and 0 from -60 down. Has no gradient of its own."""
+    value = exp(mx.where(x > LOWEST, x, LOWEST))
+    return mx.where(value > SMALLEST, value, 0.0)
+
+
+def sigmoid(x: mx.array) -> mx.array:
+    """Return 1 / (1 + e^-x), for x between -80 and 80 or as at these ends. No gradient."""
+    x = mx.where(x > -SIGMOID_RANGE, x, -SIGMOID_RANGE)
+    x = mx.where(x < SIGMOID_RANGE, x, SIGMOID_RANGE)
+    return 1.0 / (1.0 + exp(-x))
+
+
+def swiglu(gate: mx.array, x: mx.array) -> mx.array:
+    """Return silu(gate) * x; mlx-lm's own result where the arrays are not float32."""
+    if gate.dtype != mx.float32:
+        return cast(mx.array, activations.swiglu(gate, x))
+    return cast(mx.array, _swiglu(gate, x))
+
+
+@mx.custom_function
+def _swiglu(gate: mx.array, x: mx.array) -> mx.array:
+    return gate * sigmoid(gate) * x
+
+
+@_swiglu.vjp
+def _swiglu_vjp(
+    primals: tuple[mx.array, mx.array], cotangent: mx.array, _: mx.array
+) -> tuple[mx.array, mx.array]:
+    gate, x = primals
+    # Computed once more: kept, it would be a third of what a block's MLP holds until here.
+    s = sigmoid(gate)
+    return cotangent * x * s * (1.0 + gate * (1.0 - s)), cotangent * gate * s
+
+
+@mx.custom_function
+def softmax(scores: mx.array) -> mx.array:
+    """Return the softmax over the last axis."""
+    weights = exp_nonpositive(scores - mx.max(scores, axis=-1, keepdims=True))
+    return weights / mx.sum(weights, axis=-1, keepdims=True)
+
+
+@softmax.vjp
+def _softmax_vjp(_: mx.array, cotangent: mx.array, weights: mx.array) -> mx.array:
+    weighted = cotangent * weights
+    return weighted - weights * mx.sum(weighted, axis=-1, keepdims=True)
+
+
+def cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
+    """Return the cross-entropy of each row, nats: logits [P, V], targets [P] -> [P]."""
+    return cast(tuple[mx.array, ...], _cross_entropy(logits, targets))[0]
+
+
+@mx.custom_function
+def _cross_entropy(logits: mx.array, targets: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+    """Return the losses [P], and what their gradient is made of: weights [P, V], totals [P, 1]."""
+    highest = mx.max(logits, axis=-1, keepdims=True)
+    weights = exp_nonpositive(logits - highest)
+    total = mx.sum(weights, axis=-1, keepdims=True)
+    chosen = mx.take_along_axis(logits, targets[:, None], axis=-1)
+    return (highest + mx.log(total) - chosen)[:, 0], weights, total
+
+
+@_cross_entropy.vjp
+def _cross_entropy_vjp(
+    primals: tuple[mx.array, mx.array],
+    cotangents: tuple[mx.array, mx.array, mx.array],
+    outputs: tuple[mx.array, mx.array, mx.array],
+) -> tuple[mx.array, mx.array]:
+    targets, cotangent, (_, weights, total) = primals[1], cotangents[0][:, None], outputs
+    # The gradient of the softmax, less one at the target: in one pass over one array.
+    hit = mx.arange(weights.shape[-1], dtype=targets.dtype)[None] == targets[:, None]
+    return weights * (cotangent / total) - hit * cotangent, mx.zeros_like(targets)
+
+
+def attention(
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    cache: Any,
+    scale: float,
+    mask: mx.array | str | None,
+    **options: Any,
+) -> mx.array:
+    """Return scaled dot-product attention, as mlx-lm's function of that name does.
+
+    Args:
+        queries: shape [B, H, L, D]; keys, values: [B, K, S, D] with H a multiple of K.
+        cache: of a generation. With one, or where the arrays are not float32, mlx-lm's own
+            function is used.
+        mask: ``"causal"``, boolean (True is seen), additive, or None.
+    """
+    if cache is not None or options or queries.dtype != mx.float32:
+        attended: mx.array = base.scaled_dot_product_attention(
+            queries,
+            keys,
+            values,
+            cache=cache,
+            scale=scale,
+            mask=mask,  # type: ignore[arg-type]  # takes "causal" too
+            **options,
+        )
+        return attended
+    batch, heads, length, size = queries.shape
+    groups = keys.shape[1]
+    # The query heads that share a key head become rows of one matrix product.
+    rows = (queries * scale).reshape(batch, groups, -1, size)
+    scores = (rows @ keys.swapaxes(-1, -2)).reshape(batch, heads, length, -1)
+    weights = cast(mx.array, softmax(_masked(scores, mask)))
+    mixed = weights.reshape(batch, groups, rows.shape[2], -1) @ values
+    return mixed.reshape(batch, heads, length, values.shape[-1])
+
+
+def _masked(scores: mx.array, mask: mx.array | str | None) -> mx.array:
+    if mask is None:
+        return scores
+    if isinstance(mask, str):
+        length, span = scores.shape[-2:]
+        mask = mx.arange(span)[None] <= mx.arange(span - length, span)[:, None]
+    if mask.dtype == mx.bool_:
+        return mx.where(mask, scores, mx.finfo(scores.dtype).min)
+    return scores + mask
+
+
+# mlx-lm's function -> ours. A model's module imports the former by name.
+REPLACEMENTS: tuple[tuple[str, Function, Function], ...] = (
+    ("swiglu", activations.swiglu, swiglu),
+    ("scaled_dot_product_attention", base.scaled_dot_product_attention, attention),
+)
+
+
+def speed_up(model: nn.Module) -> list[str]:
+    """Let a float32 model compute with the functions above; return the names of those it uses.
+
+    The functions are exchanged in the Python modules that define the architecture and its parts (a
+    text model within one for pictures, experts), for the whole process: a training child has one
+    model and ends with its job.
+    """
+    for library, name, ours in _places(model):
+        setattr(library, name, ours)
+    return used(model)
+
+
+def used(model: nn.Module) -> list[str]:
+    """Return the names of the functions above that the model computes with."""
+    found = {name for library, name, ours in _places(model) if getattr(library, name) is ours}
+    return [name for name, _, _ in REPLACEMENTS if name in found]
+
+
+def put_back(model: nn.Module) -> None:
+    """Let the model compute with mlx-lm's own functions again."""
+    originals = {name: theirs for name, theirs, _ in REPLACEMENTS}
+    for library, name, _ in _places(model):
+        setattr(library, name, originals[name])
+
+
+def _places(model: nn.Module) -> list[tuple[ModuleType, str, Function]]:
+    """Return where a model looks one of mlx-lm's functions up: module, name, and our function."""
+    libraries = {type(part).__module__: None for part in model.modules()}
+    return [
+        (library, name, ours)
+        for library in map(sys.modules.__getitem__, libraries)
+        for name, theirs, ours in REPLACEMENTS
+        if getattr(library, name, None) in (theirs, ours)
+    ]

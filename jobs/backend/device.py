@@ -1,0 +1,78 @@
+"""What training would compute with, asked of a process of its own.
+
+Importing MLX takes two seconds, and aborts where a driver is broken: who only wants to know must
+not go down with it. ``python -P -m jobs.backend.device LANES`` prints the answer as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+
+from jobs.errors import WorkspaceError
+
+ANSWER_SECONDS = 120.0
+ERROR_WIDTH = 200
+
+
+@dataclass(frozen=True)
+class Device:
+    """What MLX computes with on this machine.
+
+    Attributes:
+        name: for people.
+        metal: whether it is Apple's GPU.
+        blas: file name of the fast BLAS that was loaded; None on a Mac or where there is none.
+        lanes: how many micro-batches are computed at the same time.
+        memory: limits that Metal sets, bytes; empty on a CPU.
+    """
+
+    name: str
+    metal: bool
+    blas: str | None
+    lanes: int
+    memory: tuple[int, ...]
+
+
+def ask_device(useful_lanes: int) -> Device:
+    """Return what a training process would compute with.
+
+    Args:
+        useful_lanes: see :func:`jobs.backend.streams.make_lanes`.
+
+    Raises:
+        WorkspaceError: MLX cannot be used.
+    """
+    command = [sys.executable, "-P", "-m", "jobs.backend.device", str(useful_lanes)]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=ANSWER_SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise WorkspaceError(
+            f"MLX did not start within {ANSWER_SECONDS:.0f} s.", "Install it again: make setup"
+        ) from error
+    if done.returncode:
+        words = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise WorkspaceError(
+            f"MLX cannot be used: {words[:ERROR_WIDTH]}", "Install it again: make setup"
+        )
+    answer = json.loads(done.stdout.strip().splitlines()[-1])
+    return Device(**{**answer, "memory": tuple(answer["memory"])})
+
+
+def this_device(useful_lanes: int) -> Device:
+    """Return what this process computes with; imports MLX."""
+    from jobs.backend.blas import blas_name  # noqa: PLC0415 - who asks another process needs none of it
+    from jobs.backend.mlx import on_metal  # noqa: PLC0415
+    from jobs.backend.streams import make_lanes  # noqa: PLC0415
+    from jobs.model.load import device_memory, device_name  # noqa: PLC0415
+
+    lanes = len(make_lanes(useful_lanes))
+    return Device(device_name(), on_metal(), blas_name(), lanes, device_memory())
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(this_device(int(sys.argv[1])))))

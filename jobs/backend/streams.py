@@ -1,0 +1,63 @@
+"""Lanes: streams of a CPU on which batches are computed at the same time.
+
+MLX runs element-wise kernels on one thread; only the BLAS uses more. So on a CPU the work is dealt
+out to as many streams (threads) as there are cores, each with a BLAS of one thread: what is not a
+matrix product then runs in parallel too. On Metal there is one lane.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.backend.blas import set_blas_threads
+from jobs.backend.mlx import mx, on_metal
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """Where pieces are computed.
+
+    Attributes:
+        streams: one a lane.
+        blas_threads: of each lane; 0 where that is not for us to say. Bits depend on it.
+    """
+
+    streams: tuple[mx.Stream, ...]
+    blas_threads: int
+
+    def __len__(self) -> int:
+        return len(self.streams)
+
+
+def make_lanes(useful: int) -> Lanes:
+    """Return the lanes of this machine, at most ``useful`` of them, and set the BLAS to them."""
+    if on_metal():
+        return Lanes((mx.default_stream(mx.default_device()),), 0)
+    threads = cpu_threads()
+    count = min(threads, useful)
+    if not set_blas_threads(threads // count) or count == 1:
+        return Lanes((mx.default_stream(mx.default_device()),), threads)
+    return Lanes(tuple(mx.new_stream(mx.default_device()) for _ in range(count)), threads // count)
+
+
+def cpu_name() -> str:
+    """Return the processor's model: a BLAS chooses its kernels by it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def cpu_threads() -> int:
+    """Return how many threads to compute with: ``OMP_NUM_THREADS``, else the usable cores."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted.isdigit() and int(wanted) > 0:
+        return int(wanted)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,284 @@
+"""What a training run is told: presets, config files, overrides.
+
+A preset is a YAML file in ``configs/``. Beside the settings it may carry ``description`` and
+``why`` (a reason for each setting it changes): these explain the preset and are not the config.
+``preset: v2`` in it stands for all that v2 says; its own settings are changes then.
+Importing this module loads pydantic (0.3 s): commands that only read records must not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from jobs.config.config_file import (
+    BASE,
+    EXPLANATIONS,
+    apply_override,
+    find_file,
+    read_config_file,
+    shown,
+)
+from jobs.config.step_plan import Schedule
+from jobs.errors import ConfigError
+from jobs.paths import REPOSITORY, Workspace
+from jobs.suggest import did_you_mean
+
+# More than any run has; what is written must fit into 64 bits.
+MANY = 1_000_000_000
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Settings(BaseModel):
+    """Base of the config models: frozen, strictly typed, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class LoraConfig(Settings):
+    """Which layers are adapted, and how: y = W x + scale * dropout(x) A B.
+
+    What is left out is as in the preset v2.
+    """
+
+    rank: int = Field(default=6, ge=1, le=1024)
+    scale: float = Field(default=16.0, gt=0, description="a factor, not alpha: alpha / rank")
+    dropout: float = Field(default=0.08, ge=0, lt=1)
+    num_layers: int = Field(
+        default=8, ge=1, le=MANY, description="adapted blocks, counted from the last"
+    )
+    keys: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = (
+        *("q_proj", "k_proj", "v_proj", "o_proj"),
+        *("gate_proj", "up_proj", "down_proj"),
+    )
+
+
+class DataConfig(Settings):
+    """JSON Lines files, relative to the workspace or absolute; ``valid`` may be left out."""
+
+    train: str = Field(min_length=1)
+    valid: str | None = Field(default=None, min_length=1)
+
+
+class TrainConfig(Settings):
+    """A complete training configuration. Every ``*_steps`` setting counts micro-batches."""
+
+    model: str = Field(min_length=1, description="a folder or link in models/, or an absolute path")
+    data: DataConfig
+    prompt_format: Literal["farense", "chat"] = "farense"
+    chat_template: str | None = Field(
+        default=None, min_length=1, description="which one, of a model that has several"
+    )
+    thinking: Literal["off", "on"] = Field(
+        default="off", description="whether the chat template asks the model to reason first"
+    )
+    mask_prompt: bool = True
+    lora: LoraConfig = LoraConfig()
+    batch_size: int = Field(ge=1, le=4096)
+    gradient_accumulation: int = Field(default=1, ge=1, le=4096)
+    learning_rate: float = Field(gt=0, le=1)
+    optimizer: Literal["adamw"] = "adamw"
+    adam_bias_correction: bool = False
+    weight_decay: float = Field(default=0.01, ge=0, lt=1)
+    warmup_steps: int = Field(default=0, ge=0, le=MANY)
+    num_epochs: int = Field(ge=1, le=10_000)
+    max_steps: int | None = Field(default=None, ge=1, le=MANY, description="ends the run earlier")
+    max_seq_length: int = Field(default=512, ge=8, le=1_048_576)
+    seed: int = Field(default=42, ge=0, lt=2**32)
+    save_steps: int = Field(default=200, ge=1, le=MANY)
+    eval_steps: int = Field(default=200, ge=1, le=MANY)
+    log_steps: int = Field(default=10, ge=1, le=MANY)
+    early_stopping_patience: int | None = Field(default=None, ge=1, le=MANY)
+    early_stopping_min_delta: float | None = Field(
+        default=None,
+        ge=0,
+        description="nats by which a loss has to fall to count for patience; the adapter of the "
+        "lowest validation is kept, by however little",
+    )
+    keep_checkpoints: int = Field(default=2, ge=1, le=MANY)
+    gap_examples: int = Field(
+        default=64,
+        ge=1,
+        le=MANY,
+        description="training examples, in a fixed slice, whose loss the gap uses",
+    )
+    max_grad_norm: float | None = Field(
+        default=None, gt=0, description="an update's gradient is scaled down to this L2 norm"
+    )
+    grad_checkpoint: bool = Field(
+        default=False, description="compute activations again in the backward pass: less memory"
+    )
+    on_divergence: Literal["stop", "rollback"] = Field(
+        default="stop",
+        description="rollback: from the last checkpoint with half the learning rate, at most twice",
+    )
+    on_oom: Literal["stop", "retry_smaller"] = Field(
+        default="stop",
+        description="retry_smaller: the next attempt computes each micro-batch in more pieces",
+    )
+    prefix_cache_gb: float | None = Field(
+        default=None, ge=0, description="0: no cache; left out: a tenth of the free disk"
+    )
+    stall_minutes: float | None = Field(
+        default=30.0,
+        gt=0,
+        description="of silence, then the job is stopped; a validation has to be shorter",
+    )
+    max_hours: float | None = Field(
+        default=None, gt=0, description="of training, over all attempts; then the job is stopped"
+    )
+
+    @model_validator(mode="after")
+    def _patience_needs_validation(self) -> Self:
+        if self.early_stopping_patience is not None and self.data.valid is None:
+            raise ValueError(
+                "early_stopping_patience needs validation data: set data.valid, "
+                "or early_stopping_patience to null"
+            )
+        if self.early_stopping_min_delta is not None and self.early_stopping_patience is None:
+            raise ValueError(
+                "early_stopping_min_delta has no effect without early_stopping_patience: "
+                "set both, or neither"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _templates_need_chat(self) -> Self:
+        if self.prompt_format != "chat":
+            for key, set_ in (
+                ("chat_template", self.chat_template is not None),
+                ("thinking", self.thinking == "on"),
+            ):
+                if set_:
+                    raise ValueError(f"{key} has no effect without prompt_format: chat")
+        return self
+
+    def schedule(self, examples: int) -> Schedule:
+        """Return the steps, updates and validations of a run over ``examples`` examples."""
+        return Schedule(
+            examples=examples,
+            batch_size=self.batch_size,
+            gradient_accumulation=self.gradient_accumulation,
+            num_epochs=self.num_epochs,
+            max_steps=self.max_steps,
+            eval_steps=self.eval_steps,
+            has_validation=self.data.valid is not None,
+        )
+
+
+class Preset(Settings):
+    """A config with its name and the explanations its file carries."""
+
+    name: str
+    config: TrainConfig
+    description: str = ""
+    why: dict[str, str] = Field(default_factory=dict)
+    made_from: tuple[str, ...] = Field(
+        default=(), description="the preset whose settings it changes, and those that this one does"
+    )
+
+
+def load_preset(name: str, folders: tuple[Path, ...], overrides: tuple[str, ...] = ()) -> Preset:
+    """Load a preset by name, or a config file by path, and apply ``--set`` overrides.
+
+    Args:
+        name: ``v2``, or a path that ends in ``.yaml`` or ``.yml``.
+        folders: where presets are looked for, first match wins.
+        overrides: ``key=value`` pairs with dotted keys; values are YAML.
+
+    Raises:
+        ConfigError: unknown preset, unreadable file, or a value that is not allowed.
+    """
+    path = find_file(name, folders)
+    found = read_config_file(path, folders)
+    settings = dict(found.settings)
+    for override in overrides:
+        apply_override(settings, override)
+    source = f"{path}" + (" with --set" if overrides else "")
+    values = {"name": path.stem, "config": settings, "made_from": found.made_from}
+    known = [*setting_names(), *EXPLANATIONS, BASE]
+    return validated(Preset, {**values, **found.explanations}, source, known)
+
+
+def find_preset(name: str, workspace: Workspace, overrides: tuple[str, ...] = ()) -> Preset:
+    """Load a preset as :func:`load_preset` does: the workspace's own, else the repository's."""
+    return load_preset(name, (workspace.configs, REPOSITORY / "configs"), overrides)
+
+
+def config_from(values: Any, source: str) -> TrainConfig:
+    """Return the config in ``values`` (a job's frozen order, say).
+
+    Raises:
+        ConfigError: naming ``source``, each offending key, what was given and what is allowed.
+    """
+    return validated(TrainConfig, values, source)
+
+
+def setting_names(model: type[BaseModel] = TrainConfig, prefix: str = "") -> list[str]:
+    """Return the dotted names of all settings of a config."""
+    names: list[str] = []
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            names += setting_names(kind, f"{prefix}{name}.")
+        else:
+            names.append(f"{prefix}{name}")
+    return names
+
+
+def unknown_setting(name: str) -> str:
+    """Return what to say of a setting that there is not."""
+    return f"{name}: unknown setting. {did_you_mean(name, setting_names())}".rstrip()
+
+
+def validated(
+    model: type[Model], values: Any, source: str, known: Sequence[str] | None = None
+) -> Model:
+    """Return ``values`` as a model; what is wrong with them is said a line each.
+
+    Args:
+        known: the keys, dotted, that may be meant where one is unknown; the model's own, where left
+            out.
+
+    Raises:
+        ConfigError: naming ``source``, each key, what was given and what is allowed.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        names = setting_names(model) if known is None else known
+        lines = [_problem(details, names) for details in error.errors()]
+        raise ConfigError("\n".join([f"{source}:", *lines])) from error
+
+
+def _problem(details: Any, names: Sequence[str]) -> str:
+    """Return one line: the key, what is allowed, what was given.
+
+    Args:
+        names: of all keys, dotted.
+    """
+    key = ".".join(str(part) for part in details["loc"] if part != "config")
+    message = str(details["msg"]).removeprefix("Value error, ")
+    match details["type"]:
+        case "extra_forbidden" if key in names:
+            group, _, last = key.rpartition(".")
+            return f"  {key}: in a file, this is {group}: {{{last}: {shown(details['input'])}}}"
+        case "extra_forbidden":
+            groups = {name.rpartition(".")[0] for name in names} - {""}
+            meant = did_you_mean(key, [*names, *sorted(groups)])
+            return f"  {key}: unknown key (given: {shown(details['input'])}). {meant}".rstrip(". ")
+        case "missing":
+            return f"  {key}: required, but not given"
+        case "value_error":
+            return f"  {message}"
+        case "tuple_type":
+            message = "expected a list, as [first, second]"
+        case "model_type":
+            inner = ", ".join(name for name in names if name.startswith(f"{key}."))
+            message = f"stands for a group of settings: {inner}" if inner else message
+    allowed = message[0].lower() + message[1:]
+    return f"  {key}: {allowed} (given: {shown(details['input'])})"

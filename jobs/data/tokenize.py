@@ -1,0 +1,353 @@
+"""From examples to token ids: what the model reads, and which of it it learns to predict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from jinja2 import TemplateError
+
+from jobs.data.examples import Dialogue, Document, Example, Message, located
+from jobs.data.prompts import PromptFormat, farense_prompt
+from jobs.data.reasoning import Frame
+from jobs.data.tokenizer import Tokenizer
+from jobs.errors import DataError, ModelError
+
+# What a template, a small program of strangers, may raise: jinja's errors, and those of Python for
+# `"a" + none` and the like.
+TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError, AttributeError)
+
+# What a text is encoded behind, to keep SentencePiece from writing a space before it.
+ANCHORS = ("\n", ":", "]")
+PLAIN_ANSWER = "Em Faro."
+
+
+@dataclass(frozen=True)
+class EncodedExample:
+    """An example as token ids, at its full length.
+
+    Attributes:
+        tokens: with BOS (where the tokenizer adds one) and EOS.
+        completion_start: index of the first token of the completion; 1 for a text without a prompt.
+    """
+
+    tokens: tuple[int, ...]
+    completion_start: int
+
+
+@dataclass(frozen=True)
+class TokenizedExample:
+    """An example as it is trained on.
+
+    Attributes:
+        tokens: at most ``max_seq_length`` token ids, with BOS and (unless cut) EOS.
+        prompt_length: number of leading tokens that are not targets; at least 1, since nothing
+            predicts the first token, and less than ``len(tokens)``.
+    """
+
+    tokens: tuple[int, ...]
+    prompt_length: int
+
+
+@dataclass(frozen=True)
+class TokenizedData:
+    """The examples of one file, ready for batching.
+
+    Attributes:
+        truncated: examples whose completion lost its end to ``max_seq_length``.
+        left_out: examples whose whole completion would have been cut away; not in ``examples``.
+    """
+
+    examples: tuple[TokenizedExample, ...]
+    truncated: int
+    left_out: int
+
+
+def tokenize(
+    rows: Iterable[Example],
+    tokenizer: Tokenizer,
+    *,
+    prompt_format: PromptFormat,
+    mask_prompt: bool,
+    max_seq_length: int,
+) -> TokenizedData:
+    """Return ``rows`` as token ids, cut to ``max_seq_length`` tokens.
+
+    Args:
+        mask_prompt: only the completion is learned; else every token but the first.
+
+    Raises:
+        DataError: a row that ``prompt_format`` cannot express, naming its file and line.
+        ModelError: the tokenizer has no EOS token, or no template for ``chat``.
+    """
+    encoded = [encode_example(row, tokenizer, prompt_format) for row in rows]
+    return cut(encoded, mask_prompt=mask_prompt, max_seq_length=max_seq_length)
+
+
+def cut(
+    encoded: Sequence[EncodedExample], *, mask_prompt: bool, max_seq_length: int
+) -> TokenizedData:
+    """Cut encoded examples to ``max_seq_length`` tokens; those left without completion go."""
+    kept = [example for example in encoded if example.completion_start < max_seq_length]
+    examples = tuple(
+        TokenizedExample(
+            example.tokens[:max_seq_length], example.completion_start if mask_prompt else 1
+        )
+        for example in kept
+    )
+    truncated = sum(len(example.tokens) > max_seq_length for example in kept)
+    return TokenizedData(examples, truncated, left_out=len(encoded) - len(kept))
+
+
+def encode_example(
+    row: Example, tokenizer: Tokenizer, prompt_format: PromptFormat
+) -> EncodedExample:
+    """Return one example as token ids at its full length.
+
+    The prompt is encoded by itself, so that generation, which has only the prompt, starts from
+    exactly the tokens that training saw. The completion is encoded as what follows it.
+
+    Raises:
+        DataError, ModelError: as :func:`tokenize`.
+    """
+    eos = _eos(tokenizer)
+    if isinstance(row, Document):
+        return EncodedExample((*_document(row.text, tokenizer), eos), completion_start=1)
+    prompt = prompt_tokens(row, tokenizer, prompt_format)
+    answer = without_end(row.completion, tokenizer)
+    if not answer.strip():
+        raise DataError(located(row, "the completion is the end of a turn and nothing else"))
+    if prompt_format == "chat":
+        completion = _templated_completion(row, answer, tokenizer, prompt)
+    else:
+        before = farense_prompt(row)
+        completion = [*_following(before, prompt, answer, tokenizer, whole_text=True), eos]
+    return EncodedExample((*prompt, *completion), completion_start=max(len(prompt), 1))
+
+
+def prompt_tokens(
+    row: Dialogue, tokenizer: Tokenizer, prompt_format: PromptFormat
+) -> tuple[int, ...]:
+    """Return the tokens up to where the answer starts: what generation is given.
+
+    Raises:
+        DataError, ModelError: as :func:`tokenize`.
+    """
+    if prompt_format == "chat":
+        return _templated(row.context, row, tokenizer, answer_next=True)
+    tokens = tokenizer.encode(farense_prompt(row), add_special_tokens=True)
+    return tuple(_without_final(_eos(tokenizer), tokens))
+
+
+def without_end(completion: str, tokenizer: Tokenizer) -> str:
+    """Return a completion without the text of end tokens after it: it gets its end anyway."""
+    text = completion
+    while end := next((e for e in tokenizer.end_texts if text.rstrip().endswith(e)), None):
+        text = text.rstrip().removesuffix(end).rstrip()
+    return text
+
+
+def reference_text(row: Dialogue, tokenizer: Tokenizer) -> str:
+    """Return what an answer is compared with: a completion without reasoning and end tokens."""
+    text = without_end(row.completion, tokenizer)
+    return text if tokenizer.marks is None else tokenizer.marks.split(text)[1]
+
+
+def frame_of(row: Dialogue, tokenizer: Tokenizer, prompt_format: PromptFormat) -> Frame:
+    """Return what is generated around an answer to the question of ``row``.
+
+    Templates put the same around every answer; a plain one shows what.
+
+    Raises:
+        DataError, ModelError: as :func:`tokenize`.
+    """
+    if prompt_format != "chat":
+        return Frame(tokenizer.marks, closed=True)
+    asked = replace(row, completion=PLAIN_ANSWER)
+    prompt = _templated_text(row.context, row, tokenizer, answer_next=True)
+    found = encode_example(asked, tokenizer, prompt_format)
+    learned = tokenizer.decode(found.tokens[found.completion_start : -1])
+    frame = Frame.around(PLAIN_ANSWER, prompt=prompt, learned=learned, marks=tokenizer.marks)
+    # An end at which nothing stops is not learned, and the base model may still write it.
+    idle = "".join(tokenizer.decode([token]) for token in list(tokenizer.idle_ends)[:1])
+    return frame if frame.tail else replace(frame, tail=idle.strip())
+
+
+def _document(text: str, tokenizer: Tokenizer) -> list[int]:
+    """Return the tokens of a text with one BOS, where there is any, and no EOS."""
+    eos, bos = _eos(tokenizer), tokenizer.bos_token_id
+    tokens = tokenizer.encode(text, add_special_tokens=True)
+    while tokens[-1:] == [eos]:
+        tokens = tokens[:-1]
+    # The text may begin with the BOS that the tokenizer adds.
+    while bos is not None and tokens[:2] == [bos, bos]:
+        tokens = tokens[1:]
+    return tokens
+
+
+def _templated_completion(
+    row: Dialogue, answer: str, tokenizer: Tokenizer, prompt: tuple[int, ...]
+) -> list[int]:
+    """Return what follows the prompt up to the end of the turn.
+
+    That is what the template adds to the prompt for the answer. Where it rewrites the prompt once
+    there is an answer, the answer follows the prompt as it is, with the template's end of a turn.
+    """
+    _check_reasoning(row, answer, tokenizer)
+    conversation = (*row.context, Message("assistant", answer))
+    whole = _templated(conversation, row, tokenizer, answer_next=False)
+    if whole[: len(prompt)] == prompt:
+        return _ended(list(whole[len(prompt) :]), tokenizer)
+    before = _templated_text(row.context, row, tokenizer, answer_next=True)
+    text = _templated_text(conversation, row, tokenizer, answer_next=False)
+    if text.startswith(before):
+        rest = text[len(before) :]
+    else:
+        rest = _rewritten(before, text, answer, tokenizer)
+    return _ended(_following(before, prompt, rest, tokenizer, whole_text=False), tokenizer)
+
+
+def _rewritten(before: str, whole: str, answer: str, tokenizer: Tokenizer) -> str:
+    """Return the text that follows a prompt which the template does not keep."""
+    marks, reasoning, core = tokenizer.marks, None, answer.strip()
+    if marks is not None:
+        reasoning, core = marks.split(answer)
+        core = core.strip()
+    place = whole.rfind(core)
+    head, tail = (whole[:place], whole[place + len(core) :]) if place >= 0 else ("", "")
+    if marks is not None and marks.opened(before):
+        return marks.closing(before, reasoning or "") + core + tail
+    return _space_between(before, head) + (answer if place < 0 else core) + tail
+
+
+def _space_between(prompt: str, head: str) -> str:
+    """Return the white space that a template writes before an answer and not after a prompt."""
+    written, there = (text[len(text.rstrip()) :] for text in (head, prompt))
+    return written.removeprefix(there) if written.startswith(there) else ""
+
+
+def _following(
+    before: str, prompt: tuple[int, ...], text: str, tokenizer: Tokenizer, *, whole_text: bool
+) -> list[int]:
+    """Return the tokens of a text that follows a prompt.
+
+    SentencePiece writes a space before what is encoded by itself, which the file does not have:
+    with such tokenizers the text is encoded behind the prompt.
+
+    Args:
+        before: the text of ``prompt``.
+        whole_text: ``before`` was encoded with the special tokens that the tokenizer adds.
+    """
+    if tokenizer.adds_space:
+        both = tokenizer.encode(before + text, add_special_tokens=whole_text)
+        if whole_text:
+            both = _without_final(_eos(tokenizer), both)
+        if tuple(both[: len(prompt)]) == prompt:
+            return both[len(prompt) :]
+        # The text grows together with the end of the prompt. Behind something else it does not.
+        for anchor in ANCHORS:
+            head = tokenizer.encode(anchor, add_special_tokens=False)
+            both = tokenizer.encode(anchor + text, add_special_tokens=False)
+            if both[: len(head)] == head:
+                return both[len(head) :]
+    return tokenizer.encode(text, add_special_tokens=False)
+
+
+def _ended(completion: list[int], tokenizer: Tokenizer) -> list[int]:
+    """Return a completion up to the first token at which generation stops.
+
+    Templates often put a newline, or another end, after the end of a turn: nothing generates that
+    far. Where nothing stops at the end that a template writes, the tokenizer's EOS takes its place.
+    """
+    eos = _eos(tokenizer)
+    ends = tokenizer.eos_token_ids | {eos}
+    places = [i for i, token in enumerate(completion) if token in ends]
+    end = places[-1] if places else len(completion)
+    last = completion[end] if places else eos
+    for place in reversed(places[:-1]):
+        if tokenizer.decode(completion[place + 1 : end]).strip():
+            break
+        end, last = place, completion[place]
+    body = completion[:end]
+    return [*_without_idle_end(body, tokenizer), last]
+
+
+def _without_idle_end(body: list[int], tokenizer: Tokenizer) -> list[int]:
+    """Drop an end of the turn at which nothing stops, with the white space around it."""
+    length = len(body)
+    while length and (
+        body[length - 1] in tokenizer.idle_ends or not tokenizer.decode([body[length - 1]]).strip()
+    ):
+        length -= 1
+    dropped = tokenizer.idle_ends.intersection(body[length:])
+    return body[:length] if dropped else body
+
+
+def _check_reasoning(row: Dialogue, answer: str, tokenizer: Tokenizer) -> None:
+    """Refuse reasoning that would be learned after a prompt which says that there is none.
+
+    Raises:
+        DataError: naming file and line.
+    """
+    marks = tokenizer.marks
+    if marks is None or not marks.split(answer)[0]:
+        return
+    if marks.closed(_templated_text(row.context, row, tokenizer, answer_next=True)):
+        raise DataError(
+            located(
+                row,
+                f"the answer holds reasoning ({marks.start}), and with thinking: off the prompt "
+                "says that there is none",
+            ),
+            "Set thinking: on, or take the reasoning out of the answers.",
+        )
+
+
+def _templated(
+    messages: Sequence[Message], row: Dialogue, tokenizer: Tokenizer, *, answer_next: bool
+) -> tuple[int, ...]:
+    turns = _turns(messages, tokenizer)
+    try:
+        return tuple(tokenizer.templated(turns, answer_next=answer_next))
+    except TEMPLATE_ERRORS as error:
+        raise _refused(row, error) from error
+
+
+def _templated_text(
+    messages: Sequence[Message], row: Dialogue, tokenizer: Tokenizer, *, answer_next: bool
+) -> str:
+    turns = _turns(messages, tokenizer)
+    try:
+        return tokenizer.templated_text(turns, answer_next=answer_next)
+    except TEMPLATE_ERRORS as error:
+        raise _refused(row, error) from error
+
+
+def _turns(messages: Sequence[Message], tokenizer: Tokenizer) -> list[dict[str, str]]:
+    """Return messages as templates take them.
+
+    Raises:
+        ModelError: there is no template, or none that can be parsed.
+    """
+    if not tokenizer.has_chat_template:
+        raise ModelError(
+            "The model's tokenizer has no chat template, and prompt_format: chat needs one.",
+            "Use prompt_format: farense, or an instruction-tuned model.",
+        )
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def _refused(row: Dialogue, error: Exception) -> DataError:
+    reason = str(error) or type(error).__name__
+    return DataError(located(row, f"the model's chat template refuses the conversation: {reason}"))
+
+
+def _without_final(eos: int, tokens: list[int]) -> list[int]:
+    """Drop the EOS that some tokenizers add to everything they encode."""
+    return tokens[:-1] if tokens[-1:] == [eos] else tokens
+
+
+def _eos(tokenizer: Tokenizer) -> int:
+    if tokenizer.eos_token_id is None:
+        raise ModelError("The model's tokenizer names no EOS token, so no answer could end.")
+    return tokenizer.eos_token_id

@@ -1,0 +1,1 @@
+"""The model of a job: loaded, cut at its boundary, adapted."""

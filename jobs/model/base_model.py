@@ -1,0 +1,115 @@
+"""The model of a job: cut at its boundary, adapted above it, in memory only as far as needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from jobs.backend.allocator import return_freed_memory
+from jobs.backend.mlx import mx, on_metal
+from jobs.config.config import TrainConfig
+from jobs.errors import ConfigError
+from jobs.model.load import apply_lora, load_base, unload_blocks
+from jobs.model.lora import DropoutNoise, HostNoise
+from jobs.model.split import NOT_A_CHAIN, failed, probe_inputs, split_model, uncut, verified
+from jobs.model_store.architectures import check_trainable
+from jobs.training.probe import bypassed_layers, cut_agrees, settled
+
+Result = TypeVar("Result")
+
+
+class BaseModel:
+    """A frozen model with an adapter.
+
+    Attributes:
+        language: the model, cut where it can be.
+        form: how the frozen weights are held, for the log.
+        noise: the random numbers of dropout.
+        reach: the adapted layers.
+
+    Raises:
+        ModelError: the architecture cannot be trained.
+        ConfigError: a key of the adapter matches nothing, or a layer that cannot be adapted.
+    """
+
+    def __init__(self, path: Path, config: TrainConfig) -> None:
+        self.path = path
+        check_trainable(path, config.lora.keys)
+        self.module, self.form = load_base(path)
+        self.language = split_model(
+            self.module,
+            config.lora.num_layers,
+            config.max_seq_length,
+            grad_checkpoint=config.grad_checkpoint,
+        )
+        self.noise = (DropoutNoise if on_metal() else HostNoise)(config.lora.dropout)
+        self.reach = apply_lora(self.module, config.lora, config.seed, self.noise)
+        self.boundary = len(self.module.layers) - config.lora.num_layers
+        self.module.train()  # mlx-lm loads for generation
+
+    def verify(self) -> None:
+        """Compute a probe cut and whole; where they differ, leave the model whole. Reads it all.
+
+        Raises:
+            ModelError: the architecture cannot be computed, or not be trained.
+            ConfigError: a layer of it cannot be adapted.
+        """
+        self.module.eval()
+        self.language = verified(self.language)
+        self.module.train()
+        if not self._tried(lambda: cut_agrees(self.language)):
+            self.language = uncut(self.module, NOT_A_CHAIN)
+
+    def settle(self) -> tuple[str, ...]:
+        """Leave out the shortcuts that give another loss or other gradients; return their names.
+
+        Reads what every step needs.
+
+        Raises:
+            ModelError: the architecture has no gradient.
+            ConfigError: a layer of it cannot be adapted.
+        """
+        self.language, left_out = self._tried(lambda: settled(self.language))
+        return left_out
+
+    def probe_inputs(self) -> mx.array:
+        """Return what ``language.rows`` takes, of a few made up tokens."""
+        return probe_inputs(self.language)
+
+    def _tried(self, probe: Callable[[], Result]) -> Result:
+        try:
+            return probe()
+        except Exception as error:  # whatever the architecture and MLX raise
+            if bypassed := bypassed_layers(self.module):
+                raise ConfigError(
+                    f"lora.keys: {', '.join(bypassed)} cannot be adapted: mlx-lm's code for this "
+                    f"architecture does not call that layer ({type(error).__name__}: {error}).",
+                    "Remove it from lora.keys.",
+                ) from error
+            raise failed(self.module, error) from error
+
+    def load(self) -> None:
+        """Read what every step needs: all above the boundary, or the whole of an uncut model."""
+        if self.language.prefix is None:
+            mx.eval(self.module.parameters())
+            return
+        body = self.module.model
+        mx.eval([block.parameters() for block in body.layers[self.boundary :]])
+        mx.eval(body.norm.parameters())
+        # Where the embedding is the head too, or there is a head of its own.
+        mx.eval(
+            (self.module.lm_head if "lm_head" in self.module else body.embed_tokens).parameters()
+        )
+
+    def load_below(self) -> None:
+        """Read what computes the prefix states."""
+        body = self.module.model
+        mx.eval(body.embed_tokens.parameters())
+        mx.eval([block.parameters() for block in body.layers[: self.boundary]])
+
+    def unload_below(self) -> None:
+        """Give back the memory of the blocks below the boundary."""
+        unload_blocks(self.module, self.path, self.boundary)
+        mx.clear_cache()
+        return_freed_memory()

@@ -1,0 +1,1 @@
+"""Base models: getting, checking and listing them."""

@@ -1,0 +1,182 @@
+"""What a run will take, estimated before it exists: from the headers of its model and its config.
+
+The weights are counted. What a step takes beside them follows from a formula that was fitted to
+SmolLM2-135M on a CPU (within a tenth, 4 to 16 adapted blocks, 1,000 tokens at most): elsewhere it
+is the right order of magnitude, no more. Sizes are in bytes. Imports no MLX.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.config.config import LoraConfig, TrainConfig
+from jobs.data.lengths import Length
+from jobs.errors import ConfigError
+from jobs.model.lora_keys import reached
+from jobs.model_store.folder import adaptable_layers, read_model
+from jobs.model_store.size import PlainTensor, plain_tensors
+
+BLOCK = re.compile(r"\blayers\.(\d+)\.")
+DTYPE_BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4}
+DTYPE_BYTES |= {"F16": 2, "BF16": 2, "I16": 2, "U16": 2}
+FLOAT32 = 4
+# Fitted: numbers kept for the backward pass, for each token in each adapted block, as a multiple of
+# the widths of the states and of the MLP; and for each target, of the vocabulary.
+PER_WIDTH = 6.0
+PER_VOCABULARY = 7.5
+
+
+@dataclass(frozen=True)
+class DataSize:
+    """How large the examples are, in tokens.
+
+    Attributes:
+        tokens: of all examples, training and validation.
+        longest: of one, as far as ``max_seq_length`` lets it.
+        learned: which share of the tokens are targets.
+    """
+
+    tokens: int
+    longest: int
+    learned: float
+
+    @classmethod
+    def of(cls, files: Sequence[Sequence[Length]], config: TrainConfig) -> DataSize:
+        """Return how large the examples of files are, training first, once they are cut."""
+        limit = config.max_seq_length
+        kept = [[row for row in rows if row.completion_start < limit] for rows in files]
+        sizes = [[min(row.whole, limit) for row in rows] for rows in kept]
+        prompts = sum(row.completion_start if config.mask_prompt else 1 for row in kept[0])
+        whole = sum(sizes[0])
+        learned = (whole - prompts) / max(1, whole)
+        return cls(sum(map(sum, sizes)), max(sizes[0], default=0), learned)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a run will take.
+
+    Attributes:
+        weights: all weights, as they are held in memory.
+        kept: those that every step needs: the adapted blocks and the head.
+        step: what training steps take beside the weights.
+        adapter, state: the arrays of the adapter; those of the optimizer and of the gradients.
+        cache: the prefix states of all examples on disk; 0 where no block is frozen.
+    """
+
+    weights: int
+    kept: int
+    step: int
+    adapter: int
+    state: int
+    cache: int
+
+    def memory(self, *, cached: bool) -> int:
+        """Return the most memory that is held at once; ``cached``: with a prefix cache.
+
+        The cache is filled with all weights in memory, before the first step.
+        """
+        trained = self.adapter + self.state
+        if not cached:
+            return self.weights + trained + self.step
+        return trained + max(self.weights, self.kept + self.step)
+
+
+def estimate(path: Path, config: TrainConfig, data: DataSize, *, metal: bool, lanes: int) -> Needs:
+    """Return what a run of ``config`` will take.
+
+    Args:
+        path: the model folder.
+        data: of the preset.
+        metal: quantized weights stay as they are; on a CPU all weights become float32.
+        lanes: how many micro-batches are computed at the same time.
+
+    Raises:
+        ModelError: the folder holds no whole model.
+    """
+    description, tensors = read_model(path)
+    plain = plain_tensors(tensors, description)
+    weights = (
+        {name: entry.elements * DTYPE_BYTES.get(entry.dtype, 1) for name, entry in tensors.items()}
+        if metal
+        else {name: FLOAT32 * tensor.elements for name, tensor in plain.items()}
+    )
+    blocks = 1 + max(
+        (number for name in tensors if (number := _block(name)) is not None), default=0
+    )
+    boundary = max(0, blocks - config.lora.num_layers)
+    adapter = FLOAT32 * _adapter_parameters(config.lora, boundary, plain, description)
+    hidden, number_bytes = _setting(description, "hidden_size"), 2 if metal else FLOAT32
+    return Needs(
+        weights=sum(weights.values()),
+        kept=_kept(weights, boundary) if boundary else sum(weights.values()),
+        step=lanes * _step(description, config, data, number_bytes),
+        adapter=adapter,
+        state=(2 + lanes) * adapter,
+        cache=data.tokens * hidden * number_bytes if boundary else 0,
+    )
+
+
+def _step(
+    description: Mapping[str, Any], config: TrainConfig, data: DataSize, number_bytes: int
+) -> int:
+    """Return what one micro-batch of the longest examples takes."""
+    tokens = config.batch_size * data.longest
+    hidden = _setting(description, "hidden_size")
+    block = PER_WIDTH * (hidden + _setting(description, "intermediate_size"))
+    layers = config.lora.num_layers
+    # Checkpointed blocks keep what enters them, and one of them at a time the rest.
+    kept = block + layers * hidden if config.grad_checkpoint else layers * block
+    logits = PER_VOCABULARY * data.learned * _setting(description, "vocab_size")
+    return int(tokens * (number_bytes * kept + FLOAT32 * logits))
+
+
+def _kept(weights: Mapping[str, int], boundary: int) -> int:
+    """Return the bytes of all above the boundary; an embedding counts where it is the head too."""
+    tied = not any("lm_head" in name for name in weights)
+    return sum(
+        size
+        for name, size in weights.items()
+        if (tied or "embed_tokens" not in name) and _above(name, boundary)
+    )
+
+
+def _above(name: str, boundary: int) -> bool:
+    block = _block(name)
+    return block is None or block >= boundary
+
+
+def _block(name: str) -> int | None:
+    found = BLOCK.search(name)
+    return int(found[1]) if found else None
+
+
+def _adapter_parameters(
+    lora: LoraConfig,
+    boundary: int,
+    plain: Mapping[str, PlainTensor],
+    description: Mapping[str, Any],
+) -> int:
+    blocks = adaptable_layers(description, plain)
+    above = {block: layers for block, layers in blocks.items() if block >= boundary}
+    try:
+        reach = reached(above, lora.keys)
+    except ConfigError:
+        return 0  # told where the keys are checked
+    total = 0
+    for path, numbers in reach.adapted.items():
+        for name in (name for number in numbers for name in above[number][path]):
+            *experts, outputs, inputs = plain[name].shape
+            total += lora.rank * math.prod(experts) * (inputs + outputs)
+    return total
+
+
+def _setting(description: Mapping[str, Any], name: str) -> int:
+    """Return a number of a model's config; 0 where an architecture calls it otherwise."""
+    value = description.get(name)
+    return value if isinstance(value, int) else 0

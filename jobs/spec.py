@@ -1,0 +1,232 @@
+"""``job.json``: the frozen order of a job. Written at enqueue, never changed again."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from typing import Any
+
+import orjson
+
+from jobs.errors import InvalidInput
+from jobs.paths import JOB_ID, RunDirectory
+from jobs.storage.files import explain, plain, read_json, write_json
+from jobs.storage.values import well_typed
+
+VERSION = 1
+TRAIN, EVALUATE = "train", "evaluate"
+SHA256 = re.compile(r"[0-9a-f]{64}")
+# Tokens of an answer, or questions at a time.
+MOST = 4096
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A data file frozen by content.
+
+    Attributes:
+        path: ``data/imported/<sha256>.jsonl``, relative to the workspace.
+        sha256: of the content.
+        examples: number of examples in the file.
+        source: the name the user knows it by; for display only.
+    """
+
+    path: str
+    sha256: str
+    examples: int
+    source: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation asks of whom.
+
+    Attributes:
+        job: the training job whose best adapter answers.
+        max_new_tokens: of an answer; None for twice as many as the longest reference has.
+        batch_size: questions that are answered together.
+        ignore_accents: whether accents make no difference to the scores.
+    """
+
+    job: str
+    max_new_tokens: int | None = None
+    batch_size: int = 16
+    ignore_accents: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense, whoever wrote it.
+
+        Raises:
+            ValueError: saying what.
+        """
+        if not well_typed(self) or not JOB_ID.fullmatch(self.job):
+            raise ValueError("an evaluation names a job, numbers and a choice")
+        for name in ("max_new_tokens", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= MOST:
+                raise ValueError(f"{name} is not between 1 and {MOST}")
+
+
+@dataclass(frozen=True)
+class SweepTrial:
+    """The trial of a sweep that a training job is, or is a part of.
+
+    Attributes:
+        sweep: the id of the sweep.
+        number: of the trial, from 0.
+        part: which of the trial's trainings, from 0: each has a seed of its own.
+        params: what the sampler chose, by the dotted names of the settings.
+    """
+
+    sweep: str
+    number: int
+    part: int
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a job shall do.
+
+    Attributes:
+        kind: ``train`` or ``evaluate``; of an evaluation everything else but ``evaluation`` is as
+            in the order of the training job.
+        config: a complete :class:`jobs.config.config.TrainConfig` as plain data; its data paths
+            name the frozen files.
+        model_fingerprint: identifies the model folder
+            (:func:`jobs.model_store.store.fingerprint`).
+        versions: packages at the time of enqueue.
+        sweep: the trial of a sweep that it is; None of a job that somebody enqueued.
+        made_from: what the config was made from by changes, nearest first: presets, config files
+            or a job; nothing of a preset as it stands.
+        prompt_date: ``YYYY-MM-DD``, the day that a chat template which writes one is given, in
+            training as in every evaluation: where the job was enqueued, the local one; of a trial
+            the one in the id of its sweep, which is in UTC. None in orders of older versions.
+    """
+
+    id: str
+    preset: str
+    created_at: str
+    config: dict[str, Any]
+    train: DataFile
+    valid: DataFile | None
+    model_fingerprint: str
+    total_steps: int
+    kind: str = TRAIN
+    name: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    version: int = VERSION
+    evaluation: Evaluation | None = None
+    sweep: SweepTrial | None = None
+    prompt_date: str | None = None
+    made_from: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Refuse a day that is none.
+
+        Raises:
+            ValueError: saying so.
+        """
+        if self.prompt_date is not None:
+            date.fromisoformat(self.prompt_date)
+
+    @property
+    def prompts_written_on(self) -> str:
+        """The day that its prompts hold; of an order of an older version, its day in UTC.
+
+        Older versions let the template ask the clock when the job began: which day that was, where
+        it ran, nothing tells. The order's own day in UTC is the same on every machine and in every
+        attempt, whatever zone the machine is in by then.
+        """
+        return self.prompt_date or self.created_at[:10]
+
+
+def day_of_sweep(sweep_id: str) -> str | None:
+    """Return the day of a sweep, ``YYYY-MM-DD``, with which its id begins; None where none does."""
+    try:
+        return date.fromisoformat(sweep_id[:8]).isoformat()
+    except ValueError:
+        return None
+
+
+def write_order(run: RunDirectory, order: Order) -> None:
+    """Write ``job.json``; a run directory begins with it.
+
+    Raises:
+        WorkspaceError: the folder cannot be written.
+    """
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise explain(error, run.path) from error
+    write_json(run.job, asdict(order))
+
+
+def order_text(order: Order) -> bytes:
+    """Return an order as :func:`parse_order` reads it."""
+    return orjson.dumps(plain(asdict(order)), option=orjson.OPT_NON_STR_KEYS)
+
+
+def read_order(run: RunDirectory, *, copied: bool = False) -> Order:
+    """Return the order in a run directory.
+
+    Args:
+        copied: the directory may have another name: a backup, only to be read.
+
+    Raises:
+        InvalidInput: there is none, it is damaged, or a newer farense wrote it.
+    """
+    try:
+        order = _order(read_json(run.job))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidInput(f"{run.job} is missing or damaged: {error}") from error
+    if order.version > VERSION:
+        raise InvalidInput(f"{run.job} was written by a newer farense.", "Update farense.")
+    if order.id != run.job_id and not copied:
+        raise InvalidInput(f"{run.job} is the order of another job ({order.id!r}).")
+    return order
+
+
+def parse_order(text: bytes | None, job_id: str) -> Order | None:
+    """Return the order of a job that another machine wrote down; None where it is none.
+
+    Whatever it says, its data are files below ``data/imported``, named by their content.
+    """
+    try:
+        order = _order(orjson.loads(text or b""))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    files = [file for file in (order.train, order.valid) if file is not None]
+    fits = order.id == job_id and order.version <= VERSION
+    return order if fits and all(map(_is_frozen, files)) else None
+
+
+def _order(values: Any) -> Order:
+    """Return an order from what JSON holds of it.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is none.
+    """
+    train, valid = values.pop("train"), values.pop("valid")
+    evaluation, sweep = values.pop("evaluation", None), values.pop("sweep", None)
+    order = Order(
+        train=DataFile(**train),
+        valid=DataFile(**valid) if valid else None,
+        evaluation=Evaluation(**evaluation) if evaluation else None,
+        sweep=SweepTrial(**sweep) if sweep else None,
+        **values,
+    )
+    parts = (order, order.train, order.valid, order.evaluation, order.sweep)
+    if not all(map(well_typed, filter(None, parts))):
+        raise TypeError("a value has another type than it should have")
+    if order.kind not in (TRAIN, EVALUATE):
+        raise ValueError(f"no kind of job is called {order.kind!r}")
+    if (order.kind == EVALUATE) != (order.evaluation is not None and order.valid is not None):
+        raise ValueError("an evaluation says what to evaluate, and on which data")
+    return order
+
+
+def _is_frozen(file: DataFile) -> bool:
+    named = SHA256.fullmatch(file.sha256) is not None
+    return named and file.path == f"data/imported/{file.sha256}.jsonl"

@@ -1,0 +1,1 @@
+"""Files, locks and plain values: what every other room stands on."""

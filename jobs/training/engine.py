@@ -1,0 +1,349 @@
+"""The numbers of training: loss, gradients, AdamW, and the arrays that change with every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from jobs.backend import cpu_ops as cpu
+from jobs.backend.kernel_cache import TORN
+from jobs.backend.mlx import mx, named, nn, on_metal, scalar, tree_unflatten
+from jobs.backend.streams import Lanes
+from jobs.config.config import TrainConfig
+from jobs.model.adapter_fit import fitting
+from jobs.model.lora import DropoutNoise
+from jobs.model.split import LanguageModel
+from jobs.training.batches import Piece
+from jobs.training.optimizer import AdamW, Arrays, total
+
+# How much memory all lanes together take before no more work is started, as a part of what the
+# largest piece takes. With 1.2 a step is as fast as without a limit, with 0.8 half as fast.
+STARTED = 1.2
+# A summed loss, with the gradients of the adapter by name.
+Result = tuple[mx.array, Arrays]
+# By how much two ways to compute gradients may differ, as a part of their norm. In float32 rounding
+# makes far less of it.
+TOLERANCE, HALF_TOLERANCE = 1e-3, 5e-2
+
+
+def token_losses(
+    model: LanguageModel, inputs: mx.array, positions: mx.array, targets: mx.array
+) -> mx.array:
+    """Return the cross-entropy of each target, nats, float32, shape [P].
+
+    Only the rows of the hidden state that predict a target meet the vocabulary matrix: for a padded
+    batch of questions and short answers that is a third of them.
+
+    Args:
+        inputs: what ``model.rows`` takes: token ids [B, L] or states [B, L, D].
+        positions: indices into the flattened [B * L], shape [P].
+        targets: token ids, shape [P].
+    """
+    logits = model.head(model.rows(inputs, positions)).astype(mx.float32)
+    if on_metal():
+        return nn.losses.cross_entropy(logits, targets, reduction="none")
+    return cpu.cross_entropy(logits, targets)
+
+
+def same(loss: mx.array, gradients: Arrays, expected: mx.array, others: Arrays) -> bool:
+    """Tell whether two losses and their gradients differ by rounding only.
+
+    The gradients are compared by the norm of all of them together. What is not finite tells
+    nothing: the run itself will say so.
+    """
+    pairs = [(gradients[name], array) for name, array in others.items()]
+    exact = all(array.dtype == mx.float32 for _, array in pairs)
+    tolerance = TOLERANCE if exact else HALF_TOLERANCE
+    off, size = norm([a - b for a, b in pairs]), norm([b for _, b in pairs])
+    near = mx.abs(loss - expected) <= tolerance * mx.abs(expected)
+    return bool(near & (off <= tolerance * size) | ~mx.isfinite(expected + size))
+
+
+class Engine:
+    """Model, optimizer and accumulators of a run.
+
+    A step adds the gradient of the *summed* token losses of a micro-batch to what has accumulated;
+    an update divides by the tokens of all its steps. So 2 x 4 is the same mean as 1 x 8, whatever
+    the lengths. Each lane accumulates by itself; an update adds the lanes up.
+
+    Losses, norms and the finite flag stay arrays until read: a step waits for nothing but, at most,
+    for the work started before the last.
+
+    Attributes:
+        adapter: the trainable arrays by name, as mlx-lm stores them.
+        grad_norm: L2 norm of the last update's mean gradient, before clipping; scalar.
+        traces: how many graphs were traced so far: one for each new shape.
+    """
+
+    def __init__(
+        self, model: LanguageModel, noise: DropoutNoise, lanes: Lanes, config: TrainConfig
+    ) -> None:
+        self.model, self.module = model, model.module
+        self.noise, self.lanes = noise, lanes
+        self.seed = config.seed
+        self.adapter: Arrays = named(self.module.trainable_parameters())
+        self.optimizer = AdamW(self.adapter, config)
+        self.accumulated = [self._zeros() for _ in lanes.streams]
+        self.loss_sums = [mx.array(0.0) for _ in lanes.streams]
+        self.bad_steps = [mx.array(0) for _ in lanes.streams]
+        self.grad_norm = mx.array(0.0)
+        self.traces = 0
+        self._earlier_peak = 0
+        self._started: list[mx.array] = []
+        # Lanes that have no work yet.
+        self._idle = set(range(len(lanes)))
+        # A lane has graphs of its own: the stream is a part of what is compiled.
+        self._steps = [mx.compile(self._step_graph) for _ in lanes.streams]
+        self._measures = [mx.compile(self._measure_graph) for _ in lanes.streams]
+
+    def settle(self, inputs: mx.array) -> str | None:
+        """Compute a step and a loss compiled and not; where they differ, compile none from now on.
+
+        Args:
+            inputs: what ``model.rows`` takes, of a few made up tokens.
+
+        Returns:
+            Why nothing is compiled; None where it is.
+        """
+        why: str | None = "its compiled step gives another result"
+        traces = self.traces
+        try:
+            # Once more: a compiler that was stopped from outside fails once.
+            for last in (False, True):
+                try:
+                    why = None if self._compiled_agrees(inputs) else why
+                    break
+                except RuntimeError as error:
+                    if TORN in str(error):
+                        raise
+                    if last:
+                        why = f"MLX cannot compile its step ({str(error).splitlines()[0]})"
+        finally:
+            self.traces = traces
+        if why is not None:
+            self._steps = [self._step_graph for _ in self.lanes.streams]
+            self._measures = [self._measure_graph for _ in self.lanes.streams]
+        return why
+
+    def _compiled_agrees(self, inputs: mx.array) -> bool:
+        tokens = inputs.shape[0] * inputs.shape[1]
+        positions = mx.arange(1, tokens, 2)
+        arrays = inputs, positions, positions % 7, mx.ones(positions.shape)
+        noise = mx.array(self.noise.draw(tokens, self.seed, 0, 0)), mx.array(self.noise.factor)
+        rest = self._zeros(), mx.array(0.0), mx.array(0), mx.array(1)
+
+        def result(step: Callable[..., tuple[Arrays, mx.array, mx.array]]) -> Result:
+            gradients, loss, _ = step(self.adapter, *arrays, *noise, *rest)
+            return loss, gradients
+
+        with mx.stream(self.lanes.streams[0]):
+            one, other = result(mx.compile(self._step_graph)), result(self._step_graph)
+            losses = [
+                measure(self.adapter, *arrays)
+                for measure in (mx.compile(self._measure_graph), self._measure_graph)
+            ]
+        mx.eval(one, other, losses)
+        # What was traced must not stay in the module.
+        self.module.update(tree_unflatten(list(self.adapter.items())))
+        return same(*one, *other) and same(losses[0], {}, losses[1], {})
+
+    def step(self, pieces: Iterable[Piece], number: int) -> None:
+        """Run forward and backward on a micro-batch, dropout on; ``number`` is the step's.
+
+        Dropout draws from the seed and ``number`` alone: a resumed run needs no random state.
+        """
+        for place, piece in enumerate(pieces):
+            lane = piece.lane
+            if lane not in self._idle:
+                # One piece a lane at a time: what is started together takes memory together.
+                self._start()
+            noise = mx.array(self.noise.draw(piece.batch.inputs.size, self.seed, number, place))
+            with mx.stream(self.lanes.streams[lane]):
+                self.accumulated[lane], self.loss_sums[lane], self.bad_steps[lane] = self._steps[
+                    lane
+                ](
+                    self.adapter,
+                    *_arrays(piece),
+                    noise,
+                    mx.array(self.noise.factor),
+                    self.accumulated[lane],
+                    self.loss_sums[lane],
+                    self.bad_steps[lane],
+                    mx.array(number),
+                )
+            self._idle.discard(lane)
+        # Lanes work at the same time only on what is asked for together.
+        if not self._idle:
+            self._start()
+
+    def update(self, target_count: int, learning_rate: float, number: int) -> None:
+        """Update the adapter with the mean gradient over ``target_count`` accumulated tokens."""
+        self.adapter, self.grad_norm, self.bad_steps[0] = self.optimizer.update(
+            self.adapter, self.accumulated, target_count, learning_rate, self.bad_steps, number
+        )
+        self.accumulated = [self._zeros() for _ in self.lanes.streams]
+        self._start()
+
+    def measure(self, pieces: Iterable[Piece]) -> float:
+        """Return the mean token loss over ``pieces`` in eval mode, nats.
+
+        Draws no random numbers, so measuring changes nothing about the training.
+        """
+        self.module.eval()
+        sums: list[mx.array] = []
+        count = 0
+        for piece in pieces:
+            with mx.stream(self.lanes.streams[piece.lane]):
+                sums.append(self._measures[piece.lane](self.adapter, *_arrays(piece)))
+            if piece.lane == len(self.lanes) - 1:
+                mx.async_eval(sums[-len(self.lanes) :])
+            count += piece.batch.target_count
+        self.module.train()
+        return sum(scalar(total) for total in sums) / count
+
+    def peak_memory(self, pieces: Iterable[Piece]) -> int:
+        """Return the most bytes that steps of ``pieces`` take, were one on every lane at once.
+
+        They are tried one by one, and leave nothing behind. From then on work is started no faster
+        than memory allows: lanes that are a little apart do not both reach their peak, and on a
+        CPU nothing is won by starting it earlier. Waits for the device.
+        """
+        before = list(self.accumulated), list(self.loss_sums), list(self.bad_steps)
+        mx.eval(*before)
+        self._earlier_peak = mx.get_peak_memory()
+        mx.clear_cache()
+        mx.reset_peak_memory()
+        rest = mx.get_active_memory()
+        for piece in pieces:
+            self.step([piece], 0)
+            self._start()
+            mx.eval(self.accumulated, self.loss_sums)
+        self.accumulated, self.loss_sums, self.bad_steps = before
+        needed = max(mx.get_peak_memory(), mx.get_active_memory() + mx.get_cache_memory()) - rest
+        if len(self.lanes) > 1:
+            mx.set_memory_limit(rest + int(STARTED * needed))
+        return rest + len(self.lanes) * needed
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory that MLX's arrays have taken so far in this process."""
+        return max(self._earlier_peak, mx.get_peak_memory())
+
+    def take_loss(self) -> float:
+        """Return the summed token losses since the last call. Waits for the device."""
+        value = sum(scalar(total) for total in self.loss_sums)
+        self.loss_sums = [mx.array(0.0) for _ in self.lanes.streams]
+        return value
+
+    def bad_step(self) -> int:
+        """Return the first step whose loss or update was not finite, 0 if none. Waits.
+
+        From that step on no update is applied.
+        """
+        return min((bad for bad in (int(scalar(bad)) for bad in self.bad_steps) if bad), default=0)
+
+    def sums_are_finite(self) -> bool:
+        """Tell whether the gradients accumulated since the last update are finite. Waits."""
+        finite = [mx.all(mx.isfinite(a)) for sums in self.accumulated for a in sums.values()]
+        return bool(mx.all(mx.stack(finite)))
+
+    def state(self) -> Arrays:
+        """Return every array but the adapter that the next steps depend on, by name."""
+        lanes = {
+            f"accumulated.{lane}.{name}": array
+            for lane, accumulated in enumerate(self.accumulated)
+            for name, array in accumulated.items()
+        }
+        return {
+            "loss_sums": mx.stack(self.loss_sums),
+            "grad_norm": self.grad_norm,
+            **self.optimizer.moments(),
+            **lanes,
+        }
+
+    def restore(self, adapter: Arrays, state: Arrays) -> None:
+        """Go back to ``adapter`` and the arrays that :meth:`state` returned.
+
+        Sums of more lanes than there are now are added up: the same up to rounding.
+
+        Raises:
+            AdapterMismatch, KeyError: the arrays belong to another configuration.
+        """
+        fitted = fitting(adapter, self.adapter)
+        self.optimizer.restore(state, list(self.adapter))
+        self.bad_steps = [mx.array(0) for _ in self.lanes.streams]
+        losses, count = list(state["loss_sums"]), len(self.lanes)
+        self.loss_sums = [_folded(losses, lane, count, mx.array(0.0)) for lane in range(count)]
+        for name, zero in self._zeros().items():
+            sums = [state[f"accumulated.{lane}.{name}"] for lane in range(len(losses))]
+            for lane in range(count):
+                self.accumulated[lane][name] = _folded(sums, lane, count, zero)
+        self.adapter = fitted
+        self.grad_norm = state["grad_norm"]
+
+    def _start(self) -> None:
+        """Start the work and go on, once what was started before is done.
+
+        So the next work is always prepared while the last is computed, and never more than that:
+        MLX takes the memory of all that was started.
+        """
+        mx.eval(self._started)
+        self._started = [*self.bad_steps]
+        mx.async_eval(self.adapter, self.accumulated, self.loss_sums, self.bad_steps)
+        self._idle = set(range(len(self.lanes)))
+
+    def _zeros(self) -> Arrays:
+        return {name: mx.zeros_like(array) for name, array in self.adapter.items()}
+
+    def _loss(
+        self,
+        adapter: Arrays,
+        inputs: mx.array,
+        positions: mx.array,
+        targets: mx.array,
+        weights: mx.array,
+    ) -> mx.array:
+        self.module.update(tree_unflatten(list(adapter.items())))
+        return mx.sum(token_losses(self.model, inputs, positions, targets) * weights)
+
+    def _measure_graph(self, adapter: Arrays, *arrays: mx.array) -> mx.array:
+        self.traces += 1
+        return self._loss(adapter, *arrays)
+
+    def _step_graph(
+        self,
+        adapter: Arrays,
+        inputs: mx.array,
+        positions: mx.array,
+        targets: mx.array,
+        weights: mx.array,
+        noise: mx.array,
+        factor: mx.array,
+        accumulated: Arrays,
+        loss_sum: mx.array,
+        bad_step: mx.array,
+        number: mx.array,
+    ) -> tuple[Arrays, mx.array, mx.array]:
+        self.traces += 1
+        with self.noise.using(noise, factor):
+            value_and_grad = mx.value_and_grad(self._loss)
+            loss, gradients = value_and_grad(adapter, inputs, positions, targets, weights)
+        total = {name: array + gradients[name] for name, array in accumulated.items()}
+        bad_step = mx.where((bad_step == 0) & ~mx.isfinite(loss), number, bad_step)
+        return total, loss_sum + loss, bad_step
+
+
+def norm(arrays: Iterable[mx.array]) -> mx.array:
+    """Return the L2 norm of all arrays together, float32; 0 without any."""
+    sums = [mx.sum(array.astype(mx.float32) ** 2) for array in arrays]
+    return mx.sqrt(mx.sum(mx.stack(sums))) if sums else mx.array(0.0)
+
+
+def _folded(arrays: list[mx.array], lane: int, count: int, empty: mx.array) -> mx.array:
+    """Return what one of ``count`` lanes gets of the sums of more or fewer lanes."""
+    own = arrays[lane::count]
+    return total(own) if own else empty
+
+
+def _arrays(piece: Piece) -> tuple[mx.array, mx.array, mx.array, mx.array]:
+    batch = piece.batch
+    return piece.inputs, mx.array(batch.positions), mx.array(batch.targets), mx.array(batch.weights)

@@ -1,0 +1,150 @@
+"""Whether the shortcuts of training compute what the plain way does, in both directions.
+
+The last block trimmed, the head apart, our own functions, our own LoRA layer: each rests on how an
+architecture computes. So a loss and its gradients are computed with them and without, on a few made
+up tokens, and what makes a difference is left out. Nothing is drawn at random, and of a cut model
+nothing below its first adapted block is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from jobs.backend import cpu_ops as cpu
+from jobs.backend.mlx import LoRALinear, mx, named, nn, tree_unflatten
+from jobs.model.lora import CpuLoRALinear
+from jobs.model.split import LanguageModel, probe_ids, probe_inputs, untrimmed, whole
+from jobs.training.engine import Result, same, token_losses
+from jobs.training.optimizer import Arrays
+
+# By how much the matrices are moved: B is zero at the start, and A has no gradient then.
+MOVED = 0.02
+
+TRIMMED, HEAD = "the last block at the targets alone", "the head at the targets alone"
+FUNCTIONS, LAYER = "faster functions for a CPU", "a faster LoRA layer"
+
+Losses = Callable[[LanguageModel, mx.array, mx.array, mx.array], mx.array]
+
+
+def settled(model: LanguageModel) -> tuple[LanguageModel, tuple[str, ...]]:
+    """Return ``model`` without the shortcuts that give another result, and the names of those.
+
+    Raises:
+        Exception: whatever the library raises, where the plain way cannot be computed or has no
+            gradient.
+    """
+    used = _used(model)
+    with _moved(model.module):
+        plain = _left(model, used, without=used)
+        inputs = probe_inputs(plain)
+        expected = _result(plain, inputs, _plain_losses)
+        for without in ((), *((name,) for name in used)):
+            chosen = _left(model, used, without)
+            if _agrees(chosen, inputs, expected):
+                return chosen, without
+        return _left(model, used, without=used), used
+
+
+def cut_agrees(model: LanguageModel) -> bool:
+    """Tell whether the gradients of a cut model are those of the whole. Reads all weights."""
+    if model.prefix is None:
+        return True
+    with _moved(model.module):
+        ids = probe_ids()
+        expected = _result(whole(model.module, ""), ids, token_losses)
+        return _agrees(model, model.prefix(ids), expected)
+
+
+def bypassed_layers(module: nn.Module) -> list[str]:
+    """Return the names of the adapted layers for which alone the model cannot be computed."""
+    layers = {
+        path: layer for path, layer in module.named_modules() if isinstance(layer, LoRALinear)
+    }
+    names = sorted({path.rpartition(".")[2] for path in layers})
+
+    def fails_with(name: str) -> bool:
+        chosen = {
+            path: layer if path.rpartition(".")[2] == name else layer.linear
+            for path, layer in layers.items()
+        }
+        module.update_modules(tree_unflatten(list(chosen.items())))
+        try:
+            mx.eval(module(probe_ids()))
+        except Exception:  # whatever a block raises that looks for the layer it knows
+            return True
+        return False
+
+    try:
+        return [] if fails_with("") else [name for name in names if fails_with(name)]
+    finally:
+        module.update_modules(tree_unflatten(list(layers.items())))
+
+
+def _used(model: LanguageModel) -> tuple[str, ...]:
+    """Return the names of the shortcuts that ``model`` takes."""
+    taken = {
+        TRIMMED: model.chain is not None and model.chain.is_trimmed,
+        FUNCTIONS: bool(cpu.used(model.module)),
+        LAYER: any(isinstance(layer, CpuLoRALinear) for layer in model.module.modules()),
+        HEAD: model.chain is None and model.head_apart,
+    }
+    return tuple(name for name, is_taken in taken.items() if is_taken)
+
+
+def _left(model: LanguageModel, used: tuple[str, ...], without: tuple[str, ...]) -> LanguageModel:
+    """Return ``model`` with what is used of the shortcuts but some; the process is set to it."""
+    if FUNCTIONS in used:
+        (cpu.put_back if FUNCTIONS in without else cpu.speed_up)(model.module)
+    CpuLoRALinear.fast = LAYER not in without
+    if TRIMMED in without:
+        return untrimmed(model)
+    if HEAD in without:
+        return whole(model.module, model.whole_because)
+    return model
+
+
+def _agrees(model: LanguageModel, inputs: mx.array, expected: Result) -> bool:
+    try:
+        return same(*_result(model, inputs, token_losses), *expected)
+    except Exception:  # whatever the blocks and MLX raise
+        return False
+
+
+def _result(model: LanguageModel, inputs: mx.array, losses: Losses) -> Result:
+    positions = mx.arange(2, probe_ids().size, 3)
+    targets = (positions * 7) % probe_ids().size
+
+    def loss_of(adapter: Arrays) -> mx.array:
+        model.module.update(tree_unflatten(list(adapter.items())))
+        return mx.sum(losses(model, inputs, positions, targets))
+
+    adapter = named(model.module.trainable_parameters())
+    loss, gradients = mx.value_and_grad(loss_of)(adapter)
+    # What was traced must not stay in the module.
+    model.module.update(tree_unflatten(list(adapter.items())))
+    mx.eval(loss, gradients)
+    return loss, gradients
+
+
+def _plain_losses(
+    model: LanguageModel, inputs: mx.array, positions: mx.array, targets: mx.array
+) -> mx.array:
+    logits = model.head(model.rows(inputs, positions)).astype(mx.float32)
+    return nn.losses.cross_entropy(logits, targets, reduction="none")
+
+
+@contextmanager
+def _moved(module: nn.Module) -> Iterator[None]:
+    """Move the adapter away from its start, by the same everywhere; afterwards it is as it was."""
+    before = named(module.trainable_parameters())
+    moved = {name: array + _wave(array) for name, array in before.items()}
+    module.update(tree_unflatten(list(moved.items())))
+    try:
+        yield
+    finally:
+        module.update(tree_unflatten(list(before.items())))
+
+
+def _wave(array: mx.array) -> mx.array:
+    return MOVED * mx.sin(mx.arange(array.size)).reshape(array.shape).astype(array.dtype)

@@ -1,0 +1,321 @@
+"""One attempt at one job: from the frozen order to a trained adapter."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from jobs import caches as kept
+from jobs.backend.environment import environment
+from jobs.backend.streams import make_lanes
+from jobs.config.config import TrainConfig, config_from
+from jobs.data.token_cache import encoded
+from jobs.data.tokenize import TokenizedExample, cut
+from jobs.data.tokenizer import TemplateSettings, Tokenizer
+from jobs.errors import DataError, FarenseError, WorkspaceError
+from jobs.events import Event, Failed, Finished, PhaseBegan, Started, Warned
+from jobs.model.base_model import BaseModel
+from jobs.model.load import adapter_config, device_memory, device_name, load_tokenizer
+from jobs.model_store.digest import weights_digest
+from jobs.model_store.folder import check_unchanged
+from jobs.paths import RunDirectory, Workspace
+from jobs.prefix.cache import FillStopped, PrefixCache
+from jobs.prefix.prefix import Prefix, PrefixStates
+from jobs.prefix.states_cache import StatesCache
+from jobs.report.write import plot_training
+from jobs.resources.preflight import check_disk, check_memory, disk_needed, memory_limits
+from jobs.spec import TRAIN, DataFile, Order
+from jobs.storage.files import read_json
+from jobs.training.baseline import Baseline
+from jobs.training.batches import Feed, Source
+from jobs.training.engine import Engine
+from jobs.training.summary import BestAdapter, Losses, write_summary
+from jobs.training.trainer import Trainer
+
+Emit = Callable[[Event], None]
+Stop = Callable[[], str | None]
+Examples = tuple[TokenizedExample, ...]
+
+
+def train(
+    workspace: Workspace,
+    order: Order,
+    emit: Emit,
+    stop_reason: Stop,
+    splits: int = 0,
+    ending: Stop = lambda: None,
+) -> Finished | None:
+    """Run a training job from its beginning or its newest checkpoint.
+
+    Args:
+        splits: how often each micro-batch is halved, after attempts that ran out of memory.
+        ending: returns who wants the run to end early, with what it has reached; or None.
+
+    Returns:
+        How it ended; None when asked to stop (what was done is kept).
+
+    Raises:
+        FarenseError: the order cannot be carried out, or the work failed.
+    """
+    return Session(workspace, order, emit, stop_reason, splits).train(ending)
+
+
+class Session:
+    """What one attempt works with; see :func:`train`."""
+
+    def __init__(
+        self, workspace: Workspace, order: Order, emit: Emit, stop_reason: Stop, splits: int
+    ) -> None:
+        self.workspace, self.order, self.splits = workspace, order, splits
+        self.emit, self.stop_reason = emit, stop_reason
+        self.run = workspace.run(order.id)
+        self.config: TrainConfig = config_from(order.config, str(self.run.job))
+        self.model_path = workspace.model(self.config.model)
+        check_unchanged(self.model_path, order.model_fingerprint)
+        self.lanes = make_lanes(max(self.config.batch_size, self.config.gradient_accumulation))
+        self.versions = environment() | {"splits": str(splits)}
+        # Loaded once, and only if some data file is not in the cache of tokens.
+        self.template = TemplateSettings.of(self.config, order.prompts_written_on)
+        tokenizer = functools.cache(partial(load_tokenizer, self.model_path, self.template))
+        self.examples = [self._load(file, tokenizer) for file in (order.train, order.valid) if file]
+        self.base = BaseModel(self.model_path, self.config)
+        self.cache: StatesCache | None = None
+
+    def train(self, ending: Stop) -> Finished | None:
+        """Run the job to its end; None when asked to stop."""
+        feed = self._feed()
+        self.base.load()
+        engine = self._engine()
+        settings = adapter_config(self.config.lora, self.base.reach.paths, self.config.model)
+        best = BestAdapter(self.run.adapters, settings)
+        told = self._baseline, self.versions, self.emit, self.stop_reason, ending
+        trainer = Trainer(self.run, self.config, engine, feed, best, *told)
+        self.emit(self._started(feed, engine, trainer.resume()))
+        if warning := self.base.reach.warning:
+            self._warn(warning)
+        self._check_room(engine, feed)
+        try:
+            self._fill(ending)
+        except FillStopped:
+            outcome = trainer.finish() if ending() and not self.stop_reason() else None
+        else:
+            self._check_memory(engine, feed)
+            outcome = trainer.run()
+        if outcome:
+            write_summary(self.run, outcome, self.order.config, self.versions)
+            plot_training(self.workspace, self.run, self.emit)
+            self.emit(outcome)
+        return outcome
+
+    def measuring(self) -> tuple[Engine, Feed]:
+        """Return what measures the validation loss exactly as training does; for no other use."""
+        states, valid = None, self.examples[1]
+        if self.base.language.chain is not None:
+            self.base.verify()
+        if self.base.language.prefix is not None:
+            prefix = Prefix(self.base.language.prefix, self.base.load_below, self.lanes)
+            states = PrefixStates(prefix, valid, self._warn)
+        source = Source(valid, states)
+        feed = Feed(source, source, self.config, self.lanes, self.splits)
+        return self._engine(), feed
+
+    def _engine(self) -> Engine:
+        """Return what computes steps, by shortcuts where those give the same result."""
+        if left_out := self.base.settle():
+            self._warn(
+                f"The plain way is taken instead of {' and '.join(left_out)}: "
+                "with this architecture the result is another."
+            )
+        engine = Engine(self.base.language, self.base.noise, self.lanes, self.config)
+        if why := engine.settle(self.base.probe_inputs()):
+            self._warn(f"The plain way is taken instead of a compiled step: {why}.")
+        return engine
+
+    def _feed(self) -> Feed:
+        """Return the batches of the run: of prefix states where the model can be cut."""
+        if self.base.language.prefix is not None:
+            prefix = Prefix(self.base.language.prefix, self.base.load_below, self.lanes)
+            states = [PrefixStates(prefix, rows, self._warn) for rows in self.examples]
+            feed = self._feed_of(states)
+            self.cache = self._open_cache(prefix, states, feed)
+            if self.cache and self.cache.is_whole:
+                return feed
+        if self.base.language.chain is not None:
+            # Blocks one by one are tried out before anything is computed with them.
+            self.base.verify()
+            if self.base.language.prefix is not None:
+                return feed
+        self.cache = None
+        self._warn(f"Training without the prefix cache: {self.base.language.whole_because}.")
+        if self.config.grad_checkpoint and self.base.language.chain is None:
+            self._warn("grad_checkpoint has no effect on this architecture.")
+        return self._feed_of([None] * len(self.examples))
+
+    def _feed_of(self, states: Sequence[PrefixStates | None]) -> Feed:
+        train, *valid = map(Source, self.examples, states)
+        return Feed(train, valid[0] if valid else None, self.config, self.lanes, self.splits)
+
+    def _open_cache(
+        self, prefix: Prefix, states: list[PrefixStates], feed: Feed
+    ) -> StatesCache | None:
+        budget = self.config.prefix_cache_gb
+        if budget == 0:
+            self._warn("Training without the prefix cache: prefix_cache_gb is 0.")
+            return None
+        boundary = self.base.boundary
+        inputs: dict[str, bytes | str] = {
+            "weights": weights_digest(self.model_path, self.workspace.weight_digests),
+            "model files": kept.model_files_input(self.model_path),
+            "boundary": str(boundary),
+            "form": self.base.form,
+            "packages": kept.mapping_input({n: self.versions[n] for n in ("mlx", "mlx-lm")}),
+            "machine": kept.mapping_input({n: self.versions[n] for n in ("device", "cpu", "blas")}),
+            "threads": str(self.lanes.blas_threads),
+        }
+        about = {"model": self.model_path.name, "boundary": f"{boundary} blocks"}
+        entries = PrefixCache(self.workspace.prefix_cache, budget)
+        cache = StatesCache(prefix, entries, inputs, about, self.emit)
+        cache.add(self.order.train.source, states[0], feed.used_rows())
+        for valid in states[1:]:
+            name = self.order.valid.source if self.order.valid else ""
+            cache.add(name, valid, range(len(valid.examples)))
+        cache.open()
+        return cache
+
+    def _baseline(self, measure: Callable[[], Losses]) -> Losses:
+        """Return the losses before training: as another job has measured them, or measured now."""
+        inputs: dict[str, bytes | str] = {
+            "examples": kept.examples_input(self.examples),
+            "weights": weights_digest(self.model_path, self.workspace.weight_digests),
+            "model files": kept.model_files_input(self.model_path),
+            "settings": kept.settings_input(self.config),
+            "form": self.base.form,
+            "cut": str(self.base.language.prefix is not None),
+            "environment": kept.mapping_input(self.versions),
+            "lanes": f"{len(self.lanes)}, {self.lanes.blas_threads} threads each",
+            "code": kept.code_input(),
+        }
+        key = kept.key_of(kept.BASELINE, inputs)
+        return Baseline(self.workspace.baselines, key).losses(measure)
+
+    def _fill(self, ending: Stop) -> None:
+        """Compute what the cache lacks, then give back the memory that took.
+
+        Raises:
+            FillStopped: asked to stop.
+        """
+        if self.cache is None or self.cache.is_whole:
+            return
+        if self.cache.fill(lambda: self.stop_reason() or ending()):
+            self.cache.forget_weights()
+            self.base.unload_below()
+
+    def _check_room(self, engine: Engine, feed: Feed) -> None:
+        """Compare what the run will need on disk with what is free; the cache is let go first.
+
+        Raises:
+            WorkspaceError: it will not fit.
+        """
+        needed = partial(
+            disk_needed,
+            self.config,
+            feed.schedule,
+            adapter_bytes=sum(array.nbytes for array in engine.adapter.values()),
+            state_bytes=sum(array.nbytes for array in engine.state().values()),
+        )
+        cache_bytes = self.cache.missing_bytes if self.cache else 0
+        try:
+            warning = check_disk(self.run.path, needed(cache_bytes=cache_bytes))
+        except WorkspaceError as error:
+            warning = check_disk(self.run.path, needed())
+            self.cache = None
+            self._warn(f"Training without the prefix cache: {error.message}")
+        if warning:
+            self._warn(warning)
+
+    def _check_memory(self, engine: Engine, feed: Feed) -> None:
+        """Try steps of the largest shapes, and compare what they take with what there is.
+
+        Raises:
+            OutOfMemory: it takes more.
+        """
+        self.emit(PhaseBegan("compiling kernels"))
+        needed = engine.peak_memory(feed.largest_pieces())
+        limits = memory_limits(*device_memory())
+        if warning := check_memory(needed, limits.whole, limits.available):
+            self._warn(warning)
+
+    def _load(self, file: DataFile, tokenizer: Callable[[], Tokenizer]) -> Examples:
+        path = self.workspace.inside(file.path)
+        try:
+            tokens = encoded(
+                path,
+                file.sha256,
+                self.model_path,
+                self.config.prompt_format,
+                tokenizer,
+                self.workspace.token_cache,
+                self.template,
+            )
+        except DataError as error:
+            # By the name that its owner knows it by, not by that of our copy.
+            message = error.message.replace(str(path), file.source)
+            raise DataError(message, error.hint) from error
+        data = cut(
+            tokens,
+            mask_prompt=self.config.mask_prompt,
+            max_seq_length=self.config.max_seq_length,
+        )
+        longest = self.config.max_seq_length
+        if not data.examples:
+            raise DataError(
+                f"{file.source}: no example is left once cut to max_seq_length ({longest}).",
+                "Raise max_seq_length.",
+            )
+        if data.truncated or data.left_out:
+            self._warn(
+                f"max_seq_length {longest} cuts {data.truncated} examples short and "
+                f"leaves out {data.left_out} whose answer would be cut away entirely."
+            )
+        return data.examples
+
+    def _warn(self, text: str) -> None:
+        self.emit(Warned(text))
+
+    def _started(self, feed: Feed, engine: Engine, resumed_step: int) -> Started:
+        return Started(
+            pid=os.getpid(),
+            preset=self.order.preset,
+            model=self.model_path.name,
+            device=f"{device_name()}, weights {self.base.form}",
+            total_steps=feed.schedule.total_steps,
+            steps_per_epoch=feed.schedule.steps_per_epoch,
+            num_epochs=self.config.num_epochs,
+            validations=len(feed.schedule.validation_steps),
+            train_examples=feed.schedule.examples,
+            valid_examples=feed.validation_examples,
+            trainable_parameters=sum(array.size for array in engine.adapter.values()),
+            config=self.order.config,
+            resumed_step=resumed_step,
+            adapted_layers=self.base.reach.adapted,
+        )
+
+
+def write_failure(run: RunDirectory, order: Order, emit: Emit, error: Exception) -> None:
+    """Write the summary of a run that failed, and say so; what can be saved already was."""
+    message = error.message if isinstance(error, FarenseError) else f"{error}"
+    hint = error.hint if isinstance(error, FarenseError) else None
+    step = 0
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        step = read_json(run.training_state)["step"]
+    failed = Failed(step, type(error).__name__, " ".join(filter(None, (message, hint))))
+    # On a full disk neither may succeed; the exit code still tells.
+    with contextlib.suppress(WorkspaceError):
+        write_summary(run, failed, order.config, environment())
+    if order.kind == TRAIN:
+        plot_training(Workspace(run.path.parent.parent), run, emit)
+    with contextlib.suppress(WorkspaceError):
+        emit(failed)
