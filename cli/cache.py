@@ -75,7 +75,7 @@ def clear(key: str | None, yes: bool) -> None:
       farense cache clear
       farense cache clear 3f9c --yes
     """
-    from jobs.prefix.budget import size_text
+    from jobs.storage.formatting import size_text
 
     found = _cache()
     entries = found.listing()
@@ -116,7 +116,7 @@ def _entry(entries: Sequence[EntryInfo], key: str) -> EntryInfo:
 def _confirm(entries: Sequence[EntryInfo], key: str | None) -> None:
     """Ask whether to remove; end the command where the answer is no."""
     from jobs.errors import InvalidInput
-    from jobs.prefix.budget import size_text
+    from jobs.storage.formatting import size_text
 
     what = f"{_count(len(entries))}, {size_text(sum(entry.bytes for entry in entries))}"
     if not sys.stdin.isatty():
@@ -129,7 +129,7 @@ def _confirm(entries: Sequence[EntryInfo], key: str | None) -> None:
 
 def _print_table(entries: Sequence[EntryInfo], total: int, budget: int) -> None:
     from cli.render import aligned, column_widths
-    from jobs.prefix.budget import size_text
+    from jobs.storage.formatting import size_text
 
     rows = [HEADINGS, *(_row(entry) for entry in entries)]
     widths = column_widths(rows)
@@ -143,7 +143,7 @@ def _print_table(entries: Sequence[EntryInfo], total: int, budget: int) -> None:
 
 def _row(entry: EntryInfo) -> tuple[str, ...]:
     from cli.render import NONE
-    from jobs.prefix.budget import size_text
+    from jobs.storage.formatting import size_text
     from jobs.storage.local_time import local
 
     partly = entry.bytes < entry.final_bytes

@@ -18,10 +18,11 @@ from jobs.compare.paired import ScoreDifference
 from jobs.compare.side import Side
 from jobs.config.config_file import flatten
 from jobs.config.differences import Difference
-from jobs.console import duration, memory_text
+from jobs.console import memory_text
 from jobs.evaluation.bootstrap import RESAMPLES
 from jobs.evaluation.scores import TITLES
 from jobs.state import State
+from jobs.storage.formatting import duration
 from jobs.storage.text import printable
 from jobs.verdict import BELOW_IN_TABLE, is_far_below
 

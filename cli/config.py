@@ -13,8 +13,8 @@ from cli.output import note, print_json, terminal_width, warn
 
 if TYPE_CHECKING:
     from jobs.config.config import Preset, TrainConfig
+    from jobs.config.lora_keys import Reach
     from jobs.config.step_plan import Schedule
-    from jobs.model.lora_keys import Reach
 
 
 MIN_DELTA = (
@@ -46,7 +46,7 @@ def show(preset: str, overrides: tuple[str, ...], as_json: bool) -> None:
     \b
     Example: farense config show v2 --set learning_rate=1e-4
     """
-    from jobs.model.lora_keys import described
+    from jobs.config.lora_keys import described
 
     loaded = preset_from(preset, overrides)
     schedule, missing = plan_of(loaded)

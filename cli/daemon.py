@@ -32,9 +32,9 @@ def daemon(
         return
     from dataclasses import replace
 
-    from daemon.process import run_daemon
     from daemon.settings import Settings, check_queue_name
     from daemon.times import Window
+    from daemon.worker.consumer import run_daemon
     from jobs.paths import Workspace
 
     workspace = Workspace.current()
@@ -118,8 +118,8 @@ def install(window: str | None, only_print: bool) -> None:
     """
     import os
 
-    from daemon.lifecycle.transitions import daemon_lock
     from daemon.runs.locks import held_by
+    from daemon.runs.workspace_locks import daemon_lock
     from daemon.service.service import service_of
     from daemon.times import Window
     from jobs.errors import WorkspaceError

@@ -85,6 +85,6 @@ def described(found: Exported) -> str:
 
 def size(count: int) -> str:
     """Return a number of bytes for people."""
-    from jobs.prefix.budget import size_text
+    from jobs.storage.formatting import size_text
 
     return size_text(count) if count >= 1e6 else f"{count / 1e3:.0f} kB"

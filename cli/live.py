@@ -9,10 +9,10 @@ from rich.console import Console as Terminal
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from jobs.console import Console, duration
-from jobs.evaluation.events import EvaluationStarted
+from jobs.console import Console
 from jobs.events import (
     Envelope,
+    EvaluationStarted,
     PhaseBegan,
     PrefixCached,
     Started,
@@ -21,6 +21,7 @@ from jobs.events import (
     Validation,
 )
 from jobs.events import Progress as ProgressEvent
+from jobs.storage.formatting import duration
 
 
 class LiveView:

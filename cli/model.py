@@ -71,7 +71,7 @@ def _print_table(models: list[ModelInfo]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from jobs.prefix.budget import size_text
+    from jobs.storage.formatting import size_text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("model", overflow="fold")

@@ -138,7 +138,7 @@ def _carry_out(plan: Plan) -> Removed:
 
 
 def _report(plan: Plan, removed: Removed, as_json: bool) -> None:
-    from jobs.prefix.budget import size_text
+    from jobs.storage.formatting import size_text
 
     for job_id, reason in removed.kept.items():
         note(f"{job_id} is kept: {reason}.")
@@ -158,7 +158,7 @@ def _lines(plan: Plan) -> list[str]:
     """Return what a plan would remove, a line each."""
     from cli.render import aligned, column_widths
     from daemon.prune.plan import freed
-    from jobs.prefix.budget import size_text
+    from jobs.storage.formatting import size_text
     from jobs.storage.local_time import local
 
     rows = [(job.id, str(job.state), local(job.ended), size_text(job.bytes)) for job in plan.jobs]
@@ -175,7 +175,7 @@ def _short(digest: str) -> str:
 
 
 def _what(plan: Plan) -> str:
-    from jobs.prefix.budget import size_text
+    from jobs.storage.formatting import size_text
 
     return f"{_things(len(plan.jobs), len(plan.data), plan)}, {size_text(plan.bytes)}"
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from click import style
 
 from cli.render import NONE, STATE_COLOURS, aligned, column_widths, number, shortened
-from jobs.console import duration
 from jobs.state import State
+from jobs.storage.formatting import duration
 from jobs.storage.local_time import local
 from jobs.sweep.trial import best_job, lowest
 from jobs.verdict import NOT_LEARNED

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from daemon.process import run_daemon
+from daemon.worker.consumer import run_daemon
 from jobs.errors import FarenseError, command_code
 from jobs.paths import Workspace
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from redis.exceptions import RedisError
 
 from daemon.joblog import last_lines
-from daemon.lifecycle.transitions import daemon_lock
 from daemon.queue.broker import Broker
 from daemon.runs.locks import held_by
 from daemon.runs.workspace_id import is_home
+from daemon.runs.workspace_locks import daemon_lock
 from daemon.settings import Settings
 from daemon.standstill import as_it_is
 from daemon.store.progress import phase_text
@@ -81,23 +81,6 @@ def daemon_status(workspace: Workspace) -> DaemonStatus:
         running_job=running[0].id if running else None,
         doing=phase_text(running[0]) if running else None,
     )
-
-
-def run_daemon(workspace: Workspace, settings: Settings | None = None) -> None:
-    """Run the daemon in the foreground until SIGTERM, SIGINT or SIGHUP.
-
-    It says on stderr, a line each, which job starts and what each came to.
-
-    Raises:
-        WorkspaceError: another daemon runs in this workspace, or the workspace cannot be written.
-        QueueUnreachable: the queue cannot be reached or started.
-        ConfigError: a ``FARENSE_*`` variable has a value that is not allowed.
-    """
-    from daemon.worker.consumer import run  # noqa: PLC0415 - only this function needs Huey
-    from daemon.worker.terminal import teller  # noqa: PLC0415
-
-    with teller() as tell:
-        run(workspace, settings or Settings.from_environment(), tell)
 
 
 def start_daemon(workspace: Workspace) -> int:

@@ -13,8 +13,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from daemon.lifecycle.transitions import daemon_lock
 from daemon.runs.workspace_id import host_of, is_home
+from daemon.runs.workspace_locks import daemon_lock
 from daemon.store.records import JobRecord
 from jobs.paths import Workspace
 from jobs.state import PENDING, State

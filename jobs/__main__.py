@@ -28,8 +28,7 @@ from jobs.storage.locks import hold
 from jobs.summary_head import summary_head
 
 if TYPE_CHECKING:
-    from jobs.evaluation.events import Evaluated
-    from jobs.events import Finished
+    from jobs.events import Evaluated, Finished
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -93,13 +92,14 @@ def _run(
 ) -> tuple[ExitCode, State, str | None]:
     """Run one attempt; return the exit code, and the state it leaves the job in with the reason."""
     # Imported here: these load MLX, which takes longer than refusing a bad order.
+    from jobs.report.write import drawing_first  # noqa: PLC0415
     from jobs.sinks import console, emitter, job_log  # noqa: PLC0415
     from jobs.training.session import write_failure  # noqa: PLC0415
 
     # checkpoints_qlora/<id>: the workspace is two folders up, wherever it was moved to.
     workspace = Workspace(run.path.parent.parent)
     sinks = [job_log(workspace.job_log(order.id)), *([console()] if by_hand else [])]
-    emit = emitter(sinks, order.id, state.attempt)
+    emit = drawing_first(emitter(sinks, order.id, state.attempt), workspace, order)
     kernels = Kernels.of(workspace)
     kernels.remove_torn()
     try:

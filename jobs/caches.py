@@ -21,7 +21,6 @@ import numpy as np
 import orjson
 
 from jobs.config.config import TrainConfig
-from jobs.data.tokenize import TokenizedExample
 from jobs.storage.files import add_part
 
 Inputs = Mapping[str, bytes | str]
@@ -155,15 +154,6 @@ def tokens_input(tokens: Sequence[Sequence[int]]) -> bytes:
         # With its length, so that no two lists run together into the same bytes.
         digest.update(len(content).to_bytes(8, "little") + content)
     return digest.digest()
-
-
-def examples_input(files: Sequence[Sequence[TokenizedExample]]) -> bytes:
-    """Return a digest of what is measured: the token ids of each file, and which are targets."""
-    parts = []
-    for examples in files:
-        parts.append(tokens_input([example.tokens for example in examples]))
-        parts.append(tokens_input([[example.prompt_length for example in examples]]))
-    return b"".join(parts)
 
 
 def model_files_input(folder: Path, harmless: Sequence[str] = TOKENIZER_ONLY) -> bytes:

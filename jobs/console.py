@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 
-from jobs.evaluation.events import Evaluated, EvaluationStarted
+from jobs.config.lora_keys import described
 from jobs.evaluation.lines import evaluated, evaluation_started
 from jobs.events import (
     CheckpointSaved,
     EarlyStopping,
     Envelope,
+    Evaluated,
+    EvaluationStarted,
     Event,
     Failed,
     Finished,
@@ -27,11 +29,10 @@ from jobs.events import (
     Validation,
     Warned,
 )
-from jobs.model.lora_keys import described
+from jobs.storage.formatting import duration
 from jobs.storage.text import printable
 from jobs.verdict import BELOW, Verdict, verdict
 
-ENDLESS = 1e10
 # A filling says now and then how far it is, unless it is soon over.
 FILL_PARTS, SHORT_FILL_SECONDS = 5, 10.0
 
@@ -270,24 +271,6 @@ def final_analysis(event: Finished) -> list[str]:
 def memory_text(megabytes: float) -> str:
     """Return an amount of memory for a person: ``592 MB``, ``5.1 GB``."""
     return f"{megabytes / 1000:.1f} GB" if megabytes >= 1000 else f"{megabytes:.0f} MB"
-
-
-def duration(seconds: float) -> str:
-    """Return a length of time for a person: ``45s``, ``3m 20s``, ``2h 05m``, ``1d 03h``.
-
-    ``-`` stands for one that is endless, or as good as.
-    """
-    if not abs(seconds) < ENDLESS:
-        return "-"
-    whole = max(0, round(seconds))
-    for unit, size, below, part in (
-        ("d", 86400, "h", 3600),
-        ("h", 3600, "m", 60),
-        ("m", 60, "s", 1),
-    ):
-        if whole >= size:
-            return f"{whole // size}{unit} {whole % size // part:02d}{below}"
-    return f"{whole}s"
 
 
 def verdict_of(event: Finished) -> Verdict | None:

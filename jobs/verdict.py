@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from jobs.training.early_stopping import GAP_BANDS, gap_status
+# The user's own bands: gap below the bound -> word.
+GAP_BANDS = ((0.05, "EXCELENTE"), (0.15, "BOM"), (0.30, "MODERADO"))
+WORST_BAND = "CRÍTICO"
 
 # The best validation is not below the one before training.
 NOT_LEARNED = "SEM APRENDIZAGEM"
@@ -117,3 +119,11 @@ def word_of(found: Verdict | None) -> str | None:
 def is_far_below(gap: float | None) -> bool:
     """Tell whether a gap is further below 0 than chance would have it."""
     return gap is not None and gap < FAR_BELOW
+
+
+def gap_status(gap: float) -> str:
+    """Return the word for an overfitting gap (validation minus training loss, nats per token).
+
+    A gap that is not a number is in the worst band.
+    """
+    return next((word for bound, word in GAP_BANDS if gap < bound), WORST_BAND)

@@ -8,7 +8,7 @@ from pathlib import Path
 from daemon.doctor import machine as machine_checks
 from daemon.doctor import preset as preset_checks
 from daemon.doctor import queue as queue_checks
-from daemon.doctor import resources as room_checks
+from daemon.doctor import resources as resource_checks
 from daemon.doctor.findings import Checkup, Finding
 from daemon.settings import Settings
 from jobs.backend.device import Device, ask_device
@@ -16,8 +16,9 @@ from jobs.config.config import Preset, TrainConfig
 from jobs.data.tokenizer import Tokenizer
 from jobs.model_store.place import model_folder
 from jobs.paths import Workspace
-from jobs.resources.estimate import Needs, estimate
+from jobs.resources.estimate import Needs, estimate, measured_memory, run_disk_needed
 from jobs.resources.preflight import memory_limits
+from jobs.storage.files import free_bytes
 
 
 def examine(preset: Preset, workspace: Workspace) -> list[Finding]:
@@ -66,8 +67,8 @@ def _preset(checkup: Checkup, preset: Preset, workspace: Workspace, device: Devi
             examples = report.train.examples
             checkup.add("plan", partial(preset_checks.plan_finding, config, examples))
     if folder and not folder.exists():
-        free = partial(room_checks.free_bytes, workspace.models)
-        checkup.add("disk", lambda: room_checks.download_finding(folder.name, free()))
+        free = partial(free_bytes, workspace.models)
+        checkup.add("disk", lambda: resource_checks.download_finding(folder.name, free()))
     elif folder and tokenizer and device and report and report.usable:
         size = preset_checks.data_size(report, config)
         look = partial(estimate, folder, config, size, metal=device.metal, lanes=device.lanes)
@@ -95,17 +96,17 @@ def _room(
     examples: int,
 ) -> None:
     config = preset.config
-    measured = checkup.ask("memory", partial(room_checks.measured_memory, workspace, config))
+    measured = checkup.ask("memory", partial(measured_memory, workspace, config))
     checkup.add(
         "memory",
-        lambda: room_checks.memory_finding(
+        lambda: resource_checks.memory_finding(
             needs, memory_limits(*device.memory), config, metal=device.metal, measured=measured
         ),
     )
     checkup.add(
         "disk",
-        lambda: room_checks.disk_finding(
-            room_checks.run_disk_needed(needs, config, workspace, examples),
-            room_checks.free_bytes(workspace.runs),
+        lambda: resource_checks.disk_finding(
+            run_disk_needed(needs, config, workspace, examples),
+            free_bytes(workspace.runs),
         ),
     )

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from daemon.doctor.findings import Finding, ok, problem, warning
 from jobs.config.config import TrainConfig
+from jobs.config.lora_keys import described
 from jobs.data.check import DataReport, FileReport
 from jobs.data.check import check as check_data
 from jobs.data.tokenizer import TemplateSettings, Tokenizer
 from jobs.errors import DataError
-from jobs.model.lora_keys import described
 from jobs.model_store.architectures import check_trainable
 from jobs.model_store.folder import check_lora, check_model, folder_bytes
 from jobs.paths import Workspace
-from jobs.prefix.budget import size_text
 from jobs.resources.estimate import DataSize
+from jobs.storage.formatting import size_text
 
 SHOWN = 5
 

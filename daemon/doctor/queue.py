@@ -15,10 +15,10 @@ from redis.exceptions import RedisError
 
 from daemon.doctor.findings import Finding, ok, problem, warning
 from daemon.file_client import FileClient
-from daemon.lifecycle.transitions import daemon_lock
 from daemon.queue.broker import Broker
 from daemon.runs.locks import held_by
 from daemon.runs.private_folder import PRIVATE
+from daemon.runs.workspace_locks import daemon_lock
 from daemon.service.left_behind import stale_services
 from daemon.settings import Settings
 from daemon.store import keys

@@ -13,10 +13,10 @@ import socket
 from pathlib import Path
 
 from daemon.runs.files import own_state
+from daemon.runs.frozen_data import freeze, frozen_path
 from daemon.runs.workspace_id import host_of, shown
 from daemon.store.job_store import JobStore
 from daemon.store.records import JobRecord, state_from
-from daemon.submit.frozen_data import freeze, frozen_path
 from jobs.errors import FarenseError, InvalidInput
 from jobs.paths import Workspace
 from jobs.spec import DataFile, Order, parse_order, write_order

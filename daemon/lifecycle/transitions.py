@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -31,7 +30,7 @@ from daemon.runs.files import (
 from daemon.runs.location import Damaged, standing_of
 from daemon.runs.repair import own_or_rebuilt, rewrite, rewrite_if_damaged
 from daemon.runs.workspace_id import home_of, is_home
-from daemon.runs.workspace_locks import changing
+from daemon.runs.workspace_locks import changing, daemon_lock
 from daemon.store.claim import Claim
 from daemon.store.job_store import JobStore, Written
 from daemon.store.records import JobRecord, state_from
@@ -50,11 +49,6 @@ NO_WISHES: dict[str, bool | None] = {
     "prune_requested": None,
 }
 NO_WORKER = {"worker": None, "pid": None, "lease_until": None}
-
-
-def daemon_lock(workspace: Workspace) -> Path:
-    """Return the lock that a workspace's daemon holds for its whole life; its pid stands in it."""
-    return workspace.private / "daemon.lock"
 
 
 class Lifecycle:

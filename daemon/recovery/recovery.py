@@ -23,9 +23,9 @@ from daemon.recovery.other_machines import ForeignJobs
 from daemon.recovery.survey import Facts, Survey
 from daemon.runs.files import state_without_record
 from daemon.settings import Settings
+from daemon.store.event_stream import send
 from daemon.store.job_store import Written
 from daemon.store.records import JobRecord, state_from
-from daemon.worker.log_mirror import send
 from jobs.errors import FarenseError
 from jobs.paths import Workspace
 from jobs.state import FINISHED_BADLY, FINISHED_WELL, PENDING, JobState, State, now

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from daemon.runs.locks import FileLock
 from daemon.runs.private_folder import private_folder
@@ -42,3 +43,8 @@ def _held(workspace: Workspace, name: str, limit: float) -> Iterator[None]:
         raise WorkspaceError(f"{path} is held by another process for {limit:.0f} s.")
     with lock:
         yield
+
+
+def daemon_lock(workspace: Workspace) -> Path:
+    """Return the lock that a workspace's daemon holds for its whole life; its pid stands in it."""
+    return workspace.private / "daemon.lock"

@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 from daemon.store.records import JobRecord
-from jobs.console import duration
-from jobs.evaluation.events import Evaluated, EvaluationStarted
 from jobs.events import (
     BestModel,
     CheckpointSaved,
     Envelope,
+    Evaluated,
+    EvaluationStarted,
     Event,
     Finished,
     PhaseBegan,
@@ -26,6 +26,7 @@ from jobs.events import (
     Warned,
 )
 from jobs.state import State
+from jobs.storage.formatting import duration
 from jobs.verdict import verdict, word_of
 
 LOADING = "loading the model and the data"

@@ -102,8 +102,8 @@ TABLE: tuple[Check, ...] = (
         "jobs.model_store.folder:check_lora",
         TRAININGS,
         (
-            *("jobs.model_store.folder:check_lora", "jobs.model.lora_keys:reached"),
-            *("jobs.model.lora_keys:check_num_layers",),
+            *("jobs.model_store.folder:check_lora", "jobs.config.lora_keys:reached"),
+            *("jobs.config.lora_keys:check_num_layers",),
         ),
     ),
     Check(

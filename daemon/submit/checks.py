@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from daemon.submit.frozen_data import freeze
+from daemon.runs.frozen_data import freeze
 from jobs.errors import ConfigError, DataError, InvalidInput, ModelError
 from jobs.paths import Workspace
 from jobs.spec import DataFile, Order
@@ -21,9 +21,9 @@ from jobs.storage.files import sha256_of
 
 if TYPE_CHECKING:
     from jobs.config.config import TrainConfig
+    from jobs.config.lora_keys import Reach
     from jobs.data.lengths import Length
     from jobs.data.prompts import PromptFormat
-    from jobs.model.lora_keys import Reach
     from jobs.model_store.safetensors_header import TensorEntry
     from jobs.rehearsal import Part, Rehearsed
 
@@ -244,7 +244,7 @@ class Desk:
 
     def _reach(self, config: TrainConfig, part: Part, found: Rehearsed) -> Reach:
         """Return the layers that are adapted, by those that mlx-lm's own model has."""
-        from jobs.model.lora_keys import check_num_layers, reached  # noqa: PLC0415 - as above
+        from jobs.config.lora_keys import check_num_layers, reached  # noqa: PLC0415 - as above
 
         lora, blocks = config.lora, found.model.layers
 

@@ -8,19 +8,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from daemon.doctor.resources import MEMORY_SETTINGS, free_bytes, measured_memory, run_disk_needed
 from jobs.backend.device import Device
 from jobs.config.config import TrainConfig
+from jobs.config.lora_keys import Reach
 from jobs.errors import InvalidInput, WorkspaceError
-from jobs.model.lora_keys import Reach
 from jobs.model_store.place import model_folder
 from jobs.model_store.safetensors_header import TensorEntry
 from jobs.paths import Workspace
-from jobs.prefix.budget import size_text
 from jobs.rehearsal import Rehearsed
-from jobs.resources.estimate import FLOAT32, DataSize, Needs, estimate
+from jobs.resources.estimate import (
+    FLOAT32,
+    MEMORY_SETTINGS,
+    DataSize,
+    Needs,
+    estimate,
+    measured_memory,
+    run_disk_needed,
+)
 from jobs.resources.out_of_memory import advice
 from jobs.resources.preflight import TIGHT, compare_disk, memory_limits
+from jobs.storage.files import free_bytes
+from jobs.storage.formatting import size_text
 
 # What the room that a run takes depends on.
 ROOM_SETTINGS = (

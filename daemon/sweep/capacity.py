@@ -7,14 +7,13 @@ from functools import cached_property
 
 import structlog
 
-from daemon.doctor.resources import measured_memory
 from daemon.submit.resources import lanes_of
 from jobs.config.config import TrainConfig
 from jobs.data.tokenizer import TemplateSettings
 from jobs.errors import FarenseError
 from jobs.paths import Workspace
 from jobs.rehearsal import Part, Rehearsed, rehearse
-from jobs.resources.estimate import DataSize, estimate
+from jobs.resources.estimate import DataSize, estimate, measured_memory
 from jobs.resources.preflight import memory_limits
 from jobs.storage.files import sha256_of
 from jobs.sweep.memory import too_large

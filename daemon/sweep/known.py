@@ -9,7 +9,7 @@ from daemon.joblog import LogReader
 from daemon.runs.files import job_ids, state_of
 from jobs.config.config import TrainConfig
 from jobs.errors import FarenseError
-from jobs.evaluation.events import Evaluated
+from jobs.events import Evaluated
 from jobs.paths import Workspace
 from jobs.spec import EVALUATE, Order, read_order
 from jobs.storage.files import sha256_of

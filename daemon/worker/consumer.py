@@ -22,13 +22,13 @@ from huey.consumer import Consumer
 from huey.consumer import Worker as HueyWorker
 from redis.exceptions import RedisError
 
-from daemon.lifecycle.transitions import daemon_lock
 from daemon.logging import configure_logging
 from daemon.queue.broker import Broker
 from daemon.queue.reconnect import Link
 from daemon.runs.locks import FileLock, held_by
 from daemon.runs.private_folder import private_folder, temporary_folder
 from daemon.runs.workspace_id import make_home
+from daemon.runs.workspace_locks import daemon_lock
 from daemon.settings import Settings
 from daemon.worker.terminal import Tell
 from daemon.worker.worker import Worker
@@ -189,3 +189,20 @@ def _serve(
             consumer.run()
         finally:
             worker.leave()
+
+
+def run_daemon(workspace: Workspace, settings: Settings | None = None) -> None:
+    """Run the daemon in the foreground until SIGTERM, SIGINT or SIGHUP.
+
+    It says on stderr, a line each, which job starts and what each came to.
+
+    Raises:
+        WorkspaceError: another daemon runs in this workspace, or the workspace cannot be written.
+        QueueUnreachable: the queue cannot be reached or started.
+        ConfigError: a ``FARENSE_*`` variable has a value that is not allowed.
+    """
+    from daemon.worker.consumer import run  # noqa: PLC0415 - only this function needs Huey
+    from daemon.worker.terminal import teller  # noqa: PLC0415
+
+    with teller() as tell:
+        run(workspace, settings or Settings.from_environment(), tell)

@@ -9,8 +9,8 @@ from typing import Any
 from daemon.joblog import LogLines, LogReader, size_of
 from daemon.queue.reconnect import Link
 from daemon.store.claim import Claim
+from daemon.store.event_stream import send
 from daemon.store.job_store import JobStore, Written
-from daemon.store.progress import changes
 from daemon.store.records import JobRecord
 
 
@@ -129,21 +129,3 @@ class Mirror:
             record = self._link.call(self._restore)
             self.superseded |= record is not None and record.attempt != self._claim.attempt
         return written is Written.DONE
-
-
-def send(store: JobStore, job_id: str, attempt: int, lines: LogLines) -> Written:
-    """Append lines of a job's log to its stream, and what they change to its record.
-
-    Lines that are no events are set aside.
-
-    Raises:
-        RedisError: the server is away.
-    """
-    values: dict[str, Any] = {}
-    for envelope in lines.events:
-        values |= changes(envelope)
-    written = store.record_events(job_id, attempt, lines.readable, values)
-    if written is Written.DONE:
-        for line in lines.unreadable:
-            store.set_aside("event", line, f"no event of {job_id}")
-    return written

@@ -12,8 +12,8 @@ from queue import Full, Queue
 from threading import Thread
 
 from daemon.store.records import JobRecord
-from jobs.console import duration
 from jobs.state import FINISHED_WELL, State
+from jobs.storage.formatting import duration
 from jobs.storage.local_time import local_clock
 from jobs.storage.text import printable
 from jobs.verdict import NOT_LEARNED

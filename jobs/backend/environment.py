@@ -6,8 +6,8 @@ import importlib.metadata
 import platform
 
 from jobs.backend.blas import blas_build
+from jobs.backend.device import device_name
 from jobs.backend.streams import cpu_name, cpu_threads
-from jobs.model.load import device_name
 
 
 def environment() -> dict[str, str]:

@@ -16,7 +16,7 @@ from jobs.compare.decision import LOSS_MARGIN
 from jobs.compare.side import DIVERGED, MEASURED_BY, OUT_OF_MEMORY, Side, measured_otherwise
 from jobs.config.config_file import flatten
 from jobs.state import State
-from jobs.training.early_stopping import GAP_BANDS
+from jobs.verdict import GAP_BANDS
 
 # A training loss, in eval mode on the same examples, that rises by more than this from one
 # validation to the next: nats per token.

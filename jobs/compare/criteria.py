@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from jobs.compare.curve import number
 from jobs.compare.side import Side
 from jobs.state import State
-from jobs.training.early_stopping import GAP_BANDS
-from jobs.verdict import NOT_LEARNED
+from jobs.verdict import GAP_BANDS, NOT_LEARNED
 
 GAP_TARGET = GAP_BANDS[1][0]
 F1_TARGET = 0.93

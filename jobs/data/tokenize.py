@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from jinja2 import TemplateError
 
+from jobs.caches import tokens_input
 from jobs.data.examples import Dialogue, Document, Example, Message, located
 from jobs.data.prompts import PromptFormat, farense_prompt
 from jobs.data.reasoning import Frame
@@ -351,3 +352,12 @@ def _eos(tokenizer: Tokenizer) -> int:
     if tokenizer.eos_token_id is None:
         raise ModelError("The model's tokenizer names no EOS token, so no answer could end.")
     return tokenizer.eos_token_id
+
+
+def examples_input(files: Sequence[Sequence[TokenizedExample]]) -> bytes:
+    """Return a digest of what is measured: the token ids of each file, and which are targets."""
+    parts = []
+    for examples in files:
+        parts.append(tokens_input([example.tokens for example in examples]))
+        parts.append(tokens_input([[example.prompt_length for example in examples]]))
+    return b"".join(parts)

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 
 from jobs import caches as kept
 from jobs.backend.blas import set_blas_threads
+from jobs.backend.device import device_name
 from jobs.backend.mlx import tree_unflatten
 from jobs.backend.streams import cpu_threads
 from jobs.data.examples import Dialogue, read_examples
@@ -26,21 +27,19 @@ from jobs.data.tokenize import (
 from jobs.data.tokenizer import Tokenizer
 from jobs.errors import DataError, InvalidInput
 from jobs.evaluation.answers import ADAPTER, ANSWERERS, BASE, Answer, Answers
-from jobs.evaluation.events import Evaluated, EvaluationStarted
 from jobs.evaluation.generation import check_batching, generate, groups
 from jobs.evaluation.report import Losses, answer_rows, report_of, write_evaluation
 from jobs.evaluation.scores import METRICS
-from jobs.events import PhaseBegan, Progress, Warned
+from jobs.events import Evaluated, EvaluationStarted, PhaseBegan, Progress, Warned
 from jobs.model.adapter import read_adapter
 from jobs.model.adapter_fit import Arrays
-from jobs.model.load import device_name, load_tokenizer
+from jobs.model.load import load_tokenizer
 from jobs.model_store.digest import weights_digest
+from jobs.pace import Pace
 from jobs.paths import Workspace
-from jobs.report.write import plot_evaluation
 from jobs.spec import DataFile, Order
 from jobs.spec import Evaluation as Wanted
 from jobs.state import State, now
-from jobs.training.pace import Pace
 from jobs.training.session import Emit, Session, Stop
 from jobs.training.summary import write_summary
 
@@ -239,7 +238,6 @@ class Evaluation:
         )
         self._warn_of_cut(outcome)
         write_summary(self.session.run, outcome, self.order.config, self.session.versions)
-        plot_evaluation(self.session.workspace, self.trained, self.emit)
         self.emit(outcome)
         return outcome
 

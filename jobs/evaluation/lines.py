@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from jobs.evaluation.events import Evaluated, EvaluationStarted
 from jobs.evaluation.scores import TITLES
-from jobs.events import Envelope
+from jobs.events import Envelope, Evaluated, EvaluationStarted
 
 
 def evaluation_started(envelope: Envelope, event: EvaluationStarted) -> list[str]:

@@ -29,10 +29,10 @@ from jobs.model.adapter_fit import fresh_adapter
 from jobs.model_store.folder import check_unchanged
 from jobs.past_run import PastRun, read_run
 from jobs.paths import Workspace
-from jobs.prefix.budget import size_text
 from jobs.spec import Order
 from jobs.state import now
 from jobs.storage.files import write_atomic, write_json
+from jobs.storage.formatting import size_text
 
 VERSION = 1
 # The card, the configuration and the marker, on disk.

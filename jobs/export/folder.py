@@ -15,8 +15,8 @@ from typing import Any
 from jobs.errors import InvalidInput, JobLocked, WorkspaceError
 from jobs.export.kinds import SUFFIXES
 from jobs.paths import Workspace
-from jobs.prefix.budget import size_text
 from jobs.storage.files import explain, open_to_others, read_json, replace_folder, sync_folder
+from jobs.storage.formatting import size_text
 from jobs.storage.locks import hold
 
 MARKER = "farense_export.json"

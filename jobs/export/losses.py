@@ -6,12 +6,11 @@ import gc
 from collections.abc import Callable
 from dataclasses import replace
 
+from jobs.backend.device import device_memory
 from jobs.backend.mlx import mx, on_metal
 from jobs.errors import DataError
-from jobs.event import Event
-from jobs.events import Warned
+from jobs.events import Event, Warned
 from jobs.model.adapter import TrainedAdapter
-from jobs.model.load import device_memory
 from jobs.paths import Workspace
 from jobs.resources.preflight import memory_limits
 from jobs.spec import Order

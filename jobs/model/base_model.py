@@ -12,9 +12,9 @@ from jobs.config.config import TrainConfig
 from jobs.errors import ConfigError
 from jobs.model.load import apply_lora, load_base, unload_blocks
 from jobs.model.lora import DropoutNoise, HostNoise
+from jobs.model.probe import bypassed_layers, cut_agrees, settled
 from jobs.model.split import NOT_A_CHAIN, failed, probe_inputs, split_model, uncut, verified
 from jobs.model_store.architectures import check_trainable
-from jobs.training.probe import bypassed_layers, cut_agrees, settled
 
 Result = TypeVar("Result")
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from jobs.backend import cpu_ops as cpu
 from jobs.backend import mlx
-from jobs.backend.blas import blas_name
 from jobs.backend.mlx import (
     LoRALinear,
     LoRASwitchLinear,
@@ -23,30 +22,15 @@ from jobs.backend.mlx import (
     tree_unflatten,
 )
 from jobs.config.config import LoraConfig
+from jobs.config.lora_keys import Reach, check_num_layers, reached
 from jobs.data.tokenizer import TemplateSettings, Tokenizer
 from jobs.errors import ModelError
 from jobs.model.dequantize import dequantize_model
 from jobs.model.lora import CpuLoRALinear, DropoutNoise, NoiseDropout
-from jobs.model.lora_keys import Reach, check_num_layers, reached
 from jobs.model_store.tokenizer_files import without_settings
 
 # The layers that can be adapted: projections, and those of all experts of a mixture at once.
 ADAPTABLE = (nn.Linear, nn.QuantizedLinear, SwitchLinear, QuantizedSwitchLinear)
-
-
-def device_name() -> str:
-    """Return what this process computes with, for people."""
-    if on_metal():
-        return f"Metal, {mx.device_info().get('device_name', 'Apple GPU')}"
-    return f"CPU, {blas_name() or 'reference BLAS (slow)'}"
-
-
-def device_memory() -> tuple[int, ...]:
-    """Return the limits that Metal sets to this process's memory, bytes; none on a CPU."""
-    if not on_metal():
-        return ()
-    info = mx.device_info()
-    return int(info["memory_size"]), int(info["max_recommended_working_set_size"])
 
 
 def load_tokenizer(path: Path, settings: TemplateSettings | None = None) -> Tokenizer:
@@ -166,7 +150,7 @@ def unload_blocks(module: Any, path: Path, count: int) -> None:
 def apply_lora(module: nn.Module, lora: LoraConfig, seed: int, noise: DropoutNoise) -> Reach:
     """Adapt the last ``lora.num_layers`` blocks; only the new low-rank matrices are trainable.
 
-    Keys are looked for in the adapted blocks and nowhere else (:mod:`jobs.model.lora_keys`).
+    Keys are looked for in the adapted blocks and nowhere else (:mod:`jobs.config.lora_keys`).
 
     Args:
         noise: where dropout takes its random numbers from.

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs.config.lora_keys import Reach, check_num_layers, reached
 from jobs.errors import ConfigError, ModelError
-from jobs.model.lora_keys import Reach, check_num_layers, reached
 from jobs.model_store.safetensors_header import TensorEntry, raw_header, read_header
 from jobs.model_store.size import PlainTensor, plain_tensors
 from jobs.storage.files import add_part, read_json

@@ -31,7 +31,7 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 from jobs.errors import ModelError, NetworkError
 from jobs.model_store.architectures import check_trainable
 from jobs.model_store.folder import WEIGHTS
-from jobs.prefix.budget import size_text
+from jobs.storage.formatting import size_text
 
 # Of the top folder of a repository: what mlx-lm loads, and no program and no pickle.
 WANTED = (WEIGHTS, "*.json", "*.jinja", "tokenizer.model")

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.errors import ModelError, NetworkError, WorkspaceError
-from jobs.prefix.budget import size_text
 from jobs.storage.files import sha256_of
+from jobs.storage.formatting import size_text
 
 DOWNLOAD_SECONDS = 3600
 ERROR_WIDTH = 300

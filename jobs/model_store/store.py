@@ -14,8 +14,8 @@ from jobs.model_store.folder import check_model, fingerprint, folder_bytes, same
 from jobs.model_store.listing import ModelInfo, list_models
 from jobs.model_store.packaged import SMOLLM2_135M, fetch_packaged
 from jobs.paths import Workspace
-from jobs.prefix.budget import size_text
 from jobs.storage.files import explain, sync_folder
+from jobs.storage.formatting import size_text
 from jobs.storage.locks import hold
 from jobs.suggest import did_you_mean
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jobs.prefix.listing import EntryInfo, EntryState
+from jobs.storage.formatting import size_text
 
 
 class CacheUnusable(Exception):
@@ -45,11 +46,6 @@ def entries_to_evict(
     if excess > 0:
         raise CacheUnusable(_why_not(others, needed, present, budget, free))
     return evicted
-
-
-def size_text(size: int) -> str:
-    """Return a number of bytes for people."""
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def _why_not(others: Sequence[EntryInfo], needed: int, present: int, budget: int, free: int) -> str:

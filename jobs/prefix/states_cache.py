@@ -15,12 +15,12 @@ from jobs.caches import PREFIX_STATES, Inputs, code_input, key_of, tokens_input
 from jobs.events import Event, PrefixCached, Warned
 from jobs.model import base_model, dequantize, split
 from jobs.model import load as model
+from jobs.pace import MARKS, PROGRESS_SECONDS, time_left
 from jobs.prefix import prefix
 from jobs.prefix.budget import CacheUnusable
 from jobs.prefix.cache import PrefixCache
 from jobs.prefix.entry import VERSION, Layout
 from jobs.prefix.prefix import Prefix, PrefixStates
-from jobs.training.pace import MARKS, PROGRESS_SECONDS, time_left
 
 # What turns tokens into states beside the libraries. The code counts by its content, since nobody
 # would remember to raise a number with every change.

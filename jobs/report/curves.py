@@ -9,7 +9,7 @@ from jobs.report.findings import Named
 from jobs.report.plot import SHORT_NAME, short, step_text
 from jobs.report.run_data import Measured, Series
 from jobs.report.theme import HEIGHT, LEGEND_ROW, Look
-from jobs.training.early_stopping import GAP_BANDS, WORST_BAND
+from jobs.verdict import GAP_BANDS, WORST_BAND
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

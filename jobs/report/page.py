@@ -15,7 +15,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from jobs.compare.side import MEASURED_BY
-from jobs.console import duration
 from jobs.evaluation.scores import METRICS, TITLES
 from jobs.past_run import PastRun, Row
 from jobs.report import tables
@@ -25,6 +24,7 @@ from jobs.report.plot import Plot, figure
 from jobs.report.run_data import Measured, measured
 from jobs.report.theme import DARK, LIGHT
 from jobs.report.training_plots import plots_of_one, plots_of_several
+from jobs.storage.formatting import duration
 from jobs.storage.local_time import local_exact
 from jobs.storage.numbers import finite
 from jobs.storage.text import printable

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.compare.curve import ROUGH
-from jobs.console import duration, memory_text
+from jobs.console import memory_text
 from jobs.evaluation.answers import ADAPTER, BASE
 from jobs.evaluation.report import GAIN
 from jobs.evaluation.scores import METRICS, TITLES
@@ -17,6 +17,7 @@ from jobs.report.findings import Named
 from jobs.report.plot import amount, figure, step_text
 from jobs.report.run_data import Best, Measured
 from jobs.state import FINISHED_WELL, State
+from jobs.storage.formatting import duration
 from jobs.storage.local_time import local_exact
 from jobs.storage.numbers import finite
 from jobs.verdict import BELOW

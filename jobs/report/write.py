@@ -12,23 +12,41 @@ from contextlib import suppress
 from pathlib import Path
 
 from jobs.errors import WorkspaceError
-from jobs.event import Event
-from jobs.events import Warned
+from jobs.events import Evaluated, Event, Failed, Finished, Warned
 from jobs.paths import RunDirectory, Workspace
+from jobs.spec import Order
 from jobs.storage.files import write_atomic
 
 ENDING = ".png"
+Emit = Callable[[Event], None]
 SWITCH, OFF = "FARENSE_PLOTS", "off"
 
 
-def plot_training(workspace: Workspace, run: RunDirectory, emit: Callable[[Event], None]) -> None:
+def plot_training(workspace: Workspace, run: RunDirectory, emit: Emit) -> None:
     """Write the plots of a training that has ended; what goes wrong is only told."""
     _told(lambda: _training(workspace, run), emit)
 
 
-def plot_evaluation(workspace: Workspace, run: RunDirectory, emit: Callable[[Event], None]) -> None:
+def plot_evaluation(workspace: Workspace, run: RunDirectory, emit: Emit) -> None:
     """Write the plots of an evaluation of ``run``; what goes wrong is only told."""
     _told(lambda: _evaluation(workspace, run), emit)
+
+
+def drawing_first(emit: Emit, workspace: Workspace, order: Order) -> Emit:
+    """Return ``emit`` that draws a job's plots before it says that the job has ended."""
+    run = workspace.run(order.id)
+
+    def emitted(event: Event) -> None:
+        match event:
+            case Finished():
+                plot_training(workspace, run, emit)
+            case Failed() if order.evaluation is None:
+                plot_training(workspace, run, emit)
+            case Evaluated():
+                plot_evaluation(workspace, workspace.run(event.evaluates), emit)
+        emit(event)
+
+    return emitted
 
 
 def replace_pictures(folder: Path, names: Iterable[str], pictures: dict[str, bytes]) -> list[Path]:
@@ -73,7 +91,7 @@ def _evaluation(workspace: Workspace, directory: RunDirectory) -> None:
     replace_pictures(directory.evaluation, NAMES, pictures)
 
 
-def _told(draw: Callable[[], None], emit: Callable[[Event], None]) -> None:
+def _told(draw: Callable[[], None], emit: Emit) -> None:
     if os.environ.get(SWITCH) == OFF:
         return
     try:

@@ -14,12 +14,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.config.config import LoraConfig, TrainConfig
+import orjson
+
+from jobs.config.config import LoraConfig, TrainConfig, config_from
+from jobs.config.lora_keys import reached
 from jobs.data.lengths import Length
-from jobs.errors import ConfigError
-from jobs.model.lora_keys import reached
+from jobs.errors import ConfigError, FarenseError
 from jobs.model_store.folder import adaptable_layers, read_model
+from jobs.model_store.place import name_in_job
 from jobs.model_store.size import PlainTensor, plain_tensors
+from jobs.paths import JOB_ID, Workspace
+from jobs.prefix.cache import PrefixCache
+from jobs.resources.preflight import disk_needed
+from jobs.spec import read_order
+from jobs.storage.files import sha256_of, whole_lines
+
+# What the memory of a run depends on, beside its data.
+MEMORY_SETTINGS = (
+    *("model", "prompt_format", "chat_template", "thinking", "mask_prompt", "lora"),
+    *("batch_size", "gradient_accumulation"),
+    *("max_seq_length", "grad_checkpoint", "prefix_cache_gb"),
+)
+# Runs that are looked through for a measured need, the newest first.
+RUNS = 50
 
 BLOCK = re.compile(r"\blayers\.(\d+)\.")
 DTYPE_BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4}
@@ -180,3 +197,45 @@ def _setting(description: Mapping[str, Any], name: str) -> int:
     """Return a number of a model's config; 0 where an architecture calls it otherwise."""
     value = description.get(name)
     return value if isinstance(value, int) else 0
+
+
+def measured_memory(workspace: Workspace, config: TrainConfig) -> int | None:
+    """Return MLX's peak in earlier runs of these settings and data, bytes; None without one."""
+    train = sha256_of(workspace.root / config.data.train)
+    wanted = {name: getattr(config, name) for name in MEMORY_SETTINGS}
+    wanted["model"] = name_in_job(workspace, config.model)
+    peaks = []
+    for path in _newest_runs(workspace):
+        run = workspace.run(path.name)
+        try:
+            order = read_order(run)
+            settings = config_from(order.config, str(run.job))
+        except FarenseError:  # of another version, or damaged: it tells nothing
+            continue
+        same = all(getattr(settings, name) == value for name, value in wanted.items())
+        if same and order.train.sha256 == train and run.metrics.exists():
+            peaks += [orjson.loads(line).get("memory_mb") or 0 for line in whole_lines(run.metrics)]
+    return int(max(peaks, default=0) * 1e6) or None
+
+
+def _newest_runs(workspace: Workspace) -> list[Path]:
+    if not workspace.runs.is_dir():
+        return []
+    found = [path for path in workspace.runs.iterdir() if JOB_ID.fullmatch(path.name)]
+    return sorted(found, key=lambda path: path.name, reverse=True)[:RUNS]
+
+
+def run_disk_needed(needs: Needs, config: TrainConfig, workspace: Workspace, examples: int) -> int:
+    """Return the most that a run, and what it adds to the prefix cache, will hold on disk."""
+    cache = PrefixCache(workspace.prefix_cache, config.prefix_cache_gb)
+    entries = cache.listing()
+    held = sum(entry.bytes for entry in entries)
+    # An entry that the budget does not allow is not written; older ones give way to a new one.
+    fits = needs.cache <= cache.budget(entries)
+    return disk_needed(
+        config,
+        config.schedule(examples),
+        adapter_bytes=needs.adapter,
+        state_bytes=needs.state,
+        cache_bytes=max(0, needs.cache - held) if fits else 0,
+    )

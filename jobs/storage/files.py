@@ -282,3 +282,10 @@ def explain(error: OSError, path: Path) -> WorkspaceError:
             "Make the folder writable for you, or set FARENSE_HOME to a folder that is.",
         )
     return WorkspaceError(f"{path} could not be written: {error.strerror or error}.")
+
+
+def free_bytes(folder: Path) -> int:
+    """Return what is free on the disk of a folder, also where it is still to be made."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

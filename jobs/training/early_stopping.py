@@ -5,18 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-# The user's own bands: gap below the bound -> word.
-GAP_BANDS = ((0.05, "EXCELENTE"), (0.15, "BOM"), (0.30, "MODERADO"))
-WORST_BAND = "CRÍTICO"
-
-
-def gap_status(gap: float) -> str:
-    """Return the word for an overfitting gap (validation minus training loss, nats per token).
-
-    A gap that is not a number is in the worst band.
-    """
-    return next((word for bound, word in GAP_BANDS if gap < bound), WORST_BAND)
-
 
 @dataclass(frozen=True)
 class EarlyStopping:

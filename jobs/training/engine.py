@@ -4,58 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from jobs.backend import cpu_ops as cpu
 from jobs.backend.kernel_cache import TORN
-from jobs.backend.mlx import mx, named, nn, on_metal, scalar, tree_unflatten
+from jobs.backend.mlx import mx, named, scalar, tree_unflatten
 from jobs.backend.streams import Lanes
 from jobs.config.config import TrainConfig
-from jobs.model.adapter_fit import fitting
+from jobs.model.adapter_fit import Arrays, fitting
 from jobs.model.lora import DropoutNoise
+from jobs.model.losses import Result, same, token_losses
 from jobs.model.split import LanguageModel
 from jobs.training.batches import Piece
-from jobs.training.optimizer import AdamW, Arrays, total
+from jobs.training.optimizer import AdamW, total
 
 # How much memory all lanes together take before no more work is started, as a part of what the
 # largest piece takes. With 1.2 a step is as fast as without a limit, with 0.8 half as fast.
 STARTED = 1.2
-# A summed loss, with the gradients of the adapter by name.
-Result = tuple[mx.array, Arrays]
-# By how much two ways to compute gradients may differ, as a part of their norm. In float32 rounding
-# makes far less of it.
-TOLERANCE, HALF_TOLERANCE = 1e-3, 5e-2
-
-
-def token_losses(
-    model: LanguageModel, inputs: mx.array, positions: mx.array, targets: mx.array
-) -> mx.array:
-    """Return the cross-entropy of each target, nats, float32, shape [P].
-
-    Only the rows of the hidden state that predict a target meet the vocabulary matrix: for a padded
-    batch of questions and short answers that is a third of them.
-
-    Args:
-        inputs: what ``model.rows`` takes: token ids [B, L] or states [B, L, D].
-        positions: indices into the flattened [B * L], shape [P].
-        targets: token ids, shape [P].
-    """
-    logits = model.head(model.rows(inputs, positions)).astype(mx.float32)
-    if on_metal():
-        return nn.losses.cross_entropy(logits, targets, reduction="none")
-    return cpu.cross_entropy(logits, targets)
-
-
-def same(loss: mx.array, gradients: Arrays, expected: mx.array, others: Arrays) -> bool:
-    """Tell whether two losses and their gradients differ by rounding only.
-
-    The gradients are compared by the norm of all of them together. What is not finite tells
-    nothing: the run itself will say so.
-    """
-    pairs = [(gradients[name], array) for name, array in others.items()]
-    exact = all(array.dtype == mx.float32 for _, array in pairs)
-    tolerance = TOLERANCE if exact else HALF_TOLERANCE
-    off, size = norm([a - b for a, b in pairs]), norm([b for _, b in pairs])
-    near = mx.abs(loss - expected) <= tolerance * mx.abs(expected)
-    return bool(near & (off <= tolerance * size) | ~mx.isfinite(expected + size))
 
 
 class Engine:
@@ -330,12 +292,6 @@ class Engine:
         total = {name: array + gradients[name] for name, array in accumulated.items()}
         bad_step = mx.where((bad_step == 0) & ~mx.isfinite(loss), number, bad_step)
         return total, loss_sum + loss, bad_step
-
-
-def norm(arrays: Iterable[mx.array]) -> mx.array:
-    """Return the L2 norm of all arrays together, float32; 0 without any."""
-    sums = [mx.sum(array.astype(mx.float32) ** 2) for array in arrays]
-    return mx.sqrt(mx.sum(mx.stack(sums))) if sums else mx.array(0.0)
 
 
 def _folded(arrays: list[mx.array], lane: int, count: int, empty: mx.array) -> mx.array:

@@ -7,8 +7,7 @@ from typing import Any
 
 from jobs.backend.mlx import mx, optimizers, tree_map
 from jobs.config.config import TrainConfig
-
-Arrays = dict[str, mx.array]
+from jobs.model.adapter_fit import Arrays
 
 
 class AdamW:

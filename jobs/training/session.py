@@ -9,25 +9,25 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from jobs import caches as kept
+from jobs.backend.device import device_memory, device_name
 from jobs.backend.environment import environment
 from jobs.backend.streams import make_lanes
 from jobs.config.config import TrainConfig, config_from
 from jobs.data.token_cache import encoded
-from jobs.data.tokenize import TokenizedExample, cut
+from jobs.data.tokenize import TokenizedExample, cut, examples_input
 from jobs.data.tokenizer import TemplateSettings, Tokenizer
 from jobs.errors import DataError, FarenseError, WorkspaceError
 from jobs.events import Event, Failed, Finished, PhaseBegan, Started, Warned
 from jobs.model.base_model import BaseModel
-from jobs.model.load import adapter_config, device_memory, device_name, load_tokenizer
+from jobs.model.load import adapter_config, load_tokenizer
 from jobs.model_store.digest import weights_digest
 from jobs.model_store.folder import check_unchanged
 from jobs.paths import RunDirectory, Workspace
 from jobs.prefix.cache import FillStopped, PrefixCache
 from jobs.prefix.prefix import Prefix, PrefixStates
 from jobs.prefix.states_cache import StatesCache
-from jobs.report.write import plot_training
 from jobs.resources.preflight import check_disk, check_memory, disk_needed, memory_limits
-from jobs.spec import TRAIN, DataFile, Order
+from jobs.spec import DataFile, Order
 from jobs.storage.files import read_json
 from jobs.training.baseline import Baseline
 from jobs.training.batches import Feed, Source
@@ -106,8 +106,6 @@ class Session:
             outcome = trainer.run()
         if outcome:
             write_summary(self.run, outcome, self.order.config, self.versions)
-            plot_training(self.workspace, self.run, self.emit)
-            self.emit(outcome)
         return outcome
 
     def measuring(self) -> tuple[Engine, Feed]:
@@ -188,7 +186,7 @@ class Session:
     def _baseline(self, measure: Callable[[], Losses]) -> Losses:
         """Return the losses before training: as another job has measured them, or measured now."""
         inputs: dict[str, bytes | str] = {
-            "examples": kept.examples_input(self.examples),
+            "examples": examples_input(self.examples),
             "weights": weights_digest(self.model_path, self.workspace.weight_digests),
             "model files": kept.model_files_input(self.model_path),
             "settings": kept.settings_input(self.config),
@@ -315,7 +313,5 @@ def write_failure(run: RunDirectory, order: Order, emit: Emit, error: Exception)
     # On a full disk neither may succeed; the exit code still tells.
     with contextlib.suppress(WorkspaceError):
         write_summary(run, failed, order.config, environment())
-    if order.kind == TRAIN:
-        plot_training(Workspace(run.path.parent.parent), run, emit)
     with contextlib.suppress(WorkspaceError):
         emit(failed)

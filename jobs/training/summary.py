@@ -11,8 +11,7 @@ from typing import Any
 
 from jobs.backend.mlx import mx
 from jobs.errors import JobFailed
-from jobs.evaluation.events import Evaluated
-from jobs.events import EarlyStopping, Failed, Finished, TrainMetrics, Validation
+from jobs.events import EarlyStopping, Evaluated, Failed, Finished, TrainMetrics, Validation
 from jobs.paths import RunDirectory
 from jobs.state import State, now, read_state
 from jobs.storage.files import sync_folder, write_json

@@ -13,6 +13,7 @@ from jobs.backend.mlx import scalar
 from jobs.config.config import TrainConfig
 from jobs.errors import CheckpointError, Diverged
 from jobs.events import BestModel, CheckpointSaved, Event, Finished, PhaseBegan, Warned
+from jobs.pace import Pace
 from jobs.paths import RunDirectory
 from jobs.state import State
 from jobs.training.batches import Feed
@@ -25,7 +26,6 @@ from jobs.training.checkpoint import (
 from jobs.training.counters import Position
 from jobs.training.engine import Engine
 from jobs.training.metrics import MetricsFiles
-from jobs.training.pace import Pace
 from jobs.training.rollback import diverged, learning_rate, may_go_back, rollback_warning
 from jobs.training.summary import (
     BestAdapter,

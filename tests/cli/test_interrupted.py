@@ -15,8 +15,8 @@ import pytest
 
 from daemon.client import FarenseClient
 from daemon.doctor.queue import daemon_finding
-from daemon.lifecycle.transitions import daemon_lock
 from daemon.queue.embedded_server import EmbeddedServer
+from daemon.runs.workspace_locks import daemon_lock
 from jobs.compare.side import side_of
 from jobs.paths import Workspace
 from jobs.report.run_data import measured

@@ -13,9 +13,9 @@ from cli.live import LiveView
 from cli.watch import INTERRUPTED, default_job, watch_job
 from daemon.store.records import JobRecord
 from jobs.console import Console
-from jobs.evaluation.events import EvaluationStarted
 from jobs.events import (
     Envelope,
+    EvaluationStarted,
     Event,
     PhaseBegan,
     PrefixCached,

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from daemon.client import FarenseClient
-from daemon.lifecycle.transitions import daemon_lock
 from daemon.queue.broker import Broker
 from daemon.queue.embedded_server import EmbeddedServer
 from daemon.runs.locks import held_by
+from daemon.runs.workspace_locks import daemon_lock
 from daemon.settings import Settings
 from jobs.config.config import load_preset
 from jobs.errors import FarenseError

@@ -13,10 +13,11 @@ from jobs.backend.streams import Lanes
 from jobs.config.config import TrainConfig, config_from
 from jobs.data.tokenize import TokenizedExample
 from jobs.model.base_model import BaseModel
+from jobs.model.losses import token_losses
 from jobs.model.split import LanguageModel, uncut
 from jobs.prefix.prefix import Prefix, PrefixStates
 from jobs.training.batches import Piece, Source
-from jobs.training.engine import Engine, token_losses
+from jobs.training.engine import Engine
 from tests.helpers.runs import SETTINGS
 
 Examples = tuple[TokenizedExample, ...]

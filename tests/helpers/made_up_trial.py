@@ -13,8 +13,16 @@ from collections.abc import Callable
 from types import ModuleType
 
 from jobs.errors import DataError
-from jobs.evaluation.events import Evaluated
-from jobs.events import BestModel, CheckpointSaved, Event, Finished, Progress, Started, Validation
+from jobs.events import (
+    BestModel,
+    CheckpointSaved,
+    Evaluated,
+    Event,
+    Finished,
+    Progress,
+    Started,
+    Validation,
+)
 from jobs.paths import RunDirectory, Workspace
 from jobs.spec import Order
 from jobs.state import State

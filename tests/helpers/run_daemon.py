@@ -21,7 +21,7 @@ from tests.helpers import failing_writes
 
 def main() -> int:
     failing_writes.install()
-    from daemon.process import run_daemon  # loads the modules that write
+    from daemon.worker.consumer import run_daemon  # loads the modules that write
 
     values = json.loads(sys.argv[2])
     values["child"] = tuple(values["child"])

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from daemon.lifecycle.transitions import daemon_lock
 from daemon.queue.embedded_server import EmbeddedServer
 from daemon.runs.locks import held_by
+from daemon.runs.workspace_locks import daemon_lock
 from jobs.paths import Workspace
 from tests.helpers.waiting import wait_until
 

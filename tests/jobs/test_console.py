@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobs.console import Console, duration
+from jobs.console import Console
 from jobs.events import (
     BestModel,
     CheckpointSaved,
@@ -21,7 +21,8 @@ from jobs.events import (
     Validation,
     Warned,
 )
-from jobs.training.early_stopping import gap_status
+from jobs.storage.formatting import duration
+from jobs.verdict import gap_status
 
 JOB = "20251122-220104-v2-kqzd"
 CONFIG: dict[str, Any] = {

@@ -3,7 +3,8 @@ import math
 import pytest
 
 from jobs.training.counters import Position
-from jobs.training.early_stopping import EarlyStopping, GapStatistics, gap_status
+from jobs.training.early_stopping import EarlyStopping, GapStatistics
+from jobs.verdict import gap_status
 
 
 def after(stopping: EarlyStopping, *losses: float) -> EarlyStopping:

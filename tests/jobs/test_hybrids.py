@@ -14,6 +14,7 @@ import yaml
 
 from jobs.backend.mlx import mx, named, nn
 from jobs.config.config import LoraConfig, config_from
+from jobs.config.lora_keys import described, reached
 from jobs.errors import ConfigError, ModelError
 from jobs.events import Event, Finished, Started, Warned
 from jobs.export.fuse import fused_model
@@ -21,7 +22,6 @@ from jobs.export.peft import check_peft
 from jobs.model.adapter import read_adapter
 from jobs.model.load import apply_lora, load_base
 from jobs.model.lora import DropoutNoise
-from jobs.model.lora_keys import described, reached
 from jobs.model_store.folder import check_lora
 from jobs.paths import REPOSITORY, Workspace
 from jobs.resources.estimate import DataSize, estimate

@@ -17,7 +17,7 @@ from jobs import caches as kept
 from jobs.backend import cpu_ops as cpu
 from jobs.caches import TABLE
 from jobs.config.config import TrainConfig, config_from
-from jobs.data.tokenize import TokenizedExample
+from jobs.data.tokenize import TokenizedExample, examples_input
 from jobs.model_store.digest import weights_digest
 from jobs.paths import Workspace
 from jobs.prefix import states_cache
@@ -48,7 +48,7 @@ def test_inputs_do_not_run_together() -> None:
     assert len({kept.tokens_input(tokens) for tokens in lists}) == len(lists)
     one, other = TokenizedExample((1, 2, 3), 1), TokenizedExample((1, 2, 3), 2)
     files = [[[one]], [[other]], [[one], []], [[], [one]], [[one, one]]]
-    assert len({kept.examples_input(examples) for examples in files}) == len(files)
+    assert len({examples_input(examples) for examples in files}) == len(files)
     assert kept.mapping_input({"a": 1, "b": 2}) == kept.mapping_input({"b": 2, "a": 1})
 
 

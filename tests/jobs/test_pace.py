@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.training.pace import speed, time_left
+from jobs.pace import speed, time_left
 
 # A training: the first steps compile kernels for 40 s, then two a second.
 TRAINING = [(0.0, 0), (40.0, 4), (42.0, 8), (44.0, 12), (46.0, 16)]

@@ -14,8 +14,8 @@ from jobs.backend.mlx import mx, named, on_metal
 from jobs.errors import ConfigError, ModelError
 from jobs.model.base_model import BaseModel
 from jobs.model.lora import CpuLoRALinear
+from jobs.model.probe import FUNCTIONS, HEAD, LAYER, TRIMMED, settled
 from jobs.model.split import NOT_A_CHAIN, whole_last_block
-from jobs.training.probe import FUNCTIONS, HEAD, LAYER, TRIMMED, settled
 from tests.helpers.architectures import make_model
 from tests.helpers.engines import NO_DROPOUT, Rig, examples, plain_loss, settings
 
@@ -168,8 +168,8 @@ def test_a_model_that_sees_what_comes_later_is_refused(tmp_path: Path) -> None:
 def test_an_architecture_without_a_gradient_is_refused_by_name(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.training.probe.token_losses", fails)
-    monkeypatch.setattr("jobs.training.probe._plain_losses", fails)
+    monkeypatch.setattr("jobs.model.probe.token_losses", fails)
+    monkeypatch.setattr("jobs.model.probe._plain_losses", fails)
     with pytest.raises(ModelError, match=r"architecture llama cannot be trained.*no gradient"):
         base.settle()
 

@@ -35,23 +35,17 @@ from daemon.doctor.queue import (
     queue_finding,
     workspace_finding,
 )
-from daemon.doctor.resources import (
-    disk_finding,
-    download_finding,
-    measured_memory,
-    memory_finding,
-    run_disk_needed,
-)
-from daemon.lifecycle.transitions import daemon_lock
+from daemon.doctor.resources import disk_finding, download_finding, memory_finding
 from daemon.queue.embedded_server import EmbeddedServer
 from daemon.runs.locks import FileLock
+from daemon.runs.workspace_locks import daemon_lock
 from daemon.settings import Settings
 from daemon.store import keys
 from jobs.backend.device import Device
 from jobs.config.config import Preset, TrainConfig, config_from
 from jobs.errors import ConfigError, DataError, ModelError, QueueUnreachable, WorkspaceError
 from jobs.paths import Workspace
-from jobs.resources.estimate import DataSize, Needs, estimate
+from jobs.resources.estimate import DataSize, Needs, estimate, measured_memory, run_disk_needed
 from jobs.resources.preflight import MemoryLimits
 from jobs.storage.files import read_json, write_json
 from tests.helpers.runs import SETTINGS, make_run, questions, write_rows

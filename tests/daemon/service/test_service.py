@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.lifecycle.transitions import daemon_lock
 from daemon.runs.locks import held_by
+from daemon.runs.workspace_locks import daemon_lock
 from daemon.service import systemd
 from daemon.service.launchd import LaunchdAgent
 from daemon.service.left_behind import stale_services

@@ -24,7 +24,7 @@ from jobs.errors import ExitCode, InvalidInput
 from jobs.evaluation.answers import ADAPTER, Answer, Answers
 from jobs.evaluation.evaluate import Evaluation, evaluate
 from jobs.evaluation.scores import METRICS, score
-from jobs.event import Event
+from jobs.events import Event
 from jobs.model_store.folder import fingerprint
 from jobs.paths import RunDirectory, Workspace
 from jobs.spec import Order, read_order

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from jobs.console import Console
-from jobs.evaluation.events import Evaluated, EvaluationStarted
 from jobs.evaluation.scores import METRICS
-from jobs.events import Envelope, Event
+from jobs.events import Envelope, Evaluated, EvaluationStarted, Event
 
 JOB, TRAINED = "20261122-230000-eval_v2-abcd", "20261122-210000-v2-abcd"
 STARTED = EvaluationStarted(1, "v2", TRAINED, "mistral", "Metal", 80, 160, 0, 64, 16)

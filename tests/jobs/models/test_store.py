@@ -17,7 +17,7 @@ from jobs.model_store.packaged import SMOLLM2_135M, fetch_packaged
 from jobs.model_store.store import pull
 from jobs.model_store.tiny import make_tiny_model
 from jobs.paths import REPOSITORY, Workspace
-from jobs.prefix.budget import size_text
+from jobs.storage.formatting import size_text
 from jobs.storage.locks import hold
 
 REFUSED_FOLDERS = [

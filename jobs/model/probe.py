@@ -13,10 +13,10 @@ from contextlib import contextmanager
 
 from jobs.backend import cpu_ops as cpu
 from jobs.backend.mlx import LoRALinear, mx, named, nn, tree_unflatten
+from jobs.model.adapter_fit import Arrays
 from jobs.model.lora import CpuLoRALinear
+from jobs.model.losses import Result, same, token_losses
 from jobs.model.split import LanguageModel, probe_ids, probe_inputs, untrimmed, whole
-from jobs.training.engine import Result, same, token_losses
-from jobs.training.optimizer import Arrays
 
 # By how much the matrices are moved: B is zero at the start, and A has no gradient then.
 MOVED = 0.02
