@@ -11,7 +11,7 @@ import click
 
 from cli.options import job_argument, json_option
 from cli.output import note, print_json
-from jobs.storage.text import printable
+from jobs.storage.values import printable
 
 if TYPE_CHECKING:
     from jobs.evaluation.ask import Answerer

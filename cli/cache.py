@@ -143,8 +143,7 @@ def _print_table(entries: Sequence[EntryInfo], total: int, budget: int) -> None:
 
 def _row(entry: EntryInfo) -> tuple[str, ...]:
     from cli.render import NONE
-    from jobs.storage.formatting import size_text
-    from jobs.storage.local_time import local
+    from jobs.storage.formatting import local, size_text
 
     partly = entry.bytes < entry.final_bytes
     of = f" of {size_text(entry.final_bytes)}" if partly else ""

@@ -23,7 +23,7 @@ from jobs.evaluation.bootstrap import RESAMPLES
 from jobs.evaluation.scores import TITLES
 from jobs.state import State
 from jobs.storage.formatting import duration
-from jobs.storage.text import printable
+from jobs.storage.values import printable
 from jobs.verdict import BELOW_IN_TABLE, is_far_below
 
 WIDTH = 100

@@ -118,12 +118,12 @@ def install(window: str | None, only_print: bool) -> None:
     """
     import os
 
-    from daemon.runs.locks import held_by
     from daemon.runs.workspace_locks import daemon_lock
     from daemon.service.service import service_of
     from daemon.times import Window
     from jobs.errors import WorkspaceError
     from jobs.paths import Workspace
+    from jobs.storage.locks import held_by
 
     workspace = Workspace.current()
     service = service_of(workspace)

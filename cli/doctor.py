@@ -13,7 +13,7 @@ import click
 from cli.completion import presets
 from cli.options import json_option, preset_from, set_option
 from cli.output import print_json, terminal_width, wants_colour
-from jobs.storage.text import printable
+from jobs.storage.values import printable
 
 if TYPE_CHECKING:
     from daemon.doctor.findings import Finding

@@ -13,7 +13,7 @@ from cli.options import json_option, set_option
 from cli.output import note, print_json, warn
 from cli.reading import job_named
 from jobs.errors import FarenseError
-from jobs.storage.text import printable
+from jobs.storage.values import printable
 
 if TYPE_CHECKING:
     from daemon.client import FarenseClient

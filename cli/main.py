@@ -17,7 +17,7 @@ import click
 from cli.reader_gone import READER_GONE, let_go_of_output
 from cli.suggestions import with_suggestion
 from jobs.errors import ExitCode, FarenseError, command_code
-from jobs.storage.text import printable
+from jobs.storage.values import printable
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

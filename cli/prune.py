@@ -158,8 +158,7 @@ def _lines(plan: Plan) -> list[str]:
     """Return what a plan would remove, a line each."""
     from cli.render import aligned, column_widths
     from daemon.prune.plan import freed
-    from jobs.storage.formatting import size_text
-    from jobs.storage.local_time import local
+    from jobs.storage.formatting import local, size_text
 
     rows = [(job.id, str(job.state), local(job.ended), size_text(job.bytes)) for job in plan.jobs]
     rows += [(_short(path.stem), "data", "", size_text(size)) for path, size in plan.data.items()]

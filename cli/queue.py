@@ -9,7 +9,7 @@ import click
 from cli.options import PRIORITY, job_argument, json_option, queue_option
 from cli.output import note, print_json, terminal_width
 from cli.reading import job_named, reading
-from jobs.storage.text import printable
+from jobs.storage.values import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,7 +91,7 @@ def dead(clear: bool, as_json: bool) -> None:
     from dataclasses import asdict
 
     from daemon.client import FarenseClient
-    from jobs.storage.local_time import local_exact
+    from jobs.storage.formatting import local_exact
 
     with FarenseClient.connect(start_server=False) as client:
         found = client.dead_letters(clear=clear)
@@ -175,7 +175,7 @@ def _starts(record: JobRecord) -> str:
     """Return what a job that is not queued yet starts after: a moment, or another job."""
     from cli.render import NONE
     from jobs.state import State
-    from jobs.storage.local_time import local
+    from jobs.storage.formatting import local
 
     if record.state is State.WAITING and record.after:
         return printable(f"after {record.after}")

@@ -15,9 +15,8 @@ from daemon.runs.workspace_id import shown
 from daemon.standstill import standstill
 from daemon.store.progress import phase_text
 from jobs.state import DEFAULT_QUEUE, FINISHED, State
-from jobs.storage.formatting import duration
-from jobs.storage.local_time import local, local_exact
-from jobs.storage.text import printable
+from jobs.storage.formatting import duration, local, local_exact
+from jobs.storage.values import printable
 from jobs.verdict import BELOW_IN_TABLE, NOT_LEARNED, Verdict, is_far_below, verdict
 
 if TYPE_CHECKING:

@@ -10,9 +10,8 @@ import click
 from cli.completion import sweep_files
 from cli.options import json_option, queue_option, sweep_argument
 from cli.output import note, print_json, terminal_width, wants_colour, warn
-from cli.sweep_files import find_file
-from cli.sweep_group import SweepGroup
-from cli.sweep_report import report
+from cli.report import sweep_report
+from cli.sweep_files import SweepGroup, find_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +41,7 @@ def sweep() -> None:
     """
 
 
-sweep.add_command(report)
+sweep.add_command(sweep_report)
 
 
 @sweep.command(short_help="Start what a sweep file says.")
@@ -207,7 +206,7 @@ def stop(name: str, as_json: bool) -> None:
     Example: farense sweep stop
     """
     from daemon.client import FarenseClient
-    from daemon.sweep.stopping import stop_sweep
+    from daemon.sweep.start import stop_sweep
     from jobs.sweep.folder import read_sweep_state
 
     folder = _folder(name, lambda folder: read_sweep_state(folder).active, "does not run")
@@ -229,7 +228,7 @@ def resume(name: str, until: str | None, as_json: bool) -> None:
     from datetime import UTC, datetime
 
     from daemon.client import FarenseClient
-    from daemon.sweep.stopping import resume_sweep
+    from daemon.sweep.start import resume_sweep
     from daemon.times import parse_at
     from jobs.state import State
     from jobs.sweep.folder import read_sweep_state

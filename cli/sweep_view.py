@@ -9,8 +9,7 @@ from click import style
 
 from cli.render import NONE, STATE_COLOURS, aligned, column_widths, number, shortened
 from jobs.state import State
-from jobs.storage.formatting import duration
-from jobs.storage.local_time import local
+from jobs.storage.formatting import duration, local
 from jobs.sweep.trial import best_job, lowest
 from jobs.verdict import NOT_LEARNED
 

@@ -6,7 +6,7 @@ import click
 
 from cli.options import json_option
 from cli.output import note, print_json
-from jobs.storage.text import printable
+from jobs.storage.values import printable
 
 
 @click.command(short_help="Show the daemons that share the queue.")

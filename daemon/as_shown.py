@@ -14,7 +14,7 @@ from jobs.paths import RunDirectory, Workspace
 from jobs.spec import TRAIN
 from jobs.state import State
 from jobs.storage.files import read_json
-from jobs.storage.numbers import finite
+from jobs.storage.values import finite
 
 if TYPE_CHECKING:
     from jobs.past_run import PastRun

@@ -10,6 +10,11 @@ from pathlib import Path
 
 import structlog
 
+LINUX = Path("/proc/sys/kernel/random/boot_id")
+# Not kern.boottime: that moves whenever the clock is set.
+MACOS = ("/usr/sbin/sysctl", "-n", "kern.bootsessionuuid")
+SECONDS = 5.0
+
 log = structlog.get_logger(__name__)
 
 # -i: no idle sleep; -s: no system sleep on mains power. The display may sleep: a display that is on
@@ -106,3 +111,24 @@ def _read(path: Path) -> str:
 def _warn(text: str) -> None:
     """Log a warning, once in the life of the process."""
     log.warning("mac_not_kept_awake", reason=text)
+
+
+@cache
+def boot_id() -> str | None:
+    """Return an id that stays the same until the machine is started again; None if unknown."""
+    return _from_sysctl() if sys.platform == "darwin" else _from_file(LINUX)
+
+
+def _from_file(path: Path) -> str | None:
+    try:
+        return path.read_text().strip() or None
+    except OSError:
+        return None
+
+
+def _from_sysctl() -> str | None:
+    try:
+        done = subprocess.run(MACOS, capture_output=True, text=True, timeout=SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

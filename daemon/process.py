@@ -14,7 +14,6 @@ from redis.exceptions import RedisError
 
 from daemon.joblog import last_lines
 from daemon.queue.broker import Broker
-from daemon.runs.locks import held_by
 from daemon.runs.workspace_id import is_home
 from daemon.runs.workspace_locks import daemon_lock
 from daemon.settings import Settings
@@ -24,7 +23,7 @@ from jobs.errors import QueueUnreachable, WorkspaceError
 from jobs.paths import Workspace
 from jobs.state import State
 from jobs.storage.files import explain
-from jobs.storage.locks import is_held
+from jobs.storage.locks import held_by, is_held
 
 START_SECONDS = 30.0
 # The grace period of a child, and what the daemon needs after it.

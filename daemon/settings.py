@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 from daemon.times import Window
 from jobs.errors import ConfigError
 from jobs.state import DEFAULT_QUEUE
-from jobs.storage.text import printable
+from jobs.storage.values import printable
 
 URL_SCHEMES = ("redis", "rediss", "unix")
 QUEUE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")

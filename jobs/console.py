@@ -30,7 +30,7 @@ from jobs.events import (
     Warned,
 )
 from jobs.storage.formatting import duration
-from jobs.storage.text import printable
+from jobs.storage.values import printable
 from jobs.verdict import BELOW, Verdict, verdict
 
 # A filling says now and then how far it is, unless it is soon over.

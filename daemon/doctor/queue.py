@@ -16,7 +16,6 @@ from redis.exceptions import RedisError
 from daemon.doctor.findings import Finding, ok, problem, warning
 from daemon.file_client import FileClient
 from daemon.queue.broker import Broker
-from daemon.runs.locks import held_by
 from daemon.runs.private_folder import PRIVATE
 from daemon.runs.workspace_locks import daemon_lock
 from daemon.service.left_behind import stale_services
@@ -26,7 +25,7 @@ from daemon.store.workers import workers
 from jobs.errors import WorkspaceError
 from jobs.paths import Workspace
 from jobs.storage.files import explain
-from jobs.storage.locks import is_held
+from jobs.storage.locks import held_by, is_held
 
 ASKED = ("appendonly", "appendfsync", "maxmemory", "maxmemory-policy")
 

@@ -123,7 +123,7 @@ def outcome_of_lost(job: str, old: JobState, boot: str | None, max_attempts: int
     Args:
         job: its id.
         old: the state of the job.
-        boot: the time since the machine was started (:func:`daemon.boot.boot_id`).
+        boot: the time since the machine was started (:func:`daemon.host.boot_id`).
         max_attempts: attempts that may be lost before the job is given up.
     """
     number = old.attempt

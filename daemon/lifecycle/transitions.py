@@ -14,7 +14,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from daemon.boot import boot_id
+from daemon.host import boot_id
 from daemon.joblog import size_of
 from daemon.lifecycle.decisions import CANCELLED, UNSTARTED, agreement
 from daemon.lifecycle.outcome import PAUSED, Outcome
@@ -31,9 +31,8 @@ from daemon.runs.location import Damaged, standing_of
 from daemon.runs.repair import own_or_rebuilt, rewrite, rewrite_if_damaged
 from daemon.runs.workspace_id import home_of, is_home
 from daemon.runs.workspace_locks import changing, daemon_lock
-from daemon.store.claim import Claim
 from daemon.store.job_store import JobStore, Written
-from daemon.store.records import JobRecord, state_from
+from daemon.store.records import Claim, JobRecord, state_from
 from jobs.paths import Workspace
 from jobs.state import FINISHED, PENDING, TRANSITIONS, JobState, State, write_state
 from jobs.storage.locks import is_held

@@ -21,7 +21,7 @@ from daemon.runs.location import Damaged, Elsewhere, Here, standing_of
 from jobs.errors import FarenseError
 from jobs.paths import Workspace
 from jobs.state import FINISHED, FINISHED_BADLY, FINISHED_WELL, PENDING, JobState, State
-from jobs.storage.local_time import local_exact
+from jobs.storage.formatting import local_exact
 from jobs.verdict import verdict
 
 log = structlog.get_logger(__name__)

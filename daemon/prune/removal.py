@@ -27,13 +27,13 @@ from daemon.prune.plan import (
     unnamed_data,
 )
 from daemon.runs.files import newest_training, state_of
-from daemon.runs.locks import FileLock
 from daemon.runs.private_folder import private_folder
 from daemon.runs.workspace_locks import changing, freezing
 from jobs.errors import WorkspaceError
 from jobs.paths import JOB_ID, RunDirectory, Workspace
 from jobs.state import FINISHED
 from jobs.storage.files import explain, sync_folder
+from jobs.storage.locks import FileLock
 
 Forget = Callable[[str], None]
 

@@ -23,12 +23,11 @@ from redis import Redis
 from redis.exceptions import BusyLoadingError, RedisError
 
 from daemon.queue.unix_socket import socket_pool
-from daemon.runs.locks import FileLock, held_by
 from daemon.runs.private_folder import private_folder
 from jobs.errors import QueueUnreachable
 from jobs.paths import Workspace
 from jobs.storage.files import write_atomic
-from jobs.storage.locks import is_held
+from jobs.storage.locks import FileLock, held_by, is_held
 
 START_SECONDS = 15.0
 LOAD_SECONDS = 300.0

@@ -11,7 +11,7 @@ from itertools import islice
 
 import structlog
 
-from daemon.boot import boot_id
+from daemon.host import boot_id
 from daemon.queue.broker import Broker
 from daemon.runs.files import job_ids, last_attempt, last_word, state_of
 from daemon.runs.location import Damaged, Elsewhere, Missing, Standing, order_damage, standing_of
@@ -45,7 +45,7 @@ class Facts:
         message: a message on the queue points to the job.
         summary, pruned_by: the state, and who ended the run early, in ``training_summary.json``.
         ended_at: when an attempt that is still called running wrote its summary, or spoke last.
-        boot: the time since the machine was started (:func:`daemon.boot.boot_id`).
+        boot: the time since the machine was started (:func:`daemon.host.boot_id`).
         elsewhere: another workspace has taken the job over.
         damage: what is wrong with ``state.json``, where it cannot be read.
         order_damage: what is wrong with ``job.json``; looked for only where something is lost.

@@ -27,7 +27,7 @@ from jobs.spec import TRAIN, order_text, read_order
 from jobs.state import FINISHED_WELL, JobState, State, now, read_state
 from jobs.storage.files import from_plain, read_json
 from jobs.storage.locks import is_held
-from jobs.storage.numbers import number
+from jobs.storage.values import number
 from jobs.summary_head import summary_head
 from jobs.verdict import Verdict, verdict
 

@@ -11,7 +11,7 @@ from jobs.errors import InvalidInput, JobFailed, WorkspaceError
 from jobs.paths import RunDirectory, Workspace
 from jobs.spec import read_order
 from jobs.state import JobState, read_state
-from jobs.storage.text import printable
+from jobs.storage.values import printable
 
 DAMAGED = ".damaged"
 # Errors of the system that say what stands there, not that it cannot be read for now.

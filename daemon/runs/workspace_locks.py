@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from daemon.runs.locks import FileLock
 from daemon.runs.private_folder import private_folder
 from jobs.errors import WorkspaceError
 from jobs.paths import Workspace
+from jobs.storage.locks import FileLock
 
 STATE_SECONDS = 20.0
 # Who freezes data may copy a large file meanwhile.

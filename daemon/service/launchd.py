@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from xml.parsers.expat import ExpatError
 
-from daemon.service.service import COMMAND, RESTART_SECONDS, STOP_MARGIN, Service
+from daemon.service.base import COMMAND, RESTART_SECONDS, STOP_MARGIN, Service
 from jobs.paths import Workspace
 
 POLL_SECONDS = 0.1

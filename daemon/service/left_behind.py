@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from daemon.service.service import COMMAND, Service, service_of
+from daemon.service.base import COMMAND, Service
+from daemon.service.service import service_of
 from jobs.paths import Workspace
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from daemon.service.service import COMMAND, RESTART_SECONDS, Service
+from daemon.service.base import COMMAND, RESTART_SECONDS, Service
 from jobs.paths import Workspace
 
 WORD = r'"((?:[^"\\]|\\.)*)"'

@@ -9,24 +9,12 @@ from typing import Any, cast
 from daemon.store import keys
 from daemon.store.job_store import NEWEST, JobStore, texts
 from daemon.store.records import JobRecord, to_hash
+from daemon.store.scripts import SPLIT
 from jobs.state import PENDING, State
 
 # With ten thousand waiting, reading and printing them all took two seconds.
 MOST_WAITING = 100
 WAITING = PENDING | {State.QUEUED}
-
-# KEYS: the unfinished. ARGV: what stands before an id in the name of its record, the states in
-# which a job waits. A record that cannot be read counts as one that does not wait.
-SPLIT = """
-local waits, waiting, others = {}, {}, {}
-for i = 2, #ARGV do waits[ARGV[i]] = true end
-for _, id in ipairs(redis.call('SMEMBERS', KEYS[1])) do
-  local state = redis.pcall('HGET', ARGV[1] .. id, 'state')
-  local kind = (type(state) == 'string' and waits[state]) and waiting or others
-  kind[#kind + 1] = id
-end
-return {waiting, others}
-"""
 
 
 @dataclass(frozen=True)

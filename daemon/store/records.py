@@ -301,3 +301,19 @@ def _names_a_run(record: JobRecord) -> bool:
 
 def _number(name: str, value: Any) -> Any:
     return float(value) if name in NUMBERS and value in NOT_FINITE else value
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to run a job for one attempt.
+
+    Attributes:
+        state: what was written into ``state.json`` when it was taken: should the file be damaged
+            meanwhile, that is still known.
+    """
+
+    job_id: str
+    attempt: int
+    priority: int
+    log_offset: int
+    state: JobState = field(default_factory=lambda: JobState(State.RUNNING))

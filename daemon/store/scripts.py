@@ -5,6 +5,19 @@ None of them trusts that a key holds what farense put there: a record that is no
 
 from __future__ import annotations
 
+# KEYS: the unfinished. ARGV: what stands before an id in the name of its record, the states in
+# which a job waits. A record that cannot be read counts as one that does not wait.
+SPLIT = """
+local waits, waiting, others = {}, {}, {}
+for i = 2, #ARGV do waits[ARGV[i]] = true end
+for _, id in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  local state = redis.pcall('HGET', ARGV[1] .. id, 'state')
+  local kind = (type(state) == 'string' and waits[state]) and waiting or others
+  kind[#kind + 1] = id
+end
+return {waiting, others}
+"""
+
 # KEYS: record, unfinished, index. ARGV: id, score, "1" where finished, then fields and values.
 CREATE = """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end

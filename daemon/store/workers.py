@@ -16,8 +16,7 @@ from daemon.settings import Settings
 from daemon.store import keys
 from jobs.paths import Workspace
 from jobs.state import DEFAULT_QUEUE
-from jobs.storage.text import printable
-from jobs.storage.values import well_typed
+from jobs.storage.values import printable, well_typed
 
 # A daemon that has not been heard of for a day is forgotten.
 FORGOTTEN_SECONDS = 86_400

@@ -22,7 +22,7 @@ from jobs.paths import REPOSITORY, RunDirectory, Workspace
 from jobs.spec import Order, SweepTrial, day_of_sweep
 from jobs.state import JobState, State, state_values
 from jobs.storage.files import sync_folder, write_many_json
-from jobs.storage.text import printable
+from jobs.storage.values import printable
 
 if TYPE_CHECKING:
     from jobs.config.config import Preset, TrainConfig

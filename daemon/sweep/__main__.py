@@ -17,13 +17,13 @@ import structlog
 
 from daemon.client import FarenseClient
 from daemon.logging import log_to
-from daemon.runs.locks import FileLock
 from daemon.sweep.coordinator import Coordinator
 from daemon.sweep.known import evaluation_seconds, known_trials
 from daemon.sweep.start import mend_state
 from jobs.errors import ExitCode, FarenseError, QueueUnreachable
 from jobs.paths import Workspace
 from jobs.stopping import StopRequest
+from jobs.storage.locks import FileLock
 from jobs.sweep.folder import read_sweep
 from jobs.sweep.paths import SweepFolder
 

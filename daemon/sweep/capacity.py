@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cached_property
 
 import structlog
 
+from daemon.client import FarenseClient
+from daemon.store.workers import WorkerCard
 from daemon.submit.resources import lanes_of
 from jobs.config.config import TrainConfig
 from jobs.data.tokenizer import TemplateSettings
@@ -16,7 +18,6 @@ from jobs.rehearsal import Part, Rehearsed, rehearse
 from jobs.resources.estimate import DataSize, estimate, measured_memory
 from jobs.resources.preflight import memory_limits
 from jobs.storage.files import sha256_of
-from jobs.sweep.memory import too_large
 
 log = structlog.get_logger(__name__)
 
@@ -79,3 +80,64 @@ class Room:
         if self._memory_gb is not None:
             return int(self._memory_gb * 1e9)
         return memory_limits(*self._rehearsed.model.device.memory).whole
+
+
+def workers_for(client: FarenseClient, queue: str, jobs: Collection[str]) -> int:
+    """Return how many daemons run a sweep's jobs, or would if there were more of them.
+
+    Args:
+        jobs: of the sweep's open trials.
+
+    Raises:
+        QueueUnreachable: the queue is away.
+    """
+    return count(client.workers(), queue, jobs)
+
+
+def count(cards: Collection[WorkerCard], queue: str, jobs: Collection[str]) -> int:
+    """Return how many of some daemons are free for a sweep, or run its jobs."""
+    return sum(
+        card.alive
+        and card.queue == queue
+        and card.held_because is None
+        and (card.job is None or card.job in jobs)
+        for card in cards
+    )
+
+
+def too_large(
+    config: TrainConfig,
+    estimated: int | None,
+    limit: int | None,
+    out_of_memory: Iterable[tuple[int, TrainConfig]],
+) -> str | None:
+    """Return why a trial is not to be started; None where it may.
+
+    Args:
+        estimated: what a run of it would take (:mod:`jobs.resources.estimate`); None where that is
+            not known.
+        limit: what there is; None where that is not known.
+        out_of_memory: the trials that ran out of memory, by number: what is at least as large in
+            every respect would, too.
+    """
+    for number, known in out_of_memory:
+        if at_least_as_large(config, known):
+            return f"never started: trial {number}, which is no larger, ran out of memory"
+    if estimated is not None and limit is not None and estimated > limit:
+        return (
+            f"never started: it would need about {estimated / 1e9:.2f} GB of memory, and there are "
+            f"{limit / 1e9:.2f} GB"
+        )
+    return None
+
+
+def at_least_as_large(config: TrainConfig, other: TrainConfig) -> bool:
+    """Tell whether a run takes at least as much memory as another, in every respect."""
+    pairs = (
+        (config.batch_size, other.batch_size),
+        (config.max_seq_length, other.max_seq_length),
+        (config.lora.rank, other.lora.rank),
+        (config.lora.num_layers, other.lora.num_layers),
+        (other.grad_checkpoint, config.grad_checkpoint),
+    )
+    return set(other.lora.keys) <= set(config.lora.keys) and all(a >= b for a, b in pairs)

@@ -17,22 +17,28 @@ import structlog
 from daemon.client import FarenseClient
 from daemon.store.records import JobRecord
 from daemon.submit.placing import Request
-from daemon.sweep.capacity import Room
+from daemon.sweep.capacity import Room, workers_for
 from daemon.sweep.start import change_sweep
 from daemon.sweep.study import Study
 from daemon.sweep.trial_follower import Followed, Follower
-from daemon.sweep.workers import workers_for
 from jobs.config.config import Preset, TrainConfig
 from jobs.errors import ConfigError, InvalidInput
 from jobs.spec import SweepTrial, day_of_sweep
 from jobs.state import FINISHED_WELL, JobState, State, now
 from jobs.sweep.budget import Budget, trial_seconds
-from jobs.sweep.ending import outcome, without_a_value
 from jobs.sweep.folder import read_sweep, read_sweep_state, write_trial
 from jobs.sweep.paths import SweepFolder
 from jobs.sweep.plan import config_of
 from jobs.sweep.space import settings_of
-from jobs.sweep.trial import Trial, best_job, best_trial, failures_in_a_row, mean
+from jobs.sweep.trial import (
+    Trial,
+    best_job,
+    best_trial,
+    failures_in_a_row,
+    mean,
+    outcome,
+    without_a_value,
+)
 
 log = structlog.get_logger(__name__)
 

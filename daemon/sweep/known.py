@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 from daemon.joblog import LogReader
 from daemon.runs.files import job_ids, state_of
@@ -11,11 +12,10 @@ from jobs.config.config import TrainConfig
 from jobs.errors import FarenseError
 from jobs.events import Evaluated
 from jobs.paths import Workspace
-from jobs.spec import EVALUATE, Order, read_order
+from jobs.spec import EVALUATE, Order, SweepTrial, read_order
 from jobs.storage.files import sha256_of
 from jobs.sweep.folder import read_sweep, read_trials
 from jobs.sweep.paths import SweepFolder
-from jobs.sweep.rebuild import merged
 from jobs.sweep.trial import Trial
 
 
@@ -63,3 +63,42 @@ def _seconds(workspace: Workspace, job_id: str) -> Iterator[float]:
         for envelope in lines.events:
             if isinstance(envelope.event, Evaluated):
                 yield envelope.event.elapsed_time_sec
+
+
+def merged(
+    trials: Iterable[Trial], orders: Collection[Order], sweep: str, *, evaluated: bool
+) -> list[Trial]:
+    """Return the trials of a sweep with all that their jobs' orders say of them, by number.
+
+    Args:
+        trials: those that are known; a job that is none of theirs joins its trial, or makes it.
+        orders: of the jobs of the workspace, those of other sweeps among them.
+        evaluated: evaluations are a part of the trials, whose objective they give.
+    """
+    found = {trial.number: trial for trial in trials}
+    trained = sorted(_parts(orders, sweep), key=lambda pair: (pair[1].part, pair[0].created_at))
+    for order, part in trained:
+        trial = found.get(part.number) or Trial(
+            part.number, part.params, asked_at=order.created_at, total_steps=order.total_steps
+        )
+        # A job that was enqueued anew after its files were lost takes the place of the first.
+        if order.id not in trial.jobs and part.part >= len(trial.jobs):
+            trial = replace(trial, jobs=[*trial.jobs, order.id])
+        found[part.number] = trial
+    ordered = [found[number] for number in sorted(found)]
+    return [_with_evaluations(trial, orders) for trial in ordered] if evaluated else ordered
+
+
+def _parts(orders: Iterable[Order], sweep: str) -> Iterable[tuple[Order, SweepTrial]]:
+    for order in orders:
+        part = order.sweep
+        if part is not None and part.sweep == sweep and order.kind != EVALUATE:
+            yield order, part
+
+
+def _with_evaluations(trial: Trial, orders: Iterable[Order]) -> Trial:
+    known: Mapping[str, str] = {
+        order.evaluation.job: order.id for order in orders if order.evaluation is not None
+    }
+    found = [known[job] for job in trial.jobs if job in known]
+    return replace(trial, evaluations=found) if len(found) > len(trial.evaluations) else trial

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import structlog
 
+from daemon.client import FarenseClient
 from daemon.runs.private_folder import PRIVATE
 from daemon.runs.repair import set_aside
 from daemon.runs.workspace_locks import changing, freezing
@@ -20,9 +21,9 @@ from daemon.sweep.known import evaluation_seconds
 from daemon.times import parse_at
 from jobs.config.config import TrainConfig
 from jobs.config.step_plan import Schedule
-from jobs.errors import InvalidInput, JobFailed, WorkspaceError
+from jobs.errors import InvalidInput, JobFailed, UnknownJob, WorkspaceError
 from jobs.paths import Workspace
-from jobs.state import DEFAULT_QUEUE, now
+from jobs.state import DEFAULT_QUEUE, FINISHED, State, now
 from jobs.storage.files import explain
 from jobs.sweep.budget import Budget
 from jobs.sweep.folder import (
@@ -30,11 +31,14 @@ from jobs.sweep.folder import (
     SweepState,
     read_sweep,
     read_sweep_state,
+    read_trials,
     write_sweep,
     write_sweep_state,
 )
 from jobs.sweep.paths import SweepFolder, sweeps_of
 from jobs.sweep.plan import SweepPlan, alone, base_config, load_plan
+
+STOPPED = "stopped by the user; `farense sweep resume` resumes it"
 
 log = structlog.get_logger(__name__)
 
@@ -206,3 +210,55 @@ def _named(name: str, workspace: Workspace) -> tuple[str, str]:
     except OSError as error:
         raise explain(error, folder) from error
     raise WorkspaceError(f"No free id of a sweep in {folder}.")
+
+
+def stop_sweep(folder: SweepFolder, client: FarenseClient) -> SweepState:
+    """Let a sweep rest: no trial is started, and those under way write a checkpoint and wait.
+
+    Raises:
+        InvalidInput: it has ended.
+        QueueUnreachable: the queue is away; no new trial is started all the same.
+    """
+    _refuse_ended(folder, "stopped")
+    state = change_sweep(folder, client.workspace, state=State.PAUSED, reason=STOPPED)
+    for job in open_jobs(folder):
+        try:
+            client.pause(job)
+        except UnknownJob:
+            continue
+    return state
+
+
+def resume_sweep(
+    folder: SweepFolder, client: FarenseClient, until: str | None = None
+) -> SweepState:
+    """Let a sweep go on from where it was stopped.
+
+    Args:
+        until: when it is to have ended now, ISO 8601; None for what was said before.
+
+    Raises:
+        InvalidInput: it has ended.
+        QueueUnreachable: the queue is away.
+    """
+    _refuse_ended(folder, "resumed")
+    for job in open_jobs(folder):
+        try:
+            client.resume(job)
+        except UnknownJob:
+            continue
+    changes = {} if until is None else {"until": until}
+    return change_sweep(folder, client.workspace, state=State.RUNNING, reason=None, **changes)
+
+
+def open_jobs(folder: SweepFolder) -> list[str]:
+    """Return the newest job of each trial that has not ended."""
+    trials = [trial for trial in read_trials(folder) if not trial.ended]
+    return [job for trial in trials if (job := trial.newest_job) is not None]
+
+
+def _refuse_ended(folder: SweepFolder, what: str) -> None:
+    state = read_sweep_state(folder)
+    if state.state in FINISHED:
+        reason = f": {state.reason}" if state.reason else ""
+        raise InvalidInput(f"{folder.id} cannot be {what}: it {state.state.verb}{reason}.")

@@ -25,7 +25,6 @@ from redis.exceptions import RedisError
 from daemon.logging import configure_logging
 from daemon.queue.broker import Broker
 from daemon.queue.reconnect import Link
-from daemon.runs.locks import FileLock, held_by
 from daemon.runs.private_folder import private_folder, temporary_folder
 from daemon.runs.workspace_id import make_home
 from daemon.runs.workspace_locks import daemon_lock
@@ -34,6 +33,7 @@ from daemon.worker.terminal import Tell
 from daemon.worker.worker import Worker
 from jobs.errors import WorkspaceError
 from jobs.paths import Workspace
+from jobs.storage.locks import FileLock, held_by
 
 log = structlog.get_logger(__name__)
 

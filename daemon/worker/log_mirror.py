@@ -8,10 +8,9 @@ from typing import Any
 
 from daemon.joblog import LogLines, LogReader, size_of
 from daemon.queue.reconnect import Link
-from daemon.store.claim import Claim
 from daemon.store.event_stream import send
 from daemon.store.job_store import JobStore, Written
-from daemon.store.records import JobRecord
+from daemon.store.records import Claim, JobRecord
 
 
 class Mirror:

@@ -13,9 +13,8 @@ from threading import Thread
 
 from daemon.store.records import JobRecord
 from jobs.state import FINISHED_WELL, State
-from jobs.storage.formatting import duration
-from jobs.storage.local_time import local_clock
-from jobs.storage.text import printable
+from jobs.storage.formatting import duration, local_clock
+from jobs.storage.values import printable
 from jobs.verdict import NOT_LEARNED
 
 Tell = Callable[[str], None]

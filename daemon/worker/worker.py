@@ -24,9 +24,8 @@ from daemon.queue.reconnect import MAX_DELAY, Link
 from daemon.recovery.recovery import Recovery
 from daemon.runs.files import record_from_files, state_of
 from daemon.settings import Settings
-from daemon.store.claim import Claim
 from daemon.store.progress import LOADING, phase
-from daemon.store.records import JobRecord
+from daemon.store.records import Claim, JobRecord
 from daemon.store.workers import Announcer, own_name
 from daemon.sweep.keeper import SweepKeeper
 from daemon.worker.admission import Gate

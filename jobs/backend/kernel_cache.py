@@ -7,15 +7,13 @@ every later job that needs the kernel would fail.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
-import time
 from contextlib import suppress
 from pathlib import Path
 
 from jobs.paths import Workspace
-from jobs.storage.locks import PROBE_ALLOWANCE, RETRY_SECONDS
+from jobs.storage.locks import lock_within
 
 # What MLX says where a kernel could not be compiled or loaded (mlx/backend/cpu/compiled.cpp).
 TORN = "Could not load C++ shared library"
@@ -58,7 +56,7 @@ class Kernels:
         except OSError:  # a full disk: training comes to the same end, and says so
             return cls()
         kernels = cls(workspace.temporary / "mlx", descriptor)
-        kernels._lock(fcntl.LOCK_SH)
+        kernels._lock(shared=True)
         return kernels
 
     def remove_torn(self) -> None:
@@ -75,22 +73,17 @@ class Kernels:
     def _remove(self, paths: list[Path]) -> None:
         if not paths:
             return
-        if self._lock(fcntl.LOCK_EX):
+        if self._lock(shared=False):
             for path in paths:
                 with suppress(OSError):
                     path.unlink()
         # In vain or not, the attempt has given the shared lock away.
-        self._lock(fcntl.LOCK_SH)
+        self._lock(shared=True)
 
-    def _lock(self, kind: int) -> bool:
-        deadline = time.monotonic() + PROBE_ALLOWANCE
-        while True:
-            with suppress(OSError):
-                fcntl.flock(self._descriptor, kind | fcntl.LOCK_NB)
-                return True
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(RETRY_SECONDS)
+    def _lock(self, *, shared: bool) -> bool:
+        with suppress(OSError):
+            return lock_within(self._descriptor, shared=shared)
+        return False
 
 
 def is_about_kernels(message: str) -> bool:

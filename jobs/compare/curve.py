@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from jobs.storage import numbers
+from jobs.storage import values
 from jobs.training.early_stopping import EarlyStopping
 from jobs.verdict import NOT_LEARNED, Verdict, verdict, word_of
 
@@ -169,7 +169,7 @@ def best_of(rows: Sequence[Row], kept_step: int | None = None) -> Best | None:
 
 def number(row: Row, key: str) -> float | None:
     """Return a number in a row, finite or not; None where there is none."""
-    return numbers.number(row.get(key))
+    return values.number(row.get(key))
 
 
 def whole(row: Row, key: str) -> int | None:
@@ -179,7 +179,7 @@ def whole(row: Row, key: str) -> int | None:
 
 
 def _finite(row: Row, key: str) -> float | None:
-    return numbers.finite(row.get(key))
+    return values.finite(row.get(key))
 
 
 def _validations(rows: Sequence[Row]) -> list[Row]:

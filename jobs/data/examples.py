@@ -19,7 +19,7 @@ import orjson
 
 from jobs.data.foreign_form import other_form
 from jobs.errors import DataError
-from jobs.storage.text import printable
+from jobs.storage.values import printable
 
 MAX_LINE_BYTES = 10_000_000
 SHOWN_PROBLEMS = 10

@@ -32,7 +32,7 @@ from jobs.prefix.entry import (
 from jobs.prefix.listing import EntryInfo, EntryState, describe
 from jobs.prefix.writer import EntryWriter
 from jobs.storage.files import explain, write_json
-from jobs.storage.folder_lock import FolderLock
+from jobs.storage.locks import FolderLock
 
 FILL_CHUNK = 16
 POLL_SECONDS = 0.2
@@ -74,7 +74,7 @@ class PrefixCache:
         if not (folder / ENTRY).exists():
             return None
         with _as_unusable(folder):
-            lock = FolderLock.acquire(folder, shared=True)
+            lock = FolderLock.of_folder(folder, shared=True)
             if lock is None:
                 return None
             try:
@@ -129,8 +129,8 @@ class PrefixCache:
             with _as_unusable(folder):
                 self._make_folder(key)
                 # Shared with those who read: nothing that is in the entry changes.
-                lock = FolderLock.acquire(folder, shared=True)
-                filling = lock and FolderLock.acquire(folder, name=FILLING_LOCK)
+                lock = FolderLock.of_folder(folder, shared=True)
+                filling = lock and FolderLock.of_folder(folder, name=FILLING_LOCK)
             if lock is None or filling is None:
                 if lock is not None:
                     lock.release()
@@ -199,14 +199,14 @@ class PrefixCache:
     @contextmanager
     def _alone(self, stop: Stop) -> Iterator[None]:
         """Keep others from making room: both would count the same bytes as theirs."""
-        while (lock := FolderLock.acquire(self.folder)) is None:
+        while (lock := FolderLock.of_folder(self.folder)) is None:
             _check(stop)
         with lock:
             yield
 
     def _remove(self, key: str) -> bool:
         """Remove an entry; False where a process has it open."""
-        lock = FolderLock.acquire(self.folder / key)
+        lock = FolderLock.of_folder(self.folder / key)
         if lock is None:
             return not (self.folder / key).exists()
         with lock:

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from jobs.state import now
 from jobs.storage.files import read_json
-from jobs.storage.folder_lock import FolderLock
+from jobs.storage.locks import FolderLock
 from jobs.storage.values import well_typed
 
 Rows = NDArray[np.uint8]

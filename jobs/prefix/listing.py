@@ -15,7 +15,7 @@ from jobs.prefix.entry import (
     DamagedEntry,
     Description,
 )
-from jobs.storage.folder_lock import LOCK_NAME, FolderLock
+from jobs.storage.locks import LOCK_NAME, FolderLock
 
 LOCKS = (LOCK_NAME, FILLING_LOCK)
 
@@ -105,7 +105,7 @@ def _state(folder: Path, found: Description | None) -> EntryState:
 
 
 def _is_free(folder: Path, name: str) -> bool:
-    lock = FolderLock.acquire(folder, name=name)
+    lock = FolderLock.of_folder(folder, name=name)
     if lock is not None:
         lock.release()
     return lock is not None

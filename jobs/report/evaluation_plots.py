@@ -12,7 +12,7 @@ from jobs.evaluation.scores import METRICS, TITLES
 from jobs.past_run import Row
 from jobs.report.plot import SHORT_NAME, Plot, figure, short
 from jobs.report.theme import HEIGHT, LEGEND_ROW, Look, drawing, legend_above, png
-from jobs.storage.numbers import finite
+from jobs.storage.values import finite
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

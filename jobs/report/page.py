@@ -24,10 +24,8 @@ from jobs.report.plot import Plot, figure
 from jobs.report.run_data import Measured, measured
 from jobs.report.theme import DARK, LIGHT
 from jobs.report.training_plots import plots_of_one, plots_of_several
-from jobs.storage.formatting import duration
-from jobs.storage.local_time import local_exact
-from jobs.storage.numbers import finite
-from jobs.storage.text import printable
+from jobs.storage.formatting import duration, local_exact
+from jobs.storage.values import finite, printable
 
 TEMPLATE = "page.html.j2"
 # Answers that are shown at once, and at most, of one run; of each of several runs.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from jobs.report.theme import Look
-from jobs.storage.text import printable
+from jobs.storage.values import printable
 
 # Names of fewer characters stand side by side in a legend.
 SHORT_NAME = 24

@@ -14,7 +14,7 @@ from jobs.compare.curve import best_of
 from jobs.errors import JobFailed
 from jobs.past_run import PastRun, Row
 from jobs.state import FINISHED, JobState, State, now, read_state
-from jobs.storage.numbers import finite, number
+from jobs.storage.values import finite, number
 from jobs.verdict import Verdict, verdict, word_of
 
 # Beyond this a number is drawn like one that is not finite.

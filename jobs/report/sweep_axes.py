@@ -11,7 +11,7 @@ from jobs.report.curves import WIDE
 from jobs.report.plot import amount, short
 from jobs.report.sweep_data import Swept
 from jobs.report.tables import text_of
-from jobs.storage.numbers import finite
+from jobs.storage.values import finite
 from jobs.sweep.space import Choice, Dimension, Scalar, label
 from jobs.sweep.trial import Trial
 

@@ -14,7 +14,7 @@ from jobs.report.sweep_axes import BEYOND, Axis, axes_of
 from jobs.report.sweep_data import Kind, Swept, series_of
 from jobs.report.sweep_tables import counts, objective, value_text
 from jobs.report.theme import HEIGHT, LEGEND_ROW, Look, drawing, legend_above, png, titled
-from jobs.storage.numbers import finite
+from jobs.storage.values import finite
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

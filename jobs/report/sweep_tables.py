@@ -8,8 +8,8 @@ from typing import Any
 from jobs.report.plot import figure, step_text
 from jobs.report.sweep_data import MOST, Kind, Swept, series_of
 from jobs.report.tables import NONE, Line, text_of
-from jobs.storage.local_time import local_exact
-from jobs.storage.numbers import finite
+from jobs.storage.formatting import local_exact
+from jobs.storage.values import finite
 from jobs.sweep.space import Choice, Dimension
 from jobs.sweep.trial import Trial
 from jobs.verdict import NOT_LEARNED

@@ -17,9 +17,8 @@ from jobs.report.findings import Named
 from jobs.report.plot import amount, figure, step_text
 from jobs.report.run_data import Best, Measured
 from jobs.state import FINISHED_WELL, State
-from jobs.storage.formatting import duration
-from jobs.storage.local_time import local_exact
-from jobs.storage.numbers import finite
+from jobs.storage.formatting import duration, local_exact
+from jobs.storage.values import finite
 from jobs.verdict import BELOW
 
 NONE = "-"

@@ -31,8 +31,9 @@ from jobs.spec import DataFile, Order
 from jobs.storage.files import read_json
 from jobs.training.baseline import Baseline
 from jobs.training.batches import Feed, Source
+from jobs.training.best_adapter import BestAdapter
 from jobs.training.engine import Engine
-from jobs.training.summary import BestAdapter, Losses, write_summary
+from jobs.training.summary import Losses, write_summary
 from jobs.training.trainer import Trainer
 
 Emit = Callable[[Event], None]

@@ -17,6 +17,7 @@ from jobs.pace import Pace
 from jobs.paths import RunDirectory
 from jobs.state import State
 from jobs.training.batches import Feed
+from jobs.training.best_adapter import BestAdapter
 from jobs.training.checkpoint import (
     Checkpoint,
     newest_checkpoint,
@@ -25,10 +26,10 @@ from jobs.training.checkpoint import (
 )
 from jobs.training.counters import Position
 from jobs.training.engine import Engine
+from jobs.training.learning_rate import learning_rate
 from jobs.training.metrics import MetricsFiles
-from jobs.training.rollback import diverged, learning_rate, may_go_back, rollback_warning
+from jobs.training.rollback import diverged, may_go_back, rollback_warning
 from jobs.training.summary import (
-    BestAdapter,
     Losses,
     early_stopping_event,
     finished,

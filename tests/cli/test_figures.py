@@ -26,8 +26,7 @@ from jobs.report.findings import Named
 from jobs.report.run_data import measured
 from jobs.state import State, read_state, seconds_between
 from jobs.storage.files import read_json, whole_lines
-from jobs.storage.formatting import duration
-from jobs.storage.local_time import local, local_exact
+from jobs.storage.formatting import duration, local, local_exact
 from tests.cli.conftest import Run
 from tests.helpers.jobs import ended, running
 from tests.helpers.servers import Daemons

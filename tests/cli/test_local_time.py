@@ -26,7 +26,7 @@ from jobs.prefix.listing import EntryInfo, EntryState
 from jobs.report.page import report_of
 from jobs.report.sweep_page import sweep_report_of
 from jobs.state import JobState, State
-from jobs.storage.local_time import local, local_exact
+from jobs.storage.formatting import local, local_exact
 from jobs.sweep.paths import SweepFolder
 from tests.cli.conftest import Run
 from tests.helpers.made_up_sweep import made_up, trial
@@ -166,7 +166,7 @@ def test_a_moment_is_shown_in_the_zone_of_the_machine(
 
 def test_nothing_else_formats_a_moment() -> None:
     """One function for all: what formats a time by itself shows it in another way, or in UTC."""
-    allowed = {"jobs/storage/local_time.py", "daemon/times.py"}
+    allowed = {"jobs/storage/formatting.py", "daemon/times.py"}
     found = {
         path.relative_to(REPOSITORY).as_posix()
         for path in sources()

@@ -14,7 +14,7 @@ from daemon.settings import Settings
 from daemon.store.workers import WorkerCard, why_nothing_starts
 from jobs.paths import Workspace
 from jobs.state import State, read_state
-from jobs.storage.local_time import local_exact
+from jobs.storage.formatting import local_exact
 from tests.cli.conftest import Run
 from tests.helpers.ended import job_id, put_job
 

@@ -12,7 +12,7 @@ from daemon.store.progress import advanced, phase_lines
 from daemon.store.records import JobRecord
 from jobs.events import Envelope, PrefixCached, Progress
 from jobs.state import State
-from jobs.storage.local_time import local, local_exact
+from jobs.storage.formatting import local, local_exact
 
 LONGEST_STATE = "early_stopped"
 

@@ -6,14 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from daemon.runs.locks import FileLock, held_by
-from jobs.storage.locks import hold, is_held
+from jobs.storage.locks import FileLock, held_by, hold, is_held
 from tests.helpers.waiting import wait_until
 
 HOLDER = """
 import sys, threading
 from pathlib import Path
-from daemon.runs.locks import FileLock
+from jobs.storage.locks import FileLock
 lock = FileLock.acquire(Path(sys.argv[1]))
 lock.write("4711")
 threading.Event().wait()

@@ -17,8 +17,8 @@ from daemon.recovery.recovery import Recovery
 from daemon.runs.files import record_from_files
 from daemon.settings import Settings
 from daemon.store import keys
-from daemon.store.claim import Claim
 from daemon.store.dead_letters import dead_letters
+from daemon.store.records import Claim
 from daemon.worker.log_mirror import Mirror
 from jobs.events import Envelope, Progress
 from jobs.paths import Workspace

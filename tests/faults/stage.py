@@ -13,12 +13,12 @@ from typing import Any
 from daemon.client import FarenseClient
 from daemon.queue.broker import Broker
 from daemon.queue.embedded_server import EmbeddedServer
-from daemon.runs.locks import held_by
 from daemon.runs.workspace_locks import daemon_lock
 from daemon.settings import Settings
 from jobs.config.config import load_preset
 from jobs.errors import FarenseError
 from jobs.paths import REPOSITORY, Workspace
+from jobs.storage.locks import held_by
 from tests.daemon.conftest import fill
 from tests.faults.plan import CUTS, FOLLOWER, Plan
 from tests.helpers import failing_writes

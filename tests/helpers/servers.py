@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from daemon.queue.embedded_server import EmbeddedServer
-from daemon.runs.locks import held_by
 from daemon.runs.workspace_locks import daemon_lock
 from jobs.paths import Workspace
+from jobs.storage.locks import held_by
 from tests.helpers.waiting import wait_until
 
 HELPERS = Path(__file__).parent

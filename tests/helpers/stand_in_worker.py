@@ -13,8 +13,7 @@ from daemon.client import FarenseClient
 from daemon.lifecycle.outcome import Outcome
 from daemon.lifecycle.transitions import Lifecycle
 from daemon.store import keys
-from daemon.store.claim import Claim
-from daemon.store.records import JobRecord
+from daemon.store.records import Claim, JobRecord
 from jobs.events import Envelope, Event, Progress, Started, Validation
 from jobs.state import State, now
 from jobs.storage.files import append

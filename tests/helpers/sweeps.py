@@ -13,11 +13,11 @@ import yaml
 from daemon.client import FarenseClient
 from daemon.queue.broker import Broker
 from daemon.queue.embedded_server import EmbeddedServer
-from daemon.runs.locks import held_by
 from daemon.settings import Settings
 from daemon.sweep.start import begin_sweep
 from daemon.sweep.view import SweepView, view_sweep
 from jobs.paths import REPOSITORY, Workspace
+from jobs.storage.locks import held_by
 from jobs.sweep.paths import SweepFolder
 from tests.daemon.conftest import fill
 from tests.helpers.lock_log import overlaps, runs

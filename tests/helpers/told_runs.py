@@ -14,16 +14,10 @@ from jobs.paths import RunDirectory, Workspace
 from jobs.spec import read_order
 from jobs.state import JobState, State, write_state
 from jobs.storage.files import read_json, write_json
+from jobs.training.best_adapter import BestAdapter
 from jobs.training.counters import Position
 from jobs.training.metrics import MetricsFiles
-from jobs.training.summary import (
-    BestAdapter,
-    Losses,
-    finished,
-    metrics_row,
-    validation_event,
-    write_summary,
-)
+from jobs.training.summary import Losses, finished, metrics_row, validation_event, write_summary
 from tests.helpers.runs import make_run
 
 EVERY = 5

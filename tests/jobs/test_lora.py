@@ -10,7 +10,7 @@ import pytest
 from jobs.backend.mlx import LoRALinear, mx, named, nn
 from jobs.model.load import adapter_config
 from jobs.model.lora import CpuLoRALinear, DropoutNoise, HostNoise
-from jobs.training.summary import BestAdapter
+from jobs.training.best_adapter import BestAdapter
 from tests.helpers.engines import NO_DROPOUT, Rig
 
 WIDTH, OUT, RANK, SCALE = 48, 24, 4, 16.0

@@ -26,10 +26,10 @@ from jobs.events import (
 from jobs.paths import RunDirectory, Workspace
 from jobs.spec import read_order
 from jobs.storage.files import read_json, sha256_of
+from jobs.training.best_adapter import BestAdapter
 from jobs.training.checkpoint import newest_checkpoint, prune_checkpoints, save_checkpoint
 from jobs.training.checkpoint_files import checkpoint_folders, step_of
 from jobs.training.session import train
-from jobs.training.summary import BestAdapter
 from tests.helpers.runs import SETTINGS, make_run, metrics, numbers
 
 STEPS_PER_EPOCH = 6  # 11 examples in batches of 2

@@ -37,7 +37,6 @@ from daemon.doctor.queue import (
 )
 from daemon.doctor.resources import disk_finding, download_finding, memory_finding
 from daemon.queue.embedded_server import EmbeddedServer
-from daemon.runs.locks import FileLock
 from daemon.runs.workspace_locks import daemon_lock
 from daemon.settings import Settings
 from daemon.store import keys
@@ -48,6 +47,7 @@ from jobs.paths import Workspace
 from jobs.resources.estimate import DataSize, Needs, estimate, measured_memory, run_disk_needed
 from jobs.resources.preflight import MemoryLimits
 from jobs.storage.files import read_json, write_json
+from jobs.storage.locks import FileLock
 from tests.helpers.runs import SETTINGS, make_run, questions, write_rows
 
 GB = 1_000_000_000

@@ -14,16 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from daemon.runs.locks import held_by
 from daemon.runs.workspace_locks import daemon_lock
 from daemon.service import systemd
+from daemon.service.base import Service
 from daemon.service.launchd import LaunchdAgent
 from daemon.service.left_behind import stale_services
-from daemon.service.service import Service, service_of
+from daemon.service.service import service_of
 from daemon.service.systemd import SystemdUnit
 from daemon.settings import Settings
 from jobs.errors import ConfigError, InvalidInput, WorkspaceError
 from jobs.paths import Workspace
+from jobs.storage.locks import held_by
 from tests.helpers.service_tools import ServiceTools
 from tests.helpers.waiting import wait_until
 

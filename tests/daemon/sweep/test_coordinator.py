@@ -10,8 +10,7 @@ import pytest
 
 from daemon.client import FarenseClient
 from daemon.runs.files import job_ids
-from daemon.sweep.start import change_sweep, mend_state
-from daemon.sweep.stopping import resume_sweep, stop_sweep
+from daemon.sweep.start import change_sweep, mend_state, resume_sweep, stop_sweep
 from jobs.errors import InvalidInput, JobFailed
 from jobs.paths import Workspace
 from jobs.spec import read_order

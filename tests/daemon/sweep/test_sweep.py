@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from daemon.runs.files import state_of
-from daemon.runs.locks import held_by
 from daemon.sweep.view import view_sweep
 from jobs.spec import read_order
 from jobs.state import State
-from jobs.storage.locks import is_held
+from jobs.storage.locks import held_by, is_held
 from jobs.sweep.paths import SweepFolder
 from tests.helpers.made_up_trial import VALIDATIONS, loss_at
 from tests.helpers.sweeps import SweepStage

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobs.state import State
-from jobs.sweep.ending import outcome, without_a_value
-from jobs.sweep.trial import Trial
+from jobs.sweep.trial import Trial, outcome, without_a_value
 
 
 def trials(letters: str) -> list[Trial]:

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from daemon.sweep.capacity import at_least_as_large, too_large
+from daemon.sweep.known import merged
 from jobs.config.config import TrainConfig, load_preset
 from jobs.paths import REPOSITORY
 from jobs.spec import EVALUATE, TRAIN, DataFile, Evaluation, Order, SweepTrial
-from jobs.sweep.memory import at_least_as_large, too_large
 from jobs.sweep.plan import with_settings
-from jobs.sweep.rebuild import merged
 from jobs.sweep.trial import Trial
 
 GB = 10**9
