@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from daemon.host import boot_id
 from daemon.joblog import size_of
-from daemon.lifecycle.decisions import CANCELLED, UNSTARTED, agreement
+from daemon.lifecycle.decisions import CANCELLED, NO_WISHES, NO_WORKER, UNSTARTED, agreement
 from daemon.lifecycle.outcome import PAUSED, Outcome
 from daemon.lifecycle.takeover import Taking
 from daemon.runs.files import (
@@ -39,15 +39,6 @@ from jobs.storage.locks import is_held
 from jobs.summary_head import summary_head
 
 log = logging.getLogger(__name__)
-
-# What the user wants of a running job. A queued one keeps it: its next worker looks for it.
-NO_WISHES: dict[str, bool | None] = {
-    "cancel_requested": False,
-    "pause_requested": False,
-    "kill_requested": False,
-    "prune_requested": None,
-}
-NO_WORKER = {"worker": None, "pid": None, "lease_until": None}
 
 
 class Lifecycle:

@@ -14,49 +14,19 @@ from pathlib import Path
 
 import structlog
 
+from daemon.lifecycle.decisions import begin
 from daemon.lifecycle.transitions import Lifecycle
 from daemon.queue.broker import Broker
 from daemon.runs.files import own_state, verdict_of_files
 from daemon.runs.location import Damaged, Elsewhere, Here, standing_of
 from jobs.errors import FarenseError
 from jobs.paths import Workspace
-from jobs.state import FINISHED, FINISHED_BADLY, FINISHED_WELL, PENDING, JobState, State
-from jobs.storage.formatting import local_exact
+from jobs.state import FINISHED, FINISHED_WELL, PENDING, JobState, State
 from jobs.verdict import verdict
 
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 0.5
-
-
-def begin(
-    state: JobState, now: datetime, other: State | None, unlearned: str | None = None
-) -> JobState:
-    """Return the state of a job that is to start as soon as it may.
-
-    Args:
-        state: new, or paused before; with ``schedule`` and ``after``.
-        other: the state of the job ``after``; None where there is none (any more).
-        unlearned: by which losses that job, a training that has ended, has not learned; None of
-            every other.
-    """
-    if state.after is not None and other not in FINISHED:
-        if other is not None:
-            return replace(state, state=State.WAITING, reason=f"starts after {state.after}")
-        return replace(
-            state, state=State.FAILED, reason=f"{state.after}, which it was to follow, is gone"
-        )
-    if state.after is not None and other in FINISHED_BADLY and not state.after_any:
-        reason = f"{state.after}, which it was to follow, {other.verb}"
-        return replace(state, state=State.FAILED, reason=reason)
-    if state.after is not None and unlearned and not state.after_any:
-        reason = f"{state.after}, which it was to follow, has not learned ({unlearned})"
-        return replace(state, state=State.FAILED, reason=reason)
-    if state.schedule is not None and datetime.fromisoformat(state.schedule) > now:
-        # With the offset: it is read on other machines, too.
-        reason = f"starts at {local_exact(state.schedule)}"
-        return replace(state, state=State.SCHEDULED, reason=reason)
-    return replace(state, state=State.QUEUED, reason=None)
 
 
 def begun(

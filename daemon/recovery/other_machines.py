@@ -10,14 +10,11 @@ from collections.abc import Collection
 
 import structlog
 
-from daemon.lifecycle.decisions import CANCELLED
-from daemon.lifecycle.failures import Failure, FailureClass
-from daemon.lifecycle.outcome import PAUSED, Outcome, given_up_or_queued
-from daemon.lifecycle.transitions import NO_WORKER
+from daemon.lifecycle.decisions import NO_WORKER, after_expiry
 from daemon.lifecycle.waiting import begun
 from daemon.queue.broker import Broker
 from daemon.recovery.leases import LeaseWatch
-from daemon.runs.workspace_id import host_of, is_home
+from daemon.runs.workspace_id import is_home
 from daemon.store.job_store import Written
 from daemon.store.records import JobRecord, state_from
 from jobs.paths import Workspace
@@ -101,18 +98,3 @@ class ForeignJobs:
     def _push(self, record: JobRecord) -> None:
         queue = self.broker.queue(record.queue)
         queue.push(record.id, record.priority, resumed=record.attempt > 0)
-
-
-def after_expiry(record: JobRecord, max_attempts: int) -> Outcome:
-    """Return what becomes of a job whose machine has not renewed its lease."""
-    if record.cancel_requested:
-        return Outcome(State.CANCELLED, CANCELLED)
-    if record.pause_requested:
-        return Outcome(State.PAUSED, PAUSED)
-    host = host_of(record.home)
-    if record.checkpoint_step is not None:
-        # It belongs to its home, which counts the attempt itself when it is back.
-        return Outcome(State.QUEUED, f"waiting for {host}: its checkpoint is there")
-    gone = f"{host}, which ran attempt {record.attempt}, has not been heard of for a whole lease."
-    failure = Failure(FailureClass.KILLED, record.attempt, gone, "with its machine")
-    return given_up_or_queued(failure, state_from(record), max_attempts)

@@ -1,6 +1,6 @@
 """After a crash: what is on disk, what Redis says, and what to do where they differ.
 
-The decisions are pure functions over :class:`daemon.recovery.survey.Facts`; :class:`Recovery`
+The decisions are pure functions over :class:`daemon.lifecycle.decisions.Facts`; :class:`Recovery`
 carries them out. It runs when a daemon starts, before it takes work, and after Redis was
 away. A lock, not a clock, says whether a job is alive: a job that is ``running`` while nobody holds
 its ``run.lock`` has lost its worker.
@@ -8,114 +8,24 @@ its ``run.lock`` has lost its worker.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import structlog
 
 from daemon.joblog import LogReader
-from daemon.lifecycle.decisions import CANCELLED, agreement
-from daemon.lifecycle.outcome import PAUSED, outcome_of_lost, pruned
+from daemon.lifecycle.decisions import Decision, Facts, decide
 from daemon.lifecycle.transitions import Lifecycle
 from daemon.queue.broker import Broker
 from daemon.recovery.leases import LeaseWatch
 from daemon.recovery.orphans import Orphans
 from daemon.recovery.other_machines import ForeignJobs
-from daemon.recovery.survey import Facts, Survey
-from daemon.runs.files import state_without_record
+from daemon.recovery.survey import Survey
 from daemon.settings import Settings
 from daemon.store.event_stream import send
 from daemon.store.job_store import Written
-from daemon.store.records import JobRecord, state_from
 from jobs.errors import FarenseError
 from jobs.paths import Workspace
-from jobs.state import FINISHED_BADLY, FINISHED_WELL, PENDING, JobState, State, now
+from jobs.state import PENDING, JobState, State
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What to do with a job.
-
-    Attributes:
-        state: what ``state.json`` shall say; None to leave it.
-        publish: the record shall be made to say what ``state.json`` says.
-        push: a message shall be put on the queue.
-        wait: a child still writes its last checkpoint; decide again when it is gone.
-    """
-
-    state: JobState | None = None
-    publish: bool = False
-    push: bool = False
-    wait: bool = False
-
-
-def decide(facts: Facts, max_attempts: int) -> Decision:
-    """Return what to do with a job."""
-    state, record = facts.state or _last_known(facts), facts.record
-    if facts.elsewhere:
-        return _decide_elsewhere(facts, state)
-    if facts.alive and (state.state is State.RUNNING or facts.state is None):
-        return Decision(wait=True, publish=record is None and facts.state is not None)
-    if state.state is State.RUNNING:
-        state = _without_worker(facts, state, max_attempts)
-    elif record is not None:
-        state = agreement(state, record)
-    if facts.order_damage is not None and not state.finished:
-        state = state.to(State.FAILED, reason=facts.order_damage)
-    return Decision(
-        state=state if state != facts.state else None,
-        publish=record is None or not record.follows(state),
-        push=state.state is State.QUEUED and not facts.message,
-    )
-
-
-def _last_known(facts: Facts) -> JobState:
-    """Return how a job stood whose ``state.json`` is damaged, as far as anything tells."""
-    if facts.record is not None:
-        return state_from(facts.record)
-    damage = facts.damage or facts.order_damage or "state.json is missing"
-    if facts.order_damage is not None and facts.summary not in FINISHED_WELL:
-        return JobState(
-            State.FAILED, facts.last_attempt, reason=facts.order_damage, updated_at=now()
-        )
-    return state_without_record(facts.job, damage, facts.summary, facts.last_attempt)
-
-
-def _decide_elsewhere(facts: Facts, state: JobState) -> Decision:
-    """Let the file here say what the record says of a job that another workspace has."""
-    record = facts.record
-    if record is None or facts.alive:
-        # A child of ours that still runs has been told to stop.
-        return Decision(publish=record is None, wait=facts.alive)
-    copy = state_from(record, home=record.home)
-    same = (copy.state, copy.attempt, copy.home) == (state.state, state.attempt, state.home)
-    return Decision(state=None if same and facts.state is not None else copy)
-
-
-def _without_worker(facts: Facts, state: JobState, max_attempts: int) -> JobState:
-    record = facts.record
-    if facts.summary in FINISHED_WELL:
-        # The child came to its end; only nobody was there to write it down.
-        return state.to(
-            State(facts.summary), ended_at=facts.ended_at, reason=pruned(facts.pruned_by)
-        )
-    if record is not None and _ended_by_others(state, record):
-        return state.to(
-            record.state, ended_at=facts.ended_at, reason=record.reason, failure=record.failure
-        )
-    if record is not None and record.cancel_requested:
-        return state.to(State.CANCELLED, ended_at=facts.ended_at, reason=CANCELLED)
-    if record is not None and record.pause_requested:
-        return state.to(State.PAUSED, ended_at=facts.ended_at, reason=PAUSED)
-    outcome = outcome_of_lost(facts.job, state, facts.boot, max_attempts)
-    return state.to(outcome.state, ended_at=facts.ended_at, **outcome.changes(state))
-
-
-def _ended_by_others(state: JobState, record: JobRecord) -> bool:
-    """Tell whether other machines, which took this one for lost, ended or paused its job."""
-    stopped = record.state in FINISHED_BADLY or record.state is State.PAUSED
-    return stopped and record.attempt == state.attempt
 
 
 class Recovery:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from itertools import islice
@@ -12,6 +11,7 @@ from itertools import islice
 import structlog
 
 from daemon.host import boot_id
+from daemon.lifecycle.decisions import Facts
 from daemon.queue.broker import Broker
 from daemon.runs.files import job_ids, last_attempt, last_word, state_of
 from daemon.runs.location import Damaged, Elsewhere, Missing, Standing, order_damage, standing_of
@@ -31,40 +31,6 @@ FRESH_SECONDS = 60.0
 LOOKS = 1_000
 # Records asked for in one exchange.
 BATCH = 100
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of a job with a run directory.
-
-    Attributes:
-        job: its id.
-        state: what ``state.json`` says; None where it is ``damage``d.
-        record: what Redis says; None where it knows nothing.
-        alive: some process holds ``run.lock``.
-        message: a message on the queue points to the job.
-        summary, pruned_by: the state, and who ended the run early, in ``training_summary.json``.
-        ended_at: when an attempt that is still called running wrote its summary, or spoke last.
-        boot: the time since the machine was started (:func:`daemon.host.boot_id`).
-        elsewhere: another workspace has taken the job over.
-        damage: what is wrong with ``state.json``, where it cannot be read.
-        order_damage: what is wrong with ``job.json``; looked for only where something is lost.
-        last_attempt: that the job's log tells of; looked for only where ``state.json`` is damaged.
-    """
-
-    job: str
-    state: JobState | None
-    record: JobRecord | None
-    alive: bool
-    message: bool
-    summary: str | None = None
-    pruned_by: str | None = None
-    ended_at: str | None = None
-    boot: str | None = None
-    elsewhere: bool = False
-    damage: str | None = None
-    order_damage: str | None = None
-    last_attempt: int = 0
 
 
 class Survey:

@@ -15,7 +15,7 @@ from cli import cache, prune, queue
 from cli.render import job_details
 from cli.sweep_view import status_lines
 from daemon.client import FarenseClient
-from daemon.lifecycle.waiting import begin
+from daemon.lifecycle.decisions import begin
 from daemon.prune.plan import EndedJob, Plan
 from daemon.store.dead_letters import DeadLetter
 from daemon.store.records import JobRecord

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from daemon.client import FarenseClient
-from daemon.lifecycle.waiting import Pending, begin
+from daemon.lifecycle.decisions import begin
+from daemon.lifecycle.waiting import Pending
 from daemon.queue.broker import Broker
 from daemon.settings import Settings
 from jobs.config.config import Preset

@@ -7,8 +7,7 @@ from itertools import product
 
 import pytest
 
-from daemon.recovery.recovery import Decision, decide
-from daemon.recovery.survey import Facts
+from daemon.lifecycle.decisions import Decision, Facts, decide
 from daemon.store.records import JobRecord
 from jobs.state import FINISHED, TRANSITIONS, JobState, State
 

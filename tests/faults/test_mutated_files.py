@@ -9,11 +9,10 @@ from pathlib import Path
 import orjson
 
 from cli.render import job_details, status_table
-from daemon.lifecycle.waiting import begin
+from daemon.lifecycle.decisions import Facts, begin, decide
 from daemon.queue.broker import Broker
 from daemon.queue.embedded_server import EmbeddedServer
-from daemon.recovery.recovery import Recovery, decide
-from daemon.recovery.survey import Facts
+from daemon.recovery.recovery import Recovery
 from daemon.runs.files import record_from_files, record_shown
 from daemon.settings import Settings
 from daemon.store.records import to_hash

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from daemon.lifecycle.decisions import after_expiry
 from daemon.recovery.leases import LeaseWatch
-from daemon.recovery.other_machines import after_expiry
 from daemon.store.records import JobRecord
 from jobs.state import State
 
