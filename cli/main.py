@@ -25,34 +25,35 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 NEWLINE = "\n"
 
-# name -> (where the command is, its short help), in the order a person meets them. A test holds the
+# name -> (where in cli.commands it is, its short help), in the order a person meets them. A test
+# holds the
 # short helps equal to the commands' own.
 COMMANDS = {
-    "quickstart": ("cli.quickstart:quickstart", "Train a small model now, from nothing."),
-    "enqueue": ("cli.enqueue:enqueue", "Queue a training job."),
-    "evaluate": ("cli.evaluate:evaluate", "Score the answers of a job's best adapter."),
-    "compare": ("cli.compare:compare", "Compare two runs, and say which to use."),
-    "report": ("cli.report:report", "Make a page about runs, with plots."),
-    "export": ("cli.export:export", "Write a job's adapter where other programs load it."),
-    "ask": ("cli.ask:ask", "Ask a job's best adapter a question."),
-    "sweep": ("cli.sweep:sweep", "Try many settings overnight, and keep the best."),
-    "status": ("cli.status:status", "Show the jobs, or one of them."),
-    "queue": ("cli.queue:queue", "Show what waits, and change its order."),
-    "watch": ("cli.watch:watch", "Watch a job live until it ends."),
-    "logs": ("cli.logs:logs", "Print what a job has said so far."),
-    "cancel": ("cli.job_actions:cancel", "Cancel jobs."),
-    "pause": ("cli.job_actions:pause", "Pause jobs until they are resumed."),
-    "resume": ("cli.job_actions:resume", "Let paused jobs go on."),
-    "start": ("cli.job_actions:start", "Start waiting jobs now, not at their time."),
-    "retry": ("cli.job_actions:retry", "Queue jobs that have ended once more."),
-    "daemon": ("cli.daemon:daemon", "Run the daemon that works through the queue."),
-    "workers": ("cli.workers:workers", "Show the daemons that share the queue."),
-    "model": ("cli.model:model", "Get and list base models."),
-    "data": ("cli.data:data", "Check training data."),
-    "prune": ("cli.prune:prune", "Remove jobs that have ended."),
-    "cache": ("cli.cache:cache", "List and clear what jobs keep to be faster."),
-    "config": ("cli.config:config", "Show and compare configurations."),
-    "doctor": ("cli.doctor:doctor", "Check everything a preset needs to be trained."),
+    "quickstart": ("quickstart:quickstart", "Train a small model now, from nothing."),
+    "enqueue": ("enqueue:enqueue", "Queue a training job."),
+    "evaluate": ("evaluate:evaluate", "Score the answers of a job's best adapter."),
+    "compare": ("compare:compare", "Compare two runs, and say which to use."),
+    "report": ("report:report", "Make a page about runs, with plots."),
+    "export": ("export:export", "Write a job's adapter where other programs load it."),
+    "ask": ("ask:ask", "Ask a job's best adapter a question."),
+    "sweep": ("sweep:sweep", "Try many settings overnight, and keep the best."),
+    "status": ("status:status", "Show the jobs, or one of them."),
+    "queue": ("queue:queue", "Show what waits, and change its order."),
+    "watch": ("watch:watch", "Watch a job live until it ends."),
+    "logs": ("logs:logs", "Print what a job has said so far."),
+    "cancel": ("job_actions:cancel", "Cancel jobs."),
+    "pause": ("job_actions:pause", "Pause jobs until they are resumed."),
+    "resume": ("job_actions:resume", "Let paused jobs go on."),
+    "start": ("job_actions:start", "Start waiting jobs now, not at their time."),
+    "retry": ("job_actions:retry", "Queue jobs that have ended once more."),
+    "daemon": ("daemon:daemon", "Run the daemon that works through the queue."),
+    "workers": ("daemon:workers", "Show the daemons that share the queue."),
+    "model": ("model:model", "Get and list base models."),
+    "data": ("data:data", "Check training data."),
+    "prune": ("prune:prune", "Remove jobs that have ended."),
+    "cache": ("cache:cache", "List and clear what jobs keep to be faster."),
+    "config": ("config:config", "Show and compare configurations."),
+    "doctor": ("doctor:doctor", "Check everything a preset needs to be trained."),
 }
 
 
@@ -68,7 +69,7 @@ class FarenseGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
-        command = getattr(import_module(module), name)
+        command = getattr(import_module(f"cli.commands.{module}"), name)
         if not isinstance(command, click.Command):
             raise TypeError(f"{module}:{name} is not a command")
         return command

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from cli.doctor import lines
+from cli.commands.doctor import lines
 from daemon.doctor.findings import ok, problem
 from jobs.backend.device import Device
 from jobs.config.config import Preset

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.comparison_lines import comparison_lines
-from cli.render import job_details, status_table
+from cli.show.comparison_lines import comparison_lines
+from cli.show.render import job_details, status_table
 from daemon.client import FarenseClient
 from daemon.file_client import FileClient
 from daemon.runs.files import record_from_files

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from cli import cache, prune, queue
-from cli.render import job_details
-from cli.sweep_view import status_lines
+from cli.commands import cache, prune, queue
+from cli.show.render import job_details
+from cli.show.sweep_view import status_lines
 from daemon.client import FarenseClient
 from daemon.lifecycle.decisions import begin
 from daemon.prune.plan import EndedJob, Plan

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from cli.prune import ENDS
+from cli.commands.prune import ENDS
 from daemon.queue.broker import Broker
 from daemon.queue.embedded_server import EmbeddedServer
 from daemon.runs.files import job_ids, record_from_files

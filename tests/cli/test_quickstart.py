@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.quickstart import MODEL, model_settings, next_steps, prompt_options, sample_data
+from cli.commands.quickstart import MODEL, model_settings, next_steps, prompt_options, sample_data
 from daemon.process import daemon_status
 from daemon.submit.checks import Desk
 from jobs.config.config import Preset, load_preset

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from cli.render import aligned, column_widths, display_width, job_details, shortened, status_table
+from cli.show.render import (
+    aligned,
+    column_widths,
+    display_width,
+    job_details,
+    shortened,
+    status_table,
+)
 from daemon.store.progress import advanced, phase_lines
 from daemon.store.records import JobRecord
 from jobs.events import Envelope, PrefixCached, Progress

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cli.sweep_live import ended_line
+from cli.show.sweep_live import ended_line
 from daemon.client import FarenseClient
 from jobs.config.config import Preset
 from jobs.paths import Workspace

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.comparison_lines import comparison_lines
-from cli.render import job_details, status_table
+from cli.show.comparison_lines import comparison_lines
+from cli.show.render import job_details, status_table
 from daemon.joblog import LogReader
 from daemon.runs.files import record_from_files
 from jobs.compare.comparison import compare

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console as Terminal
 
-from cli.live import LiveView
-from cli.watch import INTERRUPTED, default_job, watch_job
+from cli.commands.watch import INTERRUPTED, default_job, watch_job
+from cli.show.live import LiveView
 from daemon.store.records import JobRecord
 from jobs.console import Console
 from jobs.events import (

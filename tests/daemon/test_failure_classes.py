@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.render import job_details
+from cli.show.render import job_details
 from daemon.client import FarenseClient
 from daemon.runs.files import record_from_files
 from jobs.config.config import Preset

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 
-from cli.render import job_details, status_table
+from cli.show.render import job_details, status_table
 from daemon.lifecycle.decisions import Facts, begin, decide
 from daemon.queue.broker import Broker
 from daemon.queue.embedded_server import EmbeddedServer

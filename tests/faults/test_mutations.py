@@ -16,8 +16,8 @@ from typing import Any
 import orjson
 import pytest
 
-from cli.data_report import report_lines
-from cli.render import job_details, status_table
+from cli.show.data_report import report_lines
+from cli.show.render import job_details, status_table
 from daemon.joblog import LogReader
 from daemon.queue.broker import Broker
 from daemon.queue.embedded_server import EmbeddedServer

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cli.differences import set_text
+from cli.show.differences import set_text
 from jobs.compare.advice import Finding, advice
 from jobs.compare.side import Side
 from jobs.config.config import load_preset

@@ -79,7 +79,7 @@ def check(
     \b
     Example: farense data check data/train.jsonl --valid data/valid.jsonl
     """
-    from cli.data_report import report_lines
+    from cli.show.data_report import report_lines
     from jobs.data.check import check as check_data
     from jobs.data.tokenizer import TemplateSettings
     from jobs.errors import ExitCode

@@ -119,7 +119,7 @@ def running_daemon(workspace: Workspace) -> Iterator[None]:
 
 def train(client: FarenseClient, job_id: str) -> int:
     """Show the job until it ends and return its exit code; an interrupted job is cancelled."""
-    from cli.watch import report_end, show
+    from cli.commands.watch import report_end, show
 
     try:
         show(client, job_id)

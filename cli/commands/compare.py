@@ -50,8 +50,8 @@ def compare(a: str, b: str, as_json: bool) -> None:
     Example: farense compare v1 latest
              farense compare checkpoints_qlora_v1_backup/ latest
     """
-    from cli.comparison_lines import comparison_lines
     from cli.past import past_run
+    from cli.show.comparison_lines import comparison_lines
     from jobs.compare.comparison import compare as compared
 
     with reading() as reader:
@@ -70,8 +70,8 @@ def train_again(run: PastRun, found: Comparison, workspace: Workspace) -> str | 
 
     It sets what B's settings have that its preset, as it is today, has not.
     """
-    from cli.differences import set_text
     from cli.options import preset_from
+    from cli.show.differences import set_text
     from jobs.config.config_file import flatten
     from jobs.config.differences import differences
     from jobs.errors import ConfigError

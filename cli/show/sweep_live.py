@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.render import number
+from cli.show.render import number
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -78,7 +78,7 @@ def _say(live: Live | None, line: str) -> None:
 def _update(live: Live, view: SweepView) -> None:
     from rich.text import Text
 
-    from cli.sweep_view import status_lines
+    from cli.show.sweep_view import status_lines
 
     lines = status_lines(view, live.console.width)
     live.update(Text("\n".join(lines[: max(1, live.console.height - 2)])), refresh=True)

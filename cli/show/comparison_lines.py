@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from click import style
 
-from cli.differences import cells, paired, set_text, value_text
-from cli.render import GAP_COLOURS, aligned, column_widths, shortened
+from cli.show.differences import cells, paired, set_text, value_text
+from cli.show.render import GAP_COLOURS, aligned, column_widths, shortened
 from jobs.compare.changed import Changed
 from jobs.compare.comparison import Comparison
 from jobs.compare.criteria import Judged

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
+from cli.commands.report import sweep_report
 from cli.completion import sweep_files
 from cli.options import json_option, queue_option, sweep_argument
 from cli.output import note, print_json, terminal_width, wants_colour, warn
-from cli.report import sweep_report
 from cli.sweep_files import FILES, find_file, named_file
 
 if TYPE_CHECKING:
@@ -105,8 +105,8 @@ def run(
     \b
     Example: farense sweep run configs/sweeps/overnight.yaml --until 07:00
     """
-    from cli.evaluate import refuse_both
-    from cli.sweep_view import begun_lines
+    from cli.commands.evaluate import refuse_both
+    from cli.show.sweep_view import begun_lines
     from daemon.settings import Settings, check_queue_name
     from daemon.sweep.start import begin_sweep
     from jobs.paths import REPOSITORY, Workspace
@@ -145,7 +145,7 @@ def status(ctx: click.Context, name: str, watching: bool, as_json: bool) -> None
     \b
     Example: farense sweep status --watch
     """
-    from cli.evaluate import refuse_both
+    from cli.commands.evaluate import refuse_both
 
     refuse_both(watching, as_json, "farense sweep status --json")
     folder = _folder(name)
@@ -168,7 +168,7 @@ def list_sweeps(as_json: bool) -> None:
     \b
     Example: farense sweep list
     """
-    from cli.sweep_view import list_lines
+    from cli.show.sweep_view import list_lines
     from daemon.sweep.view import all_sweeps
     from jobs.paths import Workspace
 
@@ -197,7 +197,7 @@ def best(ctx: click.Context, name: str, exporting: bool, as_json: bool) -> None:
     \b
     Example: farense sweep best --export
     """
-    from cli.sweep_view import best_lines, best_values
+    from cli.show.sweep_view import best_lines, best_values
     from jobs.errors import JobFailed
 
     if exporting and as_json:
@@ -220,7 +220,7 @@ def best(ctx: click.Context, name: str, exporting: bool, as_json: bool) -> None:
     for line in best_lines(view, view.best):
         click.echo(line)
     if exporting:
-        from cli.export import export
+        from cli.commands.export import export
 
         ctx.invoke(export, job=best_values(view, view.best)["job"])
 
@@ -314,7 +314,7 @@ def _view(folder: SweepFolder) -> SweepView:
 
 
 def _print(view: SweepView) -> None:
-    from cli.sweep_view import status_lines
+    from cli.show.sweep_view import status_lines
 
     for line in status_lines(view, terminal_width(), wants_colour()):
         click.echo(line)
@@ -323,7 +323,7 @@ def _print(view: SweepView) -> None:
 def _watch(folder: SweepFolder) -> int:
     """Show a sweep until it ends, or until Ctrl-C; return the exit code that tells how."""
     from cli.main import INTERRUPTED
-    from cli.sweep_live import show_until_end
+    from cli.show.sweep_live import show_until_end
     from jobs.errors import ExitCode
     from jobs.state import State
 

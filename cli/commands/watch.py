@@ -110,7 +110,7 @@ def json_lines() -> Iterator[Add]:
 @contextmanager
 def live() -> Iterator[Add]:
     """Provide what adds an event to a live view on the terminal."""
-    from cli.live import LiveView
+    from cli.show.live import LiveView
 
     with LiveView() as view:
         yield view.add

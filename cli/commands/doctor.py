@@ -40,8 +40,8 @@ def doctor(ctx: click.Context, preset: str, overrides: tuple[str, ...], as_json:
     \b
     Example: farense doctor v2 --set batch_size=1
     """
-    from cli.quickstart import PRESET as QUICKSTART
-    from cli.quickstart import sample_data
+    from cli.commands.quickstart import PRESET as QUICKSTART
+    from cli.commands.quickstart import sample_data
     from daemon.doctor.doctor import examine
     from jobs.errors import ExitCode
     from jobs.paths import Workspace

@@ -128,7 +128,7 @@ def _confirm(entries: Sequence[EntryInfo], key: str | None) -> None:
 
 
 def _print_table(entries: Sequence[EntryInfo], total: int, budget: int) -> None:
-    from cli.render import aligned, column_widths
+    from cli.show.render import aligned, column_widths
     from jobs.storage.formatting import size_text
 
     rows = [HEADINGS, *(_row(entry) for entry in entries)]
@@ -142,7 +142,7 @@ def _print_table(entries: Sequence[EntryInfo], total: int, budget: int) -> None:
 
 
 def _row(entry: EntryInfo) -> tuple[str, ...]:
-    from cli.render import NONE
+    from cli.show.render import NONE
     from jobs.storage.formatting import local, size_text
 
     partly = entry.bytes < entry.final_bytes
@@ -159,7 +159,7 @@ def _row(entry: EntryInfo) -> tuple[str, ...]:
 
 
 def _examples(entry: EntryInfo) -> str:
-    from cli.render import NONE
+    from cli.show.render import NONE
 
     if entry.examples is None:
         return NONE

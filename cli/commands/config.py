@@ -83,7 +83,7 @@ def diff(a: str, b: str, as_json: bool) -> None:
     \b
     Example: farense config diff v1 v2
     """
-    from cli.differences import cells, paired
+    from cli.show.differences import cells, paired
     from jobs.config.differences import differences
 
     first, second = preset_from(a), preset_from(b)
@@ -102,7 +102,7 @@ def diff(a: str, b: str, as_json: bool) -> None:
 
 def diff_lines(names: tuple[str, str], rows: list[list[str]]) -> list[str]:
     """Return the table of differences; on a narrow terminal the reason moves to its own line."""
-    from cli.render import aligned, column_widths
+    from cli.show.render import aligned, column_widths
 
     table = [["SETTING", *names, "WHY"], *rows]
     widths = column_widths(table)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from click import style
 
-from cli.render import NONE, STATE_COLOURS, aligned, column_widths, number, shortened
+from cli.show.render import NONE, STATE_COLOURS, aligned, column_widths, number, shortened
 from jobs.state import State
 from jobs.storage.formatting import duration, local
 from jobs.sweep.trial import best_job, lowest

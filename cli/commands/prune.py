@@ -156,7 +156,7 @@ def _report(plan: Plan, removed: Removed, as_json: bool) -> None:
 
 def _lines(plan: Plan) -> list[str]:
     """Return what a plan would remove, a line each."""
-    from cli.render import aligned, column_widths
+    from cli.show.render import aligned, column_widths
     from daemon.prune.plan import freed
     from jobs.storage.formatting import local, size_text
 
@@ -168,7 +168,7 @@ def _lines(plan: Plan) -> list[str]:
 
 
 def _short(digest: str) -> str:
-    from cli.render import shortened
+    from cli.show.render import shortened
 
     return shortened(digest, DIGEST_WIDTH)
 

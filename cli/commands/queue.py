@@ -144,7 +144,7 @@ def _move(job: str, priority: int | None, as_json: bool) -> None:
 
 
 def _print_table(found: Sequence[Place]) -> None:
-    from cli.render import LEAST_REASON, aligned, column_widths, fitting, shortened
+    from cli.show.render import LEAST_REASON, aligned, column_widths, fitting, shortened
 
     width = terminal_width()
     rows = [HEADINGS, *(_row(place) for place in found)]
@@ -157,7 +157,7 @@ def _print_table(found: Sequence[Place]) -> None:
 
 
 def _row(place: Place) -> tuple[str, ...]:
-    from cli.render import NONE, preset_text, reason_text
+    from cli.show.render import NONE, preset_text, reason_text
 
     record = place.record
     return (
@@ -173,7 +173,7 @@ def _row(place: Place) -> tuple[str, ...]:
 
 def _starts(record: JobRecord) -> str:
     """Return what a job that is not queued yet starts after: a moment, or another job."""
-    from cli.render import NONE
+    from cli.show.render import NONE
     from jobs.state import State
     from jobs.storage.formatting import local
 

@@ -63,7 +63,7 @@ def evaluate(
     \b
     Example: farense evaluate latest --watch
     """
-    from cli.watch import watch_job
+    from cli.commands.watch import watch_job
     from daemon.client import FarenseClient
     from daemon.latest import EVALUATED
 

@@ -67,9 +67,9 @@ def enqueue(
     \b
     Example: farense enqueue v2 --set learning_rate=1e-4 --at 23:00
     """
-    from cli.config import plan_text
-    from cli.evaluate import queued, refuse_both
-    from cli.watch import watch_job
+    from cli.commands.config import plan_text
+    from cli.commands.evaluate import queued, refuse_both
+    from cli.commands.watch import watch_job
     from daemon.client import FarenseClient
     from daemon.latest import FOLLOWED, NEWEST
     from daemon.submit.checks import Desk, Wanted

@@ -24,7 +24,7 @@ def status(job: str | None, show_all: bool, as_json: bool) -> None:
     \b
     Example: farense status latest
     """
-    from cli.render import job_details, status_table
+    from cli.show.render import job_details, status_table
     from daemon.latest import RAN
     from daemon.standstill import held_lines
     from daemon.store.progress import phase_lines

@@ -1,0 +1,1 @@
+"""The commands of `farense`, a module each."""

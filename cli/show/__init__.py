@@ -1,0 +1,1 @@
+"""What commands show: jobs, sweeps, comparisons and progress as text."""

@@ -1,1 +1,0 @@
-"""Base models: getting, checking and listing them."""
