@@ -26,8 +26,7 @@ INTERRUPTED = 130
 NEWLINE = "\n"
 
 # name -> (where in cli.commands it is, its short help), in the order a person meets them. A test
-# holds the
-# short helps equal to the commands' own.
+# holds the short helps equal to the commands' own.
 COMMANDS = {
     "quickstart": ("quickstart:quickstart", "Train a small model now, from nothing."),
     "enqueue": ("enqueue:enqueue", "Queue a training job."),

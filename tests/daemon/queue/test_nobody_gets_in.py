@@ -23,7 +23,7 @@ from jobs.paths import Workspace
 from jobs.spec import read_order
 from jobs.state import State
 from jobs.storage.files import read_json, write_json
-from tests.daemon.test_real_child import REAL
+from tests.daemon.worker.test_real_child import REAL
 from tests.helpers.jobs import ended
 from tests.helpers.runs import make_run
 from tests.helpers.servers import Daemons

@@ -121,12 +121,12 @@ def test_weights_count_by_their_content(tiny_model: Path, tmp_path: Path) -> Non
 def test_code_counts_by_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = kept.code_input([cpu])
     changed = ModuleType("changed")
-    changed.__file__ = str(Path(kept.__file__).parent / "lanes.py")
+    changed.__file__ = str(Path(kept.__file__).parent / "backend" / "streams.py")
     assert kept.code_input([changed]) != before == kept.code_input([cpu])
     copy = tmp_path / "jobs"
     shutil.copytree(Path(kept.__file__).parent, copy)
     whole = kept.code_input()
-    monkeypatch.setattr(kept, "__file__", str(copy / "kept.py"))
+    monkeypatch.setattr(kept, "__file__", str(copy / "caches.py"))
     assert kept.code_input() == whole
     with (copy / "report" / "curves.py").open("a") as file:
         file.write("# changed\n")
