@@ -19,8 +19,8 @@ from daemon.recovery.orphans import Orphans
 from daemon.recovery.other_machines import ForeignJobs
 from daemon.recovery.survey import Survey
 from daemon.settings import Settings
-from daemon.store.event_stream import send
 from daemon.store.job_store import Written
+from daemon.store.progress import send
 from jobs.errors import FarenseError
 from jobs.paths import Workspace
 from jobs.state import PENDING, JobState, State

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from redis import Redis
 
-from daemon.joblog import LogLines
 from daemon.store import keys
-from daemon.store.job_store import JobStore, Written
-from daemon.store.progress import changes
 
 # A place in a file is a number of 64 bits at most.
 MOST_DIGITS = 19
@@ -37,21 +32,3 @@ def begin(redis: Redis, job_id: str) -> None:
     pipeline.hdel(keys.job(job_id), "log_offset")
     pipeline.delete(keys.events(job_id))
     pipeline.execute()
-
-
-def send(store: JobStore, job_id: str, attempt: int, lines: LogLines) -> Written:
-    """Append lines of a job's log to its stream, and what they change to its record.
-
-    Lines that are no events are set aside.
-
-    Raises:
-        RedisError: the server is away.
-    """
-    values: dict[str, Any] = {}
-    for envelope in lines.events:
-        values |= changes(envelope)
-    written = store.record_events(job_id, attempt, lines.readable, values)
-    if written is Written.DONE:
-        for line in lines.unreadable:
-            store.set_aside("event", line, f"no event of {job_id}")
-    return written

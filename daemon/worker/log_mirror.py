@@ -8,8 +8,8 @@ from typing import Any
 
 from daemon.joblog import LogLines, LogReader, size_of
 from daemon.queue.reconnect import Link
-from daemon.store.event_stream import send
 from daemon.store.job_store import JobStore, Written
+from daemon.store.progress import send
 from daemon.store.records import Claim, JobRecord
 
 
