@@ -22,8 +22,7 @@ from jobs.evaluation.answers import ANSWERERS
 from jobs.evaluation.evaluate import Evaluation
 from jobs.evaluation.generation import generate, groups
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import Evaluation as Wanted
-from jobs.spec import read_order, write_order
+from jobs.spec import EvaluationSpec, read_order, write_order
 
 STEPS, QUICK_STEPS, QUICK_QUESTIONS = 160, 8, 12
 # What may lead where two answers part: rounding moves a logit by less.
@@ -79,7 +78,7 @@ def parse() -> argparse.Namespace:
     """Return what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a tiny model: does it work at all?")
-    parser.add_argument("--batch-size", type=int, default=Wanted.batch_size)
+    parser.add_argument("--batch-size", type=int, default=EvaluationSpec.batch_size)
     parser.add_argument("--questions", type=int, default=80, help="of the 80 for validation")
     return parser.parse_args()
 
@@ -106,7 +105,7 @@ def evaluating(workspace: Workspace, trained: RunDirectory, batch_size: int) -> 
     """Return the run directory of an evaluation."""
     run = workspace.run(trained.job_id.replace("bench", "eval_bench"))
     run.path.mkdir()
-    wanted = Wanted(trained.job_id, batch_size=batch_size)
+    wanted = EvaluationSpec(trained.job_id, batch_size=batch_size)
     order = read_order(trained)
     write_order(run, replace(order, id=run.job_id, kind="evaluate", evaluation=wanted))
     return run

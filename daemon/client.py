@@ -333,10 +333,10 @@ class FarenseClient(QueueReader):
             InvalidInput: the job runs or has ended.
             JobFailed: its files are on another machine.
         """
-        from daemon.queue.position import Reorder  # noqa: PLC0415 - for the same reason
+        from daemon.queue.position import QueueOrder  # noqa: PLC0415 - for the same reason
 
         record = self.job(job_id)
-        reorder = Reorder(self.workspace, self._broker)
+        reorder = QueueOrder(self.workspace, self._broker)
         if priority is None:
             priority = self._ask(lambda: reorder.top(record))
         self._ask(partial(reorder.move, record, priority))

@@ -10,7 +10,7 @@ from daemon.joblog import LogReader
 from daemon.latest import LATEST, RAN, Latest, Use, latest
 from daemon.runs.files import job_ids, record_shown, state_of
 from daemon.standstill import daemon_runs
-from daemon.store.overview import Glance, glance_at
+from daemon.store.overview import Overview, overview_of
 from daemon.store.records import JobRecord
 from daemon.store.workers import no_daemon
 from jobs.errors import UnknownJob
@@ -35,9 +35,9 @@ class FileClient:
         shown = ids if all else [*ids[:NEWEST], *filter(self._unfinished, ids[NEWEST:])]
         return [record for job_id in shown if (record := self._record(job_id))]
 
-    def glance(self) -> Glance:
+    def overview(self) -> Overview:
         """Return the newest jobs, those under way, and the first of very many that wait."""
-        return glance_at(self.jobs())
+        return overview_of(self.jobs())
 
     def latest(self, use: Use = RAN) -> Latest:
         """Return the newest training job that can be used, and the newest one.

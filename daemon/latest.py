@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from daemon.runs.location import Damaged, Here, standing_of
+from daemon.runs.location import Damaged, Here, location_of
 from daemon.store.records import JobRecord
 from jobs.errors import FarenseError, UnknownJob
 from jobs.paths import Workspace
@@ -86,7 +86,7 @@ def _has_run(record: JobRecord, _: Workspace) -> bool:
 
 
 def _is_here(record: JobRecord, workspace: Workspace) -> bool:
-    return isinstance(standing_of(workspace, record.id, record), Here | Damaged)
+    return isinstance(location_of(workspace, record.id, record), Here | Damaged)
 
 
 def _has_left_something(record: JobRecord, workspace: Workspace) -> bool:

@@ -31,9 +31,9 @@ POLL_SECONDS = 0.02
 Ask = Callable[[Callable[[], Any]], Any]
 
 if TYPE_CHECKING:
-    from daemon.queue.position import Place
+    from daemon.queue.position import QueuedJob
     from daemon.store.dead_letters import DeadLetter
-    from daemon.store.overview import Glance
+    from daemon.store.overview import Overview
     from daemon.store.workers import WorkerCard
     from jobs.past_run import PastRun
 
@@ -97,11 +97,11 @@ class QueueReader:
         found = self._ask(lambda: self._all() if all else self._store.current())
         return [self._as_shown(record) for record in found]
 
-    def glance(self) -> Glance:
+    def overview(self) -> Overview:
         """Return the newest jobs, those under way, and the first of very many that wait."""
-        from daemon.store.overview import glance  # noqa: PLC0415 - only `status` needs it
+        from daemon.store.overview import overview  # noqa: PLC0415 - only `status` needs it
 
-        seen = self._ask(lambda: glance(self._store))
+        seen = self._ask(lambda: overview(self._store))
         records = [self._as_shown(record) for record in seen.records]
         return replace(seen, records=records)
 
@@ -223,11 +223,11 @@ class QueueReader:
 
         return self._ask(lambda: dead_letters(self._broker.redis, clear=clear))
 
-    def queue(self) -> list[Place]:
+    def queue(self) -> list[QueuedJob]:
         """Return the jobs of the queue that wait, in the order in which they will run."""
-        from daemon.queue.position import Reorder, places  # noqa: PLC0415 - `status` needs none of it
+        from daemon.queue.position import QueueOrder, places  # noqa: PLC0415 - `status` needs none of it
 
-        reorder = Reorder(self.workspace, self._broker)
+        reorder = QueueOrder(self.workspace, self._broker)
         messages = self._ask(lambda: reorder.messages(self.queue_name))
         here = [record for record in self.jobs() if record.queue == self.queue_name]
         return places(here, messages)

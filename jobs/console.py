@@ -13,7 +13,6 @@ from jobs.config.lora_keys import described
 from jobs.evaluation.lines import evaluated, evaluation_started
 from jobs.events import (
     CheckpointSaved,
-    EarlyStopping,
     Envelope,
     Evaluated,
     EvaluationStarted,
@@ -25,6 +24,7 @@ from jobs.events import (
     Progress,
     Started,
     StoodStill,
+    StoppedEarly,
     TrainMetrics,
     Validation,
     Warned,
@@ -97,7 +97,7 @@ class Console:
             case CheckpointSaved():
                 because = f": {event.reason}" if event.reason else ""
                 return [f"  Checkpoint saved at step {event.step}{because}"]
-            case EarlyStopping():
+            case StoppedEarly():
                 return early_stopping(event, self._baseline)
             case PrefixCached():
                 return self._cached(event)
@@ -229,7 +229,7 @@ def validation(event: Validation, baseline: float | None = None) -> list[str]:
     ]
 
 
-def early_stopping(event: EarlyStopping, baseline: float | None = None) -> list[str]:
+def early_stopping(event: StoppedEarly, baseline: float | None = None) -> list[str]:
     """Return why training stopped, and what the best was; ``baseline``: before training."""
     ruined = verdict(baseline=baseline, best=event.best_val_loss, gap=None)
     above = f", not below the {_loss_text(baseline)} before training" if ruined else ""

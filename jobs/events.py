@@ -188,7 +188,7 @@ class BestModel(Event):
 
 
 @dataclass(frozen=True)
-class EarlyStopping(Event):
+class StoppedEarly(Event):
     """``patience`` validations brought no improvement; training ends here."""
 
     kind: ClassVar[str] = "early_stopping"
@@ -329,7 +329,7 @@ EVENTS: dict[str, type[Event]] = {
     for event in (
         Started, PrefixCached, PhaseBegan, Progress, TrainMetrics, Validation, CheckpointSaved,
         BestModel,
-        EarlyStopping, Warned, StoodStill, Finished, EvaluationStarted, Evaluated, Failed,
+        StoppedEarly, Warned, StoodStill, Finished, EvaluationStarted, Evaluated, Failed,
     )
 }  # fmt: skip
 

@@ -39,7 +39,7 @@ class DataFile:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationSpec:
     """What an evaluation asks of whom.
 
     Attributes:
@@ -117,7 +117,7 @@ class Order:
     name: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     version: int = VERSION
-    evaluation: Evaluation | None = None
+    evaluation: EvaluationSpec | None = None
     sweep: SweepTrial | None = None
     prompt_date: str | None = None
     made_from: list[str] = field(default_factory=list)
@@ -213,7 +213,7 @@ def _order(values: Any) -> Order:
     order = Order(
         train=DataFile(**train),
         valid=DataFile(**valid) if valid else None,
-        evaluation=Evaluation(**evaluation) if evaluation else None,
+        evaluation=EvaluationSpec(**evaluation) if evaluation else None,
         sweep=SweepTrial(**sweep) if sweep else None,
         **values,
     )

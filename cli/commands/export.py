@@ -53,9 +53,9 @@ def export(
       farense export latest --fuse --peft --to farense-assistant
     """
     from cli.foreground import foreground_job
-    from jobs.export.kinds import Wanted
+    from jobs.export.kinds import ExportRequest
 
-    wanted = Wanted(fuse=fuse, requantize=requantize, peft=peft, name=name, force=force)
+    wanted = ExportRequest(fuse=fuse, requantize=requantize, peft=peft, name=name, force=force)
     with foreground_job(job, "Export") as (order, state):
         from jobs.export.export import export as run_export
         from jobs.paths import Workspace

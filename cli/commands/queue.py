@@ -14,7 +14,7 @@ from jobs.storage.values import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from daemon.queue.position import Place
+    from daemon.queue.position import QueuedJob
     from daemon.store.records import JobRecord
 
 HEADINGS = ("#", "JOB", "PRESET", "STATE", "PRIORITY", "STARTS", "REASON")
@@ -143,7 +143,7 @@ def _move(job: str, priority: int | None, as_json: bool) -> None:
     click.echo(f"{record.id} has priority {record.priority} now and is {where}.")
 
 
-def _print_table(found: Sequence[Place]) -> None:
+def _print_table(found: Sequence[QueuedJob]) -> None:
     from cli.show.render import LEAST_REASON, aligned, column_widths, fitting, shortened
 
     width = terminal_width()
@@ -156,7 +156,7 @@ def _print_table(found: Sequence[Place]) -> None:
         click.echo(shortened(line, width) if width else line)
 
 
-def _row(place: Place) -> tuple[str, ...]:
+def _row(place: QueuedJob) -> tuple[str, ...]:
     from cli.show.render import NONE, preset_text, reason_text
 
     record = place.record

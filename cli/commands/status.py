@@ -45,7 +45,7 @@ def status(job: str | None, show_all: bool, as_json: bool) -> None:
         if as_json or show_all:
             records, more = reader.jobs(all=show_all), 0
         else:
-            seen = reader.glance()
+            seen = reader.overview()
             records, more = seen.records, seen.more_waiting
         if not as_json:
             held = [*phase_lines(records), *held_lines(reader, records)]

@@ -22,7 +22,7 @@ INTERRUPTED = 130
 Add = Callable[["Envelope"], None]
 
 
-class Reader(Protocol):
+class JobFollower(Protocol):
     """What watching needs of a client."""
 
     def job(self, argument: str) -> JobRecord:
@@ -66,7 +66,7 @@ def watch(ctx: click.Context, job: str | None, as_json: bool) -> None:
         ctx.exit(watch_job(reader, record.id, as_json=as_json))
 
 
-def watch_job(reader: Reader, job_id: str, *, as_json: bool = False) -> int:
+def watch_job(reader: JobFollower, job_id: str, *, as_json: bool = False) -> int:
     """Show a job until it ends, or until Ctrl-C; return the exit code that tells how."""
     try:
         show(reader, job_id, as_json=as_json)
@@ -87,7 +87,7 @@ def report_end(record: JobRecord) -> int:
     return ExitCode.FAILED
 
 
-def show(reader: Reader, job_id: str, *, as_json: bool = False) -> None:
+def show(reader: JobFollower, job_id: str, *, as_json: bool = False) -> None:
     """Print what a job says as it says it, and why it does not move, until it has ended.
 
     Args:

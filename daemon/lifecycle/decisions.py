@@ -43,7 +43,7 @@ UNSTARTED = PENDING | {State.QUEUED}
 
 
 @dataclass(frozen=True)
-class Facts:
+class JobSnapshot:
     """What is known of a job with a run directory.
 
     Attributes:
@@ -112,7 +112,7 @@ class Decision:
     wait: bool = False
 
 
-def decide(facts: Facts, max_attempts: int) -> Decision:
+def decide(facts: JobSnapshot, max_attempts: int) -> Decision:
     """Return what to do with a job."""
     state, record = facts.state or _last_known(facts), facts.record
     if facts.elsewhere:
@@ -132,7 +132,7 @@ def decide(facts: Facts, max_attempts: int) -> Decision:
     )
 
 
-def _last_known(facts: Facts) -> JobState:
+def _last_known(facts: JobSnapshot) -> JobState:
     """Return how a job stood whose ``state.json`` is damaged, as far as anything tells."""
     if facts.record is not None:
         return state_from(facts.record)
@@ -144,7 +144,7 @@ def _last_known(facts: Facts) -> JobState:
     return state_without_record(facts.job, damage, facts.summary, facts.last_attempt)
 
 
-def _decide_elsewhere(facts: Facts, state: JobState) -> Decision:
+def _decide_elsewhere(facts: JobSnapshot, state: JobState) -> Decision:
     """Let the file here say what the record says of a job that another workspace has."""
     record = facts.record
     if record is None or facts.alive:
@@ -155,7 +155,7 @@ def _decide_elsewhere(facts: Facts, state: JobState) -> Decision:
     return Decision(state=None if same and facts.state is not None else copy)
 
 
-def _without_worker(facts: Facts, state: JobState, max_attempts: int) -> JobState:
+def _without_worker(facts: JobSnapshot, state: JobState, max_attempts: int) -> JobState:
     record = facts.record
     if facts.summary in FINISHED_WELL:
         # The child came to its end; only nobody was there to write it down.

@@ -48,7 +48,7 @@ class FailureClass(StrEnum):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class StopReason:
     """Why the daemon stopped a child that nobody asked it to stop."""
 
     kind: FailureClass
@@ -99,7 +99,7 @@ class Ending:
     queue_away: bool = False
     killed: bool = False
     killed_for_memory: bool = False
-    verdict: Verdict | None = None
+    verdict: StopReason | None = None
     progressed: bool = False
     disk_free: int | None = None
     kind: str = TRAIN

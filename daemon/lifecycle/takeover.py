@@ -134,7 +134,7 @@ class Taking:
         self.store.leave(record.queue, record.id)
 
 
-class LeftJobs:
+class DeferredJobs:
     """The jobs that daemons of a queue have left for others."""
 
     def __init__(self, store: JobStore, queue: str) -> None:

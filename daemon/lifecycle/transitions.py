@@ -27,7 +27,7 @@ from daemon.runs.files import (
     state_of,
     why_no_state,
 )
-from daemon.runs.location import Damaged, standing_of
+from daemon.runs.location import Damaged, location_of
 from daemon.runs.repair import own_or_rebuilt, rewrite, rewrite_if_damaged
 from daemon.runs.workspace_id import home_of, is_home
 from daemon.runs.workspace_locks import changing, daemon_lock
@@ -139,7 +139,7 @@ class Lifecycle:
             found = self.store.get(job_id)
             if _at(found) != _at(record):
                 return False
-            if not isinstance(standing_of(self.workspace, job_id, found), Damaged):
+            if not isinstance(location_of(self.workspace, job_id, found), Damaged):
                 return False
             rewrite(self.workspace, job_id, state)
             self._publish(job_id, state, self._record(job_id))

@@ -18,7 +18,7 @@ from daemon.lifecycle.decisions import begin
 from daemon.lifecycle.transitions import Lifecycle
 from daemon.queue.broker import Broker
 from daemon.runs.files import own_state, verdict_of_files
-from daemon.runs.location import Damaged, Elsewhere, Here, standing_of
+from daemon.runs.location import Damaged, Elsewhere, Here, location_of
 from jobs.errors import FarenseError
 from jobs.paths import Workspace
 from jobs.state import FINISHED, FINISHED_WELL, PENDING, JobState, State
@@ -40,7 +40,7 @@ def begun(
     Raises:
         RedisError: the server is away.
     """
-    other = state_elsewhere(workspace, broker, state)
+    other = dependency_state(workspace, broker, state)
     asked = state.after is not None and other in FINISHED_WELL and not state.after_any
     unlearned = why_unlearned(workspace, broker, state.after) if asked and state.after else None
     new = begin(state, datetime.now(UTC), other, unlearned)
@@ -163,23 +163,23 @@ class Others:
             path = known[0] if known else self.workspace.run(after).state
             found = path.stat()
         except (OSError, FarenseError):
-            return state_elsewhere(self.workspace, self.broker, waits)
+            return dependency_state(self.workspace, self.broker, waits)
         mark = found.st_mtime_ns, found.st_ino
         if known is None or known[1] != mark:
-            known = path, mark, state_elsewhere(self.workspace, self.broker, waits)
+            known = path, mark, dependency_state(self.workspace, self.broker, waits)
             self._read[after] = known
         return known[2]
 
 
-def state_elsewhere(workspace: Workspace, broker: Broker, state: JobState) -> State | None:
+def dependency_state(workspace: Workspace, broker: Broker, state: JobState) -> State | None:
     """Return the state of the job that ``state`` says to follow, here or on another machine."""
     if state.after is None:
         return None
     record = broker.store.get(state.after)
-    standing = standing_of(workspace, state.after, record)
-    if isinstance(standing, Damaged) and record is None:
+    location = location_of(workspace, state.after, record)
+    if isinstance(location, Damaged) and record is None:
         # Not judged before the daemon has made its state again.
         return State.WAITING
-    known = standing.state if isinstance(standing, Here | Elsewhere) else None
-    other = (known if isinstance(standing, Here) else None) or record or known
+    known = location.state if isinstance(location, Here | Elsewhere) else None
+    other = (known if isinstance(location, Here) else None) or record or known
     return other.state if other else None

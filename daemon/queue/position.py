@@ -26,7 +26,7 @@ SHOWN = ("id", "preset", "name", "state", "priority", "schedule", "after", "reas
 
 
 @dataclass(frozen=True)
-class Place:
+class QueuedJob:
     """A job that waits.
 
     Attributes:
@@ -42,7 +42,7 @@ class Place:
         return {"position": self.position, **{name: values[name] for name in SHOWN}}
 
 
-def places(records: Iterable[JobRecord], messages: Sequence[str] = ()) -> list[Place]:
+def places(records: Iterable[JobRecord], messages: Sequence[str] = ()) -> list[QueuedJob]:
     """Return the jobs that wait, in the order in which they will run.
 
     Args:
@@ -65,11 +65,11 @@ def places(records: Iterable[JobRecord], messages: Sequence[str] = ()) -> list[P
     groups[State.SCHEDULED].sort(key=lambda record: (record.schedule or "", record.id))
     for state in (State.WAITING, State.PAUSED):
         groups[state].sort(key=lambda record: (-record.priority, record.id))
-    later = [Place(None, record) for group in groups.values() for record in group]
-    return [*(Place(number, record) for number, record in enumerate(queued, 1)), *later]
+    later = [QueuedJob(None, record) for group in groups.values() for record in group]
+    return [*(QueuedJob(number, record) for number, record in enumerate(queued, 1)), *later]
 
 
-class Reorder:
+class QueueOrder:
     """The order of the messages on the queue.
 
     Methods raise :class:`redis.exceptions.RedisError` where Redis is away.

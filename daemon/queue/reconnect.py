@@ -28,7 +28,7 @@ MAX_DELAY = 10.0
 REVIVE_SECONDS = 3.0
 
 
-class Link:
+class RedisLink:
     """Calls to Redis that may find it away.
 
     Attributes:

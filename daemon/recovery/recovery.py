@@ -1,9 +1,9 @@
 """After a crash: what is on disk, what Redis says, and what to do where they differ.
 
-The decisions are pure functions over :class:`daemon.lifecycle.decisions.Facts`; :class:`Recovery`
-carries them out. It runs when a daemon starts, before it takes work, and after Redis was
-away. A lock, not a clock, says whether a job is alive: a job that is ``running`` while nobody holds
-its ``run.lock`` has lost its worker.
+The decisions are pure functions over :class:`daemon.lifecycle.decisions.JobSnapshot`;
+:class:`Recovery` carries them out. It runs when a daemon starts, before it takes work, and after
+Redis was away. A lock, not a clock, says whether a job is alive: a job that is ``running`` while
+nobody holds its ``run.lock`` has lost its worker.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import structlog
 
 from daemon.joblog import LogReader
-from daemon.lifecycle.decisions import Decision, Facts, decide
+from daemon.lifecycle.decisions import Decision, JobSnapshot, decide
 from daemon.lifecycle.transitions import Lifecycle
 from daemon.queue.broker import Broker
 from daemon.recovery.leases import LeaseWatch
@@ -79,7 +79,7 @@ class Recovery:
         self.orphans.keep(unsettled)
         return not unsettled
 
-    def _carry_out(self, job_id: str, facts: Facts, decision: Decision) -> None:
+    def _carry_out(self, job_id: str, facts: JobSnapshot, decision: Decision) -> None:
         state = facts.state
         if decision.state is not None:
             state = decision.state
@@ -97,7 +97,7 @@ class Recovery:
             queue.push(job_id, state.priority, resumed=state.attempt > 0)
             log.info("message_recovered", job=job_id)
 
-    def _adopted(self, job_id: str, facts: Facts, state: JobState) -> bool:
+    def _adopted(self, job_id: str, facts: JobSnapshot, state: JobState) -> bool:
         if facts.state is None:
             return self.lifecycle.rebuild(job_id, facts.record, state)
         return self.lifecycle.adopt(job_id, facts.state, state)

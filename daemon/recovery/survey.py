@@ -11,10 +11,10 @@ from itertools import islice
 import structlog
 
 from daemon.host import boot_id
-from daemon.lifecycle.decisions import Facts
+from daemon.lifecycle.decisions import JobSnapshot
 from daemon.queue.broker import Broker
 from daemon.runs.files import job_ids, last_attempt, last_word, state_of
-from daemon.runs.location import Damaged, Elsewhere, Missing, Standing, order_damage, standing_of
+from daemon.runs.location import Damaged, Elsewhere, Location, Missing, location_of, order_damage
 from daemon.runs.workspace_id import is_home
 from daemon.store.records import JobRecord
 from jobs.errors import WorkspaceError
@@ -53,7 +53,7 @@ class Survey:
 
     def facts(
         self, busy_with: str | None, unsettled: Collection[str], *, thorough: bool
-    ) -> Iterator[tuple[str, Facts]]:
+    ) -> Iterator[tuple[str, JobSnapshot]]:
         """Yield the jobs that may need something: not those that ended on disk and in Redis.
 
         Not even the lock of the job under way is looked at: its child may be about to take it.
@@ -94,21 +94,21 @@ class Survey:
 
     def _found(
         self, job_id: str, record: JobRecord | None, messages: Callable[[str], set[str]]
-    ) -> Facts | None:
+    ) -> JobSnapshot | None:
         """Return what is known of a job; None of one that is none, or cannot be read for now."""
-        standing = self._standing(job_id, record)
-        if isinstance(standing, Missing):
+        location = self._standing(job_id, record)
+        if isinstance(location, Missing):
             return None
-        damaged = isinstance(standing, Damaged)
-        elsewhere = isinstance(standing, Elsewhere)
+        damaged = isinstance(location, Damaged)
+        elsewhere = isinstance(location, Elsewhere)
         if damaged and record is not None:
             elsewhere = not is_home(record.home, self.workspace)
         (self._copies.add if elsewhere else self._copies.discard)(job_id)
-        state = None if isinstance(standing, Damaged) else standing.state
+        state = None if isinstance(location, Damaged) else location.state
         known = state or record
         lost = damaged or record is None
         summary = summary_head(self.workspace.run(job_id))
-        return Facts(
+        return JobSnapshot(
             job_id,
             state,
             record,
@@ -119,21 +119,21 @@ class Survey:
             ended_at=_ended_at(self.workspace, job_id, state, summary),
             boot=boot_id(),
             elsewhere=elsewhere,
-            damage=standing.reason if isinstance(standing, Damaged) else None,
+            damage=location.reason if isinstance(location, Damaged) else None,
             order_damage=order_damage(self.workspace, job_id) if lost else None,
             last_attempt=last_attempt(self.workspace, job_id) if damaged else 0,
         )
 
-    def _standing(self, job_id: str, record: JobRecord | None) -> Standing:
+    def _standing(self, job_id: str, record: JobRecord | None) -> Location:
         try:
-            standing = standing_of(self.workspace, job_id, record)
+            location = location_of(self.workspace, job_id, record)
         except WorkspaceError as error:
             if self._told.get(job_id) != error.message:
                 log.error("job_not_readable", job=job_id, reason=error.message)
             self._told[job_id] = error.message
             return Missing()
         self._told.pop(job_id, None)
-        return standing
+        return location
 
     def _states(
         self, wanted: Iterable[str], ended: set[str], busy_with: str | None

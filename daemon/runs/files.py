@@ -12,11 +12,11 @@ from daemon.runs.location import (
     Here,
     Missing,
     is_elsewhere,
+    location_of,
     not_here,
     not_known,
     order_damage,
     refuse_damaged,
-    standing_of,
 )
 from daemon.runs.workspace_id import home_of
 from daemon.store.progress import advanced
@@ -90,21 +90,21 @@ def record_shown(workspace: Workspace, job_id: str) -> JobRecord | None:
     A job whose files are damaged is shown as it stands as far as the other files tell: as failed,
     saying why, where they do not.
     """
-    standing = standing_of(workspace, job_id)
-    if isinstance(standing, Missing):
+    location = location_of(workspace, job_id)
+    if isinstance(location, Missing):
         return None
-    if not isinstance(standing, Damaged):
-        state = standing.state
+    if not isinstance(location, Damaged):
+        state = location.state
     elif is_held(workspace.run(job_id).lock):
-        state = JobState(State.RUNNING, last_attempt(workspace, job_id), reason=standing.reason)
+        state = JobState(State.RUNNING, last_attempt(workspace, job_id), reason=location.reason)
     else:
         summary, attempt = (
             summary_head(workspace.run(job_id)).state,
             last_attempt(workspace, job_id),
         )
-        state = state_without_record(job_id, standing.reason, summary, attempt)
+        state = state_without_record(job_id, location.reason, summary, attempt)
     damage = None if state.state is State.RUNNING else order_damage(workspace, job_id)
-    if damage is not None and not (state.finished and isinstance(standing, Here)):
+    if damage is not None and not (state.finished and isinstance(location, Here)):
         state = JobState(State.FAILED, state.attempt, reason=damage, updated_at=state.updated_at)
     return _record(workspace, job_id, state)
 
@@ -183,10 +183,10 @@ def state_here(workspace: Workspace, record: JobRecord, verb: str) -> JobState:
         JobFailed: the job is of another workspace, or its ``state.json`` is damaged.
         WorkspaceError: that file cannot be read for now.
     """
-    standing = standing_of(workspace, record.id, record)
-    if isinstance(standing, Here):
-        return standing.state
-    refuse_damaged(standing)
+    location = location_of(workspace, record.id, record)
+    if isinstance(location, Here):
+        return location.state
+    refuse_damaged(location)
     raise JobFailed(*not_here(record, verb))
 
 

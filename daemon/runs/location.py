@@ -45,10 +45,10 @@ class Missing:
     """There is no run directory, or it was never wholly enqueued."""
 
 
-Standing = Here | Elsewhere | Damaged | Missing
+Location = Here | Elsewhere | Damaged | Missing
 
 
-def standing_of(workspace: Workspace, job_id: str, record: JobRecord | None = None) -> Standing:
+def location_of(workspace: Workspace, job_id: str, record: JobRecord | None = None) -> Location:
     """Return how a job stands in a workspace.
 
     Args:
@@ -112,22 +112,22 @@ def not_here(record: JobRecord, verb: str) -> tuple[str, str]:
     )
 
 
-def refuse_damaged(standing: Standing) -> None:
+def refuse_damaged(location: Location) -> None:
     """Refuse to change a job whose state has to be made again first.
 
     Raises:
         JobFailed: it is damaged.
     """
-    if isinstance(standing, Damaged):
+    if isinstance(location, Damaged):
         raise JobFailed(
-            f"{standing.reason}.",
+            f"{location.reason}.",
             "The daemon makes it again from what the queue knows (farense daemon). Try again then.",
         )
 
 
 def _without_state(
     run: RunDirectory, workspace: Workspace, record: JobRecord | None, error: JobFailed
-) -> Standing:
+) -> Location:
     cause = error.__cause__
     if isinstance(cause, GONE):
         expected = record is not None and is_home(record.home, workspace)

@@ -6,7 +6,7 @@ import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
-from daemon.runs.location import DAMAGED, GONE, Damaged, Here, standing_of
+from daemon.runs.location import DAMAGED, GONE, Damaged, Here, location_of
 from daemon.runs.workspace_id import is_home
 from daemon.store.records import JobRecord, state_from
 from jobs.errors import WorkspaceError
@@ -24,17 +24,17 @@ def own_or_rebuilt(workspace: Workspace, record: JobRecord) -> JobState | None:
     Raises:
         WorkspaceError: its file cannot be read or written for now.
     """
-    standing = standing_of(workspace, record.id, record)
-    if isinstance(standing, Damaged) and is_home(record.home, workspace):
+    location = location_of(workspace, record.id, record)
+    if isinstance(location, Damaged) and is_home(record.home, workspace):
         return rewrite(workspace, record.id, state_from(record))
-    return standing.state if isinstance(standing, Here) else None
+    return location.state if isinstance(location, Here) else None
 
 
 def rewrite_if_damaged(workspace: Workspace, job_id: str, state: JobState) -> None:
     """Write ``state`` where the file of the attempt under way is damaged; raises as above."""
-    standing = standing_of(workspace, job_id)
-    if isinstance(standing, Damaged):
-        log.warning("%s while it ran: it is made again", standing.reason)
+    location = location_of(workspace, job_id)
+    if isinstance(location, Damaged):
+        log.warning("%s while it ran: it is made again", location.reason)
         rewrite(workspace, job_id, state)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from daemon.runs.files import job_ids, state_of
-from daemon.runs.location import Here, not_here, refuse_damaged, standing_of
+from daemon.runs.location import Here, location_of, not_here, refuse_damaged
 from jobs.errors import InvalidInput, ModelError
 from jobs.paths import RunDirectory, Workspace
 from jobs.spec import EVALUATE, Order, read_order
@@ -37,12 +37,12 @@ def training_of(
         raise InvalidInput(
             f"{record.id} is an evaluation itself.", f"It evaluates {record.evaluates}."
         )
-    standing = standing_of(workspace, record.id, record)
-    refuse_damaged(standing)
-    if not isinstance(standing, Here):
+    location = location_of(workspace, record.id, record)
+    refuse_damaged(location)
+    if not isinstance(location, Here):
         raise InvalidInput(*not_here(record, verb))
     run = workspace.run(record.id)
-    return read_order(run), run, standing.state
+    return read_order(run), run, location.state
 
 
 def check_has_adapter(run: RunDirectory, state: JobState) -> None:

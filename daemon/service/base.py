@@ -38,7 +38,7 @@ Command = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ServiceChange:
     """What became of an installation or a removal.
 
     Attributes:
@@ -110,7 +110,7 @@ class Service(ABC):
         _check({"The path of Python": COMMAND[0], **variables})
         return self.render(variables, round(grace) + STOP_MARGIN)
 
-    def install(self, environment: Mapping[str, str] = os.environ) -> Outcome:
+    def install(self, environment: Mapping[str, str] = os.environ) -> ServiceChange:
         """Write the file and start the service; one that is there is stopped and replaced.
 
         Raises:
@@ -128,22 +128,22 @@ class Service(ABC):
         except WorkspaceError as error:
             hint = "Make it writable for you; `farense daemon install --print` shows the file."
             raise WorkspaceError(error.message, hint) from error
-        return Outcome(replaced, failure or self._run_all(self.load))
+        return ServiceChange(replaced, failure or self._run_all(self.load))
 
-    def uninstall(self) -> Outcome:
+    def uninstall(self) -> ServiceChange:
         """Stop the service and remove its file.
 
         Raises:
             WorkspaceError: the file cannot be removed.
         """
         if not self.path.exists():
-            return Outcome(replaced=False, failure=None)
+            return ServiceChange(replaced=False, failure=None)
         failure = self.stop()
         try:
             self.path.unlink(missing_ok=True)
         except OSError as error:
             raise WorkspaceError(f"{self.path} cannot be removed: {error.strerror}.") from error
-        return Outcome(True, failure or self._run_all(self.after_removal))
+        return ServiceChange(True, failure or self._run_all(self.after_removal))
 
     def stop(self) -> str | None:
         """End the service, waiting for its last checkpoint; return why that failed, or None."""

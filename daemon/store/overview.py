@@ -18,14 +18,14 @@ WAITING = PENDING | {State.QUEUED}
 
 
 @dataclass(frozen=True)
-class Glance:
+class Overview:
     """Some jobs, newest first, and how many more wait."""
 
     records: list[JobRecord]
     more_waiting: int
 
 
-def glance(store: JobStore, most_waiting: int = MOST_WAITING) -> Glance:
+def overview(store: JobStore, most_waiting: int = MOST_WAITING) -> Overview:
     """Return the newest jobs, those under way, and of those that wait the first.
 
     Raises:
@@ -40,14 +40,14 @@ def glance(store: JobStore, most_waiting: int = MOST_WAITING) -> Glance:
     shown = {*newest, *others, *sorted(waiting)[:most_waiting]}
     records = store.get_many(shown)
     more = len(waiting) - len(shown.intersection(waiting))
-    return Glance(sorted(records, key=_age, reverse=True), more)
+    return Overview(sorted(records, key=_age, reverse=True), more)
 
 
-def glance_at(records: Sequence[JobRecord], most_waiting: int = MOST_WAITING) -> Glance:
-    """Return what :func:`glance` returns of jobs that are known, newest first."""
+def overview_of(records: Sequence[JobRecord], most_waiting: int = MOST_WAITING) -> Overview:
+    """Return what :func:`overview` returns of jobs that are known, newest first."""
     waiting = [record for record in records[NEWEST:] if record.state in WAITING]
     cut = {record.id for record in waiting[: max(0, len(waiting) - most_waiting)]}
-    return Glance([record for record in records if record.id not in cut], len(cut))
+    return Overview([record for record in records if record.id not in cut], len(cut))
 
 
 def _age(record: JobRecord) -> tuple[str, str]:

@@ -264,9 +264,9 @@ class Desk:
         return adapter_arrays(found, self._reach(config, part, found), config.lora.rank)
 
     def _room(self, wanted: Wanted, part: Part, found: Rehearsed, reach: Reach) -> list[str]:
-        from daemon.submit.resources import ROOM_SETTINGS, Use, check_room  # noqa: PLC0415 - as above
+        from daemon.submit.resources import ROOM_SETTINGS, RunUse, check_room  # noqa: PLC0415 - as above
 
-        config, use = wanted.config, Use(wanted.trains, wanted.evaluated)
+        config, use = wanted.config, RunUse(wanted.trains, wanted.evaluated)
         settings = (getattr(config, name) for name in ROOM_SETTINGS)
         return self._once(
             ("room", part, use, *settings),

@@ -14,7 +14,7 @@ from daemon.submit.checks import Desk
 from daemon.submit.run_directory import id_stem, new_run_directory, versions
 from jobs.errors import DataError, InvalidInput
 from jobs.paths import Workspace
-from jobs.spec import EVALUATE, Evaluation, Order, read_order, write_order
+from jobs.spec import EVALUATE, EvaluationSpec, Order, read_order, write_order
 from jobs.state import JobState, now, write_state
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ RETRAIN = "Queue the training again with one: --set data.valid=data/valid.jsonl"
 
 def evaluation_of(
     job: str, max_new_tokens: int | None, batch_size: int | None, *, ignore_accents: bool
-) -> Evaluation:
+) -> EvaluationSpec:
     """Return what an evaluation asks; what is None is as usual.
 
     Raises:
@@ -34,14 +34,14 @@ def evaluation_of(
     given = {"max_new_tokens": max_new_tokens, "batch_size": batch_size}
     chosen = {name: value for name, value in given.items() if value is not None}
     try:
-        return Evaluation(job, ignore_accents=ignore_accents, **chosen)
+        return EvaluationSpec(job, ignore_accents=ignore_accents, **chosen)
     except ValueError as error:
         raise InvalidInput(f"Such an evaluation cannot be made: {error}.") from error
 
 
 def place_evaluation(
     record: JobRecord,
-    evaluation: Evaluation,
+    evaluation: EvaluationSpec,
     workspace: Workspace,
     begin: Callable[[str | None], JobState],
     desk: Desk,

@@ -39,7 +39,7 @@ MOMENTS = 2
 
 
 @dataclass(frozen=True)
-class Use:
+class RunUse:
     """What a job's process will do with its model.
 
     Attributes:
@@ -56,7 +56,7 @@ def check_room(
     workspace: Workspace,
     found: Rehearsed,
     reach: Reach,
-    use: Use,
+    use: RunUse,
     *,
     shared: bool,
 ) -> list[str]:
@@ -94,7 +94,7 @@ def _memory(
     workspace: Workspace,
     needs: Needs,
     whole: int | None,
-    use: Use,
+    use: RunUse,
     shared: bool,
 ) -> list[str]:
     if whole is None:

@@ -8,7 +8,7 @@ from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime
 
-from daemon.runs.location import Elsewhere, Here, refuse_damaged, standing_of
+from daemon.runs.location import Elsewhere, Here, location_of, refuse_damaged
 from daemon.runs.workspace_locks import freezing
 from daemon.submit.checks import Desk
 from daemon.submit.placing import FIRST, Request
@@ -104,11 +104,11 @@ def changed_request(job_id: str, workspace: Workspace, overrides: Sequence[str])
 
 def _ended(job_id: str, workspace: Workspace) -> tuple[RunDirectory, JobState]:
     """Return the run directory of a job that has ended, and its state."""
-    standing = standing_of(workspace, job_id)
-    refuse_damaged(standing)
-    if not isinstance(standing, Here | Elsewhere):
+    location = location_of(workspace, job_id)
+    refuse_damaged(location)
+    if not isinstance(location, Here | Elsewhere):
         raise InvalidInput(f"The files of {job_id} are not in this workspace.")
-    state = standing.state
+    state = location.state
     if state.state not in FINISHED:
         raise InvalidInput(
             f"{job_id} {state.state.verb}: only a job that has ended can be retried.",

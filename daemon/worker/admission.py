@@ -22,7 +22,7 @@ SPACE_BYTES = 64_000_000
 HOLD_SECONDS = 900.0
 
 
-class Gate:
+class Admission:
     """Says why no job may run, if so; asked often, it looks once a second.
 
     Args:

@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 
 from daemon.logging import configure_logging
 from daemon.queue.broker import Broker
-from daemon.queue.reconnect import Link
+from daemon.queue.reconnect import RedisLink
 from daemon.runs.private_folder import private_folder, temporary_folder
 from daemon.runs.workspace_id import make_home
 from daemon.runs.workspace_locks import daemon_lock
@@ -53,10 +53,10 @@ CLOSED_SECONDS = 0.5
 class QueueWorker(HueyWorker):  # type: ignore[misc]  # huey publishes no types
     """Huey's worker loop, calm where Redis is away, and mending what was lost meanwhile."""
 
-    link: Link
+    link: RedisLink
     mend: Callable[[], None]
     closed: Callable[[], bool]
-    run_left: Callable[[], bool]
+    run_deferred: Callable[[], bool]
 
     def loop(self, now: Any = None) -> None:
         """Take one message and run its job; called again and again until the daemon stops."""
@@ -64,7 +64,7 @@ class QueueWorker(HueyWorker):  # type: ignore[misc]  # huey publishes no types
         if self.closed():
             self.stop_flag.wait(CLOSED_SECONDS)
             return
-        if self.link.call(self.run_left):
+        if self.link.call(self.run_deferred):
             return
         task = self._next()
         if task is not None:
@@ -90,12 +90,12 @@ class DaemonConsumer(Consumer):  # type: ignore[misc]  # huey publishes no types
     worker_class = QueueWorker
     _signum: int | None
 
-    def __init__(self, link: Link, stop_seconds: float, **options: Any) -> None:
+    def __init__(self, link: RedisLink, stop_seconds: float, **options: Any) -> None:
         self.link = link
         self.kill = threading.Event()
         self.mend: Callable[[], None] = lambda: None
         self.closed: Callable[[], bool] = lambda: False
-        self.run_left: Callable[[], bool] = lambda: False
+        self.run_deferred: Callable[[], bool] = lambda: False
         super().__init__(
             workers=1,
             periodic=False,
@@ -113,7 +113,7 @@ class DaemonConsumer(Consumer):  # type: ignore[misc]  # huey publishes no types
         worker.link = self.link
         worker.mend = lambda: self.mend()
         worker.closed = lambda: self.closed()
-        worker.run_left = lambda: self.run_left()
+        worker.run_deferred = lambda: self.run_deferred()
         return worker
 
     def _handle_signal(self, signum: int, frame: FrameType | None) -> None:
@@ -172,12 +172,12 @@ def run(workspace: Workspace, settings: Settings, tell: Tell) -> None:
 def _serve(
     workspace: Workspace, settings: Settings, broker: Broker, lock: FileLock, tell: Tell
 ) -> None:
-    link = Link(broker)
+    link = RedisLink(broker)
     queue = broker.queue(settings.queue, lambda job_id: worker.run(job_id))
     consumer = DaemonConsumer(link, settings.grace_seconds + STOP_MARGIN, huey=queue)
     worker = Worker(workspace, settings, broker, link, consumer.stop_flag, consumer.kill, tell)
     consumer.mend, consumer.closed = worker.mend, worker.closed
-    consumer.run_left = worker.run_left
+    consumer.run_deferred = worker.run_deferred
     with consumer.signals():
         # From now on `farense daemon stop` knows whom to tell, and is heard.
         lock.write(f"{os.getpid()}\n")

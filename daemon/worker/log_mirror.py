@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from daemon.joblog import LogLines, LogReader, size_of
-from daemon.queue.reconnect import Link
+from daemon.queue.reconnect import RedisLink
 from daemon.store.job_store import JobStore, Written
 from daemon.store.progress import send
 from daemon.store.records import Claim, JobRecord
 
 
-class Mirror:
+class LogMirror:
     """Follows the log of a running job; catches up where Redis was away.
 
     Args:
@@ -37,7 +37,7 @@ class Mirror:
         claim: Claim,
         reader: LogReader,
         store: JobStore,
-        link: Link,
+        link: RedisLink,
         lease_seconds: float,
         restore: Callable[[], JobRecord | None],
     ) -> None:

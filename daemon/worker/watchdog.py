@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from daemon.lifecycle.failures import FailureClass, Verdict
+from daemon.lifecycle.failures import FailureClass, StopReason
 from jobs.events import Envelope, TrainMetrics
 
 # Between two looks no more than this counts: the daemon, or the whole machine, stood still.
@@ -39,7 +39,7 @@ class Watchdog:
         self._looked_at = now
         self._log_size: int | None = None
 
-    def look(self, now: float, log_size: int) -> Verdict | None:
+    def look(self, now: float, log_size: int) -> StopReason | None:
         """Return why the child is to be stopped; None where it may go on.
 
         Args:
@@ -53,17 +53,17 @@ class Watchdog:
         self._log_size = log_size
         return self._time_is_up() or self._hangs()
 
-    def _time_is_up(self) -> Verdict | None:
+    def _time_is_up(self) -> StopReason | None:
         if self._max_hours is None or self._trained < self._max_hours * 3600:
             return None
         reason = f"it has run for {self._max_hours:g} hours (max_hours)"
-        return Verdict(FailureClass.TIME_LIMIT, reason)
+        return StopReason(FailureClass.TIME_LIMIT, reason)
 
-    def _hangs(self) -> Verdict | None:
+    def _hangs(self) -> StopReason | None:
         if self._stall_minutes is None or self._silent < self._stall_minutes * 60:
             return None
         reason = f"it gave no sign of life for {self._stall_minutes:g} minutes (stall_minutes)"
-        return Verdict(FailureClass.HANG, reason)
+        return StopReason(FailureClass.HANG, reason)
 
 
 def watchdog_of(config: Mapping[str, Any], events: Iterable[Envelope], now: float) -> Watchdog:

@@ -13,14 +13,14 @@ from redis.exceptions import RedisError
 
 from daemon.host import keep_awake
 from daemon.joblog import LogReader, events_at_end, failure_said, last_lines, text_at_end
-from daemon.lifecycle.failures import Ending, Verdict, made_progress
+from daemon.lifecycle.failures import Ending, StopReason, made_progress
 from daemon.lifecycle.outcome import Outcome, outcome_of, outcome_of_error
-from daemon.lifecycle.takeover import LeftJobs
+from daemon.lifecycle.takeover import DeferredJobs
 from daemon.lifecycle.transitions import Lifecycle
 from daemon.lifecycle.waiting import Pending
 from daemon.queue.broker import Broker
 from daemon.queue.index_repair import put_right
-from daemon.queue.reconnect import MAX_DELAY, Link
+from daemon.queue.reconnect import MAX_DELAY, RedisLink
 from daemon.recovery.recovery import Recovery
 from daemon.runs.files import record_from_files, state_of
 from daemon.settings import Settings
@@ -28,9 +28,9 @@ from daemon.store.progress import LOADING, phase
 from daemon.store.records import Claim, JobRecord
 from daemon.store.workers import Announcer, own_name
 from daemon.sweep.keeper import SweepKeeper
-from daemon.worker.admission import Gate
+from daemon.worker.admission import Admission
 from daemon.worker.child import Child
-from daemon.worker.log_mirror import Mirror
+from daemon.worker.log_mirror import LogMirror
 from daemon.worker.terminal import Tell, end_line, start_line
 from daemon.worker.watchdog import Watchdog, watchdog_of
 from jobs.errors import DiskFull, ExitCode, FarenseError, WorkspaceError
@@ -62,7 +62,7 @@ class Worker:
         workspace: Workspace,
         settings: Settings,
         broker: Broker,
-        link: Link,
+        link: RedisLink,
         stop: Event,
         kill: Event,
         tell: Tell = lambda line: None,
@@ -76,9 +76,9 @@ class Worker:
         self.kill = kill
         self.lifecycle = Lifecycle(workspace, broker.store)
         self.recovery = Recovery(workspace, broker, settings)
-        self.left = LeftJobs(broker.store, settings.queue)
+        self.left = DeferredJobs(broker.store, settings.queue)
         self.pending = Pending(workspace, broker)
-        self.gate = Gate(workspace, settings)
+        self.admission = Admission(workspace, settings)
         self.sweeps = SweepKeeper(workspace, settings)
         self._job: str | None = None
         self._recheck_at = 0.0
@@ -93,7 +93,7 @@ class Worker:
         if lost:
             self.link.call(lambda: put_right(self.broker, self.settings.queue))
         self.link.call(self.pending.tick)
-        self.link.call(lambda: self.announcer.tell(self._job, self.gate.closed_because))
+        self.link.call(lambda: self.announcer.tell(self._job, self.admission.closed_because))
         lost |= self.link.lost_something
         if not lost and time.monotonic() < self._recheck_at:
             return
@@ -108,9 +108,9 @@ class Worker:
 
     def closed(self) -> bool:
         """Tell whether no job may be started now."""
-        return self.gate.look() is not None
+        return self.admission.look() is not None
 
-    def run_left(self) -> bool:
+    def run_deferred(self) -> bool:
         """Look at a job that another daemon has left; False where there is none to look at.
 
         Raises:
@@ -137,7 +137,7 @@ class Worker:
             except FarenseError as error:
                 log.error("job_not_taken", reason=error.message)
                 if isinstance(error, DiskFull):
-                    self.gate.disk_is_full()
+                    self.admission.disk_is_full()
                 return
             if claim is not None:
                 self._job = job_id
@@ -186,16 +186,16 @@ class Worker:
             reason = f"The daemon failed: {error!r}. See logs/daemon.jsonl."
             outcome = self._not_run(claim, ExitCode.FAILED, reason)
         if outcome.hold:
-            self.gate.disk_is_full()
+            self.admission.disk_is_full()
         self._record(claim, mirror, outcome)
 
     def _not_run(self, claim: Claim, code: ExitCode, reason: str) -> Outcome:
         state = state_of(self.workspace, claim.job_id) or claim.state
         return outcome_of_error(claim.job_id, code, reason, state, self.settings.max_attempts)
 
-    def _mirror(self, claim: Claim) -> Mirror:
+    def _mirror(self, claim: Claim) -> LogMirror:
         reader = LogReader(self.workspace.job_log(claim.job_id), claim.log_offset)
-        return Mirror(
+        return LogMirror(
             claim,
             reader,
             self.broker.store,
@@ -204,7 +204,7 @@ class Worker:
             restore=lambda: self.lifecycle.publish(claim.job_id, claim),
         )
 
-    def _attempt(self, claim: Claim, mirror: Mirror) -> Outcome:
+    def _attempt(self, claim: Claim, mirror: LogMirror) -> Outcome:
         run = self.workspace.run(claim.job_id)
         state, order = claim.state, read_order(run)
         log_path = self.workspace.job_log(claim.job_id)
@@ -232,7 +232,7 @@ class Worker:
             cancel_requested=mirror.cancel_requested,
             kill_requested=mirror.kill_requested,
             pause_requested=mirror.pause_requested,
-            held_because=self.gate.closed_because,
+            held_because=self.admission.closed_because,
             queue_away=self.link.away,
             verdict=verdict,
             killed=child.killed,
@@ -248,10 +248,10 @@ class Worker:
         return outcome_of(ending, state, self.settings.max_attempts)
 
     def _look_after(
-        self, child: Child, mirror: Mirror, watchdog: Watchdog
-    ) -> tuple[int, Verdict | None]:
+        self, child: Child, mirror: LogMirror, watchdog: Watchdog
+    ) -> tuple[int, StopReason | None]:
         """Return the exit code, and why the watchdog had the child stopped, if it had."""
-        verdict: Verdict | None = None
+        verdict: StopReason | None = None
         while (returncode := child.wait(self.settings.poll_seconds)) is None:
             verdict = verdict or watchdog.look(time.monotonic(), mirror.log_size)
             if verdict is not None:
@@ -267,7 +267,7 @@ class Worker:
         mirror.sync()
         return returncode, verdict
 
-    def _record(self, claim: Claim, mirror: Mirror, outcome: Outcome) -> None:
+    def _record(self, claim: Claim, mirror: LogMirror, outcome: Outcome) -> None:
         """Write the end into ``state.json``, then into Redis, which may be away for now."""
         sent = mirror.carry()
         state = self._conclude(claim, outcome)

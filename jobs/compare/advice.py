@@ -43,7 +43,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Advice:
     """What is wrong with a run, and what to change.
 
     Attributes:
@@ -59,10 +59,10 @@ class Finding:
     also: str = ""
 
 
-Rule = Callable[[Side, Side, Values], Finding | None]
+Rule = Callable[[Side, Side, Values], Advice | None]
 
 
-def advice(a: Side, b: Side, *, is_worse: bool = False) -> tuple[Finding, ...]:
+def advice(a: Side, b: Side, *, is_worse: bool = False) -> tuple[Advice, ...]:
     """Return what to change in B's configuration, the most pressing first.
 
     Args:
@@ -76,13 +76,13 @@ def advice(a: Side, b: Side, *, is_worse: bool = False) -> tuple[Finding, ...]:
     return tuple(_without_repeats(found))
 
 
-def _back_to_a(theirs: Values, ours: Values) -> Finding | None:
+def _back_to_a(theirs: Values, ours: Values) -> Advice | None:
     """Find the one setting by which B was made worse than A."""
     other = [key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)]
     if len(other) != 1 or other[0] in NOT_TUNED or not {*other} <= ours.keys() & theirs.keys():
         return None
     (key,) = other
-    return Finding(
+    return Advice(
         "one setting",
         f"{key} is all that differs, and A's is the better",
         (Change(key, ours[key], theirs[key]),),
@@ -90,7 +90,7 @@ def _back_to_a(theirs: Values, ours: Values) -> Finding | None:
     )
 
 
-def _unstable(a: Side, b: Side, now: Values) -> Finding | None:
+def _unstable(a: Side, b: Side, now: Values) -> Advice | None:
     curve = b.curve
     if curve.not_finite is not None:
         symptom = f"a loss was not finite at step {curve.not_finite}"
@@ -102,7 +102,7 @@ def _unstable(a: Side, b: Side, now: Values) -> Finding | None:
         return None
     warmup = now.get("warmup_steps") or 0
     tenth = max(1, (b.total_steps or 0) // 10)
-    return Finding(
+    return Advice(
         "unstable",
         symptom,
         _changes(
@@ -114,14 +114,14 @@ def _unstable(a: Side, b: Side, now: Values) -> Finding | None:
     )
 
 
-def _not_learned(a: Side, b: Side, now: Values) -> Finding | None:
+def _not_learned(a: Side, b: Side, now: Values) -> Advice | None:
     """Find a run that ended no better than it began: as a rule, its updates were too large."""
     curve = b.curve
     if curve.learned or curve.best_val_loss is None or curve.baseline_val_loss is None:
         return None
     best, before = f"{curve.best_val_loss:.4f}", f"{curve.baseline_val_loss:.4f}"
     rate, tenth = now.get("learning_rate"), max(1, (b.total_steps or 0) // 10)
-    return Finding(
+    return Advice(
         "not learned",
         f"its best validation loss, {best}, is not below {before} before training",
         _changes(
@@ -133,12 +133,12 @@ def _not_learned(a: Side, b: Side, now: Values) -> Finding | None:
     )
 
 
-def _out_of_memory(a: Side, b: Side, now: Values) -> Finding | None:
+def _out_of_memory(a: Side, b: Side, now: Values) -> Advice | None:
     if OUT_OF_MEMORY not in (b.failure, *b.failed_attempts):
         return None
     batch, accumulation = now.get("batch_size") or 1, now.get("gradient_accumulation") or 1
     smaller = {"batch_size": batch // 2, "gradient_accumulation": 2 * accumulation}
-    return Finding(
+    return Advice(
         "out of memory",
         "it ran out of memory",
         _changes(
@@ -150,20 +150,20 @@ def _out_of_memory(a: Side, b: Side, now: Values) -> Finding | None:
     )
 
 
-def _no_validation(a: Side, b: Side, now: Values) -> Finding | None:
+def _no_validation(a: Side, b: Side, now: Values) -> Advice | None:
     if b.valid is not None or b.curve.validations or not b.made_by_farense:
         return None
     data = a.valid.path if a.valid else "data/valid.jsonl"
-    return Finding("no validation", "it has no validation set", _changes(now, data__valid=data))
+    return Advice("no validation", "it has no validation set", _changes(now, data__valid=data))
 
 
-def _overfitting(a: Side, b: Side, now: Values) -> Finding | None:
+def _overfitting(a: Side, b: Side, now: Values) -> Advice | None:
     gap = b.curve.gap
     if gap is None or not _overfits(b):
         return None
     rank, epochs, best = now.get("lora.rank") or 1, now.get("num_epochs"), b.curve.best_epoch
     fewer = best is not None and isinstance(epochs, int) and 0 < best < epochs
-    return Finding(
+    return Advice(
         "overfitting",
         f"the gap at its best step is {gap:.3f} ({b.curve.gap_status})",
         _changes(
@@ -177,49 +177,49 @@ def _overfitting(a: Side, b: Side, now: Values) -> Finding | None:
     )
 
 
-def _late_stop(a: Side, b: Side, now: Values) -> Finding | None:
+def _late_stop(a: Side, b: Side, now: Values) -> Advice | None:
     """Find a run that went on after its best, with nothing to stop it."""
     if b.curve.since_best < 2 or now.get("early_stopping_patience") is not None or not now:
         return None
-    return Finding(
+    return Advice(
         "no early stopping",
         f"{b.curve.since_best} validations after its best brought nothing",
         _changes(now, early_stopping_patience=PATIENCE, early_stopping_min_delta=MIN_DELTA),
     )
 
 
-def _few_validations(a: Side, b: Side, now: Values) -> Finding | None:
+def _few_validations(a: Side, b: Side, now: Values) -> Advice | None:
     total, every = b.total_steps, now.get("eval_steps")
     if not 0 < b.curve.validations < FEW_VALIDATIONS or not total or not every:
         return None
     count = b.curve.validations
-    return Finding(
+    return Advice(
         "few validations",
         f"{count} validation{'s' if count > 1 else ''} cannot show where the best step was",
         _changes(now, eval_steps=min(every, max(1, total // VALIDATIONS))),
     )
 
 
-def _stopped_early(a: Side, b: Side, now: Values) -> Finding | None:
+def _stopped_early(a: Side, b: Side, now: Values) -> Advice | None:
     patience = now.get("early_stopping_patience")
     if b.state is not State.EARLY_STOPPED or not patience or _no_more(b):
         return None
     if b.curve.missed_gain > 0:
-        return Finding(
+        return Advice(
             "stopped too soon",
             f"the loss still fell, by {b.curve.missed_gain:.4f}: less than min_delta counts",
             _changes(now, early_stopping_min_delta=0.0),
         )
     if not (b.total_steps and b.curve.steps and b.curve.steps < b.total_steps / 2):
         return None
-    return Finding(
+    return Advice(
         "stopped too soon",
         f"it stopped at step {b.curve.steps} of {b.total_steps}, without overfitting",
         _changes(now, early_stopping_patience=2 * patience),
     )
 
 
-def _ended_early(a: Side, b: Side, now: Values) -> Finding | None:
+def _ended_early(a: Side, b: Side, now: Values) -> Advice | None:
     """Find a run whose last validation was its best, unless more training would only overfit.
 
     One that was lower by less than ``min_delta`` says that little more would come.
@@ -234,14 +234,14 @@ def _ended_early(a: Side, b: Side, now: Values) -> Finding | None:
     longer = {} if limit is None else {"max_steps": 2 * limit}
     if limit is None or 2 * limit > planned:
         longer["num_epochs"] = 2 * epochs
-    return Finding(
+    return Advice(
         "ended too soon",
         "its last validation was its best: the loss was still falling",
         _changes(now, **longer),
     )
 
 
-def _underfitting(a: Side, b: Side, now: Values) -> Finding | None:
+def _underfitting(a: Side, b: Side, now: Values) -> Advice | None:
     ours, theirs, gap = b.curve.train_loss, a.curve.train_loss, b.curve.gap
     known = b.curve.learned and not measured_otherwise(a, b)
     if ours is None or theirs is None or gap is None or not known:
@@ -249,7 +249,7 @@ def _underfitting(a: Side, b: Side, now: Values) -> Finding | None:
     if gap >= NO_OVERFITTING or ours <= theirs + LOSS_MARGIN:
         return None
     rank = now.get("lora.rank") or 1
-    return Finding(
+    return Advice(
         "underfitting",
         f"its training loss is {ours:.4f} ({theirs:.4f} with A), with a gap of {gap:.3f}",
         _changes(
@@ -274,13 +274,13 @@ def _changes(now: Values, **wanted: Any) -> tuple[Change, ...]:
     return tuple(Change(key, now[key], to) for key, to in found if key in now and now[key] != to)
 
 
-def _without_repeats(findings: list[Finding]) -> Iterator[Finding]:
+def _without_repeats(findings: list[Advice]) -> Iterator[Advice]:
     """Yield findings whose settings none before them has a word on."""
     seen: set[str] = set()
     for finding in findings:
         changes = tuple(change for change in finding.changes if change.setting not in seen)
         seen |= {change.setting for change in changes}
-        yield Finding(finding.rule, finding.symptom, changes, finding.also)
+        yield Advice(finding.rule, finding.symptom, changes, finding.also)
 
 
 def _overfits(side: Side) -> bool:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.compare.advice import Finding, advice
+from jobs.compare.advice import Advice, advice
 from jobs.compare.changed import Changed, changed_most
 from jobs.compare.criteria import Criterion, criteria
-from jobs.compare.decision import FEWEST, PRIMARY, Action, Basis, Decision, Verdict, decide
+from jobs.compare.decision import FEWEST, PRIMARY, Action, Basis, Choice, Relation, decide
 from jobs.compare.paired import (
     Pair,
     ScoreDifference,
@@ -53,8 +53,8 @@ class Comparison:
     better: tuple[Changed, ...]
     worse: tuple[Changed, ...]
     criteria: tuple[Criterion, ...]
-    decision: Decision
-    advice: tuple[Finding, ...]
+    decision: Choice
+    advice: tuple[Advice, ...]
     notes: tuple[str, ...]
 
 
@@ -92,7 +92,7 @@ def compare(first: PastRun, second: PastRun) -> Comparison:
     )
 
 
-def _advice(a: Side, b: Side, decision: Decision) -> tuple[Finding, ...]:
+def _advice(a: Side, b: Side, decision: Choice) -> tuple[Advice, ...]:
     """Return what to change in B; nothing where it is not B that is to be changed."""
     if not b.has_ended or decision.action is Action.USE_B:
         return ()
@@ -102,7 +102,7 @@ def _advice(a: Side, b: Side, decision: Decision) -> tuple[Finding, ...]:
         return ()
     # What left no adapter failed for a reason of its own.
     measured = decision.basis in (Basis.F1, Basis.LOSS)
-    return advice(a, b, is_worse=measured and decision.verdict is Verdict.WORSE)
+    return advice(a, b, is_worse=measured and decision.verdict is Relation.WORSE)
 
 
 def _same_validation_set(a: Side, b: Side) -> bool | None:

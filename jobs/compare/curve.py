@@ -21,7 +21,7 @@ ROUGH = (
 
 
 @dataclass(frozen=True)
-class Best:
+class BestValidation:
     """The best validation of a run, as training chose it. Losses are nats per token.
 
     Attributes:
@@ -157,7 +157,7 @@ def curve_of(rows: Sequence[Row], min_delta: float = 0.0, kept_step: int | None 
     )
 
 
-def best_of(rows: Sequence[Row], kept_step: int | None = None) -> Best | None:
+def best_of(rows: Sequence[Row], kept_step: int | None = None) -> BestValidation | None:
     """Return the best validation of a run with its gap; None before the first finite one.
 
     Args:
@@ -191,12 +191,12 @@ def _counted(validations: Sequence[Row]) -> list[Row]:
     return [row for row in validations if row.get("step") != 0]
 
 
-def _best_of(rows: Sequence[Row], best: Row | None) -> Best | None:
+def _best_of(rows: Sequence[Row], best: Row | None) -> BestValidation | None:
     val_loss = None if best is None else number(best, "val_loss")
     if best is None or val_loss is None:
         return None
     gap, like_with_like = _gap(rows, best, val_loss)
-    return Best(
+    return BestValidation(
         step=whole(best, "step"),
         epoch=whole(best, "epoch"),
         val_loss=val_loss,

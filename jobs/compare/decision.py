@@ -34,7 +34,7 @@ FEWEST = 6
 PRIMARY = "token_f1"
 
 
-class Verdict(StrEnum):
+class Relation(StrEnum):
     """What B is beside A."""
 
     BETTER = "better"
@@ -60,16 +60,16 @@ class Basis(StrEnum):
 
 
 @dataclass(frozen=True)
-class Decision:
+class Choice:
     """What to do, what that rests on (None: nothing was measured of both), and why."""
 
-    verdict: Verdict
+    verdict: Relation
     action: Action
     basis: Basis | None
     reasons: tuple[str, ...]
 
 
-def decide(a: Side, b: Side, token_f1: ScoreDifference, unpaired: str | None) -> Decision:
+def decide(a: Side, b: Side, token_f1: ScoreDifference, unpaired: str | None) -> Choice:
     """Return which of two runs to use.
 
     Args:
@@ -84,45 +84,45 @@ def decide(a: Side, b: Side, token_f1: ScoreDifference, unpaired: str | None) ->
         reasons = [_interval_reason(token_f1), *([] if other else _loss_reason(a, b))]
     elif other:
         reason = f"Losses do not compare (other {other}), so only answers can decide: {unpaired}."
-        return Decision(Verdict.UNKNOWN, Action.NONE, None, (reason,))
+        return Choice(Relation.UNKNOWN, Action.NONE, None, (reason,))
     elif a.curve.best_val_loss is not None and b.curve.best_val_loss is not None:
         verdict, basis = _by_loss(a.curve.best_val_loss, b.curve.best_val_loss), Basis.LOSS
         alone = f"That rests on validation losses alone: {unpaired}."
         reasons = [*_loss_reason(a, b), alone]
     else:
         reason = f"{_without_loss(a, b)} validation loss, so nothing compares: {unpaired}."
-        return Decision(Verdict.UNKNOWN, Action.NONE, None, (reason,))
-    action = Action.USE_B if verdict is Verdict.BETTER else Action.KEEP_A
+        return Choice(Relation.UNKNOWN, Action.NONE, None, (reason,))
+    action = Action.USE_B if verdict is Relation.BETTER else Action.KEEP_A
     if basis is Basis.LOSS and not (a.curve.learned or b.curve.learned):
         reasons.append("Neither has learned: no validation loss is below the one before training.")
-        return Decision(verdict, Action.NONE, basis, tuple(reasons))
-    if verdict is Verdict.SIMILAR:
+        return Choice(verdict, Action.NONE, basis, tuple(reasons))
+    if verdict is Relation.SIMILAR:
         action, reason = _by_gap(a, b)
         reasons.append(reason)
     cautions = _cautions(b) if action is Action.USE_B else []
-    return Decision(verdict, action, basis, (*reasons, *cautions))
+    return Choice(verdict, action, basis, (*reasons, *cautions))
 
 
-def _by_adapter(a: Side, b: Side) -> Decision:
+def _by_adapter(a: Side, b: Side) -> Choice:
     without = {name: side for name, side in (("A", a), ("B", b)) if not side.usable}
     reasons = tuple(f"{name} has no adapter: it {s.ending}." for name, s in without.items())
     if len(without) == 2 or not all(side.has_ended for side in without.values()):
-        return Decision(Verdict.UNKNOWN, Action.NONE, None, reasons)
+        return Choice(Relation.UNKNOWN, Action.NONE, None, reasons)
     if a.usable:
-        return Decision(Verdict.WORSE, Action.KEEP_A, Basis.ADAPTER, reasons)
-    return Decision(Verdict.BETTER, Action.USE_B, Basis.ADAPTER, (*reasons, *_cautions(b)))
+        return Choice(Relation.WORSE, Action.KEEP_A, Basis.ADAPTER, reasons)
+    return Choice(Relation.BETTER, Action.USE_B, Basis.ADAPTER, (*reasons, *_cautions(b)))
 
 
-def _by_interval(low: float, high: float) -> Verdict:
+def _by_interval(low: float, high: float) -> Relation:
     if low > 0:
-        return Verdict.BETTER
-    return Verdict.WORSE if high < 0 else Verdict.SIMILAR
+        return Relation.BETTER
+    return Relation.WORSE if high < 0 else Relation.SIMILAR
 
 
-def _by_loss(a: float, b: float) -> Verdict:
+def _by_loss(a: float, b: float) -> Relation:
     if abs(b - a) <= LOSS_MARGIN:
-        return Verdict.SIMILAR
-    return Verdict.BETTER if b < a else Verdict.WORSE
+        return Relation.SIMILAR
+    return Relation.BETTER if b < a else Relation.WORSE
 
 
 def _by_gap(a: Side, b: Side) -> tuple[Action, str]:
@@ -160,15 +160,15 @@ def _not_below(side: Side) -> str:
 
 def _has_higher_loss(a: Side, b: Side) -> bool:
     before, after = a.curve.best_val_loss, b.curve.best_val_loss
-    return before is None or after is None or _by_loss(before, after) is Verdict.WORSE
+    return before is None or after is None or _by_loss(before, after) is Relation.WORSE
 
 
 def _interval_reason(score: ScoreDifference) -> str:
     low, high = score.low or 0.0, score.high or 0.0
     sense = {
-        Verdict.BETTER: "all of it above 0",
-        Verdict.WORSE: "all of it below 0",
-        Verdict.SIMILAR: "with 0 in it: the difference may be chance",
+        Relation.BETTER: "all of it above 0",
+        Relation.WORSE: "all of it below 0",
+        Relation.SIMILAR: "with 0 in it: the difference may be chance",
     }[_by_interval(low, high)]
     return (
         f"Token F1 over {score.pairs} questions: {score.b:.3f} with B, {score.a:.3f} with A. "
@@ -182,9 +182,9 @@ def _loss_reason(a: Side, b: Side) -> list[str]:
         return []
     margin = f"the margin of {LOSS_MARGIN:g} nats per token"
     sense = {
-        Verdict.BETTER: f"lower by more than {margin}",
-        Verdict.WORSE: f"higher by more than {margin}",
-        Verdict.SIMILAR: f"within {margin}",
+        Relation.BETTER: f"lower by more than {margin}",
+        Relation.WORSE: f"higher by more than {margin}",
+        Relation.SIMILAR: f"within {margin}",
     }[_by_loss(before, after)]
     return [f"Best validation loss: {after:.4f} with B, {before:.4f} with A: {sense}."]
 

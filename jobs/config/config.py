@@ -33,13 +33,13 @@ MANY = 1_000_000_000
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class Settings(BaseModel):
+class ConfigModel(BaseModel):
     """Base of the config models: frozen, strictly typed, no unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class LoraConfig(Settings):
+class LoraConfig(ConfigModel):
     """Which layers are adapted, and how: y = W x + scale * dropout(x) A B.
 
     What is left out is as in the preset v2.
@@ -57,14 +57,14 @@ class LoraConfig(Settings):
     )
 
 
-class DataConfig(Settings):
+class DataConfig(ConfigModel):
     """JSON Lines files, relative to the workspace or absolute; ``valid`` may be left out."""
 
     train: str = Field(min_length=1)
     valid: str | None = Field(default=None, min_length=1)
 
 
-class TrainConfig(Settings):
+class TrainConfig(ConfigModel):
     """A complete training configuration. Every ``*_steps`` setting counts micro-batches."""
 
     model: str = Field(min_length=1, description="a folder or link in models/, or an absolute path")
@@ -170,7 +170,7 @@ class TrainConfig(Settings):
         )
 
 
-class Preset(Settings):
+class Preset(ConfigModel):
     """A config with its name and the explanations its file carries."""
 
     name: str

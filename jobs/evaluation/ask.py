@@ -32,7 +32,7 @@ UNFRAMED = Frame()
 
 
 @dataclass(frozen=True)
-class Piece:
+class AnswerPiece:
     """A part of an answer.
 
     Attributes:
@@ -76,7 +76,7 @@ class Answerer:
         self._module.eval()
         set_blas_threads(cpu_threads())
 
-    def answer(self, question: str, max_new_tokens: int = MAX_NEW_TOKENS) -> Iterator[Piece]:
+    def answer(self, question: str, max_new_tokens: int = MAX_NEW_TOKENS) -> Iterator[AnswerPiece]:
         """Yield a greedy answer as it comes, without the white space around it.
 
         Reasoning before it is no part of it, and comes as such.
@@ -99,7 +99,7 @@ def pieces(
     made: Iterable[tuple[int, str | None]],
     decode: Callable[[list[int]], str],
     frame: Frame = UNFRAMED,
-) -> Iterator[Piece]:
+) -> Iterator[AnswerPiece]:
     """Yield the text of tokens as it grows; together it is what decoding them all at once gives.
 
     Args:
@@ -118,7 +118,7 @@ def pieces(
             # Waits for the rest of a character, and white space for something to follow it.
             text = text.rstrip(UNKNOWN).rstrip()
         reasoning, answer = frame.parts(text) if end else frame.parts_so_far(text)
-        yield Piece(shown.more(answer), len(tokens), end, thoughts.more(reasoning or ""))
+        yield AnswerPiece(shown.more(answer), len(tokens), end, thoughts.more(reasoning or ""))
 
 
 class _Growing:

@@ -28,7 +28,7 @@ from jobs.data.tokenizer import Tokenizer
 from jobs.errors import DataError, InvalidInput
 from jobs.evaluation.answers import ADAPTER, ANSWERERS, BASE, Answer, Answers
 from jobs.evaluation.generation import check_batching, generate, groups
-from jobs.evaluation.report import Losses, answer_rows, report_of, write_evaluation
+from jobs.evaluation.report import EvaluationLosses, answer_rows, report_of, write_evaluation
 from jobs.evaluation.scores import METRICS
 from jobs.events import Evaluated, EvaluationStarted, PhaseBegan, Progress, Warned
 from jobs.model.adapter import read_adapter
@@ -37,8 +37,7 @@ from jobs.model.load import load_tokenizer
 from jobs.model_store.digest import weights_digest
 from jobs.pace import Pace
 from jobs.paths import Workspace
-from jobs.spec import DataFile, Order
-from jobs.spec import Evaluation as Wanted
+from jobs.spec import DataFile, EvaluationSpec, Order
 from jobs.state import State, now
 from jobs.training.session import Emit, Session, Stop
 from jobs.training.summary import write_summary
@@ -116,7 +115,7 @@ class Evaluation:
         self.emit(Progress(self._total, self._total, 0, None, None))
         return self._finish(losses)
 
-    def measured(self) -> tuple[dict[str, Arrays], Losses]:
+    def measured(self) -> tuple[dict[str, Arrays], EvaluationLosses]:
         """Return what makes the model answer as adapter or as base model, and both losses."""
         engine, feed = self.session.measuring()
         # A fresh adapter adds nothing: with it the model is the base model.
@@ -126,7 +125,7 @@ class Evaluation:
             engine.adapter = arrays[by]
             self.emit(PhaseBegan(f"measuring the validation loss ({by})"))
             losses[by] = engine.measure(feed.validation)
-        return arrays, Losses(**losses)
+        return arrays, EvaluationLosses(**losses)
 
     def use(self, arrays: Arrays) -> None:
         """Let the model answer with these arrays of an adapter."""
@@ -202,7 +201,7 @@ class Evaluation:
         kept.check_inputs(kept.ANSWERS, circumstances)
         return circumstances
 
-    def _finish(self, losses: Losses) -> Evaluated:
+    def _finish(self, losses: EvaluationLosses) -> Evaluated:
         wanted = self.wanted
         rows = answer_rows(self.questions, self.answers, ignore_accents=wanted.ignore_accents)
         elapsed = self._elapsed
@@ -265,7 +264,7 @@ class Evaluation:
         )
 
 
-def _parts(order: Order) -> tuple[Wanted, DataFile]:
+def _parts(order: Order) -> tuple[EvaluationSpec, DataFile]:
     if order.evaluation is None or order.valid is None:
         raise InvalidInput(f"{order.id} does not say what to evaluate.")
     return order.evaluation, order.valid

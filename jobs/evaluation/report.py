@@ -26,7 +26,7 @@ ALL = "(all)"
 
 
 @dataclass(frozen=True)
-class Losses:
+class EvaluationLosses:
     """Losses over the validation set, nats per token, by who was measured."""
 
     adapter: float
@@ -74,7 +74,7 @@ def answer_rows(
 
 
 def report_of(
-    rows: Sequence[Mapping[str, Any]], losses: Losses, seed: int, about: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]], losses: EvaluationLosses, seed: int, about: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return ``evaluation_report.json``.
 

@@ -20,7 +20,7 @@ from jobs.export.folder import (
     replacing,
 )
 from jobs.export.fuse import FusedModel, fused_model
-from jobs.export.kinds import ADAPTER, FUSED, PEFT, REQUANTIZED, SUFFIXES, Exported, Wanted
+from jobs.export.kinds import ADAPTER, FUSED, PEFT, REQUANTIZED, SUFFIXES, Exported, ExportRequest
 from jobs.export.losses import adapter_loss, fits_memory, model_loss
 from jobs.export.peft import check_peft, write_peft
 from jobs.export.prompting import prompting_of
@@ -42,7 +42,7 @@ SMALL_BYTES = 1_000_000
 def export(
     workspace: Workspace,
     order: Order,
-    wanted: Wanted,
+    wanted: ExportRequest,
     report: Callable[[str], None],
     warn: Callable[[str], None],
 ) -> Iterator[Exported]:
@@ -67,7 +67,7 @@ class Export:
         self,
         workspace: Workspace,
         order: Order,
-        wanted: Wanted,
+        wanted: ExportRequest,
         report: Callable[[str], None],
         warn: Callable[[str], None],
     ) -> None:

@@ -14,7 +14,7 @@ MOVED = 0.01
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExportRequest:
     """What to export beside the adapter itself.
 
     Attributes:

@@ -62,7 +62,7 @@ def read_gguf_header(path: Path) -> dict[str, GgufTensor]:
     size = path.stat().st_size
     with path.open("rb") as file:
         try:
-            tensors = _Reader(file, size).tensors()
+            tensors = _HeaderReader(file, size).tensors()
         except (struct.error, ValueError, OverflowError, MemoryError) as error:
             raise ModelError(f"{path.name} is not a GGUF, or is damaged: {error}.") from error
     for tensor in tensors:
@@ -87,7 +87,7 @@ def read_bfloat16(path: Path, tensor: GgufTensor) -> bytes:
     return found
 
 
-class _Reader:
+class _HeaderReader:
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._file, self._size = file, size
 

@@ -74,7 +74,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Place:
+class RowSpan:
     """Where the rows of an example stand in ``states.bin``."""
 
     first: int
@@ -216,7 +216,7 @@ def take_away(folder: Path) -> None:
     shutil.rmtree(grave, ignore_errors=True)
 
 
-def read_index(folder: Path, layout: Layout) -> dict[int, Place]:
+def read_index(folder: Path, layout: Layout) -> dict[int, RowSpan]:
     """Return where the examples of an entry stand, by their numbers in the data file.
 
     A record that is torn or damaged is passed over: its example counts as not filled.
@@ -227,15 +227,15 @@ def read_index(folder: Path, layout: Layout) -> dict[int, Place]:
         return {}
     size = RECORD.itemsize
     records = np.frombuffer(content[: len(content) // size * size], RECORD)
-    found: dict[int, Place] = {}
+    found: dict[int, RowSpan] = {}
     for number, (example, first, rows, crc32, check) in enumerate(records.tolist()):
         whole = zlib.crc32(content[number * size : number * size + CHECKED]) == check
         if whole and 0 <= example < len(layout.lengths) and rows == layout.lengths[example]:
-            found[example] = Place(first, rows, crc32)
+            found[example] = RowSpan(first, rows, crc32)
     return found
 
 
-def index_records(places: Mapping[int, Place]) -> bytes:
+def index_records(places: Mapping[int, RowSpan]) -> bytes:
     """Return the records of examples, as :func:`read_index` reads them."""
     records = np.zeros(len(places), RECORD)
     for record, (example, place) in zip(records, places.items(), strict=True):

@@ -15,8 +15,8 @@ from jobs.prefix.entry import (
     RECORD,
     STATES,
     Layout,
-    Place,
     Rows,
+    RowSpan,
     index_records,
     read_index,
     read_rows,
@@ -65,11 +65,11 @@ class EntryWriter:
             expected = (self._layout.lengths[number], self._layout.row_bytes)
             if rows.shape != expected or rows.dtype != np.uint8:
                 raise ValueError(f"example {number} is {rows.dtype} {rows.shape}, not {expected}")
-        added: dict[int, Place] = {}
+        added: dict[int, RowSpan] = {}
         for number, rows in zip(numbers, examples, strict=True):
             content = np.ascontiguousarray(rows)
             _write(self._states, content.reshape(-1).data)
-            added[number] = Place(self._end, len(rows), zlib.crc32(content.data))
+            added[number] = RowSpan(self._end, len(rows), zlib.crc32(content.data))
             self._end += len(rows)
         os.fsync(self._states.fileno())
         _write(self._index, memoryview(index_records(added)))
@@ -85,11 +85,11 @@ class EntryWriter:
         self._states.close()
         self._index.close()
 
-    def _whole(self, noted: dict[int, Place]) -> dict[int, Place]:
+    def _whole(self, noted: dict[int, RowSpan]) -> dict[int, RowSpan]:
         """Return the examples whose rows are what was written."""
         if not noted or not (self._folder / STATES).exists():
             return {}
-        whole: dict[int, Place] = {}
+        whole: dict[int, RowSpan] = {}
         with (self._folder / STATES).open("rb") as file:
             for number, place in noted.items():
                 rows = read_rows(file.fileno(), place.first, place.rows, self._layout.row_bytes)

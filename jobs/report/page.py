@@ -55,7 +55,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ShownAnswer:
     """A question with what was answered; ``scores`` are the adapter's, as text.
 
     Attributes:
@@ -76,7 +76,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class ShownEvaluation:
     """What is shown of an evaluation.
 
     Attributes:
@@ -89,7 +89,7 @@ class Evaluated:
     pictures: list[Picture]
     scores: list[tables.Line]
     categories: list[tuple[str, list[tables.Line]]]
-    worst: list[Answer]
+    worst: list[ShownAnswer]
     left_out: int
 
     @property
@@ -164,7 +164,7 @@ def worst_first(answers: Sequence[Row]) -> list[Row]:
 
 def evaluation_of(
     run: Measured, most: int, plots: Callable[[Row], list[Plot]] | None
-) -> Evaluated | None:
+) -> ShownEvaluation | None:
     """Return what is shown of a run's evaluation; None where it was not evaluated.
 
     Args:
@@ -175,7 +175,7 @@ def evaluation_of(
     if report is None:
         return None
     answers = worst_first(run.run.answers)
-    return Evaluated(
+    return ShownEvaluation(
         run=run,
         report=report,
         pictures=pictures_of(plots(report)) if plots else [],
@@ -186,10 +186,10 @@ def evaluation_of(
     )
 
 
-def _answer(row: Row) -> Answer:
+def _answer(row: Row) -> ShownAnswer:
     scores = [(TITLES[metric], figure(finite(row.get(metric)), 2)) for metric in METRICS]
     base, category = row.get("base_answer"), row.get("category")
-    return Answer(
+    return ShownAnswer(
         question=_said(row.get("question")),
         reference=_said(row.get("reference")),
         answer=_said(row.get("answer")),

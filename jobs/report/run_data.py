@@ -54,7 +54,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Best:
+class BestPoint:
     """The best validation of a run.
 
     Attributes:
@@ -143,7 +143,7 @@ class Measured:
         return every.values[0] if every.steps and every.steps[0] == 0 else None
 
     @property
-    def best(self) -> Best | None:
+    def best(self) -> BestPoint | None:
         """The validation whose adapter was kept; None before the first finite one."""
         summary, found, before = self.run.summary, self._found, self.baseline
         if before is None:
@@ -153,11 +153,11 @@ class Measured:
             return found
         told = finite(summary.get("best_gap"))
         if told is not None and self.run.order is not None:
-            return Best(step, loss, told, baseline=before)
+            return BestPoint(step, loss, told, baseline=before)
         if found is not None and found.step == step and found.gap is not None:
-            return Best(step, loss, found.gap, found.rough, before)
+            return BestPoint(step, loss, found.gap, found.rough, before)
         # How another program measured it is not known.
-        return Best(step, loss, told, told is not None, before)
+        return BestPoint(step, loss, told, told is not None, before)
 
     @property
     def last_step(self) -> float:
@@ -212,13 +212,13 @@ class Measured:
         return None if told is None else ends.get(told)
 
     @property
-    def _found(self) -> Best | None:
+    def _found(self) -> BestPoint | None:
         """The best validation as the rows have it."""
         rows = [{**row, "step": _step(row, place)} for place, row in enumerate(self.run.rows)]
         best = best_of(rows, self.run.kept_step)
         if best is None or best.step is None or best.val_loss >= DRAWN:
             return None
-        return Best(best.step, best.val_loss, best.gap, best.rough, best.baseline)
+        return BestPoint(best.step, best.val_loss, best.gap, best.rough, best.baseline)
 
 
 def measured(run: PastRun) -> Measured:

@@ -15,7 +15,7 @@ from jobs.past_run import Row
 from jobs.report.evaluation_plots import categories_of, interval, scores_of
 from jobs.report.findings import Named
 from jobs.report.plot import amount, figure, step_text
-from jobs.report.run_data import Best, Measured
+from jobs.report.run_data import BestPoint, Measured
 from jobs.state import FINISHED_WELL, State
 from jobs.storage.formatting import duration, local_exact
 from jobs.storage.values import finite
@@ -103,7 +103,7 @@ def steps_text(run: Measured) -> str:
     return f"{step_text(run.last_step)}{planned}"
 
 
-def status_text(best: Best | None) -> str:
+def status_text(best: BestPoint | None) -> str:
     """Return the word of the verdict, what it rests on, and whether its gap is rough."""
     found = best.verdict if best else None
     if best is None or found is None:

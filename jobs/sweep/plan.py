@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from jobs.config.config import (
-    Settings,
+    ConfigModel,
     TrainConfig,
     config_from,
     load_preset,
@@ -52,7 +52,7 @@ STEPS = ("max_steps", "eval_steps", "save_steps", "log_steps", "warmup_steps")
 TRIED = 2_000
 
 
-class Pruner(Settings):
+class Pruner(ConfigModel):
     """Who ends trials that will come to nothing; a validation is counted as one step.
 
     The median one prunes a trial that is worse than half of those before it were at the same
@@ -66,7 +66,7 @@ class Pruner(Settings):
     reduction_factor: int = Field(default=3, ge=2, description="of Hyperband: one in so many stays")
 
 
-class Constraints(Settings):
+class Constraints(ConfigModel):
     """What every trial must keep to."""
 
     effective_batch: int | None = Field(
@@ -98,7 +98,7 @@ def _dimension(key: str, found: Any) -> Any:
     return found
 
 
-class SweepPlan(Settings):
+class SweepPlan(ConfigModel):
     """What a sweep file says.
 
     Attributes:

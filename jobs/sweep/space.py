@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self
 import orjson
 from pydantic import Field, field_validator, model_validator
 
-from jobs.config.config import Settings
+from jobs.config.config import ConfigModel
 
 # More than any night tries.
 MOST_VALUES = 1_000
@@ -21,7 +21,7 @@ MOST_VALUES = 1_000
 Scalar = bool | int | float | str | None
 
 
-class Choice(Settings):
+class Choice(ConfigModel):
     """One of some values.
 
     They may be anything a setting may be; each is known to the sampler by its :func:`label`.
@@ -55,7 +55,7 @@ class Choice(Settings):
         return next(value for value in self.choices if label(value) == chosen)
 
 
-class Range(Settings):
+class Range(ConfigModel):
     """A number from ``low`` to ``high``, both included; whole where both are."""
 
     low: int | float

@@ -56,7 +56,7 @@ class Source:
         return Piece(batch, self.states.padded(rows, batch.inputs.shape[1]), lane)
 
 
-class Feed:
+class BatchPlan:
     """The batches of a run; each a function of the data, the config and the step alone.
 
     Args:

@@ -30,7 +30,7 @@ from jobs.resources.preflight import check_disk, check_memory, disk_needed, memo
 from jobs.spec import DataFile, Order
 from jobs.storage.files import read_json
 from jobs.training.baseline import Baseline
-from jobs.training.batches import Feed, Source
+from jobs.training.batches import BatchPlan, Source
 from jobs.training.best_adapter import BestAdapter
 from jobs.training.engine import Engine
 from jobs.training.summary import Losses, write_summary
@@ -109,7 +109,7 @@ class Session:
             write_summary(self.run, outcome, self.order.config, self.versions)
         return outcome
 
-    def measuring(self) -> tuple[Engine, Feed]:
+    def measuring(self) -> tuple[Engine, BatchPlan]:
         """Return what measures the validation loss exactly as training does; for no other use."""
         states, valid = None, self.examples[1]
         if self.base.language.chain is not None:
@@ -118,7 +118,7 @@ class Session:
             prefix = Prefix(self.base.language.prefix, self.base.load_below, self.lanes)
             states = PrefixStates(prefix, valid, self._warn)
         source = Source(valid, states)
-        feed = Feed(source, source, self.config, self.lanes, self.splits)
+        feed = BatchPlan(source, source, self.config, self.lanes, self.splits)
         return self._engine(), feed
 
     def _engine(self) -> Engine:
@@ -133,7 +133,7 @@ class Session:
             self._warn(f"The plain way is taken instead of a compiled step: {why}.")
         return engine
 
-    def _feed(self) -> Feed:
+    def _feed(self) -> BatchPlan:
         """Return the batches of the run: of prefix states where the model can be cut."""
         if self.base.language.prefix is not None:
             prefix = Prefix(self.base.language.prefix, self.base.load_below, self.lanes)
@@ -153,12 +153,12 @@ class Session:
             self._warn("grad_checkpoint has no effect on this architecture.")
         return self._feed_of([None] * len(self.examples))
 
-    def _feed_of(self, states: Sequence[PrefixStates | None]) -> Feed:
+    def _feed_of(self, states: Sequence[PrefixStates | None]) -> BatchPlan:
         train, *valid = map(Source, self.examples, states)
-        return Feed(train, valid[0] if valid else None, self.config, self.lanes, self.splits)
+        return BatchPlan(train, valid[0] if valid else None, self.config, self.lanes, self.splits)
 
     def _open_cache(
-        self, prefix: Prefix, states: list[PrefixStates], feed: Feed
+        self, prefix: Prefix, states: list[PrefixStates], feed: BatchPlan
     ) -> StatesCache | None:
         budget = self.config.prefix_cache_gb
         if budget == 0:
@@ -212,7 +212,7 @@ class Session:
             self.cache.forget_weights()
             self.base.unload_below()
 
-    def _check_room(self, engine: Engine, feed: Feed) -> None:
+    def _check_room(self, engine: Engine, feed: BatchPlan) -> None:
         """Compare what the run will need on disk with what is free; the cache is let go first.
 
         Raises:
@@ -235,7 +235,7 @@ class Session:
         if warning:
             self._warn(warning)
 
-    def _check_memory(self, engine: Engine, feed: Feed) -> None:
+    def _check_memory(self, engine: Engine, feed: BatchPlan) -> None:
         """Try steps of the largest shapes, and compare what they take with what there is.
 
         Raises:
@@ -284,7 +284,7 @@ class Session:
     def _warn(self, text: str) -> None:
         self.emit(Warned(text))
 
-    def _started(self, feed: Feed, engine: Engine, resumed_step: int) -> Started:
+    def _started(self, feed: BatchPlan, engine: Engine, resumed_step: int) -> Started:
         return Started(
             pid=os.getpid(),
             preset=self.order.preset,

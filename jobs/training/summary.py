@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from jobs.errors import JobFailed
-from jobs.events import EarlyStopping, Evaluated, Failed, Finished, TrainMetrics, Validation
+from jobs.events import Evaluated, Failed, Finished, StoppedEarly, TrainMetrics, Validation
 from jobs.paths import RunDirectory
 from jobs.state import State, now, read_state
 from jobs.storage.files import write_json
@@ -124,10 +124,10 @@ def validation_event(epoch: int, at: Position, losses: Losses, *, improved: bool
     )
 
 
-def early_stopping_event(epoch: int, at: Position) -> EarlyStopping:
+def early_stopping_event(epoch: int, at: Position) -> StoppedEarly:
     """Return the event that says why training ends before its last step."""
     stopping = at.early_stopping
-    return EarlyStopping(
+    return StoppedEarly(
         epoch=epoch,
         step=at.step,
         best_epoch=stopping.best_epoch,

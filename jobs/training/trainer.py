@@ -16,7 +16,7 @@ from jobs.events import BestModel, CheckpointSaved, Event, Finished, PhaseBegan,
 from jobs.pace import Pace
 from jobs.paths import RunDirectory
 from jobs.state import State
-from jobs.training.batches import Feed
+from jobs.training.batches import BatchPlan
 from jobs.training.best_adapter import BestAdapter
 from jobs.training.checkpoint import (
     Checkpoint,
@@ -63,7 +63,7 @@ class Trainer:
         run: RunDirectory,
         config: TrainConfig,
         engine: Engine,
-        feed: Feed,
+        feed: BatchPlan,
         best: BestAdapter,
         baseline: Callable[[Callable[[], Losses]], Losses],
         versions: dict[str, str],

@@ -16,7 +16,7 @@ from daemon.queue.broker import Broker
 from daemon.settings import Settings
 from jobs.errors import UnknownJob
 from jobs.paths import Workspace
-from jobs.spec import DataFile, Evaluation, read_order, write_order
+from jobs.spec import DataFile, EvaluationSpec, read_order, write_order
 from jobs.state import State
 from jobs.verdict import NOT_LEARNED
 from tests.cli.conftest import Run
@@ -43,7 +43,7 @@ def jobs(workspace: Workspace, broker: Broker) -> None:
     put_job(workspace, QUEUED, State.QUEUED, days_ago=6, attempt=0)
     evaluation = put_job(workspace, EVALUATION, days_ago=5)
     order = replace(
-        read_order(evaluation), kind="evaluate", evaluation=Evaluation(job_id(COMPLETED))
+        read_order(evaluation), kind="evaluate", evaluation=EvaluationSpec(job_id(COMPLETED))
     )
     write_order(evaluation, order)
     for number in range(COMPLETED, EVALUATION + 1):

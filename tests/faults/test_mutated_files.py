@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 
 from cli.show.render import job_details, status_table
-from daemon.lifecycle.decisions import Facts, begin, decide
+from daemon.lifecycle.decisions import JobSnapshot, begin, decide
 from daemon.queue.broker import Broker
 from daemon.queue.embedded_server import EmbeddedServer
 from daemon.recovery.recovery import Recovery
@@ -57,7 +57,7 @@ def test_files(workspace: Workspace, tiny_model: Path) -> None:
         for other in (State.COMPLETED, None) if found.state in PENDING else ():
             begin(found, datetime.now(UTC), other)
         try:
-            decision = decide(Facts(JOB, found, record, False, False), 3)
+            decision = decide(JobSnapshot(JOB, found, record, False, False), 3)
         except JobFailed:  # a change that the table of transitions does not have
             return False
         if decision.state is not None:

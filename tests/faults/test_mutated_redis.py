@@ -12,7 +12,7 @@ import pytest
 from daemon.client import FarenseClient
 from daemon.queue.broker import Broker
 from daemon.queue.embedded_server import EmbeddedServer
-from daemon.queue.reconnect import Link
+from daemon.queue.reconnect import RedisLink
 from daemon.settings import Settings
 from daemon.store import keys
 from daemon.worker.worker import Worker
@@ -49,7 +49,7 @@ def test_redis(workspace: Workspace, preset: Preset, broker: Broker) -> None:
     jobs = [client.enqueue(preset).id for _ in range(2)]
     states = {job: read_state(workspace.run(job)) for job in jobs}
     kept = {key: redis.dump(key) for key in cast(list[bytes], redis.keys("*"))}
-    worker = Worker(workspace, Settings(), broker, Link(broker), Event(), Event())
+    worker = Worker(workspace, Settings(), broker, RedisLink(broker), Event(), Event())
 
     def attempt(mutator: Mutator) -> bool:
         redis.flushall()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import Evaluation, read_order, write_order
+from jobs.spec import EvaluationSpec, read_order, write_order
 from jobs.state import JobState, State, write_state
 from jobs.storage.files import read_json
 
@@ -24,7 +24,7 @@ def make_evaluation(
         read_order(trained),
         id=run.job_id,
         kind="evaluate",
-        evaluation=Evaluation(trained.job_id, **wanted),
+        evaluation=EvaluationSpec(trained.job_id, **wanted),
     )
     write_order(run, order)
     write_state(run, JobState(State.QUEUED))

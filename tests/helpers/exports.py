@@ -9,7 +9,7 @@ import mlx.core as mx
 from mlx_lm.utils import dequantize_model, load_adapters, load_model, save
 
 from jobs.export.export import export
-from jobs.export.kinds import Exported, Wanted
+from jobs.export.kinds import Exported, ExportRequest
 from jobs.model.load import load_tokenizer
 from jobs.paths import Workspace
 from jobs.spec import read_order
@@ -21,7 +21,7 @@ def exported(
     """Export a job's adapter; return what was written by its kind."""
     warn = warnings.append if warnings is not None else print
     order = read_order(workspace.run(job))
-    return {f.kind: f for f in export(workspace, order, Wanted(**wanted), print, warn)}
+    return {f.kind: f for f in export(workspace, order, ExportRequest(**wanted), print, warn)}
 
 
 def float32_model(source: Path, target: Path) -> Path:

@@ -10,13 +10,13 @@ from jobs.console import Console
 from jobs.events import (
     BestModel,
     CheckpointSaved,
-    EarlyStopping,
     Envelope,
     Event,
     Failed,
     Finished,
     Progress,
     Started,
+    StoppedEarly,
     TrainMetrics,
     Validation,
     Warned,
@@ -195,7 +195,7 @@ def test_a_validation_says_best_or_how_long_there_was_none() -> None:
 
 
 def test_early_stopping_names_the_best() -> None:
-    text = "\n".join(shown(started(), EarlyStopping(3, 1200, 1, 200, 1.1, 5)))
+    text = "\n".join(shown(started(), StoppedEarly(3, 1200, 1, 200, 1.1, 5)))
     assert "EARLY STOPPING at step 1200: 5 validations without improvement" in text
     assert "epoch 1, step 200, val loss 1.1000" in text
 

@@ -12,7 +12,7 @@ from daemon.lifecycle.failures import (
     FULL_BYTES,
     Ending,
     FailureClass,
-    Verdict,
+    StopReason,
     classify,
     label,
     made_progress,
@@ -33,7 +33,7 @@ FAULT = (
     f"{METAL}Caused GPU Address Fault Error (0000000b:kIOGPUCommandBufferCallbackErrorPageFault)"
 )
 NO_FORK = "BlockingIOError: [Errno 11] Resource temporarily unavailable"
-HUNG = Verdict(FailureClass.HANG, "silent")
+HUNG = StopReason(FailureClass.HANG, "silent")
 
 
 def no_space() -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.lifecycle.failures import Ending, Failure, FailureClass, Verdict
+from daemon.lifecycle.failures import Ending, Failure, FailureClass, StopReason
 from daemon.lifecycle.outcome import (
     Outcome,
     given_up_or_queued,
@@ -135,7 +135,7 @@ def test_where_one_cannot_be_sure_it_says_perhaps(returncode: int, words: str) -
         {"returncode": ABORTED, "said": METAL_OOM, "config": CONFIG},
         {"returncode": ABORTED, "said": METAL_OOM, "config": SMALLER},
         {"returncode": KILLED, "config": CONFIG},
-        {"returncode": KILLED, "verdict": Verdict(FailureClass.TIME_LIMIT, "too long")},
+        {"returncode": KILLED, "verdict": StopReason(FailureClass.TIME_LIMIT, "too long")},
         {"returncode": ExitCode.OK},
         {"returncode": ExitCode.FAILED, "failure": ""},
     ],
@@ -180,8 +180,8 @@ def attempts(endings: list[Ending], max_attempts: int = 3) -> JobState:
 SHOT_DEAD = replace(END, returncode=KILLED, failure="")
 TIMEOUT = replace(END, returncode=ABORTED, failure="", said=GPU_TIMEOUT)
 LEAK = replace(END, returncode=ExitCode.FAILED, failure=RESOURCE_LIMIT)
-HUNG = replace(END, returncode=KILLED, killed=True, verdict=Verdict(FailureClass.HANG, "silent"))
-LATE = replace(END, returncode=75, verdict=Verdict(FailureClass.TIME_LIMIT, "8 hours are over"))
+HUNG = replace(END, returncode=KILLED, killed=True, verdict=StopReason(FailureClass.HANG, "silent"))
+LATE = replace(END, returncode=75, verdict=StopReason(FailureClass.TIME_LIMIT, "8 hours are over"))
 FULL = replace(END, returncode=ExitCode.FAILED, failure="The disk is full: x. Free some space.")
 DONE = replace(END, summary_state="completed")
 

@@ -10,7 +10,7 @@ from redis import Redis
 
 from daemon.client import FarenseClient
 from daemon.queue.broker import Broker
-from daemon.queue.reconnect import Link
+from daemon.queue.reconnect import RedisLink
 from daemon.settings import Settings
 from daemon.store import keys
 from daemon.store.dead_letters import dead_letters
@@ -111,7 +111,7 @@ JOB = "20261122-210000-v2-abcd"
 def test_a_job_that_a_full_disk_keeps_from_being_taken_closes_the_queue(
     workspace: Workspace, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker = Worker(workspace, Settings(), broker, Link(broker), Event(), Event())
+    worker = Worker(workspace, Settings(), broker, RedisLink(broker), Event(), Event())
 
     def full(*_: object) -> None:
         raise DiskFull("The disk is full: state.json could not be written.")
@@ -120,4 +120,4 @@ def test_a_job_that_a_full_disk_keeps_from_being_taken_closes_the_queue(
     assert not worker.closed()
     worker.run(JOB)
     assert worker.closed()
-    assert "the disk is full" in (worker.gate.closed_because or "")
+    assert "the disk is full" in (worker.admission.closed_because or "")

@@ -9,7 +9,7 @@ from redis import Redis
 
 from daemon.client import FarenseClient
 from daemon.queue.broker import Broker
-from daemon.queue.reconnect import MAX_DELAY, Link
+from daemon.queue.reconnect import MAX_DELAY, RedisLink
 from daemon.settings import Settings
 from daemon.store import keys
 from daemon.store.dead_letters import dead_letters
@@ -88,7 +88,7 @@ def test_without_a_daemon_a_client_says_what_is_wrong_and_who_mends_it(
 ) -> None:
     job = client.enqueue(preset)
     spoil(broker.redis, keys.UNFINISHED)
-    for look in (client.jobs, client.glance):
+    for look in (client.jobs, client.overview):
         with pytest.raises(QueueUnreachable, match="something else than farense keeps") as caught:
             look()
         assert "farense daemon" in (caught.value.hint or "")
@@ -100,7 +100,7 @@ def test_without_a_daemon_a_client_says_what_is_wrong_and_who_mends_it(
 
 def test_a_server_that_refuses_one_of_two_commands_is_asked_less_and_less(broker: Broker) -> None:
     moment = [0.0]
-    link = Link(broker, clock=lambda: moment[0])
+    link = RedisLink(broker, clock=lambda: moment[0])
     broker.redis.set("odd", "boo")
     tries = 0
 

@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 
-from daemon.lifecycle.decisions import Decision, Facts, decide
+from daemon.lifecycle.decisions import Decision, JobSnapshot, decide
 from daemon.store.records import JobRecord
 from jobs.state import FINISHED, TRANSITIONS, JobState, State
 
@@ -16,13 +16,13 @@ JOB = "20261122-210000-v2-abcd"
 
 def facts(
     state: JobState, record: JobState | None, *, alive: bool = False, message: bool = False
-) -> Facts:
+) -> JobSnapshot:
     found = None
     if record is not None:
         found = JobRecord(
             JOB, "v2", record.state, f"checkpoints_qlora/{JOB}", attempt=record.attempt
         )
-    return Facts(JOB, state, found, alive, message)
+    return JobSnapshot(JOB, state, found, alive, message)
 
 
 QUEUED, RUNNING = JobState(State.QUEUED), JobState(State.RUNNING, 1)

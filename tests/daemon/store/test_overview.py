@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from daemon.client import FarenseClient
 from daemon.store import keys
-from daemon.store.overview import glance, glance_at
+from daemon.store.overview import overview, overview_of
 from daemon.store.records import JobRecord
 from jobs.state import State
 
@@ -23,14 +23,14 @@ def test_what_runs_is_shown_however_many_wait(client: FarenseClient) -> None:
     states |= dict.fromkeys(range(10, 20), State.COMPLETED)
     records = [record(number, states.get(number, State.QUEUED)) for number in range(50)]
     client._store.create_many(records)
-    seen = glance(client._store, most_waiting=4)
+    seen = overview(client._store, most_waiting=4)
     # Of those that wait 0, 1, 3 and 4 come first.
     expected = [*range(49, 29, -1), 5, 4, 3, 2, 1, 0]
     assert [record.id for record in seen.records] == [records[number].id for number in expected]
     assert seen.more_waiting == 38 - NEWEST - 4
-    assert glance_at(client.jobs(), most_waiting=4) == seen
-    assert glance(client._store).more_waiting == 0
-    assert glance(client._store).records == client.jobs()
+    assert overview_of(client.jobs(), most_waiting=4) == seen
+    assert overview(client._store).more_waiting == 0
+    assert overview(client._store).records == client.jobs()
 
 
 def test_a_record_that_cannot_be_read_hides_no_other(client: FarenseClient) -> None:
@@ -38,4 +38,4 @@ def test_a_record_that_cannot_be_read_hides_no_other(client: FarenseClient) -> N
     client._store.create(good)
     client._store.redis.sadd(keys.UNFINISHED, "garbage", "20261122-000002-v2-abcd")
     client._store.redis.set(keys.job("garbage"), "no hash")
-    assert client.glance().records == [good]
+    assert client.overview().records == [good]

@@ -10,7 +10,7 @@ from daemon.sweep.capacity import at_least_as_large, too_large
 from daemon.sweep.known import merged
 from jobs.config.config import TrainConfig, load_preset
 from jobs.paths import REPOSITORY
-from jobs.spec import EVALUATE, TRAIN, DataFile, Evaluation, Order, SweepTrial
+from jobs.spec import EVALUATE, TRAIN, DataFile, EvaluationSpec, Order, SweepTrial
 from jobs.sweep.plan import with_settings
 from jobs.sweep.trial import Trial
 
@@ -92,7 +92,7 @@ def test_a_job_that_was_enqueued_but_not_noted_joins_its_trial_once() -> None:
 @pytest.mark.parametrize("evaluated", [True, False])
 def test_evaluations_are_a_part_of_trials_where_they_give_the_objective(evaluated: bool) -> None:
     trained = order("aaaa", 0)
-    evaluation = order("ffff", 0, kind=EVALUATE, evaluation=Evaluation(trained.id))
+    evaluation = order("ffff", 0, kind=EVALUATE, evaluation=EvaluationSpec(trained.id))
     [found] = merged([], [trained, evaluation], SWEEP, evaluated=evaluated)
     assert found.jobs == [trained.id]
     assert found.evaluations == ([evaluation.id] if evaluated else [])

@@ -12,14 +12,14 @@ import pytest
 from daemon.joblog import LogReader
 from daemon.queue.broker import Broker
 from daemon.queue.embedded_server import EmbeddedServer
-from daemon.queue.reconnect import Link
+from daemon.queue.reconnect import RedisLink
 from daemon.recovery.recovery import Recovery
 from daemon.runs.files import record_from_files
 from daemon.settings import Settings
 from daemon.store import keys
 from daemon.store.dead_letters import dead_letters
 from daemon.store.records import Claim
-from daemon.worker.log_mirror import Mirror
+from daemon.worker.log_mirror import LogMirror
 from jobs.events import Envelope, Progress
 from jobs.paths import Workspace
 from jobs.state import JobState, State, write_state
@@ -44,18 +44,20 @@ def line(step: int) -> bytes:
 
 
 @pytest.fixture
-def mirror(broker: Broker, tmp_path: Path) -> Mirror:
+def mirror(broker: Broker, tmp_path: Path) -> LogMirror:
     """One of a running job, whose log is said to be carried over up to byte 5000."""
     redis = broker.redis
     fields = {"id": f'"{JOB}"', "state": '"running"', "attempt": "1", "log_offset": "5000"}
     for name, value in fields.items():
         redis.hset(keys.job(JOB), name, value)
     reader = LogReader(tmp_path / "log.jsonl", 5000)
-    return Mirror(Claim(JOB, 1, 0, 5000), reader, broker.store, Link(broker), 9, lambda: None)
+    return LogMirror(
+        Claim(JOB, 1, 0, 5000), reader, broker.store, RedisLink(broker), 9, lambda: None
+    )
 
 
 def test_a_log_that_was_removed_is_carried_over_from_its_beginning(
-    mirror: Mirror, broker: Broker, tmp_path: Path
+    mirror: LogMirror, broker: Broker, tmp_path: Path
 ) -> None:
     broker.redis.xadd(keys.events(JOB), {"event": "of the log before"})
     log = tmp_path / "log.jsonl"
@@ -69,7 +71,7 @@ def test_a_log_that_was_removed_is_carried_over_from_its_beginning(
 
 
 def test_lines_that_are_no_events_are_set_aside(
-    mirror: Mirror, broker: Broker, tmp_path: Path
+    mirror: LogMirror, broker: Broker, tmp_path: Path
 ) -> None:
     log = tmp_path / "log.jsonl"
     log.write_bytes(line(1) + b'\x80\x04K\x01.\n{"event": "owned"}\n' + line(2))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from daemon.lifecycle.failures import FailureClass, Verdict
+from daemon.lifecycle.failures import FailureClass, StopReason
 from daemon.worker.watchdog import Watchdog, trained_before
 from jobs.events import Envelope, TrainMetrics
 
 
-def looks(watchdog: Watchdog, *, until: float, every: float = 10.0, writes: bool) -> Verdict | None:
+def looks(
+    watchdog: Watchdog, *, until: float, every: float = 10.0, writes: bool
+) -> StopReason | None:
     """Look every few seconds from second 0 on, at a log that grows or does not."""
     now, size = 0.0, 100
     while now < until:

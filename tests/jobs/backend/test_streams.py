@@ -9,7 +9,7 @@ import pytest
 
 from jobs.backend.streams import Lanes, make_lanes
 from jobs.paths import Workspace
-from jobs.training.batches import Feed, Piece, Source, cut
+from jobs.training.batches import BatchPlan, Piece, Source, cut
 from tests.helpers.attempts import attempt
 from tests.helpers.engines import (
     NO_DROPOUT,
@@ -89,9 +89,9 @@ def test_what_was_accumulated_goes_over_to_another_number_of_lanes(
     assert new.engine.take_loss() == pytest.approx(old.engine.take_loss(), rel=1e-5)
 
 
-def feed(splits: int, on: Lanes) -> Feed:
+def feed(splits: int, on: Lanes) -> BatchPlan:
     config = settings(batch_size=4, gradient_accumulation=3, num_epochs=1)
-    return Feed(Source(examples(30)), None, config, on, splits)
+    return BatchPlan(Source(examples(30)), None, config, on, splits)
 
 
 def targets_of(pieces: list[Piece]) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cli.show.differences import set_text
-from jobs.compare.advice import Finding, advice
+from jobs.compare.advice import Advice, advice
 from jobs.compare.side import Side
 from jobs.config.config import load_preset
 from jobs.paths import REPOSITORY
@@ -18,11 +18,11 @@ from tests.helpers.sides import made_side, older
 OVERFITS: dict[str, Any] = {"gap": 0.4, "gap_status": "CRÍTICO"}
 
 
-def found(b: Side, a: Side | None = None) -> dict[str, Finding]:
+def found(b: Side, a: Side | None = None) -> dict[str, Advice]:
     return {finding.rule: finding for finding in advice(a or made_side(), b)}
 
 
-def changes(finding: Finding) -> dict[str, tuple[Any, Any]]:
+def changes(finding: Advice) -> dict[str, tuple[Any, Any]]:
     return {change.setting: (change.now, change.to) for change in finding.changes}
 
 

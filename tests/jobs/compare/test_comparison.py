@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from jobs.compare.comparison import Comparison, compare
-from jobs.compare.decision import Action, Basis, Verdict
+from jobs.compare.decision import Action, Basis, Relation
 from jobs.errors import InvalidInput
 from jobs.past_run import read_run
 from jobs.paths import RunDirectory, Workspace
@@ -53,7 +53,7 @@ def test_two_evaluated_runs(past: Workspace) -> None:
     assert found.notes == ()
     # Nobody is preferred for standing first.
     back = compared(past, SECOND, FIRST)
-    opposite = {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}
+    opposite = {Relation.BETTER: Relation.WORSE, Relation.WORSE: Relation.BETTER}
     verdict = found.decision.verdict
     assert back.decision.verdict is opposite.get(verdict, verdict)
     assert [row.question for row in back.better] == [row.question for row in found.worse]
@@ -149,8 +149,8 @@ def test_where_one_setting_made_it_worse_the_advice_is_to_go_back(past: Workspac
     for job_id in (FIRST, SECOND):
         shutil.rmtree(past.run(job_id).evaluation)
     found, back = compared(past), compared(past, SECOND, FIRST)
-    worse, better = sorted((found, back), key=lambda one: one.decision.verdict is Verdict.BETTER)
-    assert (worse.decision.verdict, better.advice) == (Verdict.WORSE, ())
+    worse, better = sorted((found, back), key=lambda one: one.decision.verdict is Relation.BETTER)
+    assert (worse.decision.verdict, better.advice) == (Relation.WORSE, ())
     (finding,) = worse.advice
     rates = {one.name: one.config["learning_rate"] for one in (worse.a, worse.b)}
     (change,) = finding.changes
@@ -168,7 +168,7 @@ def test_a_folder_of_an_older_run(past: Workspace, tmp_path: Path) -> None:
     assert (found.a.curve.best_val_loss, found.a.curve.gap) == (9.5, 9.0)
     assert "job.json is not there" in found.a.missing
     assert any("validation set of A is not known" in note for note in found.notes)
-    assert (found.decision.verdict, found.decision.action) == (Verdict.BETTER, Action.USE_B)
+    assert (found.decision.verdict, found.decision.action) == (Relation.BETTER, Action.USE_B)
     assert found.decision.basis is Basis.LOSS
     assert found.pairs == 0
     # The other way round there are no settings to change.
@@ -184,4 +184,4 @@ def test_settings_that_are_none_of_ours_are_as_good_as_none(tmp_path: Path) -> N
     found = compare(read_run(tmp_path / "a"), read_run(tmp_path / "b"))
     assert found.config is None
     assert any("its settings cannot be read" in text for text in found.a.missing)
-    assert found.decision.verdict is Verdict.SIMILAR
+    assert found.decision.verdict is Relation.SIMILAR

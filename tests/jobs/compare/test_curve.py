@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.compare.curve import Best, Row, best_of, curve_of
+from jobs.compare.curve import BestValidation, Row, best_of, curve_of
 from jobs.past_run import read_run
 from jobs.paths import Workspace
 from tests.helpers.past_runs import FIRST, SECOND
@@ -70,16 +70,16 @@ def test_the_best_validation_alone_with_its_gap_and_whether_that_is_rough() -> N
         {"step": 20, "loss": 0.2, "val_loss": 1.8},
     ]
     best = best_of(old)
-    assert best == Best(10, None, 1.7645, 0.9, 1.7645 - 0.9, rough=True, baseline=0.5)
+    assert best == BestValidation(10, None, 1.7645, 0.9, 1.7645 - 0.9, rough=True, baseline=0.5)
     assert best.gap_status == "SEM APRENDIZAGEM"
     found = best_of(old[1:])
     assert found == replace(best, baseline=None)
     assert found.gap_status == "CRÍTICO"
     # That another program knows no loss before training is said; not that a rough gap is low.
     assert found.gap_note is None
-    assert best_of(ROWS) == Best(400, 2, 1.2, 1.1, 1.2 - 1.1, rough=False, baseline=3.0)
+    assert best_of(ROWS) == BestValidation(400, 2, 1.2, 1.1, 1.2 - 1.1, rough=False, baseline=3.0)
     alone = best_of([{"step": 5, "val_loss": 2.0}])
-    assert alone == Best(5, None, 2.0, None, None, rough=False)
+    assert alone == BestValidation(5, None, 2.0, None, None, rough=False)
     assert alone.gap_status is None
     assert best_of([{"step": 0, "val_loss": 2.0}, {"step": 5, "val_loss": math.nan}]) is None
 

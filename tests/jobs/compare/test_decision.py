@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.compare.decision import Action, Basis, Decision, Verdict, decide
+from jobs.compare.decision import Action, Basis, Choice, Relation, decide
 from jobs.compare.paired import ScoreDifference
 from jobs.compare.side import Side
 from jobs.state import State
@@ -22,21 +22,21 @@ def f1(low: float, high: float) -> ScoreDifference:
     return ScoreDifference("token_f1", 0.8, 0.85, 0.05, low, high, 0.1, 40)
 
 
-def by_losses(a: dict[str, Any], b: dict[str, Any]) -> Decision:
+def by_losses(a: dict[str, Any], b: dict[str, Any]) -> Choice:
     return decide(made_side(**a), made_side(**b), NO_SCORES, WHY)
 
 
 @pytest.mark.parametrize(
     ("low", "high", "verdict", "action"),
     [
-        (0.01, 0.09, Verdict.BETTER, Action.USE_B),
-        (-0.09, -0.01, Verdict.WORSE, Action.KEEP_A),
-        (-0.01, 0.09, Verdict.SIMILAR, Action.KEEP_A),
-        (0.0, 0.09, Verdict.SIMILAR, Action.KEEP_A),
+        (0.01, 0.09, Relation.BETTER, Action.USE_B),
+        (-0.09, -0.01, Relation.WORSE, Action.KEEP_A),
+        (-0.01, 0.09, Relation.SIMILAR, Action.KEEP_A),
+        (0.0, 0.09, Relation.SIMILAR, Action.KEEP_A),
     ],
 )
 def test_the_interval_of_the_token_f1_decides_whatever_the_losses(
-    low: float, high: float, verdict: Verdict, action: Action
+    low: float, high: float, verdict: Relation, action: Action
 ) -> None:
     found = decide(made_side(), made_side(best_val_loss=1.15), f1(low, high), None)
     assert (found.verdict, found.action, found.basis) == (verdict, action, Basis.F1)
@@ -48,14 +48,14 @@ def test_the_interval_of_the_token_f1_decides_whatever_the_losses(
 @pytest.mark.parametrize(
     ("loss", "verdict", "action"),
     [
-        (1.18, Verdict.BETTER, Action.USE_B),
-        (1.195, Verdict.SIMILAR, Action.KEEP_A),
-        (1.205, Verdict.SIMILAR, Action.KEEP_A),
-        (1.22, Verdict.WORSE, Action.KEEP_A),
+        (1.18, Relation.BETTER, Action.USE_B),
+        (1.195, Relation.SIMILAR, Action.KEEP_A),
+        (1.205, Relation.SIMILAR, Action.KEEP_A),
+        (1.22, Relation.WORSE, Action.KEEP_A),
     ],
 )
 def test_without_an_evaluation_the_losses_decide_by_a_margin(
-    loss: float, verdict: Verdict, action: Action
+    loss: float, verdict: Relation, action: Action
 ) -> None:
     found = by_losses({}, {"best_val_loss": loss})
     assert (found.verdict, found.action, found.basis) == (verdict, action, Basis.LOSS)
@@ -78,14 +78,14 @@ def test_of_similar_ones_the_one_that_generalizes_better_is_used(
     gap_a: float, gap_b: float, action: Action
 ) -> None:
     found = by_losses({"gap": gap_a}, {"gap": gap_b})
-    assert (found.verdict, found.action) == (Verdict.SIMILAR, action)
+    assert (found.verdict, found.action) == (Relation.SIMILAR, action)
     assert f"gap {gap_b:.3f} with B, {gap_a:.3f} with A" in found.reasons[-1]
 
 
 def test_a_small_gap_of_a_run_that_has_learned_less_is_no_merit() -> None:
     a, b = made_side(gap=0.11), made_side(gap=0.03, best_val_loss=1.4)
     found = decide(a, b, f1(-0.1, 0.1), None)
-    assert (found.verdict, found.action) == (Verdict.SIMILAR, Action.KEEP_A)
+    assert (found.verdict, found.action) == (Relation.SIMILAR, Action.KEEP_A)
     assert "B has learned less" in found.reasons[-1]
     as_good = made_side(gap=0.03, best_val_loss=1.205)
     assert decide(a, as_good, f1(-0.1, 0.1), None).action is Action.USE_B
@@ -97,7 +97,7 @@ def test_a_rough_gap_of_a_counts_but_one_of_b_does_not() -> None:
     found = decide(rough, made_side(), NO_SCORES, WHY)
     assert found.action is Action.USE_B
     back = decide(made_side(gap=0.5), older(gap=0.1, like_with_like=False), NO_SCORES, WHY)
-    assert (back.verdict, back.action) == (Verdict.SIMILAR, Action.KEEP_A)
+    assert (back.verdict, back.action) == (Relation.SIMILAR, Action.KEEP_A)
     assert "B's gap is only rough" in back.reasons[-1]
     two = decide(rough, older(gap=0.1, like_with_like=False), NO_SCORES, WHY)
     assert "B's gap is only rough" in two.reasons[-1]
@@ -109,18 +109,18 @@ def test_a_run_without_an_adapter_loses_against_one_that_has_one() -> None:
     failed = {**NO_ADAPTER, "state": State.FAILED}
     found = by_losses({}, failed)
     assert (found.verdict, found.action, found.basis) == (
-        Verdict.WORSE, Action.KEEP_A, Basis.ADAPTER,
+        Relation.WORSE, Action.KEEP_A, Basis.ADAPTER,
     )  # fmt: skip
     assert found.reasons == ("B has no adapter: it failed.",)
     assert by_losses(failed, {}).action is Action.USE_B
     neither = by_losses(failed, failed)
-    assert (neither.verdict, neither.action) == (Verdict.UNKNOWN, Action.NONE)
+    assert (neither.verdict, neither.action) == (Relation.UNKNOWN, Action.NONE)
     assert len(neither.reasons) == 2
 
 
 def test_a_run_that_has_not_come_so_far_is_not_judged() -> None:
     found = by_losses({}, {**NO_ADAPTER, "state": State.RUNNING})
-    assert (found.verdict, found.action) == (Verdict.UNKNOWN, Action.NONE)
+    assert (found.verdict, found.action) == (Relation.UNKNOWN, Action.NONE)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_where_nothing_was_measured_of_both_nothing_is_decided(
     a: dict[str, Any], b: dict[str, Any], reason: str
 ) -> None:
     found = by_losses(a, b)
-    assert (found.verdict, found.action, found.basis) == (Verdict.UNKNOWN, Action.NONE, None)
+    assert (found.verdict, found.action, found.basis) == (Relation.UNKNOWN, Action.NONE, None)
     assert reason in found.reasons[0]
 
 
@@ -157,7 +157,7 @@ def test_losses_that_were_measured_in_another_way_decide_nothing(changed: dict[s
     (name,) = changed
     a, b = made_side(), with_settings(**changed)
     found = decide(a, b, NO_SCORES, WHY)
-    assert (found.verdict, found.action, found.basis) == (Verdict.UNKNOWN, Action.NONE, None)
+    assert (found.verdict, found.action, found.basis) == (Relation.UNKNOWN, Action.NONE, None)
     (reason,) = found.reasons
     assert f"Losses do not compare (other {name})" in reason
     assert WHY in reason

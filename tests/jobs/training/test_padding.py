@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from jobs.backend.mlx import mx
-from jobs.training.batches import Feed, Source
+from jobs.training.batches import BatchPlan, Source
 from tests.helpers.engines import examples, lanes, settings
 
 
-def shapes_of(feed: Feed, epoch: int) -> set[tuple[int, tuple[int, ...], int]]:
+def shapes_of(feed: BatchPlan, epoch: int) -> set[tuple[int, tuple[int, ...], int]]:
     steps = feed.schedule.steps_per_epoch
     pieces = [p for n in range(steps) for p in feed.step(epoch * steps + n + 1)]
     return {(p.lane, p.batch.inputs.shape, p.batch.targets.size) for p in pieces}
@@ -24,7 +24,7 @@ def test_later_epochs_bring_no_new_shape(
     config = settings(
         batch_size=batch_size, gradient_accumulation=accumulation, num_epochs=4, max_steps=None
     )
-    feed = Feed(Source(examples(count)), None, config, lanes(lane_count))
+    feed = BatchPlan(Source(examples(count)), None, config, lanes(lane_count))
     tried = feed.largest_pieces()
     known = shapes_of(feed, 0) | {
         (p.lane, p.batch.inputs.shape, p.batch.targets.size) for p in tried

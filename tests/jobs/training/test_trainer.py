@@ -16,10 +16,10 @@ from jobs.errors import CheckpointError, Diverged
 from jobs.events import (
     BestModel,
     CheckpointSaved,
-    EarlyStopping,
     Event,
     Finished,
     Started,
+    StoppedEarly,
     Validation,
     Warned,
 )
@@ -262,7 +262,7 @@ def test_early_stopping_keeps_the_best(alone: Workspace, tiny_model: Path) -> No
     outcome, said = attempt(alone, run)
     assert outcome is not None
     assert outcome.state == "early_stopped"
-    stop = only(EarlyStopping, said)[0]
+    stop = only(StoppedEarly, said)[0]
     validations = [event for event in only(Validation, said) if event.step]
     assert stop.step == validations[-1].step < 300
     assert stop.patience == 3
