@@ -191,7 +191,7 @@ def _in_a_process(name: str, seconds: int, *, compiled: bool) -> dict[str, Any]:
 def _compared(workspace: Workspace, model: Path) -> dict[str, Any]:
     """Train with farense, cold and warm, and with plain mlx-lm; return the differences."""
     from jobs.model.load import load_tokenizer
-    from jobs.spec import read_order
+    from jobs.spec import read_spec
 
     # In a hybrid the last two blocks may have no layer of one name.
     blocks = 2 if linear_names(model, 2) else 1
@@ -203,10 +203,10 @@ def _compared(workspace: Workspace, model: Path) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for warm in (False, True):
         run = make_run(workspace, rows, valid, **settings)
-        order = read_order(run)
+        spec = read_spec(run)
         if not warm:
             tokenizer = load_tokenizer(model)
-            data = [tokenized(run, file, tokenizer) for file in (order.train, order.valid)]
+            data = [tokenized(run, file, tokenizer) for file in (spec.train, spec.valid)]
             plain = plain_losses(model, run, *data)
         warnings = _train(workspace, run)
         runs.append(run)
@@ -336,7 +336,7 @@ def mean_loss(model: Any, examples: Examples) -> Any:
 def _train(workspace: Workspace, run: RunDirectory) -> list[str]:
     """Train by farense's own loop; return what it says about the way it took."""
     from jobs.events import Warned
-    from jobs.spec import read_order
+    from jobs.spec import read_spec
     from jobs.training.session import train
 
     said: list[str] = []
@@ -345,7 +345,7 @@ def _train(workspace: Workspace, run: RunDirectory) -> list[str]:
         if isinstance(event, Warned):
             said.append(event.message)
 
-    train(workspace, read_order(run), emit, lambda: None)
+    train(workspace, read_spec(run), emit, lambda: None)
     return [text for text in said if text.startswith(PLAIN)]
 
 

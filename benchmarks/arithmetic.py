@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.runs import config_of, tokenized, watch, workspace_of
 from jobs.data.tokenize import TokenizedExample
 from jobs.paths import RunDirectory
-from jobs.spec import read_order
+from jobs.spec import read_spec
 
 PEAK_SIZE = 1536
 PEAK_REPEATS = 30
@@ -170,7 +170,7 @@ def main() -> None:
     from jobs.model.load import load_tokenizer
 
     config, model = config_of(run), workspace_of(run).inside(config_of(run).model)
-    examples = tokenized(run, read_order(run).train, load_tokenizer(model))
+    examples = tokenized(run, read_spec(run).train, load_tokenizer(model))
     rows = [Row.of(example) for example in examples]
     steps = config.schedule(len(rows)).steps_per_epoch
     flops = step_flops(Sizes.read(model), config.lora.num_layers, config.lora.rank, rows)

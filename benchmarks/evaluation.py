@@ -22,7 +22,7 @@ from jobs.evaluation.answers import ANSWERERS
 from jobs.evaluation.evaluate import Evaluation
 from jobs.evaluation.generation import generate, groups
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import EvaluationSpec, read_order, write_order
+from jobs.spec import EvaluationSpec, read_spec, write_spec
 
 STEPS, QUICK_STEPS, QUICK_QUESTIONS = 160, 8, 12
 # What may lead where two answers part: rounding moves a logit by less.
@@ -94,7 +94,7 @@ def prepared(workspace: Workspace, options: argparse.Namespace) -> Evaluation:
     watch(workspace, "jobs", str(run.path))
     return Evaluation(
         workspace,
-        read_order(evaluating(workspace, run, options.batch_size)),
+        read_spec(evaluating(workspace, run, options.batch_size)),
         lambda event: None,
         lambda: None,
         splits=0,
@@ -106,8 +106,8 @@ def evaluating(workspace: Workspace, trained: RunDirectory, batch_size: int) -> 
     run = workspace.run(trained.job_id.replace("bench", "eval_bench"))
     run.path.mkdir()
     wanted = EvaluationSpec(trained.job_id, batch_size=batch_size)
-    order = read_order(trained)
-    write_order(run, replace(order, id=run.job_id, kind="evaluate", evaluation=wanted))
+    spec = read_spec(trained)
+    write_spec(run, replace(spec, id=run.job_id, kind="evaluate", evaluation=wanted))
     return run
 
 

@@ -25,7 +25,7 @@ from typing import Any
 from benchmarks.runs import config_of, megabytes, tokenized, workspace_of
 from jobs.config.config import TrainConfig
 from jobs.paths import RunDirectory
-from jobs.spec import read_order
+from jobs.spec import read_spec
 
 Dataset = list[tuple[list[int], int]]
 
@@ -106,13 +106,13 @@ def load(
 
     path = workspace_of(run).inside(config.model)
     tokenizer = load_tokenizer(path)
-    order = read_order(run)
+    spec = read_spec(run)
     train, valid = (
         [
             (list(example.tokens), example.prompt_length)
             for example in tokenized(run, file, tokenizer)
         ]
-        for file in (order.train, order.valid)
+        for file in (spec.train, spec.valid)
     )
     np.random.seed(config.seed)
     mx.random.seed(config.seed)

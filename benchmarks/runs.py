@@ -26,7 +26,7 @@ from jobs.data.examples import read_examples
 from jobs.data.tokenize import TokenizedExample, tokenize
 from jobs.data.tokenizer import Tokenizer
 from jobs.paths import REPOSITORY, RunDirectory, Workspace
-from jobs.spec import DataFile, Order, read_order, write_order
+from jobs.spec import DataFile, JobSpec, read_spec, write_spec
 from jobs.state import JobState, State, now, write_state
 from jobs.storage.files import sha256_of
 
@@ -113,9 +113,9 @@ def make_run(
     config = config_from({**SETTINGS, **settings, "data": data}, "benchmark")
     run = workspace.run(_new_id(workspace))
     run.path.mkdir(parents=True)
-    write_order(
+    write_spec(
         run,
-        Order(
+        JobSpec(
             id=run.job_id,
             preset="bench",
             created_at=now(),
@@ -137,7 +137,7 @@ def workspace_of(run: RunDirectory) -> Workspace:
 
 def config_of(run: RunDirectory) -> TrainConfig:
     """Return the config of a run."""
-    return config_from(read_order(run).config, str(run.job))
+    return config_from(read_spec(run).config, str(run.job))
 
 
 def tokenized(

@@ -34,7 +34,7 @@ from jobs.data.batching import epoch_order
 from jobs.data.tokenize import TokenizedExample
 from jobs.model.load import load_tokenizer
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.storage.files import read_json
 
 STEPS, QUICK_STEPS = 120, 16
@@ -87,7 +87,7 @@ def median_batch(
     run = make_run(workspace, rows, **settings)
     config = config_of(run)
     tokenizer = load_tokenizer(workspace.inside(config.model))
-    examples = tokenized(run, read_order(run).train, tokenizer)
+    examples = tokenized(run, read_spec(run).train, tokenizer)
     assert len(examples) == len(rows)
     lengths = [len(example.tokens) for example in examples]
     batches = epoch_order(lengths, config.batch_size, config.seed, 0)

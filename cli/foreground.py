@@ -13,14 +13,14 @@ from cli.reading import job_named, reading
 
 if TYPE_CHECKING:
     from jobs.paths import Workspace
-    from jobs.spec import Order
+    from jobs.spec import JobSpec
     from jobs.state import JobState
 
 
 @contextmanager
 def foreground_job(
     job: str, verb: str, *, needs_adapter: bool = True
-) -> Iterator[tuple[Order, JobState]]:
+) -> Iterator[tuple[JobSpec, JobState]]:
     """Provide a training job to compute with in this process, which is made ready for it.
 
     Redis is asked where it answers, else the files; no server is started.
@@ -39,15 +39,15 @@ def foreground_job(
     with reading() as reader:
         workspace = reader.workspace
         record = job_named(reader, job, ADAPTER if needs_adapter else LEFT)
-        order, run, state = training_of(record, workspace, verb)
+        spec, run, state = training_of(record, workspace, verb)
     # What MLX would find out too, some seconds later.
     if needs_adapter:
         check_has_adapter(run, state)
-    check_model(order, workspace)
+    check_model(spec, workspace)
     for other in running_here(workspace):
         warn(f"{other} is running: it shares memory and processor with this.")
     with surroundings(workspace):
-        yield order, state
+        yield spec, state
 
 
 @contextmanager

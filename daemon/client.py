@@ -139,13 +139,13 @@ class FarenseClient(QueueReader):
             JobFailed: the process that looks at models and data gives no answer.
         """
         from daemon.submit.enqueue import accept  # noqa: PLC0415 - for the same reason
-        from daemon.submit.placing import Request, place_orders  # noqa: PLC0415
+        from daemon.submit.placing import Request, place_jobs  # noqa: PLC0415
 
         state = JobState(State.QUEUED, queue=self.queue_name)
         requests = [
             found if isinstance(found, Request) else Request(found, state=state) for found in wanted
         ]
-        placed = place_orders(requests, self.workspace, desk or self._desk())
+        placed = place_jobs(requests, self.workspace, desk or self._desk())
         return accept(self.workspace, self._broker, placed)
 
     def retry(

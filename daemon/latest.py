@@ -13,7 +13,7 @@ from daemon.runs.location import Damaged, Here, location_of
 from daemon.store.records import JobRecord
 from jobs.errors import FarenseError, UnknownJob
 from jobs.paths import Workspace
-from jobs.spec import TRAIN, read_order
+from jobs.spec import TRAIN, read_spec
 from jobs.state import FINISHED_BADLY, PENDING, State
 from jobs.verdict import NOT_LEARNED
 
@@ -101,7 +101,7 @@ def _has_adapter(record: JobRecord, workspace: Workspace) -> bool:
 def _can_be_evaluated(record: JobRecord, workspace: Workspace) -> bool:
     will_have = not record.finished and _is_here(record, workspace)
     with suppress(FarenseError):
-        asked = read_order(workspace.run(record.id)).valid is not None
+        asked = read_spec(workspace.run(record.id)).valid is not None
         return asked and (will_have or _has_adapter(record, workspace))
     return False
 

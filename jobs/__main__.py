@@ -20,7 +20,7 @@ from jobs.backend.kernel_cache import Kernels, is_about_kernels
 from jobs.errors import ExitCode, FarenseError, InvalidInput, OutOfMemory, Superseded
 from jobs.paths import RunDirectory, Workspace
 from jobs.resources.out_of_memory import FEWER_QUESTIONS, as_out_of_memory, next_splits, what_next
-from jobs.spec import EVALUATE, Order, read_order
+from jobs.spec import EVALUATE, JobSpec, read_spec
 from jobs.state import FINISHED, JobState, State, now, read_state, write_state
 from jobs.stopping import StopRequest
 from jobs.storage.files import as_disk_full
@@ -40,12 +40,12 @@ def main(arguments: list[str] | None = None) -> int:
     if options.pipe is not None:
         stop.listen_to_pipe(options.pipe, options.silence)
     try:
-        order = read_order(run)
+        spec = read_spec(run)
         with hold(run.lock, by_hand=options.attempt is None):
             if options.attempt is None:
-                return _run_by_hand(run, order, stop)
+                return _run_by_hand(run, spec, stop)
             state = _refuse_if_superseded(run, options.attempt)
-            return _run(run, order, replace(state, attempt=options.attempt), stop, by_hand=False)[0]
+            return _run(run, spec, replace(state, attempt=options.attempt), stop, by_hand=False)[0]
     except FarenseError as error:
         sys.stderr.write("\n".join(filter(None, (error.message, error.hint))) + "\n")
         return error.exit_code
@@ -69,7 +69,7 @@ def _refuse_if_superseded(run: RunDirectory, attempt: int) -> JobState:
     return state
 
 
-def _run_by_hand(run: RunDirectory, order: Order, stop: StopRequest) -> ExitCode:
+def _run_by_hand(run: RunDirectory, spec: JobSpec, stop: StopRequest) -> ExitCode:
     """Run the job and keep ``state.json``, as the worker would."""
     state = read_state(run)
     if state.state in FINISHED:
@@ -79,8 +79,8 @@ def _run_by_hand(run: RunDirectory, order: Order, stop: StopRequest) -> ExitCode
         state, state=State.RUNNING, attempt=state.attempt + 1, reason=None, updated_at=now()
     ).begun()
     write_state(run, state)
-    code, end, reason = _run(run, order, state, stop, by_hand=True)
-    splits = next_splits(order.config, state.splits) if code == ExitCode.OUT_OF_MEMORY else None
+    code, end, reason = _run(run, spec, state, stop, by_hand=True)
+    splits = next_splits(spec.config, state.splits) if code == ExitCode.OUT_OF_MEMORY else None
     if splits is not None:
         state, end = replace(state, splits=splits), State.QUEUED
     write_state(run, state.to(end, ended_at=summary_head(run).finished_at, reason=reason))
@@ -88,29 +88,29 @@ def _run_by_hand(run: RunDirectory, order: Order, stop: StopRequest) -> ExitCode
 
 
 def _run(
-    run: RunDirectory, order: Order, state: JobState, stop: StopRequest, *, by_hand: bool
+    run: RunDirectory, spec: JobSpec, state: JobState, stop: StopRequest, *, by_hand: bool
 ) -> tuple[ExitCode, State, str | None]:
     """Run one attempt; return the exit code, and the state it leaves the job in with the reason."""
-    # Imported here: these load MLX, which takes longer than refusing a bad order.
+    # Imported here: these load MLX, which takes longer than refusing a bad spec.
     from jobs.report.write import drawing_first  # noqa: PLC0415
     from jobs.sinks import console, emitter, job_log  # noqa: PLC0415
     from jobs.training.session import write_failure  # noqa: PLC0415
 
     # checkpoints_qlora/<id>: the workspace is two folders up, wherever it was moved to.
     workspace = Workspace(run.path.parent.parent)
-    sinks = [job_log(workspace.job_log(order.id)), *([console()] if by_hand else [])]
-    emit = drawing_first(emitter(sinks, order.id, state.attempt), workspace, order)
+    sinks = [job_log(workspace.job_log(spec.id)), *([console()] if by_hand else [])]
+    emit = drawing_first(emitter(sinks, spec.id, state.attempt), workspace, spec)
     kernels = Kernels.of(workspace)
     kernels.remove_torn()
     try:
-        outcome = _work(order, stop)(workspace, order, emit, stop.reason, state.splits)
+        outcome = _work(spec, stop)(workspace, spec, emit, stop.reason, state.splits)
     except Exception as error:
         kernels.remove_named(str(error))
         if stop.reason() and is_about_kernels(str(error)):
             # Whoever asks, a machine that goes down, say, may have told the compiler to end, too.
             return ExitCode.STOPPED, State.QUEUED, stop.reason()
-        failure = _failure(error, run, order, state.splits)
-        write_failure(run, order, emit, failure)
+        failure = _failure(error, run, spec, state.splits)
+        write_failure(run, spec, emit, failure)
         code = failure.exit_code if isinstance(failure, FarenseError) else ExitCode.FAILED
         return code, State.FAILED, str(failure)
     if outcome is None:
@@ -118,25 +118,25 @@ def _run(
     return ExitCode.OK, State(outcome.state), None
 
 
-def _work(order: Order, stop: StopRequest) -> Callable[..., Finished | Evaluated | None]:
+def _work(spec: JobSpec, stop: StopRequest) -> Callable[..., Finished | Evaluated | None]:
     """Return what does the work of a job of this kind."""
-    if order.kind == EVALUATE:
+    if spec.kind == EVALUATE:
         from jobs.evaluation.evaluate import evaluate  # noqa: PLC0415 - for the same reason
 
         return evaluate
     from jobs.training.session import train  # noqa: PLC0415 - for the same reason
 
-    return train if order.sweep is None else partial(train, ending=stop.ending)
+    return train if spec.sweep is None else partial(train, ending=stop.ending)
 
 
-def _failure(error: Exception, run: RunDirectory, order: Order, splits: int) -> Exception:
+def _failure(error: Exception, run: RunDirectory, spec: JobSpec, splits: int) -> Exception:
     """Return what to tell of ``error``; of one that is not ours the log gets the traceback."""
     if not isinstance(error, FarenseError):
         traceback.print_exc()
         error = as_out_of_memory(error) or as_disk_full(error, run.path) or error
     if isinstance(error, OutOfMemory):
-        train = order.kind != EVALUATE
-        error.hint = what_next(order.config, splits) if train else FEWER_QUESTIONS
+        train = spec.kind != EVALUATE
+        error.hint = what_next(spec.config, splits) if train else FEWER_QUESTIONS
     return error
 
 

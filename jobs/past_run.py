@@ -18,7 +18,7 @@ import orjson
 from jobs.errors import InvalidInput
 from jobs.evaluation.report import ANSWERS
 from jobs.paths import RunDirectory
-from jobs.spec import Order, read_order
+from jobs.spec import JobSpec, read_spec
 from jobs.state import State
 from jobs.storage.files import from_plain, read_json, whole_lines
 
@@ -32,7 +32,7 @@ class PastRun:
 
     Attributes:
         directory: where it lies.
-        order: what it was to do; None of a folder that farense did not make.
+        spec: what it was to do; None of a folder that farense did not make.
         rows: the metrics, a row for each logged step, oldest first; keys as in
             :class:`jobs.events.TrainMetrics`, as far as they were measured.
         summary: ``training_summary.json``: how it ended; empty where it has not.
@@ -46,7 +46,7 @@ class PastRun:
     """
 
     directory: RunDirectory
-    order: Order | None
+    spec: JobSpec | None
     rows: tuple[Row, ...]
     summary: Row
     report: Row | None
@@ -64,8 +64,8 @@ class PastRun:
     @property
     def config(self) -> dict[str, Any]:
         """The settings it ran with; empty where they are not known."""
-        if self.order is not None:
-            return self.order.config
+        if self.spec is not None:
+            return self.spec.config
         config = self.summary.get("config")
         return config if isinstance(config, dict) else {}
 
@@ -91,7 +91,7 @@ def read_run(folder: Path) -> PastRun:
         raise InvalidInput(f"There is no folder {folder}.")
     run = RunDirectory(folder)
     reader = _Reader(run)
-    order = reader.read("job.json", lambda: read_order(run, copied=True))
+    spec = reader.read("job.json", lambda: read_spec(run, copied=True))
     rows = reader.read(run.metrics.name, lambda: _record(run)) if run.metrics.is_file() else None
     if rows is None:  # older runs have the list for people alone
         rows = reader.read(run.metrics_json.name, lambda: _list(run))
@@ -100,7 +100,7 @@ def read_run(folder: Path) -> PastRun:
         "evaluation/evaluation_report.json", lambda: _object(run.evaluation_report)
     )
     answers = reader.read(f"evaluation/{ANSWERS}", lambda: _lines(run.evaluation / ANSWERS))
-    if order is None and not rows and summary is None:
+    if spec is None and not rows and summary is None:
         raise InvalidInput(
             f"{folder} does not look like a run: " + "; ".join(reader.missing) + ".",
             "A run's folder has at least a training_metrics.json: a list of rows with step, loss "
@@ -108,7 +108,7 @@ def read_run(folder: Path) -> PastRun:
         )
     kept = _kept_step(run, summary or {})
     return PastRun(
-        run, order, rows or (), summary or {}, report, answers or (), tuple(reader.missing), kept
+        run, spec, rows or (), summary or {}, report, answers or (), tuple(reader.missing), kept
     )
 
 

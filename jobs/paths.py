@@ -176,7 +176,7 @@ class RunDirectory:
 
     @property
     def job(self) -> Path:
-        """The frozen order; never changed after enqueue."""
+        """The frozen spec; never changed after enqueue."""
         return self.path / "job.json"
 
     @property

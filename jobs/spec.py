@@ -1,4 +1,4 @@
-"""``job.json``: the frozen order of a job. Written at enqueue, never changed again."""
+"""``job.json``: the frozen spec of a job. Written at enqueue, never changed again."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class SweepTrial:
 
 
 @dataclass(frozen=True)
-class Order:
+class JobSpec:
     """What a job shall do.
 
     Attributes:
@@ -133,10 +133,10 @@ class Order:
 
     @property
     def prompts_written_on(self) -> str:
-        """The day that its prompts hold; of an order of an older version, its day in UTC.
+        """The day that its prompts hold; of a spec of an older version, its day in UTC.
 
         Older versions let the template ask the clock when the job began: which day that was, where
-        it ran, nothing tells. The order's own day in UTC is the same on every machine and in every
+        it ran, nothing tells. The spec's own day in UTC is the same on every machine and in every
         attempt, whatever zone the machine is in by then.
         """
         return self.prompt_date or self.created_at[:10]
@@ -150,7 +150,7 @@ def day_of_sweep(sweep_id: str) -> str | None:
         return None
 
 
-def write_order(run: RunDirectory, order: Order) -> None:
+def write_spec(run: RunDirectory, spec: JobSpec) -> None:
     """Write ``job.json``; a run directory begins with it.
 
     Raises:
@@ -160,16 +160,16 @@ def write_order(run: RunDirectory, order: Order) -> None:
         run.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise explain(error, run.path) from error
-    write_json(run.job, asdict(order))
+    write_json(run.job, asdict(spec))
 
 
-def order_text(order: Order) -> bytes:
-    """Return an order as :func:`parse_order` reads it."""
-    return orjson.dumps(plain(asdict(order)), option=orjson.OPT_NON_STR_KEYS)
+def spec_text(spec: JobSpec) -> bytes:
+    """Return a spec as :func:`parse_spec` reads it."""
+    return orjson.dumps(plain(asdict(spec)), option=orjson.OPT_NON_STR_KEYS)
 
 
-def read_order(run: RunDirectory, *, copied: bool = False) -> Order:
-    """Return the order in a run directory.
+def read_spec(run: RunDirectory, *, copied: bool = False) -> JobSpec:
+    """Return the spec in a run directory.
 
     Args:
         copied: the directory may have another name: a backup, only to be read.
@@ -178,53 +178,53 @@ def read_order(run: RunDirectory, *, copied: bool = False) -> Order:
         InvalidInput: there is none, it is damaged, or a newer farense wrote it.
     """
     try:
-        order = _order(read_json(run.job))
+        spec = _spec(read_json(run.job))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidInput(f"{run.job} is missing or damaged: {error}") from error
-    if order.version > VERSION:
+    if spec.version > VERSION:
         raise InvalidInput(f"{run.job} was written by a newer farense.", "Update farense.")
-    if order.id != run.job_id and not copied:
-        raise InvalidInput(f"{run.job} is the order of another job ({order.id!r}).")
-    return order
+    if spec.id != run.job_id and not copied:
+        raise InvalidInput(f"{run.job} is of another job ({spec.id!r}).")
+    return spec
 
 
-def parse_order(text: bytes | None, job_id: str) -> Order | None:
-    """Return the order of a job that another machine wrote down; None where it is none.
+def parse_spec(text: bytes | None, job_id: str) -> JobSpec | None:
+    """Return the spec of a job that another machine wrote down; None where it is none.
 
     Whatever it says, its data are files below ``data/imported``, named by their content.
     """
     try:
-        order = _order(orjson.loads(text or b""))
+        spec = _spec(orjson.loads(text or b""))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    files = [file for file in (order.train, order.valid) if file is not None]
-    fits = order.id == job_id and order.version <= VERSION
-    return order if fits and all(map(_is_frozen, files)) else None
+    files = [file for file in (spec.train, spec.valid) if file is not None]
+    fits = spec.id == job_id and spec.version <= VERSION
+    return spec if fits and all(map(_is_frozen, files)) else None
 
 
-def _order(values: Any) -> Order:
-    """Return an order from what JSON holds of it.
+def _spec(values: Any) -> JobSpec:
+    """Return a spec from what JSON holds of it.
 
     Raises:
         ValueError, KeyError, TypeError, AttributeError: it is none.
     """
     train, valid = values.pop("train"), values.pop("valid")
     evaluation, sweep = values.pop("evaluation", None), values.pop("sweep", None)
-    order = Order(
+    spec = JobSpec(
         train=DataFile(**train),
         valid=DataFile(**valid) if valid else None,
         evaluation=EvaluationSpec(**evaluation) if evaluation else None,
         sweep=SweepTrial(**sweep) if sweep else None,
         **values,
     )
-    parts = (order, order.train, order.valid, order.evaluation, order.sweep)
+    parts = (spec, spec.train, spec.valid, spec.evaluation, spec.sweep)
     if not all(map(well_typed, filter(None, parts))):
         raise TypeError("a value has another type than it should have")
-    if order.kind not in (TRAIN, EVALUATE):
-        raise ValueError(f"no kind of job is called {order.kind!r}")
-    if (order.kind == EVALUATE) != (order.evaluation is not None and order.valid is not None):
+    if spec.kind not in (TRAIN, EVALUATE):
+        raise ValueError(f"no kind of job is called {spec.kind!r}")
+    if (spec.kind == EVALUATE) != (spec.evaluation is not None and spec.valid is not None):
         raise ValueError("an evaluation says what to evaluate, and on which data")
-    return order
+    return spec
 
 
 def _is_frozen(file: DataFile) -> bool:

@@ -63,19 +63,19 @@ def ask(
         raise click.UsageError("The question is not UTF-8.")
     from cli.foreground import foreground_job
 
-    with foreground_job(job, "Ask", needs_adapter=not base) as (order, _):
+    with foreground_job(job, "Ask", needs_adapter=not base) as (spec, _):
         if question is None and sys.stdin.isatty():
             note("Loading the model ...")
         from jobs.evaluation.ask import Answerer
         from jobs.paths import Workspace
 
-        answerer = Answerer(Workspace.current(), order, base=base)
+        answerer = Answerer(Workspace.current(), spec, base=base)
         if question is None:
             answer_input(answerer, max_new_tokens, reasoning=reasoning)
             return
         found = answer(answerer, question, max_new_tokens, reasoning=reasoning, quiet=as_json)
         if as_json:
-            print_json({"job": order.id, "by": "base" if base else "adapter", **found})
+            print_json({"job": spec.id, "by": "base" if base else "adapter", **found})
 
 
 def answer_input(answerer: Answerer, max_new_tokens: int, *, reasoning: bool) -> None:

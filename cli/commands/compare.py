@@ -77,11 +77,11 @@ def train_again(run: PastRun, found: Comparison, workspace: Workspace) -> str | 
     from jobs.errors import ConfigError
 
     changes = {row.setting: row.to for finding in found.advice for row in finding.changes}
-    if run.order is None or not changes:
+    if run.spec is None or not changes:
         return None
     preset = None
     # A config file that lies elsewhere, or is gone: what it was made from does as well.
-    for name in (run.order.preset, *run.order.made_from):
+    for name in (run.spec.preset, *run.spec.made_from):
         with suppress(ConfigError):
             preset = preset_from(name)
             break
@@ -98,8 +98,8 @@ def _same_data(run: PastRun, preset: dict[str, Any], workspace: Workspace) -> li
     """Return the settings by which the preset names the very data that the run had."""
     from jobs.storage.files import sha256_of
 
-    order, same = run.order, []
-    for key, file in (("data.train", order and order.train), ("data.valid", order and order.valid)):
+    spec, same = run.spec, []
+    for key, file in (("data.train", spec and spec.train), ("data.valid", spec and spec.valid)):
         try:
             if file and preset[key] and sha256_of(workspace.root / preset[key]) == file.sha256:
                 same.append(key)

@@ -56,14 +56,14 @@ def export(
     from jobs.export.kinds import ExportRequest
 
     wanted = ExportRequest(fuse=fuse, requantize=requantize, peft=peft, name=name, force=force)
-    with foreground_job(job, "Export") as (order, state):
+    with foreground_job(job, "Export") as (spec, state):
         from jobs.export.export import export as run_export
         from jobs.paths import Workspace
 
         if not state.finished:
-            warn(f"{order.id} has not ended: this is its best adapter so far.")
+            warn(f"{spec.id} has not ended: this is its best adapter so far.")
         written = []
-        for exported in run_export(Workspace.current(), order, wanted, note, warn):
+        for exported in run_export(Workspace.current(), spec, wanted, note, warn):
             written.append(exported)
             if not as_json:
                 click.echo(described(exported))

@@ -84,7 +84,7 @@ def sweep_report(name: str, output: Path | None, opening: bool, as_json: bool) -
     folder = find_sweep(workspace, name)
     view = view_sweep(folder)
     found = swept(
-        workspace, view.order, view.state, view.trials, view.seconds_left, view.interrupted
+        workspace, view.spec, view.state, view.trials, view.seconds_left, view.interrupted
     )
     present(publish_sweep(workspace, folder, found, output), as_json=as_json, opening=opening)
 

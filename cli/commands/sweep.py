@@ -118,7 +118,7 @@ def run(
     begun = begin_sweep(
         find_file(file), workspace, presets, name=name, trials=trials, until=until, queue=queue
     )
-    warning = begun.schedule.warning(begun.order.base.early_stopping_patience)
+    warning = begun.schedule.warning(begun.spec.base.early_stopping_patience)
     remarks = [*filter(None, [warning]), *begun.remarks]
     if as_json:
         print_json(_view(begun.folder).as_dict() | {"warning": warning, "warnings": remarks})
@@ -209,11 +209,11 @@ def best(ctx: click.Context, name: str, exporting: bool, as_json: bool) -> None:
     if view.best is None:
         if view.ranked:
             raise JobFailed(
-                f"No trial of {view.order.id} has learned: no validation loss is below the one "
+                f"No trial of {view.spec.id} has learned: no validation loss is below the one "
                 "before training.",
                 "Search lower learning rates: space.learning_rate in the sweep file.",
             )
-        raise JobFailed(f"No trial of {view.order.id} has a result yet.")
+        raise JobFailed(f"No trial of {view.spec.id} has a result yet.")
     if as_json:
         print_json(best_values(view, view.best))
         return
@@ -278,7 +278,7 @@ def _tell(folder: SweepFolder, as_json: bool) -> None:
         print_json(view.as_dict())
     else:
         reason = f": {view.state.reason}" if view.state.reason else ""
-        click.echo(f"{view.order.id} {view.state.state.verb}{reason}")
+        click.echo(f"{view.spec.id} {view.state.state.verb}{reason}")
 
 
 def _folder(

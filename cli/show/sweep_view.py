@@ -25,14 +25,14 @@ SHORT = {"learning_rate": "lr", "gradient_accumulation": "accum"}
 
 def begun_lines(begun: Begun) -> list[str]:
     """Return what was started, for a person."""
-    plan, state = begun.order.plan, begun.state
+    plan, state = begun.spec.plan, begun.state
     trials = f"at most {state.trials} trials" if state.trials else "trials"
     until = f", until {local(state.until)}" if state.until else ""
     seeds = f", {plan.seeds_per_trial} seeds each" if plan.seeds_per_trial > 1 else ""
     pruner = "none is pruned" if plan.pruner.kind == "none" else f"pruned by {plan.pruner.kind}"
     searched = ", ".join(plan.space)
     return [
-        f"Started {begun.order.id}",
+        f"Started {begun.spec.id}",
         f"  {trials}{until}{seeds} of at most {begun.schedule.total_steps} steps; {plan.sampler}, "
         f"{pruner}",
         f"  searches {searched}; the best by {plan.objective}",
@@ -55,11 +55,11 @@ def list_lines(views: Sequence[SweepView]) -> list[str]:
     """Return a line for each sweep, below a heading; none where there are none."""
     rows = [
         [
-            view.order.id,
+            view.spec.id,
             _listed(view),
             _counted(view),
             number(view.best.value) if view.best else NONE,
-            view.order.plan.objective,
+            view.spec.plan.objective,
         ]
         for view in views
     ]
@@ -77,9 +77,9 @@ def best_lines(view: SweepView, trial: Trial) -> list[str]:
     """Return everything about the best trial, a line each."""
     values = best_values(view, trial)
     rows = {
-        "Sweep": view.order.id,
+        "Sweep": view.spec.id,
         "Trial": f"{trial.number}, {_state(view, trial)}",
-        "Objective": f"{view.order.plan.objective} {number(trial.value)}",
+        "Objective": f"{view.spec.plan.objective} {number(trial.value)}",
         **{name: str(value) for name, value in trial.settings.items()},
         "Job": values["job"],
         "Adapter": values["adapter"],
@@ -91,12 +91,12 @@ def best_lines(view: SweepView, trial: Trial) -> list[str]:
 
 def best_values(view: SweepView, trial: Trial) -> dict[str, Any]:
     """Return the best trial as JSON-ready values."""
-    job = best_job(trial, maximizes=view.order.plan.maximizes)
+    job = best_job(trial, maximizes=view.spec.plan.maximizes)
     return {
-        "sweep": view.order.id,
+        "sweep": view.spec.id,
         "trial": trial.number,
         "value": trial.value,
-        "objective": view.order.plan.objective,
+        "objective": view.spec.plan.objective,
         "settings": trial.settings,
         "job": job,
         "jobs": trial.jobs,
@@ -109,7 +109,7 @@ def _head(view: SweepView, colour: bool) -> list[str]:
     state = view.state
     word = style(state.state, fg=STATE_COLOURS.get(state.state)) if colour else str(state.state)
     reason = f": {state.reason}" if state.reason else ""
-    lines = [f"{view.order.id}  {word}{reason}"]
+    lines = [f"{view.spec.id}  {word}{reason}"]
     counted = f"{_counted(view)} trials ended"
     pruned = sum(trial.pruned for trial in view.trials if trial.ended)
     failed = sum(trial.state is State.FAILED for trial in view.trials)
@@ -143,8 +143,8 @@ def _table(view: SweepView, trials: Sequence[Trial], width: int | None, colour: 
     """Return trials with their settings, a line each below a heading."""
     if not trials:
         return []
-    names = list(view.order.plan.space)
-    headings = ["TRIAL", view.order.plan.objective.upper().replace("_", " "), "STATE", "STEP"]
+    names = list(view.spec.plan.space)
+    headings = ["TRIAL", view.spec.plan.objective.upper().replace("_", " "), "STATE", "STEP"]
     headings += [_short(name) for name in names] + ["JOB"]
     rows = [_row(view, trial, names) for trial in trials]
     lines = _aligned(headings, rows, right=(True, True, False, True))
@@ -159,13 +159,13 @@ def _table(view: SweepView, trials: Sequence[Trial], width: int | None, colour: 
 
 def _row(view: SweepView, trial: Trial, names: Sequence[str]) -> list[str]:
     shown = trial.value
-    if shown is None and trial.curves and not view.order.plan.maximizes:
+    if shown is None and trial.curves and not view.spec.plan.maximizes:
         shown = lowest(trial.curves[-1])
     step = f"{trial.step}/{trial.total_steps}" if trial.total_steps else NONE
     settings = [_value(trial.settings.get(name)) for name in names]
     job = trial.jobs[-1] if trial.jobs else NONE
     if trial.ended and trial.jobs:
-        job = best_job(trial, maximizes=view.order.plan.maximizes)
+        job = best_job(trial, maximizes=view.spec.plan.maximizes)
     return [str(trial.number), number(shown), _state(view, trial), step, *settings, job]
 
 

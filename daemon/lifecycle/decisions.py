@@ -72,7 +72,7 @@ class JobSnapshot:
     boot: str | None = None
     elsewhere: bool = False
     damage: str | None = None
-    order_damage: str | None = None
+    spec_damage: str | None = None
     last_attempt: int = 0
 
 
@@ -123,8 +123,8 @@ def decide(facts: JobSnapshot, max_attempts: int) -> Decision:
         state = _without_worker(facts, state, max_attempts)
     elif record is not None:
         state = agreement(state, record)
-    if facts.order_damage is not None and not state.finished:
-        state = state.to(State.FAILED, reason=facts.order_damage)
+    if facts.spec_damage is not None and not state.finished:
+        state = state.to(State.FAILED, reason=facts.spec_damage)
     return Decision(
         state=state if state != facts.state else None,
         publish=record is None or not record.follows(state),
@@ -136,10 +136,10 @@ def _last_known(facts: JobSnapshot) -> JobState:
     """Return how a job stood whose ``state.json`` is damaged, as far as anything tells."""
     if facts.record is not None:
         return state_from(facts.record)
-    damage = facts.damage or facts.order_damage or "state.json is missing"
-    if facts.order_damage is not None and facts.summary not in FINISHED_WELL:
+    damage = facts.damage or facts.spec_damage or "state.json is missing"
+    if facts.spec_damage is not None and facts.summary not in FINISHED_WELL:
         return JobState(
-            State.FAILED, facts.last_attempt, reason=facts.order_damage, updated_at=now()
+            State.FAILED, facts.last_attempt, reason=facts.spec_damage, updated_at=now()
         )
     return state_without_record(facts.job, damage, facts.summary, facts.last_attempt)
 

@@ -19,7 +19,7 @@ from daemon.store.job_store import JobStore
 from daemon.store.records import JobRecord, state_from
 from jobs.errors import FarenseError, InvalidInput
 from jobs.paths import Workspace
-from jobs.spec import DataFile, Order, parse_order, write_order
+from jobs.spec import DataFile, JobSpec, parse_spec, write_spec
 from jobs.state import JobState, State, write_state
 from jobs.storage.files import sha256_of
 
@@ -46,14 +46,14 @@ class Taking:
         """
         if record.state is not State.QUEUED:
             return None
-        order = parse_order(self.store.order(record.id), record.id)
-        reason = self._why_not(record, order)
-        if order is None or reason is not None:
+        spec = parse_spec(self.store.spec(record.id), record.id)
+        reason = self._why_not(record, spec)
+        if spec is None or reason is not None:
             self._leave(record, reason)
             return None
         run, state = self.workspace.run(record.id), state_from(record)
         run.path.mkdir(parents=True, exist_ok=True)
-        write_order(run, order)
+        write_spec(run, spec)
         write_state(run, state)
         log.info("job %s of %s was taken over", record.id, shown(record.home))
         return state
@@ -76,40 +76,40 @@ class Taking:
         self._leave(record, f"waiting for {where}: the adapter of {record.evaluates} is there")
         return True
 
-    def _why_not(self, record: JobRecord, order: Order | None) -> str | None:
+    def _why_not(self, record: JobRecord, spec: JobSpec | None) -> str | None:
         """Return for a person why the job cannot be run here; freezes the data where it can."""
         home = host_of(record.home)
         if record.checkpoint_step is not None:
             return f"waiting for {home}: its checkpoint is there"
-        if order is None:
+        if spec is None:
             return f"waiting for {home}: its files are there"
         try:
-            lacking = self._lacking(order)
+            lacking = self._lacking(spec)
         except FarenseError as error:
             return f"waiting for {home}: {socket.gethostname()} cannot use it: {error.message}"
         if lacking is None:
             return None
         return f"waiting for a machine with {lacking}; {socket.gethostname()} lacks it"
 
-    def _lacking(self, order: Order) -> str | None:
+    def _lacking(self, spec: JobSpec) -> str | None:
         from jobs.config.config import config_from  # noqa: PLC0415 - loads what only foreign jobs need
         from jobs.model_store.store import check_model, fingerprint, same_model  # noqa: PLC0415
 
-        config = config_from(order.config, f"the order of {order.id}")
+        config = config_from(spec.config, f"job.json of {spec.id}")
         model = self.workspace.model(config.model)
         try:
             check_model(model)
-            same = same_model(fingerprint(model), order.model_fingerprint)
+            same = same_model(fingerprint(model), spec.model_fingerprint)
         except FarenseError:
             same = False
         if not same:
             there = ", and has another of this name" if model.is_dir() else ""
             return f"{config.model} as it was when the job was enqueued{there}"
-        if order.evaluation is not None:
-            trained = self.workspace.run(order.evaluation.job)
+        if spec.evaluation is not None:
+            trained = self.workspace.run(spec.evaluation.job)
             if not trained.adapter_weights.is_file():
                 return f"the adapter of {trained.job_id}"
-        for file in filter(None, (order.train, order.valid)):
+        for file in filter(None, (spec.train, spec.valid)):
             if not self._has(file):
                 return f"the data of {file.source}"
         return None
@@ -172,9 +172,9 @@ def release(store: JobStore, record: JobRecord) -> None:
             f"{record.id} {record.state.verb}: --anywhere is for a job that waits for a machine.",
             "What waits, and for which: farense queue",
         )
-    if store.order(record.id) is None:
+    if store.spec(record.id) is None:
         raise InvalidInput(
-            f"{record.id} can run on {host_of(record.home)} alone: its order is only there.",
+            f"{record.id} can run on {host_of(record.home)} alone: its spec is only there.",
             "Only jobs enqueued with FARENSE_REDIS_URL can go to other machines.",
         )
     store.annotate(record.id, record, {"checkpoint_step": None, "reason": None})

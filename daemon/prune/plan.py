@@ -160,23 +160,23 @@ def paths_of(workspace: Workspace, job_id: str, *, checkpoints_only: bool) -> li
 def unnamed_data(workspace: Workspace, without: Iterable[str] = ()) -> list[Path]:
     """Return the frozen data files that no run names, those of the jobs ``without`` left out.
 
-    None at all where the order of some run cannot be read: it may name any of them.
+    None at all where the spec of some run cannot be read: it may name any of them.
     """
     going, named = set(without), set[str]()
     for sweep in unfinished_sweeps(workspace):
         # Trials that are still to come have this data.
         with suppress(FileNotFoundError):
-            order = (workspace.runs / "sweeps" / sweep / "sweep.json").read_text(errors="replace")
-            named.update(DATA_FILE.findall(order))
+            spec = (workspace.runs / "sweeps" / sweep / "sweep.json").read_text(errors="replace")
+            named.update(DATA_FILE.findall(spec))
     for job_id in job_ids(workspace):
         if job_id not in going:
             try:
-                order = workspace.run(job_id).job.read_text(errors="replace")
+                spec = workspace.run(job_id).job.read_text(errors="replace")
             except FileNotFoundError:  # it was never wholly enqueued
                 continue
             except OSError:
                 return []
-            named.update(DATA_FILE.findall(order))
+            named.update(DATA_FILE.findall(spec))
     found = workspace.imported.iterdir() if workspace.imported.is_dir() else ()
     return sorted(p for p in found if DATA_FILE.fullmatch(p.name) and p.name not in named)
 

@@ -14,7 +14,7 @@ from daemon.host import boot_id
 from daemon.lifecycle.decisions import JobSnapshot
 from daemon.queue.broker import Broker
 from daemon.runs.files import job_ids, last_attempt, last_word, state_of
-from daemon.runs.location import Damaged, Elsewhere, Location, Missing, location_of, order_damage
+from daemon.runs.location import Damaged, Elsewhere, Location, Missing, location_of, spec_damage
 from daemon.runs.workspace_id import is_home
 from daemon.store.records import JobRecord
 from jobs.errors import WorkspaceError
@@ -120,7 +120,7 @@ class Survey:
             boot=boot_id(),
             elsewhere=elsewhere,
             damage=location.reason if isinstance(location, Damaged) else None,
-            order_damage=order_damage(self.workspace, job_id) if lost else None,
+            spec_damage=spec_damage(self.workspace, job_id) if lost else None,
             last_attempt=last_attempt(self.workspace, job_id) if damaged else 0,
         )
 

@@ -15,15 +15,15 @@ from daemon.runs.location import (
     location_of,
     not_here,
     not_known,
-    order_damage,
     refuse_damaged,
+    spec_damage,
 )
 from daemon.runs.workspace_id import home_of
 from daemon.store.progress import advanced
 from daemon.store.records import JobRecord, record_of, record_of_id
 from jobs.errors import FarenseError, JobFailed
 from jobs.paths import JOB_ID, RunDirectory, Workspace
-from jobs.spec import TRAIN, order_text, read_order
+from jobs.spec import TRAIN, read_spec, spec_text
 from jobs.state import FINISHED_WELL, JobState, State, now, read_state
 from jobs.storage.files import from_plain, read_json
 from jobs.storage.locks import is_held
@@ -48,7 +48,7 @@ def newest_training(workspace: Workspace) -> str | None:
     for job_id in job_ids(workspace):
         run = workspace.run(job_id)
         with suppress(FarenseError):
-            if run.state.exists() and read_order(run).kind == TRAIN:
+            if run.state.exists() and read_spec(run).kind == TRAIN:
                 return job_id
     return None
 
@@ -103,7 +103,7 @@ def record_shown(workspace: Workspace, job_id: str) -> JobRecord | None:
             last_attempt(workspace, job_id),
         )
         state = state_without_record(job_id, location.reason, summary, attempt)
-    damage = None if state.state is State.RUNNING else order_damage(workspace, job_id)
+    damage = None if state.state is State.RUNNING else spec_damage(workspace, job_id)
     if damage is not None and not (state.finished and isinstance(location, Here)):
         state = JobState(State.FAILED, state.attempt, reason=damage, updated_at=state.updated_at)
     return _record(workspace, job_id, state)
@@ -135,7 +135,7 @@ def state_without_record(job_id: str, damage: str, summary: str | None, attempt:
 
 def _record(workspace: Workspace, job_id: str, state: JobState) -> JobRecord:
     try:
-        record = record_of(read_order(workspace.run(job_id)), state)
+        record = record_of(read_spec(workspace.run(job_id)), state)
     except FarenseError:
         record = record_of_id(job_id, state)
     log = workspace.job_log(job_id)
@@ -160,8 +160,8 @@ def restore(workspace: Workspace, store: JobStore, job_id: str) -> JobRecord | N
     if record is not None:
         store.restore(record)
         if store.shared:
-            with suppress(FarenseError):  # without an order no other machine can run it
-                store.put_orders({job_id: order_text(read_order(workspace.run(job_id)))})
+            with suppress(FarenseError):  # without a spec no other machine can run it
+                store.put_specs({job_id: spec_text(read_spec(workspace.run(job_id)))})
     return record
 
 

@@ -9,7 +9,7 @@ from daemon.runs.workspace_id import is_home, shown
 from daemon.store.records import JobRecord
 from jobs.errors import InvalidInput, JobFailed, WorkspaceError
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.state import JobState, read_state
 from jobs.storage.values import printable
 
@@ -78,11 +78,11 @@ def is_elsewhere(workspace: Workspace, state: JobState, record: JobRecord | None
     return newer and record is not None and not is_home(record.home, workspace)
 
 
-def order_damage(workspace: Workspace, job_id: str) -> str | None:
+def spec_damage(workspace: Workspace, job_id: str) -> str | None:
     """Return what is wrong with ``job.json``; None where nothing is, or none can tell for now."""
     run = workspace.run(job_id)
     try:
-        read_order(run)
+        read_spec(run)
     except InvalidInput as error:
         if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, BAD):
             return None

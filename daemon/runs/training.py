@@ -8,7 +8,7 @@ from daemon.runs.files import job_ids, state_of
 from daemon.runs.location import Here, location_of, not_here, refuse_damaged
 from jobs.errors import InvalidInput, ModelError
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import EVALUATE, Order, read_order
+from jobs.spec import EVALUATE, JobSpec, read_spec
 from jobs.state import FINISHED_WELL, State
 from jobs.storage.files import read_json
 from jobs.storage.locks import is_held
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 def training_of(
     record: JobRecord, workspace: Workspace, verb: str
-) -> tuple[Order, RunDirectory, JobState]:
-    """Return the order of a training job, its run directory and its state.
+) -> tuple[JobSpec, RunDirectory, JobState]:
+    """Return the spec of a training job, its run directory and its state.
 
     Args:
         verb: what is to be done with it: ``Evaluate``, say.
@@ -42,7 +42,7 @@ def training_of(
     if not isinstance(location, Here):
         raise InvalidInput(*not_here(record, verb))
     run = workspace.run(record.id)
-    return read_order(run), run, location.state
+    return read_spec(run), run, location.state
 
 
 def check_has_adapter(run: RunDirectory, state: JobState) -> None:
@@ -86,7 +86,7 @@ def check_adapter(run: RunDirectory, expected: Mapping[str, TensorEntry]) -> Non
         raise misfit(run.job_id, differing)
 
 
-def check_model(order: Order, workspace: Workspace) -> None:
+def check_model(spec: JobSpec, workspace: Workspace) -> None:
     """Check that the model of a job is here, whole, and the one it was ordered with.
 
     Raises:
@@ -95,8 +95,8 @@ def check_model(order: Order, workspace: Workspace) -> None:
     from jobs.config.config import config_from  # noqa: PLC0415 - `status` needs neither
     from jobs.model_store.folder import check_unchanged  # noqa: PLC0415
 
-    config = config_from(order.config, f"the order of {order.id}")
-    check_unchanged(workspace.model(config.model), order.model_fingerprint)
+    config = config_from(spec.config, f"job.json of {spec.id}")
+    check_unchanged(workspace.model(config.model), spec.model_fingerprint)
 
 
 def running_here(workspace: Workspace) -> list[str]:

@@ -48,7 +48,7 @@ class JobStore:
     """The records and events of all jobs.
 
     Attributes:
-        shared: machines that have no files of a job may run it: its order is kept, too.
+        shared: machines that have no files of a job may run it: its spec is kept, too.
 
     Every method raises :class:`redis.exceptions.RedisError` where the server is away.
     """
@@ -81,14 +81,14 @@ class JobStore:
             client=pipeline,
         )
 
-    def put_orders(self, orders: Mapping[str, bytes]) -> None:
-        """Keep the orders of jobs, by their ids, for machines that have no files of them."""
-        if orders:
-            self.redis.mset({keys.order(job_id): text for job_id, text in orders.items()})
+    def put_specs(self, specs: Mapping[str, bytes]) -> None:
+        """Keep the specs of jobs, by their ids, for machines that have no files of them."""
+        if specs:
+            self.redis.mset({keys.spec(job_id): text for job_id, text in specs.items()})
 
-    def order(self, job_id: str) -> bytes | None:
-        """Return what was kept of a job's order."""
-        found = self.redis.get(keys.order(job_id))
+    def spec(self, job_id: str) -> bytes | None:
+        """Return what was kept of a job's spec."""
+        found = self.redis.get(keys.spec(job_id))
         return found if isinstance(found, bytes) else None
 
     def leave(self, queue: str, job_id: str) -> None:
@@ -219,7 +219,7 @@ class JobStore:
     def expire_events(self, job_id: str) -> None:
         """Let the stream of a finished job go after a week; its log stays on disk."""
         self.redis.expire(keys.events(job_id), STREAM_SECONDS)
-        self.redis.expire(keys.order(job_id), STREAM_SECONDS)
+        self.redis.expire(keys.spec(job_id), STREAM_SECONDS)
 
     def renew_lease(self, job_id: str, attempt: int, seconds: float) -> Written:
         """Extend the claim on a job that is running in ``attempt``."""
@@ -238,7 +238,7 @@ class JobStore:
     def forget(self, job_id: str) -> None:
         """Remove all there is of a job whose files are gone: record, events, place in the index."""
         pipeline = self.redis.pipeline(transaction=True)
-        pipeline.delete(keys.job(job_id), keys.events(job_id), keys.order(job_id))
+        pipeline.delete(keys.job(job_id), keys.events(job_id), keys.spec(job_id))
         pipeline.zrem(keys.JOBS, job_id)
         pipeline.srem(keys.UNFINISHED, job_id)
         pipeline.execute()

@@ -30,8 +30,8 @@ def left(name: str) -> str:
     return f"farense:left:{name}"
 
 
-def order(job_id: str) -> str:
-    """Return the key of a job's order (``job.json``), for machines that have no files of it."""
+def spec(job_id: str) -> str:
+    """Return the key of a job's spec (``job.json``), for machines that have no files of it."""
     return f"farense:order:{job_id}"
 
 

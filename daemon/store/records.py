@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from jobs.paths import JOB_ID
-from jobs.spec import EVALUATE, TRAIN, Order
+from jobs.spec import EVALUATE, TRAIN, JobSpec
 from jobs.state import (
     DEFAULT_QUEUE,
     FINISHED,
@@ -171,21 +171,21 @@ NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 NUMBERS = frozenset(field.name for field in fields(JobRecord) if "float" in str(field.type))
 
 
-def record_of(order: Order, state: JobState) -> JobRecord:
+def record_of(spec: JobSpec, state: JobState) -> JobRecord:
     """Return the record of a job from ``job.json`` and ``state.json``, without its progress."""
     blank = JobRecord(
-        id=order.id,
-        preset=order.preset,
+        id=spec.id,
+        preset=spec.preset,
         state=state.state,
-        run_dir=run_dir_of(order.id),
-        kind=order.kind,
-        evaluates=order.evaluation.job if order.evaluation else None,
-        name=order.name,
-        created_at=order.created_at,
-        num_epochs=order.config.get("num_epochs") if order.kind == TRAIN else None,
-        total_steps=order.total_steps if order.kind == TRAIN else None,
-        sweep=order.sweep.sweep if order.sweep else None,
-        trial=order.sweep.number if order.sweep else None,
+        run_dir=run_dir_of(spec.id),
+        kind=spec.kind,
+        evaluates=spec.evaluation.job if spec.evaluation else None,
+        name=spec.name,
+        created_at=spec.created_at,
+        num_epochs=spec.config.get("num_epochs") if spec.kind == TRAIN else None,
+        total_steps=spec.total_steps if spec.kind == TRAIN else None,
+        sweep=spec.sweep.sweep if spec.sweep else None,
+        trial=spec.sweep.number if spec.sweep else None,
     )
     return replace(blank, **life(state))
 

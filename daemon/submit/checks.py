@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from daemon.runs.frozen_data import freeze
 from jobs.errors import ConfigError, DataError, InvalidInput, ModelError
 from jobs.paths import Workspace
-from jobs.spec import DataFile, Order
+from jobs.spec import DataFile, JobSpec
 from jobs.storage.files import sha256_of
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Parts:
-    """What an order names by its content."""
+    """What a spec names by its content."""
 
     train: DataFile
     valid: DataFile | None
@@ -157,32 +157,32 @@ class Desk:
                 remarks = self._judge(each, part, self._known["part", part])
             self._known[key] = [self._renamed(remark, (each,)) for remark in remarks]
 
-    def check_order(
-        self, order: Order, date: str, *, evaluated: bool = False
+    def check_spec(
+        self, spec: JobSpec, date: str, *, evaluated: bool = False
     ) -> dict[str, TensorEntry]:
-        """Check what an order of this workspace names, for a job that is to do it (again).
+        """Check what a spec of this workspace names, for a job that is to do it (again).
 
         Returns:
             The arrays that its adapter has, by their names.
 
         Args:
             date: see :class:`Wanted`.
-            evaluated: it is for an evaluation of what the order trains.
+            evaluated: it is for an evaluation of what the spec trains.
 
         Raises:
             InvalidInput, WorkspaceError, JobFailed: as :meth:`check`; or its data are gone.
         """
         from jobs.config.config import config_from  # noqa: PLC0415 - as above
 
-        files = [file for file in (order.train, order.valid) if file]
+        files = [file for file in (spec.train, spec.valid) if file]
         for file in files:
             if not self._workspace.inside(file.path).exists():
                 raise DataError(
-                    f"The data of {order.id} are gone: {file.source}.", "Enqueue it again."
+                    f"The data of {spec.id} are gone: {file.source}.", "Enqueue it again."
                 )
-        config = config_from(order.config, f"the order of {order.id}")
+        config = config_from(spec.config, f"job.json of {spec.id}")
         names = {file.path: file.source for file in files}
-        evaluates = order.evaluation is not None or evaluated
+        evaluates = spec.evaluation is not None or evaluated
         wanted = Wanted(config, date, evaluates, not evaluates, names)
         self.check([wanted])
         return self._adapter(wanted)

@@ -12,12 +12,12 @@ from daemon.runs.workspace_id import make_home
 from daemon.store.records import JobRecord, record_of
 from jobs.errors import FarenseError
 from jobs.paths import Workspace
-from jobs.spec import Order, order_text
+from jobs.spec import JobSpec, spec_text
 from jobs.state import FINISHED, JobState, State, read_state, write_state
 
 
 def accept(
-    workspace: Workspace, broker: Broker, placed: Sequence[tuple[Order, JobState]]
+    workspace: Workspace, broker: Broker, placed: Sequence[tuple[JobSpec, JobState]]
 ) -> list[JobRecord]:
     """Put jobs whose run directories are complete on the queue; return their records.
 
@@ -25,9 +25,9 @@ def accept(
         QueueUnreachable: the server is away; the jobs are cancelled.
     """
     home = make_home(workspace)
-    records = [replace(record_of(order, state), home=home) for order, state in placed]
+    records = [replace(record_of(spec, state), home=home) for spec, state in placed]
     try:
-        _tell(broker, records, _orders(broker, placed))
+        _tell(broker, records, _specs(broker, placed))
     except FarenseError:
         for record in records:
             withdraw(workspace, record.id)
@@ -35,13 +35,13 @@ def accept(
     return records
 
 
-def _orders(broker: Broker, placed: Sequence[tuple[Order, JobState]]) -> dict[str, bytes]:
-    """Return the orders by their jobs, where other machines may want to take them."""
-    return {o.id: order_text(o) for o, _ in placed} if broker.store.shared else {}
+def _specs(broker: Broker, placed: Sequence[tuple[JobSpec, JobState]]) -> dict[str, bytes]:
+    """Return the specs by their jobs, where other machines may want to take them."""
+    return {o.id: spec_text(o) for o, _ in placed} if broker.store.shared else {}
 
 
-def _tell(broker: Broker, records: Sequence[JobRecord], orders: Mapping[str, bytes]) -> None:
-    """Store the orders and records, then the messages.
+def _tell(broker: Broker, records: Sequence[JobRecord], specs: Mapping[str, bytes]) -> None:
+    """Store the specs and records, then the messages.
 
     A write may be stored although its answer was lost, and a daemon that stops takes the server
     with it: so it is tried twice. The ids are ours, and a second message does no harm.
@@ -55,7 +55,7 @@ def _tell(broker: Broker, records: Sequence[JobRecord], orders: Mapping[str, byt
     queues = {name: broker.queue(name) for name in due}
     for last_try in (False, True):
         try:
-            broker.store.put_orders(orders)
+            broker.store.put_specs(specs)
             broker.store.create_many(records)
             for name, jobs in due.items():
                 queues[name].push_many(jobs)

@@ -1,4 +1,4 @@
-"""From a training job to the accepted order of its evaluation: checked before the queue is told."""
+"""From a training job to the accepted spec of its evaluation: checked before the queue is told."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from daemon.submit.checks import Desk
 from daemon.submit.run_directory import id_stem, new_run_directory, versions
 from jobs.errors import DataError, InvalidInput
 from jobs.paths import Workspace
-from jobs.spec import EVALUATE, EvaluationSpec, Order, read_order, write_order
+from jobs.spec import EVALUATE, EvaluationSpec, JobSpec, read_spec, write_spec
 from jobs.state import JobState, now, write_state
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def place_evaluation(
     desk: Desk,
     *,
     anywhere: bool = False,
-) -> tuple[Order, JobState]:
+) -> tuple[JobSpec, JobState]:
     """Make the run directory of an evaluation.
 
     Args:
@@ -64,49 +64,49 @@ def place_evaluation(
     """
     elsewhere = anywhere and own_state(workspace, record.id, record) is None
     if elsewhere:
-        # Of a job that was enqueued here the order still is.
+        # Of a job that was enqueued here the spec still is.
         trained, state = workspace.run(record.id), state_from(record)
-        order = read_order(trained)
+        spec = read_spec(trained)
     else:
-        order, trained, state = training_of(record, workspace, "Evaluate")
-    if order.valid is None:
+        spec, trained, state = training_of(record, workspace, "Evaluate")
+    if spec.valid is None:
         raise InvalidInput(
             f"{record.id} has no validation set, so there is nothing to evaluate.", RETRAIN
         )
     if state.finished and not elsewhere:
         check_has_adapter(trained, state)
-    check_model(order, workspace)
+    check_model(spec, workspace)
     if elsewhere:
         # The machine with the adapter takes it; here may be no more than the questions.
-        _check_data(order, workspace, desk)
+        _check_data(spec, workspace, desk)
     else:
-        arrays = desk.check_order(order, order.prompts_written_on, evaluated=True)
+        arrays = desk.check_spec(spec, spec.prompts_written_on, evaluated=True)
         if state.finished:
             check_adapter(trained, arrays)
     with freezing(workspace):
         # A prune may have taken them meanwhile.
-        _check_data(order, workspace, desk)
+        _check_data(spec, workspace, desk)
         first = begin(None if state.finished else record.id)
         if first.finished:
             raise InvalidInput(f"The evaluation would never start: {first.reason}.")
-        run = new_run_directory(id_stem(order.preset, EVALUATE), workspace)
+        run = new_run_directory(id_stem(spec.preset, EVALUATE), workspace)
         placed = replace(
-            order,
+            spec,
             id=run.job_id,
             kind=EVALUATE,
             name=None,
             created_at=now(),
             versions=versions(),
             evaluation=evaluation,
-            prompt_date=order.prompts_written_on,
+            prompt_date=spec.prompts_written_on,
         )
         first = replace(first, updated_at=placed.created_at)
-        write_order(run, placed)
+        write_spec(run, placed)
         write_state(run, first)
     return placed, first
 
 
-def _check_data(order: Order, workspace: Workspace, desk: Desk) -> None:
-    if order.valid is None or not (path := workspace.inside(order.valid.path)).exists():
-        raise DataError(f"The validation data of {order.id} are gone.", "Enqueue it again.")
-    desk.check_questions(path, order.config.get("prompt_format", "farense"))
+def _check_data(spec: JobSpec, workspace: Workspace, desk: Desk) -> None:
+    if spec.valid is None or not (path := workspace.inside(spec.valid.path)).exists():
+        raise DataError(f"The validation data of {spec.id} are gone.", "Enqueue it again.")
+    desk.check_questions(path, spec.config.get("prompt_format", "farense"))

@@ -1,4 +1,4 @@
-"""From a preset to an accepted order: check everything, freeze the data, make the run directory.
+"""From a preset to an accepted spec: check everything, freeze the data, make the run directory.
 
 All of it happens before the queue is told. What can be refused is refused here, where the person
 who typed the command reads the reason.
@@ -19,7 +19,7 @@ from daemon.submit.checks import Desk, Parts, Wanted, count, sources
 from daemon.submit.run_directory import new_run_directory, point_latest_to, versions
 from jobs.errors import InvalidInput
 from jobs.paths import REPOSITORY, RunDirectory, Workspace
-from jobs.spec import Order, SweepTrial, day_of_sweep
+from jobs.spec import JobSpec, SweepTrial, day_of_sweep
 from jobs.state import JobState, State, state_values
 from jobs.storage.files import sync_folder, write_many_json
 from jobs.storage.values import printable
@@ -62,9 +62,9 @@ def plan(preset: Preset, workspace: Workspace) -> Schedule:
     return preset.config.schedule(count(train).examples)
 
 
-def place_order(
+def place_job(
     preset: Preset, workspace: Workspace, *, name: str | None = None, priority: int = 0
-) -> tuple[Order, JobState]:
+) -> tuple[JobSpec, JobState]:
     """Make the run directory of a new job, with ``job.json`` and ``state.json``.
 
     Raises:
@@ -73,12 +73,12 @@ def place_order(
         WorkspaceError: the workspace cannot be written, or has no room.
     """
     state = replace(FIRST, priority=priority)
-    return place_orders([Request(preset, name, state)], workspace)[0]
+    return place_jobs([Request(preset, name, state)], workspace)[0]
 
 
-def place_orders(
+def place_jobs(
     requests: Sequence[Request], workspace: Workspace, desk: Desk | None = None
-) -> list[tuple[Order, JobState]]:
+) -> list[tuple[JobSpec, JobState]]:
     """Make the run directories of new jobs; where that fails for one, none of them stays.
 
     What many of them share is read, checked and frozen once, and all is on disk before the first of
@@ -88,13 +88,13 @@ def place_orders(
         desk: at which they are checked; one of their own where left out.
 
     Raises:
-        InvalidInput, JobFailed, WorkspaceError: as :func:`place_order` does.
+        InvalidInput, JobFailed, WorkspaceError: as :func:`place_job` does.
     """
     desk = desk or Desk(workspace)
     for request in requests:
         _check_name(request.name or "", workspace)
     desk.check([_wanted(request) for request in requests])
-    # Until the orders name the data, a prune would take them for nobody's.
+    # Until the specs name the data, a prune would take them for nobody's.
     with freezing(workspace):
         frozen = [desk.freeze(each.preset.config, each.names) for each in requests]
         return _placed(requests, frozen, workspace)
@@ -130,13 +130,13 @@ def _check_name(name: str, workspace: Workspace) -> None:
 
 def _placed(
     requests: Sequence[Request], frozen: Sequence[Parts], workspace: Workspace
-) -> list[tuple[Order, JobState]]:
+) -> list[tuple[JobSpec, JobState]]:
     runs: list[RunDirectory] = []
     try:
         placed = []
         for request, parts in zip(requests, frozen, strict=True):
             runs.append(new_run_directory(request.preset.name, workspace))
-            placed.append(_order(request, runs[-1].job_id, parts))
+            placed.append(_spec(request, runs[-1].job_id, parts))
         _write(runs, placed)
     except BaseException:
         for run in runs:
@@ -147,12 +147,12 @@ def _placed(
     return placed
 
 
-def _order(request: Request, job_id: str, parts: Parts) -> tuple[Order, JobState]:
+def _spec(request: Request, job_id: str, parts: Parts) -> tuple[JobSpec, JobState]:
     config = request.preset.config
-    order = Order(
+    spec = JobSpec(
         id=job_id,
         preset=request.preset.name,
-        # To the microsecond: jobs that were ordered together stay in order.
+        # To the microsecond: jobs that were queued together stay in order.
         created_at=datetime.now(UTC).isoformat(timespec="microseconds"),
         config=_frozen_config(config, parts),
         train=parts.train,
@@ -165,7 +165,7 @@ def _order(request: Request, job_id: str, parts: Parts) -> tuple[Order, JobState
         prompt_date=_prompt_date(request.sweep),
         made_from=list(request.preset.made_from),
     )
-    return order, replace(request.state, updated_at=order.created_at)
+    return spec, replace(request.state, updated_at=spec.created_at)
 
 
 def _prompt_date(sweep: SweepTrial | None) -> str:
@@ -174,12 +174,12 @@ def _prompt_date(sweep: SweepTrial | None) -> str:
     return day or datetime.now().date().isoformat()
 
 
-def _write(runs: list[RunDirectory], placed: list[tuple[Order, JobState]]) -> None:
-    """Write all orders, then all states: until then none of the jobs counts as accepted."""
+def _write(runs: list[RunDirectory], placed: list[tuple[JobSpec, JobState]]) -> None:
+    """Write all specs, then all states: until then none of the jobs counts as accepted."""
     # Not `asdict`, whose deep copies would take a third of the time; orjson writes dataclasses.
-    orders = {run.job: vars(order) for run, (order, _) in zip(runs, placed, strict=True)}
+    specs = {run.job: vars(spec) for run, (spec, _) in zip(runs, placed, strict=True)}
     states = {run.state: state_values(state) for run, (_, state) in zip(runs, placed, strict=True)}
-    write_many_json({**orders, **states})
+    write_many_json({**specs, **states})
     for folder in {run.path.parent for run in runs}:
         sync_folder(folder)
 

@@ -15,7 +15,7 @@ from daemon.submit.placing import FIRST, Request
 from daemon.submit.run_directory import id_stem, new_run_directory, point_latest_to, versions
 from jobs.errors import CheckpointError, DataError, InvalidInput
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import TRAIN, Order, read_order, write_order
+from jobs.spec import TRAIN, JobSpec, read_spec, write_spec
 from jobs.state import FINISHED, JobState, State, now, write_state
 from jobs.storage.files import explain
 from jobs.training.checkpoint_files import TORN, described, newest_first
@@ -23,7 +23,7 @@ from jobs.training.checkpoint_files import TORN, described, newest_first
 
 def place_again(
     job_id: str, workspace: Workspace, desk: Desk, *, from_checkpoint: bool = False
-) -> tuple[Order, JobState]:
+) -> tuple[JobSpec, JobState]:
     """Make the run directory of a new job that does what another, which has ended, was to do.
 
     Args:
@@ -40,37 +40,37 @@ def place_again(
     from jobs.model_store.folder import check_unchanged, fingerprint  # noqa: PLC0415
 
     old, ended = _ended(job_id, workspace)
-    order = read_order(old)
-    model = workspace.model(config_from(order.config, str(old.job)).model)
+    spec = read_spec(old)
+    model = workspace.model(config_from(spec.config, str(old.job)).model)
     checkpoints = [path.name for path in old.path.glob("checkpoint_*")] if from_checkpoint else []
     if from_checkpoint and not checkpoints:
         raise InvalidInput(f"{job_id} has no checkpoint.", "Leave out --from-checkpoint.")
     # What it goes on with, or asks, was trained by that model, and on the prompts of that day.
-    goes_on = from_checkpoint or order.kind != TRAIN
-    day = order.prompts_written_on if goes_on else datetime.now().date().isoformat()
-    desk.check_order(order, day)
+    goes_on = from_checkpoint or spec.kind != TRAIN
+    day = spec.prompts_written_on if goes_on else datetime.now().date().isoformat()
+    desk.check_spec(spec, day)
     if from_checkpoint:
         _check_checkpoint(old)
-        check_unchanged(model, order.model_fingerprint)
+        check_unchanged(model, spec.model_fingerprint)
     else:
-        order = replace(order, model_fingerprint=fingerprint(model))
-    # Until the new order names the data, a prune of the old job would take them with it.
+        spec = replace(spec, model_fingerprint=fingerprint(model))
+    # Until the new spec names the data, a prune of the old job would take them with it.
     with freezing(workspace):
-        for file in filter(None, (order.train, order.valid)):
+        for file in filter(None, (spec.train, spec.valid)):
             if not workspace.inside(file.path).exists():  # pruned meanwhile
                 raise DataError(
                     f"The data of {job_id} are gone: {file.source}.", "Enqueue it again."
                 )
-        run = new_run_directory(id_stem(order.preset, order.kind), workspace)
+        run = new_run_directory(id_stem(spec.preset, spec.kind), workspace)
         _copy_progress(old, run, checkpoints)
-        order = replace(order, id=run.job_id, created_at=now(), prompt_date=day)
-        order = replace(order, versions=versions())
-        state = replace(FIRST, queue=ended.queue, updated_at=order.created_at)
-        write_order(run, order)
+        spec = replace(spec, id=run.job_id, created_at=now(), prompt_date=day)
+        spec = replace(spec, versions=versions())
+        state = replace(FIRST, queue=ended.queue, updated_at=spec.created_at)
+        write_spec(run, spec)
         write_state(run, state)
-    if order.kind == TRAIN:
+    if spec.kind == TRAIN:
         point_latest_to(run)
-    return order, state
+    return spec, state
 
 
 def changed_request(job_id: str, workspace: Workspace, overrides: Sequence[str]) -> Request:
@@ -87,18 +87,18 @@ def changed_request(job_id: str, workspace: Workspace, overrides: Sequence[str])
     from jobs.config.config_file import apply_override  # noqa: PLC0415
 
     run, ended = _ended(job_id, workspace)
-    order = read_order(run)
-    if order.evaluation is not None:
+    spec = read_spec(run)
+    if spec.evaluation is not None:
         raise InvalidInput(
             f"{job_id} is an evaluation, which has no settings of its own.",
-            f"Change those of the training: farense retry {order.evaluation.job}",
+            f"Change those of the training: farense retry {spec.evaluation.job}",
         )
-    settings = deepcopy(order.config)
+    settings = deepcopy(spec.config)
     for override in overrides:
         apply_override(settings, override)
     config = config_from(settings, f"{job_id} with --set")
-    preset = Preset(name=order.preset, config=config, made_from=(job_id, *order.made_from))
-    names = {file.path: file.source for file in (order.train, order.valid) if file is not None}
+    preset = Preset(name=spec.preset, config=config, made_from=(job_id, *spec.made_from))
+    names = {file.path: file.source for file in (spec.train, spec.valid) if file is not None}
     return Request(preset, state=replace(FIRST, queue=ended.queue), names=names)
 
 

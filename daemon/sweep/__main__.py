@@ -59,15 +59,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _coordinate(folder: SweepFolder, workspace: Workspace, stop: StopRequest) -> None:
-    order = read_sweep(folder)
+    spec = read_sweep(folder)
     mend_state(folder, workspace)
-    client = _connected(workspace, order.queue, stop)
+    client = _connected(workspace, spec.queue, stop)
     if client is None:
         return
     with client:
         trials = known_trials(folder, workspace)
         log.info("sweep_taken_up", sweep=folder.id, trials=len(trials))
-        seen = evaluation_seconds(order.base, workspace)
+        seen = evaluation_seconds(spec.base, workspace)
         coordinator = Coordinator(folder, client, trials, seen)
         while stop.reason() is None:
             try:

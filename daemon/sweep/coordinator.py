@@ -63,15 +63,15 @@ class Coordinator:
         evaluation_seconds: float | None,
     ) -> None:
         self.folder, self.client, self.workspace = folder, client, client.workspace
-        self.order, self.state = read_sweep(folder), read_sweep_state(folder)
-        self.plan = self.order.plan
+        self.spec, self.state = read_sweep(folder), read_sweep_state(folder)
+        self.plan = self.spec.plan
         self.trials = {trial.number: trial for trial in trials}
-        self.study = Study(folder.study, self.order.id, self.plan, trials)
+        self.study = Study(folder.study, self.spec.id, self.plan, trials)
         self.room = Room(
             self.workspace,
-            self.order.base,
+            self.spec.base,
             self.plan.constraints.memory_gb,
-            day_of_sweep(self.order.id),
+            day_of_sweep(self.spec.id),
         )
         self.follower = Follower(client)
         self.exhausted = False
@@ -207,7 +207,7 @@ class Coordinator:
         refused = 0
         while self._may_ask() and refused < MOST_REFUSED:
             jobs = [job for trial in self._open() for job in (*trial.jobs, *trial.evaluations)]
-            if len(self._open()) >= workers_for(self.client, self.order.queue, jobs):
+            if len(self._open()) >= workers_for(self.client, self.spec.queue, jobs):
                 return
             trial = self._new_trial()
             if trial is None:
@@ -239,11 +239,11 @@ class Coordinator:
         """Enqueue the next training of a trial."""
         part = len(trial.jobs)
         preset = Preset(name=Path(self.plan.preset).stem, config=self._config(trial, part))
-        named = f"{self.order.name} #{trial.number}" + (f".{part}" if part else "")
-        sweep = SweepTrial(self.order.id, trial.number, part, trial.params)
-        first = JobState(State.QUEUED, queue=self.order.queue)
+        named = f"{self.spec.name} #{trial.number}" + (f".{part}" if part else "")
+        sweep = SweepTrial(self.spec.id, trial.number, part, trial.params)
+        first = JobState(State.QUEUED, queue=self.spec.queue)
         try:
-            request = Request(preset, named, first, sweep, self.order.sources)
+            request = Request(preset, named, first, sweep, self.spec.sources)
             [record] = self.client.enqueue_many([request])
         except InvalidInput as error:
             self._end(trial, State.FAILED, error.message)
@@ -259,14 +259,14 @@ class Coordinator:
         self._keep(replace(trial, evaluations=[*trial.evaluations, record.id]))
 
     def _config(self, trial: Trial, part: int = 0) -> TrainConfig:
-        return config_of(self.plan, self.order.base, trial.params, part)
+        return config_of(self.plan, self.spec.base, trial.params, part)
 
     def _out_of_memory(self) -> list[tuple[int, TrainConfig]]:
         failed = [trial for trial in self.trials.values() if trial.failure == OUT_OF_MEMORY]
         return [(trial.number, self._config(trial)) for trial in failed]
 
     def _budget(self) -> Budget:
-        began = datetime.fromisoformat(self.order.created_at)
+        began = datetime.fromisoformat(self.spec.created_at)
         until = datetime.fromisoformat(self.state.until) if self.state.until else None
         return Budget(began, until, self._evaluation_seconds)
 

@@ -167,6 +167,6 @@ class SweepKeeper:
 
 def _was_ordered(folder: SweepFolder) -> bool:
     try:
-        return time.time() - folder.order.stat().st_mtime > ORDERED_SECONDS
+        return time.time() - folder.spec.stat().st_mtime > ORDERED_SECONDS
     except OSError:
         return False

@@ -12,7 +12,7 @@ from jobs.config.config import TrainConfig
 from jobs.errors import FarenseError
 from jobs.events import Evaluated
 from jobs.paths import Workspace
-from jobs.spec import EVALUATE, Order, SweepTrial, read_order
+from jobs.spec import EVALUATE, JobSpec, SweepTrial, read_spec
 from jobs.storage.files import sha256_of
 from jobs.sweep.folder import read_sweep, read_trials
 from jobs.sweep.paths import SweepFolder
@@ -26,8 +26,8 @@ def known_trials(folder: SweepFolder, workspace: Workspace) -> list[Trial]:
         InvalidInput: nobody knows what the sweep is to do.
     """
     plan = read_sweep(folder).plan
-    orders = [order for order, _ in _orders(workspace)]
-    return merged(read_trials(folder), orders, folder.id, evaluated=plan.maximizes)
+    specs = [spec for spec, _ in _specs(workspace)]
+    return merged(read_trials(folder), specs, folder.id, evaluated=plan.maximizes)
 
 
 def evaluation_seconds(base: TrainConfig, workspace: Workspace) -> float | None:
@@ -39,7 +39,7 @@ def evaluation_seconds(base: TrainConfig, workspace: Workspace) -> float | None:
     return max(
         (
             seconds
-            for found, job_id in _orders(workspace)
+            for found, job_id in _specs(workspace)
             if found.kind == EVALUATE and found.valid is not None and found.valid.sha256 == digest
             if found.config.get("model") == base.model
             for seconds in _seconds(workspace, job_id)
@@ -48,12 +48,12 @@ def evaluation_seconds(base: TrainConfig, workspace: Workspace) -> float | None:
     )
 
 
-def _orders(workspace: Workspace) -> Iterator[tuple[Order, str]]:
-    """Yield the orders of all jobs that were wholly enqueued, and their ids."""
+def _specs(workspace: Workspace) -> Iterator[tuple[JobSpec, str]]:
+    """Yield the specs of all jobs that were wholly enqueued, and their ids."""
     for job_id in job_ids(workspace):
         with suppress(FarenseError):
             if state_of(workspace, job_id) is not None:
-                yield read_order(workspace.run(job_id)), job_id
+                yield read_spec(workspace.run(job_id)), job_id
 
 
 def _seconds(workspace: Workspace, job_id: str) -> Iterator[float]:
@@ -66,39 +66,39 @@ def _seconds(workspace: Workspace, job_id: str) -> Iterator[float]:
 
 
 def merged(
-    trials: Iterable[Trial], orders: Collection[Order], sweep: str, *, evaluated: bool
+    trials: Iterable[Trial], specs: Collection[JobSpec], sweep: str, *, evaluated: bool
 ) -> list[Trial]:
-    """Return the trials of a sweep with all that their jobs' orders say of them, by number.
+    """Return the trials of a sweep with all that their jobs' specs say of them, by number.
 
     Args:
         trials: those that are known; a job that is none of theirs joins its trial, or makes it.
-        orders: of the jobs of the workspace, those of other sweeps among them.
+        specs: of the jobs of the workspace, those of other sweeps among them.
         evaluated: evaluations are a part of the trials, whose objective they give.
     """
     found = {trial.number: trial for trial in trials}
-    trained = sorted(_parts(orders, sweep), key=lambda pair: (pair[1].part, pair[0].created_at))
-    for order, part in trained:
+    trained = sorted(_parts(specs, sweep), key=lambda pair: (pair[1].part, pair[0].created_at))
+    for spec, part in trained:
         trial = found.get(part.number) or Trial(
-            part.number, part.params, asked_at=order.created_at, total_steps=order.total_steps
+            part.number, part.params, asked_at=spec.created_at, total_steps=spec.total_steps
         )
         # A job that was enqueued anew after its files were lost takes the place of the first.
-        if order.id not in trial.jobs and part.part >= len(trial.jobs):
-            trial = replace(trial, jobs=[*trial.jobs, order.id])
+        if spec.id not in trial.jobs and part.part >= len(trial.jobs):
+            trial = replace(trial, jobs=[*trial.jobs, spec.id])
         found[part.number] = trial
     ordered = [found[number] for number in sorted(found)]
-    return [_with_evaluations(trial, orders) for trial in ordered] if evaluated else ordered
+    return [_with_evaluations(trial, specs) for trial in ordered] if evaluated else ordered
 
 
-def _parts(orders: Iterable[Order], sweep: str) -> Iterable[tuple[Order, SweepTrial]]:
-    for order in orders:
-        part = order.sweep
-        if part is not None and part.sweep == sweep and order.kind != EVALUATE:
-            yield order, part
+def _parts(specs: Iterable[JobSpec], sweep: str) -> Iterable[tuple[JobSpec, SweepTrial]]:
+    for spec in specs:
+        part = spec.sweep
+        if part is not None and part.sweep == sweep and spec.kind != EVALUATE:
+            yield spec, part
 
 
-def _with_evaluations(trial: Trial, orders: Iterable[Order]) -> Trial:
+def _with_evaluations(trial: Trial, specs: Iterable[JobSpec]) -> Trial:
     known: Mapping[str, str] = {
-        order.evaluation.job: order.id for order in orders if order.evaluation is not None
+        spec.evaluation.job: spec.id for spec in specs if spec.evaluation is not None
     }
     found = [known[job] for job in trial.jobs if job in known]
     return replace(trial, evaluations=found) if len(found) > len(trial.evaluations) else trial

@@ -27,7 +27,7 @@ from jobs.state import DEFAULT_QUEUE, FINISHED, State, now
 from jobs.storage.files import explain
 from jobs.sweep.budget import Budget
 from jobs.sweep.folder import (
-    SweepOrder,
+    SweepSpec,
     SweepState,
     read_sweep,
     read_sweep_state,
@@ -53,7 +53,7 @@ class Begun:
     """
 
     folder: SweepFolder
-    order: SweepOrder
+    spec: SweepSpec
     state: SweepState
     schedule: Schedule
     remarks: list[str]
@@ -96,11 +96,11 @@ def begin_sweep(
         base, sources = _frozen(base, desk)
         _refuse_too_little_time(plan, moment, base, workspace)
         named = _named(name or path.stem, workspace)
-        order = SweepOrder(*named, now(), plan, base, queue, sources)
-        folder = SweepFolder(sweeps_of(workspace) / order.id)
-        write_sweep(folder, order)
+        spec = SweepSpec(*named, now(), plan, base, queue, sources)
+        folder = SweepFolder(sweeps_of(workspace) / spec.id)
+        write_sweep(folder, spec)
     # Last: from now on a daemon takes it up.
-    return Begun(folder, order, write_sweep_state(folder, first_state(order)), schedule, remarks)
+    return Begun(folder, spec, write_sweep_state(folder, first_state(spec)), schedule, remarks)
 
 
 def _checked(plan: SweepPlan, base: TrainConfig, desk: Desk) -> tuple[Schedule, list[str]]:
@@ -132,11 +132,11 @@ def _frozen(base: TrainConfig, desk: Desk) -> tuple[TrainConfig, dict[str, str]]
     return frozen, {file.path: file.source for file in files}
 
 
-def first_state(order: SweepOrder) -> SweepState:
+def first_state(spec: SweepSpec) -> SweepState:
     """Return where a sweep stands when it begins."""
-    moment = end_of(order.plan, datetime.fromisoformat(order.created_at))
+    moment = end_of(spec.plan, datetime.fromisoformat(spec.created_at))
     until = moment.isoformat(timespec="seconds") if moment else None
-    return SweepState(until=until, trials=order.plan.most_trials)
+    return SweepState(until=until, trials=spec.plan.most_trials)
 
 
 def mend_state(folder: SweepFolder, workspace: Workspace) -> None:

@@ -16,7 +16,7 @@ from daemon.store.records import JobRecord
 from jobs.errors import FarenseError, QueueUnreachable, UnknownJob
 from jobs.events import Envelope, Progress, Started, TrainMetrics, Validation, parse_event
 from jobs.paths import Workspace
-from jobs.spec import EVALUATE, read_order
+from jobs.spec import EVALUATE, read_spec
 from jobs.state import FINISHED, State
 from jobs.sweep.trial import Curve, Trial, curve_of, lowest
 
@@ -103,10 +103,10 @@ class Follower:
         workspace = self._client.workspace
         for found in job_ids(workspace):
             try:
-                order = read_order(workspace.run(found))
+                spec = read_spec(workspace.run(found))
             except FarenseError:
                 continue
-            if order.kind == EVALUATE and order.evaluation and order.evaluation.job == job_id:
+            if spec.kind == EVALUATE and spec.evaluation and spec.evaluation.job == job_id:
                 record = self.record(found)
                 if record and record.state not in (State.FAILED, State.CANCELLED):
                     return found

@@ -16,7 +16,7 @@ from jobs.state import State
 from jobs.storage.locks import is_held
 from jobs.sweep.budget import Budget, seconds_left
 from jobs.sweep.folder import (
-    SweepOrder,
+    SweepSpec,
     SweepState,
     read_sweep,
     read_sweep_state,
@@ -39,7 +39,7 @@ class SweepView:
     """
 
     folder: SweepFolder
-    order: SweepOrder
+    spec: SweepSpec
     state: SweepState
     trials: list[Trial]
     coordinated: bool
@@ -49,7 +49,7 @@ class SweepView:
     @property
     def ranked(self) -> list[Trial]:
         """The trials that came to a value, best first."""
-        return leaderboard(self.trials, maximizes=self.order.plan.maximizes)
+        return leaderboard(self.trials, maximizes=self.spec.plan.maximizes)
 
     @property
     def best(self) -> Trial | None:
@@ -59,16 +59,16 @@ class SweepView:
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as JSON-ready values."""
         return {
-            "id": self.order.id,
-            "name": self.order.name,
-            "created_at": self.order.created_at,
-            "objective": self.order.plan.objective,
+            "id": self.spec.id,
+            "name": self.spec.name,
+            "created_at": self.spec.created_at,
+            "objective": self.spec.plan.objective,
             **asdict(self.state),
             "planned_trials": self.state.trials,
             "coordinated": self.coordinated,
             "seconds_left": self.seconds_left,
             "folder": str(self.folder.path),
-            "plan": self.order.plan.model_dump(mode="json"),
+            "plan": self.spec.plan.model_dump(mode="json"),
             "leaderboard": [trial.number for trial in self.ranked],
             "trials": [
                 asdict(trial)
@@ -85,16 +85,16 @@ def view_sweep(folder: SweepFolder, now: datetime | None = None) -> SweepView:
     Raises:
         InvalidInput, JobFailed: its files are missing or damaged.
     """
-    order, state = read_sweep(folder), read_sweep_state(folder)
+    spec, state = read_sweep(folder), read_sweep_state(folder)
     trials = read_trials(folder)
     until = datetime.fromisoformat(state.until) if state.until else None
-    budget = Budget(datetime.fromisoformat(order.created_at), until)
+    budget = Budget(datetime.fromisoformat(spec.created_at), until)
     running = sum(not trial.ended for trial in trials)
     left = None
     if state.active:
         left = seconds_left(trials, state.trials, running, budget, now or datetime.now(UTC))
     interrupted = _interrupted(trials, folder.workspace)
-    return SweepView(folder, order, state, trials, is_held(folder.lock), left, interrupted)
+    return SweepView(folder, spec, state, trials, is_held(folder.lock), left, interrupted)
 
 
 def _interrupted(trials: Iterable[Trial], workspace: Workspace) -> frozenset[int]:

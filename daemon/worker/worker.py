@@ -35,7 +35,7 @@ from daemon.worker.terminal import Tell, end_line, start_line
 from daemon.worker.watchdog import Watchdog, watchdog_of
 from jobs.errors import DiskFull, ExitCode, FarenseError, WorkspaceError
 from jobs.paths import Workspace
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.state import JobState, State
 from jobs.storage.files import end_torn_line
 from jobs.storage.locks import is_held
@@ -206,7 +206,7 @@ class Worker:
 
     def _attempt(self, claim: Claim, mirror: LogMirror) -> Outcome:
         run = self.workspace.run(claim.job_id)
-        state, order = claim.state, read_order(run)
+        state, spec = claim.state, read_spec(run)
         log_path = self.workspace.job_log(claim.job_id)
         stderr = self.workspace.job_stderr(claim.job_id)
         said_before = stderr.stat().st_size if stderr.exists() else 0
@@ -217,7 +217,7 @@ class Worker:
             mirror.note(pid=child.pid, eta_seconds=None, **phase(LOADING))
             keep_awake(child.pid)
             before = events_at_end(log_path, LOG_BYTES)
-            watchdog = watchdog_of(order.config, before, time.monotonic())
+            watchdog = watchdog_of(spec.config, before, time.monotonic())
             returncode, verdict = self._look_after(child, mirror, watchdog)
         summary = summary_head(run)
         ending = Ending(
@@ -240,8 +240,8 @@ class Worker:
             killed_for_memory=child.killed_for_memory,
             progressed=made_progress(events_at_end(log_path, LOG_BYTES), claim.attempt),
             disk_free=disk_usage(self.workspace.root).free,
-            kind=order.kind,
-            config=order.config,
+            kind=spec.kind,
+            config=spec.config,
             splits=state.splits,
         )
         log.info("child_ended", attempt=claim.attempt, pid=child.pid, code=returncode)

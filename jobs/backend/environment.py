@@ -11,7 +11,7 @@ from jobs.backend.streams import cpu_name, cpu_threads
 
 
 def environment() -> dict[str, str]:
-    """Return what the bits of a result depend on beside the order."""
+    """Return what the bits of a result depend on beside the spec."""
     return {
         "farense": importlib.metadata.version("farense"),
         "python": platform.python_version(),

@@ -151,8 +151,8 @@ def _differences(first: PastRun, second: PastRun, a: Side, b: Side) -> Iterator[
 
 def _data(run: PastRun, row: Difference) -> Any:
     """Return the name and the beginning of the digest of a run's data."""
-    order = run.order
-    file = None if order is None else (order.train if row.setting == "data.train" else order.valid)
+    spec = run.spec
+    file = None if spec is None else (spec.train if row.setting == "data.train" else spec.valid)
     return None if file is None else f"{file.source} ({file.sha256[:8]})"
 
 

@@ -32,7 +32,7 @@ class Side:
     Attributes:
         name: the id of the job, or the name of the folder.
         folder: where it lies.
-        made_by_farense: its order is there, so its settings and data are known for certain.
+        made_by_farense: its spec is there, so its settings and data are known for certain.
         preset: that it was made from.
         state: of the job; None of an older run.
         reason: why it is so.
@@ -126,7 +126,7 @@ def _has_other_model(a: Side, b: Side) -> bool:
 
 def side_of(run: PastRun) -> Side:
     """Return what is known of a run, from what was read and from the files beside it."""
-    (config, problem), order, state = _settings(run), run.order, _state(run)
+    (config, problem), spec, state = _settings(run), run.spec, _state(run)
     curve = curve_of(run.rows, number(config, "early_stopping_min_delta") or 0.0, run.kept_step)
     report, rows = run.report or {}, run.rows
     means = {metric: number(report, metric) for metric in METRICS}
@@ -134,17 +134,17 @@ def side_of(run: PastRun) -> Side:
     return Side(
         name=run.name,
         folder=str(run.directory.path),
-        made_by_farense=order is not None,
-        preset=None if order is None else order.preset,
+        made_by_farense=spec is not None,
+        preset=None if spec is None else spec.preset,
         state=state.state if state else run.told_state,
         reason=(state.reason if state else None) or _text(run.summary.get("reason")),
         failure=(state and state.failure) or ERRORS.get(str(run.summary.get("error"))),
         failed_attempts=tuple(str(e.get("class")) for e in state.history) if state else (),
-        total_steps=None if order is None else order.total_steps,
+        total_steps=None if spec is None else spec.total_steps,
         config=config,
-        model_fingerprint="" if order is None else order.model_fingerprint,
-        train=None if order is None else order.train,
-        valid=None if order is None else order.valid,
+        model_fingerprint="" if spec is None else spec.model_fingerprint,
+        train=None if spec is None else spec.train,
+        valid=None if spec is None else spec.valid,
         curve=curve,
         rollbacks=(whole(rows[-1], "rollbacks") or 0) if rows else 0,
         has_adapter=run.directory.adapter_weights.is_file(),

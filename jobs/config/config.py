@@ -210,7 +210,7 @@ def find_preset(name: str, workspace: Workspace, overrides: tuple[str, ...] = ()
 
 
 def config_from(values: Any, source: str) -> TrainConfig:
-    """Return the config in ``values`` (a job's frozen order, say).
+    """Return the config in ``values`` (a job's frozen spec, say).
 
     Raises:
         ConfigError: naming ``source``, each offending key, what was given and what is allowed.

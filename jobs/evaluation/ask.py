@@ -23,7 +23,7 @@ from jobs.model.load import apply_lora, load_base, load_tokenizer
 from jobs.model.lora import DropoutNoise
 from jobs.model_store.folder import check_unchanged
 from jobs.paths import Workspace
-from jobs.spec import Order
+from jobs.spec import JobSpec
 
 MAX_NEW_TOKENS = 512
 # What decoders put in the place of bytes that are no character, or not yet.
@@ -59,14 +59,14 @@ class Answerer:
         ModelError: its model is not here, has changed, or cannot be loaded.
     """
 
-    def __init__(self, workspace: Workspace, order: Order, *, base: bool = False) -> None:
-        config = config_from(order.config, f"the order of {order.id}")
-        adapter = None if base else read_adapter(workspace.run(order.id))
+    def __init__(self, workspace: Workspace, spec: JobSpec, *, base: bool = False) -> None:
+        config = config_from(spec.config, f"job.json of {spec.id}")
+        adapter = None if base else read_adapter(workspace.run(spec.id))
         path = workspace.model(config.model)
-        check_unchanged(path, order.model_fingerprint)
+        check_unchanged(path, spec.model_fingerprint)
         self._style = config.prompt_format
-        self._system = common_system(workspace, order)
-        template = TemplateSettings.of(config, order.prompts_written_on)
+        self._system = common_system(workspace, spec)
+        template = TemplateSettings.of(config, spec.prompts_written_on)
         self._tokenizer = load_tokenizer(path, template)
         self._module, _ = load_base(path)
         if adapter is not None:
@@ -135,12 +135,12 @@ class _Growing:
         return new
 
 
-def common_system(workspace: Workspace, order: Order) -> tuple[Message, ...]:
+def common_system(workspace: Workspace, spec: JobSpec) -> tuple[Message, ...]:
     """Return the system message that all questions of the validation set begin with, if any.
 
     A model that was always told who it is would answer otherwise without it.
     """
-    file = order.valid or order.train
+    file = spec.valid or spec.train
     try:
         rows = read_examples(workspace.inside(file.path))
     except (DataError, OSError):

@@ -37,7 +37,7 @@ from jobs.model.load import load_tokenizer
 from jobs.model_store.digest import weights_digest
 from jobs.pace import Pace
 from jobs.paths import Workspace
-from jobs.spec import DataFile, EvaluationSpec, Order
+from jobs.spec import DataFile, EvaluationSpec, JobSpec
 from jobs.state import State, now
 from jobs.training.session import Emit, Session, Stop
 from jobs.training.summary import write_summary
@@ -49,7 +49,7 @@ REASONING_TOKENS = 1_024
 
 
 def evaluate(
-    workspace: Workspace, order: Order, emit: Emit, stop_reason: Stop, splits: int = 0
+    workspace: Workspace, spec: JobSpec, emit: Emit, stop_reason: Stop, splits: int = 0
 ) -> Evaluated | None:
     """Run an evaluation from its beginning, or go on with the answers that are missing.
 
@@ -61,19 +61,19 @@ def evaluate(
         How it ended; None when asked to stop (the answers so far are kept).
 
     Raises:
-        FarenseError: the order cannot be carried out, or the work failed.
+        FarenseError: the spec cannot be carried out, or the work failed.
     """
-    return Evaluation(workspace, order, emit, stop_reason, splits).run()
+    return Evaluation(workspace, spec, emit, stop_reason, splits).run()
 
 
 class Evaluation:
     """What one attempt works with; see :func:`evaluate`."""
 
     def __init__(
-        self, workspace: Workspace, order: Order, emit: Emit, stop_reason: Stop, splits: int
+        self, workspace: Workspace, spec: JobSpec, emit: Emit, stop_reason: Stop, splits: int
     ) -> None:
-        self.order, self.emit, self.stop_reason = order, emit, stop_reason
-        self.wanted, self.valid = _parts(order)
+        self.spec, self.emit, self.stop_reason = spec, emit, stop_reason
+        self.wanted, self.valid = _parts(spec)
         self.started = time.monotonic()
         self.trained = workspace.run(self.wanted.job)
         self.adapter = read_adapter(self.trained)
@@ -81,7 +81,7 @@ class Evaluation:
         self.questions = [row for row in rows if isinstance(row, Dialogue)]
         if not self.questions:
             raise DataError(f"{self.valid.source} holds texts alone: there is nothing to answer.")
-        self.session = Session(workspace, order, emit, stop_reason, splits)
+        self.session = Session(workspace, spec, emit, stop_reason, splits)
         self.module = self.session.base.module
         check_batching(self.module)
         tokenizer = load_tokenizer(self.session.model_path, self.session.template)
@@ -96,7 +96,7 @@ class Evaluation:
         ]
         self.batch_size = max(1, self.wanted.batch_size >> splits)
         self.without_question = len(rows) - len(self.questions)
-        self.answers = Answers(workspace.run(order.id).answers, self._circumstances())
+        self.answers = Answers(workspace.run(spec.id).answers, self._circumstances())
         self.earlier = self.answers.elapsed_time_sec
         self.pace = Pace()
 
@@ -184,7 +184,7 @@ class Evaluation:
         folder = self.session.model_path
         circumstances = {
             "adapter": self.adapter.sha256,
-            "model": self.order.model_fingerprint,
+            "model": self.spec.model_fingerprint,
             "data": self.valid.sha256,
             "template": asdict(self.session.template),
             "max_new_tokens": self.limits,
@@ -207,7 +207,7 @@ class Evaluation:
         elapsed = self._elapsed
         about = {
             "job": wanted.job,
-            "preset": self.order.preset,
+            "preset": self.spec.preset,
             "model": self.session.model_path.name,
             "adapter_sha256": self.adapter.sha256,
             "data": {"source": self.valid.source, "sha256": self.valid.sha256},
@@ -236,7 +236,7 @@ class Evaluation:
             folder=str(self.trained.evaluation),
         )
         self._warn_of_cut(outcome)
-        write_summary(self.session.run, outcome, self.order.config, self.session.versions)
+        write_summary(self.session.run, outcome, self.spec.config, self.session.versions)
         self.emit(outcome)
         return outcome
 
@@ -252,7 +252,7 @@ class Evaluation:
     def _started(self) -> EvaluationStarted:
         return EvaluationStarted(
             pid=os.getpid(),
-            preset=self.order.preset,
+            preset=self.spec.preset,
             evaluates=self.wanted.job,
             model=self.session.model_path.name,
             device=f"{device_name()}, weights {self.session.base.form}",
@@ -264,10 +264,10 @@ class Evaluation:
         )
 
 
-def _parts(order: Order) -> tuple[EvaluationSpec, DataFile]:
-    if order.evaluation is None or order.valid is None:
-        raise InvalidInput(f"{order.id} does not say what to evaluate.")
-    return order.evaluation, order.valid
+def _parts(spec: JobSpec) -> tuple[EvaluationSpec, DataFile]:
+    if spec.evaluation is None or spec.valid is None:
+        raise InvalidInput(f"{spec.id} does not say what to evaluate.")
+    return spec.evaluation, spec.valid
 
 
 def _room(

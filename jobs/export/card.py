@@ -18,7 +18,7 @@ from jobs.evaluation.scores import TITLES
 from jobs.export.kinds import ADAPTER, FUSED, PEFT, REQUANTIZED, Exported
 from jobs.export.prompting import OPTIONS_FILE, Prompting
 from jobs.past_run import PastRun
-from jobs.spec import DataFile, Order
+from jobs.spec import DataFile, JobSpec
 from jobs.storage.files import write_atomic, write_json
 from jobs.verdict import verdict
 
@@ -57,7 +57,7 @@ class Card:
     """
 
     past: PastRun
-    order: Order
+    spec: JobSpec
     config: TrainConfig
     exported: Exported
     prompting: Prompting
@@ -93,11 +93,11 @@ def card_text(card: Card) -> str:
         "tags": ["farense", "lora"],
     }
     what = WHAT[kind].format(model=card.model, dtype=card.exported.dtype)
-    settings = yaml.safe_dump(card.order.config, sort_keys=False, allow_unicode=True)
+    settings = yaml.safe_dump(card.spec.config, sort_keys=False, allow_unicode=True)
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
         f"# {card.name}",
-        f"{what} Trained with farense {card.order.versions.get('farense', '')}".rstrip() + ".",
+        f"{what} Trained with farense {card.spec.versions.get('farense', '')}".rstrip() + ".",
         "## How to load it",
         _example(card),
         "## What was measured",
@@ -187,14 +187,14 @@ def _cell(score: Mapping[str, float]) -> str:
 
 
 def _origin(card: Card) -> Iterator[str]:
-    order = card.order
+    spec = card.spec
     yield f"base model: `{card.config.model}`"
-    if order.model_fingerprint:
-        yield f"fingerprint of the base model: `{order.model_fingerprint}`"
-    yield f"job `{order.id}`, preset `{order.preset}`"
-    yield f"training data: {_data(order.train)}"
-    if order.valid is not None:
-        yield f"validation data: {_data(order.valid)}"
+    if spec.model_fingerprint:
+        yield f"fingerprint of the base model: `{spec.model_fingerprint}`"
+    yield f"job `{spec.id}`, preset `{spec.preset}`"
+    yield f"training data: {_data(spec.train)}"
+    if spec.valid is not None:
+        yield f"validation data: {_data(spec.valid)}"
     yield f"SHA-256 of `adapters.safetensors`: `{card.exported.adapter_sha256}`"
 
 

@@ -29,7 +29,7 @@ from jobs.model.adapter_fit import fresh_adapter
 from jobs.model_store.folder import check_unchanged
 from jobs.past_run import PastRun, read_run
 from jobs.paths import Workspace
-from jobs.spec import Order
+from jobs.spec import JobSpec
 from jobs.state import now
 from jobs.storage.files import write_atomic, write_json
 from jobs.storage.formatting import size_text
@@ -41,7 +41,7 @@ SMALL_BYTES = 1_000_000
 
 def export(
     workspace: Workspace,
-    order: Order,
+    spec: JobSpec,
     wanted: ExportRequest,
     report: Callable[[str], None],
     warn: Callable[[str], None],
@@ -57,7 +57,7 @@ def export(
             written as wanted, or there is something else in the place of an export.
         WorkspaceError: there is no room, or a folder cannot be written.
     """
-    return Export(workspace, order, wanted, report, warn).run()
+    return Export(workspace, spec, wanted, report, warn).run()
 
 
 class Export:
@@ -66,23 +66,23 @@ class Export:
     def __init__(
         self,
         workspace: Workspace,
-        order: Order,
+        spec: JobSpec,
         wanted: ExportRequest,
         report: Callable[[str], None],
         warn: Callable[[str], None],
     ) -> None:
-        self.workspace, self.order, self.report, self.warn = workspace, order, report, warn
+        self.workspace, self.spec, self.report, self.warn = workspace, spec, report, warn
         self.wanted = wanted
-        self.config: TrainConfig = config_from(order.config, f"the order of {order.id}")
+        self.config: TrainConfig = config_from(spec.config, f"job.json of {spec.id}")
         self.model = workspace.model(self.config.model)
         self.output = workspace.inside(workspace.output.name)
         self.stem = check_name(wanted.name or self._usual_name())
         self.targets = {kind: self.output / (self.stem + SUFFIXES[kind]) for kind in wanted.kinds}
         self._check_targets()
-        check_unchanged(self.model, order.model_fingerprint)
-        self.prompting = prompting_of(workspace, order, self.config)
-        self.past: PastRun = read_run(workspace.run(order.id).path)
-        self.adapter: TrainedAdapter = read_adapter(workspace.run(order.id))
+        check_unchanged(self.model, spec.model_fingerprint)
+        self.prompting = prompting_of(workspace, spec, self.config)
+        self.past: PastRun = read_run(workspace.run(spec.id).path)
+        self.adapter: TrainedAdapter = read_adapter(workspace.run(spec.id))
         # An export is handed on: other programs load a part of an adapter without a word.
         self.adapter.fitting(fresh_adapter(self.model, self.config.lora))
 
@@ -101,19 +101,19 @@ class Export:
                 yield self._write(kind, target, fused)
 
     def _usual_name(self) -> str:
-        name = export_name(self.model.name, self.order.preset)
-        return name if self.wanted.force else free_name(self.output, name, self.order.id)
+        name = export_name(self.model.name, self.spec.preset)
+        return name if self.wanted.force else free_name(self.output, name, self.spec.id)
 
     def _check_targets(self) -> None:
         for kind, target in self.targets.items():
-            check_target(target, self.order.id, kind, force=self.wanted.force)
+            check_target(target, self.spec.id, kind, force=self.wanted.force)
 
     def _warn_of_others(self) -> None:
         """Tell of folders that bear the name of this export and stay another job's."""
         beside = (self.output / (self.stem + suffix) for suffix in SUFFIXES.values())
         for folder in beside:
             owner = None if folder in self.targets.values() else owner_of(folder)
-            if owner not in (None, self.order.id):
+            if owner not in (None, self.spec.id):
                 self.warn(f"{folder} stays as it is: the export of another job, {owner}.")
 
     def _fused(self) -> FusedModel:
@@ -122,7 +122,7 @@ class Export:
         )
 
     def _write(self, kind: str, target: Path, fused: FusedModel | None) -> Exported:
-        found = Exported(kind, str(target), self.order.id, self.adapter.sha256)
+        found = Exported(kind, str(target), self.spec.id, self.adapter.sha256)
         with replacing(target) as folder:
             if kind == ADAPTER:
                 write_atomic(folder / "adapters.safetensors", self.adapter.content)
@@ -138,7 +138,7 @@ class Export:
         """Write a fused model and measure it beside the adapter."""
         size = fused.bytes
         self.report("Measuring the adapter's validation loss ...")
-        beside = adapter_loss(self.workspace, self.order, self.adapter, self.warn)
+        beside = adapter_loss(self.workspace, self.spec, self.adapter, self.warn)
         self.report(f"Writing {size_text(size)} of weights ({_form(found.kind, fused.dtype)}) ...")
         fused.write(folder)
         loss = None
@@ -149,7 +149,7 @@ class Export:
         elif beside is not None:
             self.report("Measuring the fused model's validation loss ...")
             model = Path(self.workspace.output.name, folder.name)
-            loss = model_loss(self.workspace, self.order, str(model), self.warn)
+            loss = model_loss(self.workspace, self.spec, str(model), self.warn)
         found = replace(
             found, dtype=fused.dtype, validation_loss=loss, adapter_validation_loss=beside
         )
@@ -162,7 +162,7 @@ class Export:
 
     def _finish(self, folder: Path, found: Exported) -> Exported:
         """Add the card and the marker, which makes the folder an export."""
-        write_card(folder, Card(self.past, self.order, self.config, found, self.prompting))
+        write_card(folder, Card(self.past, self.spec, self.config, found, self.prompting))
         size = sum(file.stat().st_size for file in folder.iterdir())
         found = replace(found, bytes=size)
         # No path of this machine: an export may be handed on.

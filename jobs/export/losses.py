@@ -13,7 +13,7 @@ from jobs.events import Event, Warned
 from jobs.model.adapter import TrainedAdapter
 from jobs.paths import Workspace
 from jobs.resources.preflight import memory_limits
-from jobs.spec import Order
+from jobs.spec import JobSpec
 from jobs.training.session import Session
 
 Tell = Callable[[str], None]
@@ -22,25 +22,25 @@ HELD_ON_CPU = 2
 
 
 def adapter_loss(
-    workspace: Workspace, order: Order, adapter: TrainedAdapter, warn: Tell
+    workspace: Workspace, spec: JobSpec, adapter: TrainedAdapter, warn: Tell
 ) -> float | None:
     """Return the loss of the base model with the adapter beside its weights, nats per token.
 
     Returns:
         None, and a warning, where the job has no validation set any more.
     """
-    return _measured(workspace, order, warn, adapter)
+    return _measured(workspace, spec, warn, adapter)
 
 
-def model_loss(workspace: Workspace, order: Order, model: str, warn: Tell) -> float | None:
+def model_loss(workspace: Workspace, spec: JobSpec, model: str, warn: Tell) -> float | None:
     """Return the loss of another model over the same validation set.
 
     Args:
         model: its folder, relative to the workspace.
     """
     # An untrained adapter adds nothing: what is measured is the model itself.
-    config = {**order.config, "model": model}
-    return _measured(workspace, replace(order, config=config, model_fingerprint=""), warn)
+    config = {**spec.config, "model": model}
+    return _measured(workspace, replace(spec, config=config, model_fingerprint=""), warn)
 
 
 def fits_memory(weight_bytes: int) -> bool:
@@ -51,13 +51,13 @@ def fits_memory(weight_bytes: int) -> bool:
 
 
 def _measured(
-    workspace: Workspace, order: Order, warn: Tell, adapter: TrainedAdapter | None = None
+    workspace: Workspace, spec: JobSpec, warn: Tell, adapter: TrainedAdapter | None = None
 ) -> float | None:
-    if order.valid is None:
-        warn(f"No loss was measured: {order.id} has no validation set.")
+    if spec.valid is None:
+        warn(f"No loss was measured: {spec.id} has no validation set.")
         return None
     try:
-        return _loss(workspace, order, warn, adapter)
+        return _loss(workspace, spec, warn, adapter)
     except DataError as error:
         warn(f"No loss was measured: {error.message}")
         return None
@@ -67,12 +67,12 @@ def _measured(
         mx.clear_cache()
 
 
-def _loss(workspace: Workspace, order: Order, warn: Tell, adapter: TrainedAdapter | None) -> float:
+def _loss(workspace: Workspace, spec: JobSpec, warn: Tell, adapter: TrainedAdapter | None) -> float:
     def emit(event: Event) -> None:
         if isinstance(event, Warned):
             warn(event.message)
 
-    session = Session(workspace, order, emit, lambda: None, 0)
+    session = Session(workspace, spec, emit, lambda: None, 0)
     engine, feed = session.measuring()
     if adapter is not None:
         engine.adapter = adapter.fitting(engine.adapter)

@@ -15,7 +15,7 @@ from jobs.data.tokenizer import TemplateSettings
 from jobs.evaluation.ask import common_system
 from jobs.model.load import load_tokenizer
 from jobs.paths import Workspace
-from jobs.spec import Order
+from jobs.spec import JobSpec
 
 QUESTION = "QUESTION"
 # Where options are too long for a command.
@@ -93,17 +93,17 @@ class Prompting:
         return (self.head, "before"), (self.tail, "after")
 
 
-def prompting_of(workspace: Workspace, order: Order, config: TrainConfig) -> Prompting:
+def prompting_of(workspace: Workspace, spec: JobSpec, config: TrainConfig) -> Prompting:
     """Return how the prompts of a job are made.
 
     Raises:
         ModelError: its tokenizer cannot be loaded, or has no template for them.
     """
-    found = common_system(workspace, order)
+    found = common_system(workspace, spec)
     system = found[0].content if found else None
     if config.prompt_format != "chat":
         return Prompting(config.prompt_format, system)
-    template = TemplateSettings.of(config, order.prompts_written_on)
+    template = TemplateSettings.of(config, spec.prompts_written_on)
     tokenizer = load_tokenizer(workspace.model(config.model), template)
     row = Dialogue((*found, Message("user", QUESTION)), "")
     frame = frame_of(row, tokenizer, config.prompt_format)
@@ -111,7 +111,7 @@ def prompting_of(workspace: Workspace, order: Order, config: TrainConfig) -> Pro
         config.prompt_format,
         system,
         tokenizer.command_options(),
-        order.prompts_written_on if tokenizer.writes_date else None,
+        spec.prompts_written_on if tokenizer.writes_date else None,
         frame.marks.end if frame.opened and frame.marks else None,
         frame.head,
         frame.tail,

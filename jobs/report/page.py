@@ -144,10 +144,10 @@ def name_of(run: Measured, number: int | None = None) -> str:
     Args:
         number: from 0, where it stands beside others.
     """
-    order = run.run.order
+    spec = run.run.spec
     name = run.run.name
-    if order is not None and number is not None:
-        name = f"{order.name or order.preset} {order.id[-4:]}"
+    if spec is not None and number is not None:
+        name = f"{spec.name or spec.preset} {spec.id[-4:]}"
     letter = "" if number is None else f"{_letter(number)} "
     return printable(f"{letter}{name}")
 
@@ -216,14 +216,14 @@ def cautions(runs: Sequence[Named]) -> list[str]:
 
 
 def _of_data(runs: Sequence[Named]) -> list[str]:
-    orders = [named.past.order for named in runs]
-    digests = {order.valid.sha256 if order.valid else None for order in orders if order}
+    specs = [named.past.spec for named in runs]
+    digests = {spec.valid.sha256 if spec.valid else None for spec in specs if spec}
     if len(digests) > 1:
         return [
             "These runs did not validate on the same data: "
             "their losses, gaps and scores cannot be compared."
         ]
-    if None in orders:
+    if None in specs:
         return [
             "Of an older run it is not known what it validated on: losses, gaps and scores can "
             "only be compared if the data was the same."

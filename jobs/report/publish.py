@@ -83,7 +83,7 @@ class PublishedSweep:
         return {
             "report": str(self.page),
             "bytes": self.bytes,
-            "sweep": self.swept.order.id,
+            "sweep": self.swept.spec.id,
             "best": None if best is None else best.number,
             "best_job": self.swept.best_job,
             "plots": [str(path) for path in self.plots],
@@ -122,7 +122,7 @@ def _refuse_a_folder(output: Path | None) -> None:
 
 def _is_ours(workspace: Workspace, run: PastRun) -> bool:
     """Tell whether a run is a job of this workspace: the folder of another is left as it is."""
-    return run.order is not None and run.directory.path.parent == workspace.runs
+    return run.spec is not None and run.directory.path.parent == workspace.runs
 
 
 def _plots_of_a_job(run: PastRun, report: Report) -> list[Path]:
@@ -143,6 +143,6 @@ def _light(pictures: Sequence[Picture]) -> dict[str, bytes]:
 
 
 def _among_outputs(workspace: Workspace, runs: Sequence[PastRun]) -> Path:
-    names = "-".join(run.order.id[-4:] if run.order else run.name for run in runs)
+    names = "-".join(run.spec.id[-4:] if run.spec else run.name for run in runs)
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in names)[:LONGEST]
     return workspace.output / f"report-{safe}.html"

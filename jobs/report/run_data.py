@@ -152,7 +152,7 @@ class Measured:
         if step is None or loss is None:
             return found
         told = finite(summary.get("best_gap"))
-        if told is not None and self.run.order is not None:
+        if told is not None and self.run.spec is not None:
             return BestPoint(step, loss, told, baseline=before)
         if found is not None and found.step == step and found.gap is not None:
             return BestPoint(step, loss, found.gap, found.rough, before)
@@ -168,15 +168,15 @@ class Measured:
     @property
     def total_steps(self) -> int | None:
         """The steps it was planned to have."""
-        return self.run.order.total_steps if self.run.order else None
+        return self.run.spec.total_steps if self.run.spec else None
 
     @property
     def steps_per_epoch(self) -> int | None:
         """Micro-batches in a pass over the training data; None where it is not known."""
         batch = finite(self.run.config.get("batch_size"))
-        if self.run.order is None or not batch or batch < 1:
+        if self.run.spec is None or not batch or batch < 1:
             return None
-        return math.ceil(self.run.order.train.examples / batch) or None
+        return math.ceil(self.run.spec.train.examples / batch) or None
 
     @property
     def started_at(self) -> str | None:
@@ -224,7 +224,7 @@ class Measured:
 def measured(run: PastRun) -> Measured:
     """Return a run with what its rows say, and the state that it is in."""
     job: JobState | None = None
-    if run.order is not None:
+    if run.spec is not None:
         with suppress(JobFailed):
             job = read_state(run.directory)
     state, reason = (job.state, job.reason) if job else (run.told_state, None)

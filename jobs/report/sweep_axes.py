@@ -42,7 +42,7 @@ class Axis:
 def axes_of(swept: Swept) -> list[Axis]:
     """Return an axis for each searched setting, and the one of the objective at last."""
     found = [
-        _axis(name, dimension, swept.trials) for name, dimension in swept.order.plan.space.items()
+        _axis(name, dimension, swept.trials) for name, dimension in swept.spec.plan.space.items()
     ]
     return [*found, _objective(swept)]
 
@@ -95,8 +95,8 @@ def _objective(swept: Swept) -> Axis:
     ranked = {trial.number for trial in swept.ranked}
     values = [trial.value if trial.number in ranked else None for trial in swept.trials]
     known = [value for value in values if value is not None]
-    better = "higher" if swept.order.plan.maximizes else "lower"
-    title = f"{swept.order.plan.objective} ({better} is better"
+    better = "higher" if swept.spec.plan.maximizes else "lower"
+    title = f"{swept.spec.plan.objective} ({better} is better"
     without = [(BEYOND, "no value")] if len(known) < len(values) else []
     if not known:
         return Axis(f"{title})", without, [BEYOND for _ in values])

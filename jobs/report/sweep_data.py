@@ -18,7 +18,7 @@ from jobs.past_run import read_run
 from jobs.paths import Workspace
 from jobs.report.run_data import DRAWN, Measured, Series, measured
 from jobs.state import State
-from jobs.sweep.folder import SweepOrder, SweepState
+from jobs.sweep.folder import SweepSpec, SweepState
 from jobs.sweep.trial import Curve, Trial, best_job, best_trial, leaderboard
 
 # Trials whose jobs are read, and that tables show: more would nobody read.
@@ -46,7 +46,7 @@ class Swept:
         interrupted: the numbers of the trials that were under way, and that nothing runs now.
     """
 
-    order: SweepOrder
+    spec: SweepSpec
     state: SweepState
     trials: Sequence[Trial]
     seconds_left: float | None = None
@@ -57,12 +57,12 @@ class Swept:
     def ranked(self) -> list[Trial]:
         """The trials that came to a finite value, best first."""
         finite = [t for t in self.trials if t.value is not None and math.isfinite(t.value)]
-        return leaderboard(finite, maximizes=self.order.plan.maximizes)
+        return leaderboard(finite, maximizes=self.spec.plan.maximizes)
 
     @cached_property
     def best(self) -> Trial | None:
         """The best trial with an adapter to show."""
-        return best_trial(self.ranked, maximizes=self.order.plan.maximizes)
+        return best_trial(self.ranked, maximizes=self.spec.plan.maximizes)
 
     @property
     def unranked(self) -> list[Trial]:
@@ -82,7 +82,7 @@ class Swept:
 
     def job_of(self, trial: Trial) -> str | None:
         """Return the job that stands for a trial: the best of several seeds."""
-        return best_job(trial, maximizes=self.order.plan.maximizes) if trial.jobs else None
+        return best_job(trial, maximizes=self.spec.plan.maximizes) if trial.jobs else None
 
     def run_of(self, trial: Trial) -> Measured | None:
         """Return what is left of that job."""
@@ -116,17 +116,17 @@ class Swept:
             at: the present moment, ISO 8601.
         """
         until = at if self.state.active else self.state.updated_at or at
-        span = datetime.fromisoformat(until) - datetime.fromisoformat(self.order.created_at)
+        span = datetime.fromisoformat(until) - datetime.fromisoformat(self.spec.created_at)
         return max(0.0, span.total_seconds())
 
     def steps_per_epoch(self, trial: Trial) -> int | None:
         """Return the micro-batches in a pass of a trial over its data; None where unknown."""
-        if "data.train" in self.order.plan.space:
+        if "data.train" in self.spec.plan.space:
             run = self.run_of(trial)
             return run.steps_per_epoch if run else None
-        orders = (run.run.order for run in self.runs.values())
-        examples = next((order.train.examples for order in orders if order), None)
-        batch = trial.settings.get("batch_size", self.order.base.batch_size)
+        specs = (run.run.spec for run in self.runs.values())
+        examples = next((spec.train.examples for spec in specs if spec), None)
+        batch = trial.settings.get("batch_size", self.spec.base.batch_size)
         if not examples or isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
             return None
         return math.ceil(examples / batch)
@@ -134,14 +134,14 @@ class Swept:
 
 def swept(
     workspace: Workspace,
-    order: SweepOrder,
+    spec: SweepSpec,
     state: SweepState,
     trials: Sequence[Trial],
     seconds_left: float | None = None,
     interrupted: frozenset[int] = frozenset(),
 ) -> Swept:
     """Return a sweep with what its jobs left in a workspace."""
-    found = Swept(order, state, trials, seconds_left, interrupted=interrupted)
+    found = Swept(spec, state, trials, seconds_left, interrupted=interrupted)
     runs = {}
     for trial in [*found.ranked, *found.unranked][:MOST]:
         job = found.job_of(trial)

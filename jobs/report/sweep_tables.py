@@ -21,23 +21,23 @@ SAMPLERS = {"tpe": "TPE", "random": "random", "grid": "grid"}
 
 def objective(swept: Swept) -> str:
     """Return what is sought, in words."""
-    return OBJECTIVES[swept.order.plan.objective]
+    return OBJECTIVES[swept.spec.plan.objective]
 
 
 def value_text(swept: Swept, value: float | None) -> str:
     """Return a value of the objective; also one that is not finite is said."""
     if value is None or finite(value) is None:
         return NONE if value is None else str(value)
-    return figure(value, 3 if swept.order.plan.maximizes else 4)
+    return figure(value, 3 if swept.spec.plan.maximizes else 4)
 
 
 def ordered(swept: Swept) -> list[Line]:
     """Return what the sweep was to do, a line for each thing to know."""
-    plan = swept.order.plan
+    plan = swept.spec.plan
     better = "higher" if plan.maximizes else "lower"
     until, planned = swept.state.until, swept.state.trials
     rows: dict[str, str | None] = {
-        "Sweep": swept.order.id,
+        "Sweep": swept.spec.id,
         "Base preset": plan.preset,
         "Objective": f"{plan.objective} ({better} is better)",
         "Sampler": SAMPLERS[plan.sampler],
@@ -72,7 +72,7 @@ def counts(swept: Swept) -> str:
 def headings(swept: Swept) -> list[str]:
     """Return what stands above the leaderboard, but for the rank."""
     return [
-        "Trial", swept.order.plan.objective, "Gap", *swept.order.plan.space,
+        "Trial", swept.spec.plan.objective, "Gap", *swept.spec.plan.space,
         "Steps", "State", "Pruned by", "Job",
     ]  # fmt: skip
 
@@ -97,7 +97,7 @@ def leaders(swept: Swept) -> list[Line]:
 
 def unranked_headings(swept: Swept) -> list[str]:
     """Return what stands above the trials without a value, but for their numbers."""
-    return ["State", "Lowest loss", *swept.order.plan.space, "Steps", "Job", "Why"]
+    return ["State", "Lowest loss", *swept.spec.plan.space, "Steps", "Job", "Why"]
 
 
 def unranked(swept: Swept) -> list[Line]:
@@ -149,7 +149,7 @@ def _gap(swept: Swept, trial: Trial) -> str:
 
 
 def _settings(swept: Swept, settings: Mapping[str, Any]) -> Sequence[str]:
-    found = [settings.get(name) for name in swept.order.plan.space]
+    found = [settings.get(name) for name in swept.spec.plan.space]
     return [f"{value:.3g}" if isinstance(value, float) else text_of(value) for value in found]
 
 

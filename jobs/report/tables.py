@@ -223,10 +223,10 @@ def _score(run: Measured, metric: str) -> str:
 
 
 def _flat(run: Measured) -> dict[str, str]:
-    order = run.run.order
+    spec = run.run.spec
     flat = {key: text_of(value) for key, value in _pairs(run.run.config, "")}
-    if order is not None:
-        files = {"data.train": order.train, "data.valid": order.valid}
+    if spec is not None:
+        files = {"data.train": spec.train, "data.valid": spec.valid}
         for key, file in files.items():
             flat[key] = NONE if file is None else f"{file.source} ({file.examples:,} examples)"
     return flat

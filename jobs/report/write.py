@@ -14,7 +14,7 @@ from pathlib import Path
 from jobs.errors import WorkspaceError
 from jobs.events import Evaluated, Event, Failed, Finished, Warned
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import Order
+from jobs.spec import JobSpec
 from jobs.storage.files import write_atomic
 
 ENDING = ".png"
@@ -32,15 +32,15 @@ def plot_evaluation(workspace: Workspace, run: RunDirectory, emit: Emit) -> None
     _told(lambda: _evaluation(workspace, run), emit)
 
 
-def drawing_first(emit: Emit, workspace: Workspace, order: Order) -> Emit:
+def drawing_first(emit: Emit, workspace: Workspace, spec: JobSpec) -> Emit:
     """Return ``emit`` that draws a job's plots before it says that the job has ended."""
-    run = workspace.run(order.id)
+    run = workspace.run(spec.id)
 
     def emitted(event: Event) -> None:
         match event:
             case Finished():
                 plot_training(workspace, run, emit)
-            case Failed() if order.evaluation is None:
+            case Failed() if spec.evaluation is None:
                 plot_training(workspace, run, emit)
             case Evaluated():
                 plot_evaluation(workspace, workspace.run(event.evaluates), emit)

@@ -26,7 +26,7 @@ from jobs.model_store.size import PlainTensor, plain_tensors
 from jobs.paths import JOB_ID, Workspace
 from jobs.prefix.cache import PrefixCache
 from jobs.resources.preflight import disk_needed
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.storage.files import sha256_of, whole_lines
 
 # What the memory of a run depends on, beside its data.
@@ -208,12 +208,12 @@ def measured_memory(workspace: Workspace, config: TrainConfig) -> int | None:
     for path in _newest_runs(workspace):
         run = workspace.run(path.name)
         try:
-            order = read_order(run)
-            settings = config_from(order.config, str(run.job))
+            spec = read_spec(run)
+            settings = config_from(spec.config, str(run.job))
         except FarenseError:  # of another version, or damaged: it tells nothing
             continue
         same = all(getattr(settings, name) == value for name, value in wanted.items())
-        if same and order.train.sha256 == train and run.metrics.exists():
+        if same and spec.train.sha256 == train and run.metrics.exists():
             peaks += [orjson.loads(line).get("memory_mb") or 0 for line in whole_lines(run.metrics)]
     return int(max(peaks, default=0) * 1e6) or None
 

@@ -31,7 +31,7 @@ SWEEP_STATES = (State.RUNNING, State.PAUSED, State.COMPLETED, State.FAILED)
 
 
 @dataclass(frozen=True)
-class SweepOrder:
+class SweepSpec:
     """What a sweep is to do.
 
     Attributes:
@@ -121,40 +121,40 @@ def find_sweep(
     return SweepFolder(sweeps_of(workspace) / found[0])
 
 
-def write_sweep(folder: SweepFolder, order: SweepOrder) -> None:
+def write_sweep(folder: SweepFolder, spec: SweepSpec) -> None:
     """Write ``sweep.json``."""
     values = {
         "version": VERSION,
-        "id": order.id,
-        "name": order.name,
-        "created_at": order.created_at,
-        "queue": order.queue,
-        "plan": order.plan.model_dump(mode="json"),
-        "base": order.base.model_dump(mode="json"),
-        "sources": order.sources,
+        "id": spec.id,
+        "name": spec.name,
+        "created_at": spec.created_at,
+        "queue": spec.queue,
+        "plan": spec.plan.model_dump(mode="json"),
+        "base": spec.base.model_dump(mode="json"),
+        "sources": spec.sources,
     }
-    write_json(folder.order, values)
+    write_json(folder.spec, values)
 
 
-def read_sweep(folder: SweepFolder) -> SweepOrder:
+def read_sweep(folder: SweepFolder) -> SweepSpec:
     """Return what a sweep is to do.
 
     Raises:
         InvalidInput: the file is missing or damaged, or a newer farense wrote it.
     """
     try:
-        values = read_json(folder.order)
+        values = read_json(folder.spec)
         version = values["version"]
         sweep, name, created = (str(values[key]) for key in ("id", "name", "created_at"))
         plan, base, queue = values["plan"], values["base"], str(values["queue"])
         named = {str(path): str(name) for path, name in values.get("sources", {}).items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InvalidInput(f"{folder.order} is missing or damaged: {error}") from error
+        raise InvalidInput(f"{folder.spec} is missing or damaged: {error}") from error
     if version > VERSION:
-        raise InvalidInput(f"{folder.order} was written by a newer farense.", "Update farense.")
-    source = str(folder.order)
+        raise InvalidInput(f"{folder.spec} was written by a newer farense.", "Update farense.")
+    source = str(folder.spec)
     parts = plan_from(plan, source), config_from(base, source)
-    return SweepOrder(sweep, name, created, *parts, queue, named)
+    return SweepSpec(sweep, name, created, *parts, queue, named)
 
 
 def write_sweep_state(folder: SweepFolder, state: SweepState) -> SweepState:

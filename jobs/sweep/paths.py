@@ -25,7 +25,7 @@ class SweepFolder:
         return Workspace(self.path.parent.parent.parent)
 
     @property
-    def order(self) -> Path:
+    def spec(self) -> Path:
         """What was ordered."""
         return self.path / "sweep.json"
 

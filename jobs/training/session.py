@@ -1,4 +1,4 @@
-"""One attempt at one job: from the frozen order to a trained adapter."""
+"""One attempt at one job: from the frozen spec to a trained adapter."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from jobs.prefix.cache import FillStopped, PrefixCache
 from jobs.prefix.prefix import Prefix, PrefixStates
 from jobs.prefix.states_cache import StatesCache
 from jobs.resources.preflight import check_disk, check_memory, disk_needed, memory_limits
-from jobs.spec import DataFile, Order
+from jobs.spec import DataFile, JobSpec
 from jobs.storage.files import read_json
 from jobs.training.baseline import Baseline
 from jobs.training.batches import BatchPlan, Source
@@ -43,7 +43,7 @@ Examples = tuple[TokenizedExample, ...]
 
 def train(
     workspace: Workspace,
-    order: Order,
+    spec: JobSpec,
     emit: Emit,
     stop_reason: Stop,
     splits: int = 0,
@@ -59,29 +59,29 @@ def train(
         How it ended; None when asked to stop (what was done is kept).
 
     Raises:
-        FarenseError: the order cannot be carried out, or the work failed.
+        FarenseError: the spec cannot be carried out, or the work failed.
     """
-    return Session(workspace, order, emit, stop_reason, splits).train(ending)
+    return Session(workspace, spec, emit, stop_reason, splits).train(ending)
 
 
 class Session:
     """What one attempt works with; see :func:`train`."""
 
     def __init__(
-        self, workspace: Workspace, order: Order, emit: Emit, stop_reason: Stop, splits: int
+        self, workspace: Workspace, spec: JobSpec, emit: Emit, stop_reason: Stop, splits: int
     ) -> None:
-        self.workspace, self.order, self.splits = workspace, order, splits
+        self.workspace, self.spec, self.splits = workspace, spec, splits
         self.emit, self.stop_reason = emit, stop_reason
-        self.run = workspace.run(order.id)
-        self.config: TrainConfig = config_from(order.config, str(self.run.job))
+        self.run = workspace.run(spec.id)
+        self.config: TrainConfig = config_from(spec.config, str(self.run.job))
         self.model_path = workspace.model(self.config.model)
-        check_unchanged(self.model_path, order.model_fingerprint)
+        check_unchanged(self.model_path, spec.model_fingerprint)
         self.lanes = make_lanes(max(self.config.batch_size, self.config.gradient_accumulation))
         self.versions = environment() | {"splits": str(splits)}
         # Loaded once, and only if some data file is not in the cache of tokens.
-        self.template = TemplateSettings.of(self.config, order.prompts_written_on)
+        self.template = TemplateSettings.of(self.config, spec.prompts_written_on)
         tokenizer = functools.cache(partial(load_tokenizer, self.model_path, self.template))
-        self.examples = [self._load(file, tokenizer) for file in (order.train, order.valid) if file]
+        self.examples = [self._load(file, tokenizer) for file in (spec.train, spec.valid) if file]
         self.base = BaseModel(self.model_path, self.config)
         self.cache: StatesCache | None = None
 
@@ -106,7 +106,7 @@ class Session:
             self._check_memory(engine, feed)
             outcome = trainer.run()
         if outcome:
-            write_summary(self.run, outcome, self.order.config, self.versions)
+            write_summary(self.run, outcome, self.spec.config, self.versions)
         return outcome
 
     def measuring(self) -> tuple[Engine, BatchPlan]:
@@ -177,9 +177,9 @@ class Session:
         about = {"model": self.model_path.name, "boundary": f"{boundary} blocks"}
         entries = PrefixCache(self.workspace.prefix_cache, budget)
         cache = StatesCache(prefix, entries, inputs, about, self.emit)
-        cache.add(self.order.train.source, states[0], feed.used_rows())
+        cache.add(self.spec.train.source, states[0], feed.used_rows())
         for valid in states[1:]:
-            name = self.order.valid.source if self.order.valid else ""
+            name = self.spec.valid.source if self.spec.valid else ""
             cache.add(name, valid, range(len(valid.examples)))
         cache.open()
         return cache
@@ -287,7 +287,7 @@ class Session:
     def _started(self, feed: BatchPlan, engine: Engine, resumed_step: int) -> Started:
         return Started(
             pid=os.getpid(),
-            preset=self.order.preset,
+            preset=self.spec.preset,
             model=self.model_path.name,
             device=f"{device_name()}, weights {self.base.form}",
             total_steps=feed.schedule.total_steps,
@@ -297,13 +297,13 @@ class Session:
             train_examples=feed.schedule.examples,
             valid_examples=feed.validation_examples,
             trainable_parameters=sum(array.size for array in engine.adapter.values()),
-            config=self.order.config,
+            config=self.spec.config,
             resumed_step=resumed_step,
             adapted_layers=self.base.reach.adapted,
         )
 
 
-def write_failure(run: RunDirectory, order: Order, emit: Emit, error: Exception) -> None:
+def write_failure(run: RunDirectory, spec: JobSpec, emit: Emit, error: Exception) -> None:
     """Write the summary of a run that failed, and say so; what can be saved already was."""
     message = error.message if isinstance(error, FarenseError) else f"{error}"
     hint = error.hint if isinstance(error, FarenseError) else None
@@ -313,6 +313,6 @@ def write_failure(run: RunDirectory, order: Order, emit: Emit, error: Exception)
     failed = Failed(step, type(error).__name__, " ".join(filter(None, (message, hint))))
     # On a full disk neither may succeed; the exit code still tells.
     with contextlib.suppress(WorkspaceError):
-        write_summary(run, failed, order.config, environment())
+        write_summary(run, failed, spec.config, environment())
     with contextlib.suppress(WorkspaceError):
         emit(failed)

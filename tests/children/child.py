@@ -28,7 +28,7 @@ from jobs.events import (
     Validation,
 )
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.state import now, read_state
 from jobs.stopping import StopRequest
 from jobs.storage.files import append, write_json
@@ -55,9 +55,9 @@ class Child:
     def __init__(self, behaviour: str, run: RunDirectory, attempt: int) -> None:
         self.run = run
         self.attempt = attempt
-        self.order = read_order(run)
+        self.spec = read_spec(run)
         self.splits = read_state(run).splits
-        self.behaviour = (self.order.name or "good") if behaviour == "as_named" else behaviour
+        self.behaviour = (self.spec.name or "good") if behaviour == "as_named" else behaviour
         self.log = Workspace(run.path.parent.parent).job_log(run.job_id)
         self.stop = threading.Event()
         self.worker = StopRequest()
@@ -173,7 +173,7 @@ class Child:
     def started(self, step: int) -> Started:
         return Started(
             pid=os.getpid(),
-            preset=self.order.preset,
+            preset=self.spec.preset,
             model="tiny",
             device="none",
             total_steps=STEPS,

@@ -44,8 +44,8 @@ def digest_of(entry: Entry) -> str:
 
 
 def main() -> None:
-    order = json.loads(sys.argv[1])
-    log, go, layout = Path(order["log"]), Path(order["go"]), layout_of(order["examples"])
+    spec = json.loads(sys.argv[1])
+    log, go, layout = Path(spec["log"]), Path(spec["go"]), layout_of(spec["examples"])
 
     def say(line: str) -> None:
         with log.open("a") as file:
@@ -54,15 +54,15 @@ def main() -> None:
     def compute(indices: Sequence[int]) -> list[Rows]:
         for index in indices:
             say(f"computed {index}")
-        if indices[0] >= order["pause_at"]:
+        if indices[0] >= spec["pause_at"]:
             wait_until(go.exists, "the word to go on")
         return [rows_of(layout, index) for index in indices]
 
     def progress(done: int, total: int) -> None:
         say(f"progress {done} of {total}")
 
-    cache = PrefixCache(Path(order["folder"]), budget_gb=1)
-    wanted = range(order["examples"])
+    cache = PrefixCache(Path(spec["folder"]), budget_gb=1)
+    wanted = range(spec["examples"])
     with cache.fill(key_of("a"), layout, wanted, {}, compute, progress, lambda: None) as entry:
         print(digest_of(entry), flush=True)
         sys.stdin.read()  # holds the entry until the test closes this

@@ -49,18 +49,18 @@ class Child:
         return json.loads((self.run / name).read_bytes())
 
     def train(self) -> int:
-        order = self.read("job.json")
+        spec = self.read("job.json")
         self.emit(
             "started",
             pid=os.getpid(),
-            preset=order["preset"],
+            preset=spec["preset"],
             model="none",
             device="none",
             total_steps=self.steps,
             steps_per_epoch=self.steps,
             num_epochs=1,
             validations=0,
-            train_examples=order["train"]["examples"],
+            train_examples=spec["train"]["examples"],
             valid_examples=0,
             trainable_parameters=1,
             config={},

@@ -17,7 +17,7 @@ from typing import Any
 import jobs.__main__ as program
 from jobs.errors import ExitCode
 from jobs.paths import RunDirectory
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.storage import files
 from tests.helpers import failing_writes
 from tests.helpers.lock_log import LockLog
@@ -88,7 +88,7 @@ def main() -> int:
     notes.begin(Phase.START)
     LockLog(control / "locks" / f"{run.job_id}.jsonl", attempt).install(program, files)
     failing_writes.install()
-    if read_order(run).name == "real":
+    if read_spec(run).name == "real":
         note_real_training(notes)
     else:
         sys.modules["jobs.training.session"] = as_session(notes)

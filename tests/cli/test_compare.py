@@ -15,7 +15,7 @@ from daemon.client import FarenseClient
 from daemon.queue.embedded_server import EmbeddedServer
 from jobs.config.config import Preset
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.state import JobState, State, write_state
 from jobs.storage.files import read_json
 from tests.cli.conftest import Run
@@ -77,17 +77,17 @@ def test_the_command_to_train_again_repeats_the_run_but_for_the_changes(
 ) -> None:
     """What the preset says already is left out; the data are those of the run."""
     worse, better = sorted((FIRST, SECOND), key=lambda job_id: f1_of(past, job_id))
-    order = read_order(past.run(worse))
+    spec = read_spec(past.run(worse))
     preset = {**SETTINGS, "data": {"train": "data/t.jsonl", "valid": "data/v.jsonl"}}
-    shutil.copy(past.root / order.train.path, past.data / "t.jsonl")
+    shutil.copy(past.root / spec.train.path, past.data / "t.jsonl")
     (past.configs / "tiny.yaml").write_text(yaml.safe_dump(preset))
     values = json.loads(invoke("compare", better, worse, "--json").out)
     assert values["decision"]["action"] == "keep A"
     command = values["train_again"].split()
     assert command[:3] == ["farense", "enqueue", "tiny"]
     assert "data.train" not in values["train_again"]
-    assert order.valid is not None
-    assert f"data.valid={order.valid.path}" in command
+    assert spec.valid is not None
+    assert f"data.valid={spec.valid.path}" in command
 
     shown = json.loads(invoke("config", "show", "tiny", *command[3:], "--json").out)["config"]
     changes = {c["setting"]: c["to"] for finding in values["advice"] for c in finding["changes"]}
@@ -95,8 +95,8 @@ def test_the_command_to_train_again_repeats_the_run_but_for_the_changes(
     for dotted, to in changes.items():
         group, _, key = dotted.rpartition(".")
         assert (shown[group] if group else shown)[key] == to
-    kept = set(order.config) - {"lora", "data"} - set(changes)
-    assert {key: shown[key] for key in kept} == {key: order.config[key] for key in kept}
+    kept = set(spec.config) - {"lora", "data"} - set(changes)
+    assert {key: shown[key] for key in kept} == {key: spec.config[key] for key in kept}
 
 
 def f1_of(past: Workspace, job_id: str) -> float:

@@ -25,8 +25,8 @@ def jobs(workspace: Workspace) -> Workspace:
     put_job(workspace, 1)
     put_job(workspace, 2, State.QUEUED, attempt=0)
     put_job(workspace, 3, State.PAUSED)
-    order = json.loads(workspace.run(job_id(2)).job.read_bytes())
-    write_json(workspace.run(job_id(2)).job, {**order, "name": "slower"})
+    spec = json.loads(workspace.run(job_id(2)).job.read_bytes())
+    write_json(workspace.run(job_id(2)).job, {**spec, "name": "slower"})
     return workspace
 
 

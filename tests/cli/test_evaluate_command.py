@@ -72,8 +72,8 @@ def test_a_job_that_waits_is_evaluated_later(
     assert "Start one: farense daemon" in done.err
     values = json.loads(done.out)
     assert (values["state"], values["after"]) == ("waiting", training.id)
-    order = read_json(client.workspace.run(values["id"]).job)
-    assert order["evaluation"] == {
+    spec = read_json(client.workspace.run(values["id"]).job)
+    assert spec["evaluation"] == {
         "job": training.id,
         "max_new_tokens": 9,
         "batch_size": 16,

@@ -16,7 +16,7 @@ from daemon.queue.broker import Broker
 from daemon.settings import Settings
 from jobs.errors import UnknownJob
 from jobs.paths import Workspace
-from jobs.spec import DataFile, EvaluationSpec, read_order, write_order
+from jobs.spec import DataFile, EvaluationSpec, read_spec, write_spec
 from jobs.state import State
 from jobs.verdict import NOT_LEARNED
 from tests.cli.conftest import Run
@@ -37,15 +37,15 @@ def jobs(workspace: Workspace, broker: Broker) -> None:
     """One job of each kind, the newest last; those that were cancelled and wait have not run."""
     run = put_job(workspace, COMPLETED, days_ago=9)
     put_adapter(run)
-    write_order(run, replace(read_order(run), valid=DataFile("data/v.jsonl", "0", 1, "v.jsonl")))
+    write_spec(run, replace(read_spec(run), valid=DataFile("data/v.jsonl", "0", 1, "v.jsonl")))
     put_job(workspace, PAUSED, State.PAUSED, days_ago=8)
     put_job(workspace, CANCELLED, State.CANCELLED, days_ago=7, attempt=0)
     put_job(workspace, QUEUED, State.QUEUED, days_ago=6, attempt=0)
     evaluation = put_job(workspace, EVALUATION, days_ago=5)
-    order = replace(
-        read_order(evaluation), kind="evaluate", evaluation=EvaluationSpec(job_id(COMPLETED))
+    spec = replace(
+        read_spec(evaluation), kind="evaluate", evaluation=EvaluationSpec(job_id(COMPLETED))
     )
-    write_order(evaluation, order)
+    write_spec(evaluation, spec)
     for number in range(COMPLETED, EVALUATION + 1):
         broker.store.restore(record_of(workspace, number))
 

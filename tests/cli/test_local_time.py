@@ -79,9 +79,9 @@ def starts() -> str:
 
 def sweep() -> str:
     found = made_up([trial(0, 2.5)], state=State.RUNNING, until=UTC_TEXT)
-    folder = SweepFolder(Path(found.order.id))
+    folder = SweepFolder(Path(found.spec.id))
     return "\n".join(
-        status_lines(SweepView(folder, found.order, found.state, list(found.trials), True, None))
+        status_lines(SweepView(folder, found.spec, found.state, list(found.trials), True, None))
     )
 
 

@@ -15,7 +15,7 @@ from jobs.config.config import Preset
 from jobs.errors import UnknownJob
 from jobs.events import parse_event
 from jobs.paths import Workspace
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.state import State
 from tests.cli.conftest import FARENSE, Run, environment, under_way
 from tests.helpers.families import make_family
@@ -44,11 +44,11 @@ def test_enqueue_takes_a_preset_with_changes_and_freezes_the_whole(
     path.write_text("preset: tiny\nlearning_rate: 1e-4\nlora: {rank: 2}\n")
     job_id = json.loads(invoke("enqueue", str(path), "--json").out)["id"]
     tiny = json.loads(invoke("enqueue", "tiny", "--json").out)["id"]
-    order, plain = read_order(workspace.run(job_id)), read_order(workspace.run(tiny))
-    assert order.config == {
+    spec, plain = read_spec(workspace.run(job_id)), read_spec(workspace.run(tiny))
+    assert spec.config == {
         **plain.config, "learning_rate": 1e-4, "lora": {**plain.config["lora"], "rank": 2}
     }  # fmt: skip
-    assert (order.preset, order.made_from) == ("mine", ["tiny"])
+    assert (spec.preset, spec.made_from) == ("mine", ["tiny"])
     assert plain.made_from == []
 
 
@@ -89,9 +89,9 @@ def test_enqueue_tells_what_a_chat_template_will_make(
     assert "it has: plain, rag." in refused.err
     chosen = invoke(*chat, "--set", "model=models/named", "--set", "chat_template=plain")
     assert (chosen.code, json.loads(chosen.out)["warnings"]) == (0, [])
-    order = json.loads(client.workspace.run(json.loads(chosen.out)["id"]).job.read_text())
-    assert order["config"]["chat_template"] == "plain"
-    assert order["prompt_date"] == datetime.now().date().isoformat()
+    spec = json.loads(client.workspace.run(json.loads(chosen.out)["id"]).job.read_text())
+    assert spec["config"]["chat_template"] == "plain"
+    assert spec["prompt_date"] == datetime.now().date().isoformat()
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from jobs.config.config import Preset, load_preset
 from jobs.errors import FarenseError, command_code
 from jobs.paths import RunDirectory, Workspace
 from jobs.resources.preflight import MemoryLimits
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.state import State, read_state, write_state
 from jobs.storage.files import read_json, write_json
 from tests.cli.conftest import Run
@@ -125,8 +125,8 @@ def other_adapter(workspace: Workspace, run: RunDirectory) -> None:
 
 def texts_alone(workspace: Workspace, run: RunDirectory) -> None:
     """Let the order be one of before there was a check: of questions it has none."""
-    order = read_json(run.job)
-    path = workspace.root / order["valid"]["path"]
+    spec = read_json(run.job)
+    path = workspace.root / spec["valid"]["path"]
     path.chmod(0o600)
     write_rows(path, [{"text": "O Farense joga em Faro."}])
 
@@ -323,7 +323,7 @@ def _as_an_older_version_left_it(workspace: Workspace, run: RunDirectory) -> Non
     values["train"] = {"path": frozen, "sha256": digest, "examples": 2, "source": "bad.jsonl"}
     values["config"]["data"]["train"] = frozen
     write_json(run.job, values)
-    assert read_order(run).train.source == "bad.jsonl"
+    assert read_spec(run).train.source == "bad.jsonl"
 
 
 def _refused_by_client(client: FarenseClient, bad: Bad, settings: tuple[str, ...]) -> None:

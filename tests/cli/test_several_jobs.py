@@ -12,7 +12,7 @@ from daemon.client import FarenseClient
 from jobs.config.config import Preset
 from jobs.errors import InvalidInput
 from jobs.paths import Workspace
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.state import State, read_state
 from tests.cli.conftest import Run
 from tests.helpers.jobs import ended
@@ -138,17 +138,17 @@ def test_a_job_is_retried_with_other_settings(
     assert done.code == 0
     new = client.jobs()[0].id
     assert done.out == f"Queued {new}: {job} with lora.rank=2, num_epochs=1\n"
-    old, order = read_order(workspace.run(job)), read_order(workspace.run(new))
+    old, spec = read_spec(workspace.run(job)), read_spec(workspace.run(new))
     lora = {**old.config["lora"], "rank": 2}
-    assert order.config == {**old.config, "num_epochs": 1, "lora": lora}
-    assert (order.train, order.valid) == (old.train, old.valid)
-    assert order.train.source == "train.jsonl"
-    assert order.total_steps == old.total_steps // 2
-    assert (order.made_from, order.preset, order.name) == ([job], old.preset, None)
+    assert spec.config == {**old.config, "num_epochs": 1, "lora": lora}
+    assert (spec.train, spec.valid) == (old.train, old.valid)
+    assert spec.train.source == "train.jsonl"
+    assert spec.total_steps == old.total_steps // 2
+    assert (spec.made_from, spec.preset, spec.name) == ([job], old.preset, None)
     assert workspace.run(job).job.read_bytes() == before
     client.cancel(new)
     third = client.retry(new, overrides=("lora.rank=3",))
-    assert read_order(workspace.run(third.id)).made_from == [new, job]
+    assert read_spec(workspace.run(third.id)).made_from == [new, job]
 
 
 @pytest.mark.parametrize(

@@ -96,9 +96,9 @@ def test_a_sweep_is_started_and_says_what_it_will_do(
     assert re.search(r"at most 3 trials, until \d{4}-\d\d-\d\d 23:59 of", done.out)
     assert "searches lora.rank, learning_rate; the best by val_loss" in done.out
     assert "farense daemon" in done.err
-    order = read_sweep(folder)
-    assert order.name == "tonight"
-    assert order.base.data.train.startswith("data/imported/")
+    spec = read_sweep(folder)
+    assert spec.name == "tonight"
+    assert spec.base.data.train.startswith("data/imported/")
 
 
 def test_run_may_be_said_or_left_out(file: str, invoke: Run) -> None:

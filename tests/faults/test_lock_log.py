@@ -13,7 +13,7 @@ import pytest
 
 from jobs.errors import ExitCode
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import read_order, write_order
+from jobs.spec import read_spec, write_spec
 from tests.helpers.lock_log import overlaps, runs
 from tests.helpers.phase_notes import Phase, read_lines, spans
 from tests.helpers.runs import make_run
@@ -70,7 +70,7 @@ class Children:
 @pytest.fixture
 def children(workspace: Workspace, tiny_model: Path, tmp_path: Path) -> Iterator[Children]:
     run = make_run(workspace, tiny_model)
-    write_order(run, replace(read_order(run), name="victim"))
+    write_spec(run, replace(read_spec(run), name="victim"))
     found = Children(run, tmp_path / "control")
     yield found
     found.close()

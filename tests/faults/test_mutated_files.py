@@ -19,7 +19,7 @@ from daemon.store.records import to_hash
 from jobs.config.config import config_from
 from jobs.errors import JobFailed
 from jobs.paths import Workspace
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.state import PENDING, JobState, State, read_state, state_values, write_state
 from jobs.storage.files import read_json
 from tests.helpers.mutations import Mutator
@@ -36,13 +36,13 @@ STATE = JobState(
 
 def test_files(workspace: Workspace, tiny_model: Path) -> None:
     run = make_run(workspace, tiny_model, JOB)
-    order, state = read_json(run.job), state_values(STATE)
+    spec, state = read_json(run.job), state_values(STATE)
 
     def attempt(mutator: Mutator) -> bool:
         damaged = mutator.random.choice((run.job, run.state))
-        run.job.write_bytes(orjson.dumps(order))
+        run.job.write_bytes(orjson.dumps(spec))
         run.state.write_bytes(orjson.dumps(state))
-        damaged.write_bytes(mutator.json_or_bytes(order if damaged == run.job else state))
+        damaged.write_bytes(mutator.json_or_bytes(spec if damaged == run.job else state))
         shown = record_shown(workspace, JOB)
         assert shown is not None
         assert all(map(harmless, [*status_table([shown], 100), *job_details(shown)]))
@@ -52,7 +52,7 @@ def test_files(workspace: Workspace, tiny_model: Path) -> None:
             raise AssertionError("the state can be read, and makes no record")
         assert all(map(harmless, [*status_table([record], 100), *job_details(record)]))
         to_hash(record.as_dict())
-        config_from(read_order(run).config, "job.json")
+        config_from(read_spec(run).config, "job.json")
         found = read_state(run)
         for other in (State.COMPLETED, None) if found.state in PENDING else ():
             begin(found, datetime.now(UTC), other)
@@ -71,7 +71,7 @@ def test_files(workspace: Workspace, tiny_model: Path) -> None:
 def test_recovery_of_files(workspace: Workspace, tiny_model: Path) -> None:
     """Whatever became of the files, the job is one that can be read, in Redis and on disk."""
     run = make_run(workspace, tiny_model, JOB)
-    order = read_json(run.job)
+    spec = read_json(run.job)
     server, broker = EmbeddedServer(workspace), Broker(workspace, Settings())
     server.ensure()
     recovery = Recovery(workspace, broker, Settings())
@@ -79,14 +79,14 @@ def test_recovery_of_files(workspace: Workspace, tiny_model: Path) -> None:
     def attempt(mutator: Mutator) -> bool:
         state = replace(STATE, state=mutator.random.choice(list(State)), after=None)
         damaged = mutator.random.choice((run.job, run.state))
-        run.job.write_bytes(orjson.dumps(order))
+        run.job.write_bytes(orjson.dumps(spec))
         write_state(run, state)
         broker.redis.flushall()
         whole = record_from_files(workspace, JOB)
         assert whole is not None
         if known := mutator.random.random() < 0.5:
             broker.store.restore(whole)
-        before = orjson.dumps(order if damaged == run.job else state_values(state))
+        before = orjson.dumps(spec if damaged == run.job else state_values(state))
         damaged.write_bytes(mutator.json_or_bytes(orjson.loads(before)))
         readable = record_from_files(workspace, JOB) is not None
         recovery.run()

@@ -18,7 +18,7 @@ import pytest
 
 from daemon.runs.files import job_ids
 from daemon.sweep.view import SweepView, view_sweep
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.state import FINISHED_WELL, State
 from jobs.sweep.paths import SweepFolder
 from tests.helpers.sweeps import SweepStage
@@ -74,8 +74,8 @@ def accounted_for(stage: SweepStage, view: SweepView, trials: int) -> None:
     of_sweep = set()
     for workspace in stage.workspaces:
         for job in job_ids(workspace):
-            order = read_order(workspace.run(job))
-            if order.sweep is not None and order.evaluation is None:
+            spec = read_spec(workspace.run(job))
+            if spec.sweep is not None and spec.evaluation is None:
                 of_sweep.add(job)
     assert of_sweep == set(jobs)
     assert all(stage.client.job(job).finished for job in jobs)

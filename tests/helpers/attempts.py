@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from jobs.events import Event, PrefixCached, Warned
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.training.session import train
 from tests.helpers.runs import numbers
 
@@ -31,7 +31,7 @@ def attempt(
         said.append(event)
         on_event(event)
 
-    train(workspace, read_order(run), emit, stop, splits)
+    train(workspace, read_spec(run), emit, stop, splits)
     return said
 
 

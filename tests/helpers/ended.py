@@ -11,7 +11,7 @@ from typing import Any
 from daemon.runs.files import record_from_files
 from daemon.store.records import JobRecord
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import DataFile, Order, write_order
+from jobs.spec import DataFile, JobSpec, write_spec
 from jobs.state import JobState, State, write_state
 
 NOW = datetime(2026, 11, 22, 21, 0, tzinfo=UTC)
@@ -46,7 +46,7 @@ def put_job(
     train = DataFile(f"data/imported/{digest}.jsonl", digest, 1, "train.jsonl")
     config = {"num_epochs": 1, "data": {"train": train.path, "valid": None}}
     run.path.mkdir(parents=True)
-    write_order(run, Order(run.job_id, "v2", changed, config, train, None, "", 8))
+    write_spec(run, JobSpec(run.job_id, "v2", changed, config, train, None, "", 8))
     values = JobState(state, attempt=1, updated_at=changed)
     write_state(run, JobState(**{**vars(values), **fields}))
     for log in (workspace.job_log(run.job_id), workspace.job_stderr(run.job_id)):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import EvaluationSpec, read_order, write_order
+from jobs.spec import EvaluationSpec, read_spec, write_spec
 from jobs.state import JobState, State, write_state
 from jobs.storage.files import read_json
 
@@ -20,13 +20,13 @@ def make_evaluation(
     """Return the run directory of a queued evaluation of ``trained``."""
     run = workspace.run(f"20261122-230000-eval_tiny-{letters}")
     run.path.mkdir(parents=True)
-    order = replace(
-        read_order(trained),
+    spec = replace(
+        read_spec(trained),
         id=run.job_id,
         kind="evaluate",
         evaluation=EvaluationSpec(trained.job_id, **wanted),
     )
-    write_order(run, order)
+    write_spec(run, spec)
     write_state(run, JobState(State.QUEUED))
     return run
 

@@ -12,7 +12,7 @@ from jobs.export.export import export
 from jobs.export.kinds import Exported, ExportRequest
 from jobs.model.load import load_tokenizer
 from jobs.paths import Workspace
-from jobs.spec import read_order
+from jobs.spec import read_spec
 
 
 def exported(
@@ -20,8 +20,8 @@ def exported(
 ) -> dict[str, Exported]:
     """Export a job's adapter; return what was written by its kind."""
     warn = warnings.append if warnings is not None else print
-    order = read_order(workspace.run(job))
-    return {f.kind: f for f in export(workspace, order, ExportRequest(**wanted), print, warn)}
+    spec = read_spec(workspace.run(job))
+    return {f.kind: f for f in export(workspace, spec, ExportRequest(**wanted), print, warn)}
 
 
 def float32_model(source: Path, target: Path) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 
 from jobs.paths import RunDirectory
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.storage.files import write_atomic, write_json
 
 # The tiny model's layers within a block: (inputs, outputs).
@@ -17,7 +17,7 @@ BLOCKS = 4
 
 def put_made_up_adapter(run: RunDirectory) -> None:
     """Write the adapter that the job of ``run`` would leave, all zeros, beside its settings."""
-    lora = read_order(run).config["lora"]
+    lora = read_spec(run).config["lora"]
     rank, first = lora["rank"], BLOCKS - lora["num_layers"]
     shapes = {}
     for path, (inputs, outputs) in SHAPES.items():

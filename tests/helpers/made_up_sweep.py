@@ -9,7 +9,7 @@ from typing import Any
 from jobs.config.config import TrainConfig, config_from
 from jobs.report.sweep_data import Swept
 from jobs.state import State
-from jobs.sweep.folder import SweepOrder, SweepState
+from jobs.sweep.folder import SweepSpec, SweepState
 from jobs.sweep.plan import plan_from
 from jobs.sweep.trial import Trial
 from tests.helpers.runs import SETTINGS
@@ -80,6 +80,6 @@ def made_up(trials: Sequence[Trial], plan: dict[str, Any] | None = None, **state
         state: of its state.
     """
     ordered = plan_from({**PLAN, **(plan or {})}, "a test")
-    order = SweepOrder(SWEEP, "night", "2026-11-25T22:00:00+00:00", ordered, base())
+    spec = SweepSpec(SWEEP, "night", "2026-11-25T22:00:00+00:00", ordered, base())
     known = {"state": State.COMPLETED, "trials": 12, "updated_at": "2026-11-26T01:05:00+00:00"}
-    return Swept(order, SweepState(**{**known, **state}), trials)
+    return Swept(spec, SweepState(**{**known, **state}), trials)

@@ -26,7 +26,7 @@ from jobs.events import (
     Validation,
 )
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import Order
+from jobs.spec import JobSpec
 from jobs.state import State, now
 from jobs.storage.files import read_json, write_atomic, write_json
 from jobs.training.metrics import MetricsFiles
@@ -49,12 +49,12 @@ def as_session(notes: Notebook) -> ModuleType:
 
     def train(
         workspace: Workspace,
-        order: Order,
+        spec: JobSpec,
         emit: Callable[[Event], None],
         stop: Stop,
         splits: int = 0,
     ) -> Finished | None:
-        return MadeUpTraining(workspace.run(order.id), order, emit, stop, notes).train()
+        return MadeUpTraining(workspace.run(spec.id), spec, emit, stop, notes).train()
 
     module = ModuleType("jobs.training.session")
     vars(module).update(train=train, write_failure=write_failure)
@@ -67,13 +67,13 @@ class MadeUpTraining:
     def __init__(
         self,
         run: RunDirectory,
-        order: Order,
+        spec: JobSpec,
         emit: Callable[[Event], None],
         stop: Stop,
         notes: Notebook,
     ) -> None:
-        self.run, self.order, self.emit, self.stop, self.notes = run, order, emit, stop, notes
-        self.behaviour = order.name or ""
+        self.run, self.spec, self.emit, self.stop, self.notes = run, spec, emit, stop, notes
+        self.behaviour = spec.name or ""
         self.metrics = MetricsFiles(run)
         self.step = 0
 
@@ -177,7 +177,7 @@ class MadeUpTraining:
     def started(self) -> Started:
         return Started(
             pid=os.getpid(),
-            preset=self.order.preset,
+            preset=self.spec.preset,
             model="tiny",
             device="none",
             total_steps=STEPS,
@@ -193,7 +193,7 @@ class MadeUpTraining:
 
 
 def write_failure(
-    run: RunDirectory, order: Order, emit: Callable[[Event], None], error: Exception
+    run: RunDirectory, spec: JobSpec, emit: Callable[[Event], None], error: Exception
 ) -> None:
     """Write the summary of a run that failed, and say so, as ``jobs.training.session`` does."""
     message = error.message if isinstance(error, FarenseError) else f"{error}"

@@ -24,7 +24,7 @@ from jobs.events import (
     Validation,
 )
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import Order
+from jobs.spec import JobSpec
 from jobs.state import State
 from jobs.storage.files import read_json, write_json
 from jobs.training.metrics import MetricsFiles
@@ -45,19 +45,19 @@ def as_session(pace: float) -> ModuleType:
 
     def train(
         workspace: Workspace,
-        order: Order,
+        spec: JobSpec,
         emit: Emit,
         stop: Asked,
         splits: int = 0,
         ending: Asked = lambda: None,
     ) -> Finished | None:
-        run = workspace.run(order.id)
-        return MadeUpTrial(run, order, emit, stop, ending, pace).train()
+        run = workspace.run(spec.id)
+        return MadeUpTrial(run, spec, emit, stop, ending, pace).train()
 
     def evaluate(
-        workspace: Workspace, order: Order, emit: Emit, stop: Asked, splits: int = 0
+        workspace: Workspace, spec: JobSpec, emit: Emit, stop: Asked, splits: int = 0
     ) -> Evaluated:
-        return evaluated(workspace.run(order.id), order, emit)
+        return evaluated(workspace.run(spec.id), spec, emit)
 
     module = ModuleType("jobs.training.session")
     vars(module).update(train=train, evaluate=evaluate, write_failure=write_failure)
@@ -73,15 +73,15 @@ class MadeUpTrial:
     """One attempt."""
 
     def __init__(
-        self, run: RunDirectory, order: Order, emit: Emit, stop: Asked, ending: Asked, pace: float
+        self, run: RunDirectory, spec: JobSpec, emit: Emit, stop: Asked, ending: Asked, pace: float
     ) -> None:
-        self.run, self.order, self.emit = run, order, emit
+        self.run, self.spec, self.emit = run, spec, emit
         self.stop, self.ending, self.pace = stop, ending, pace
-        self.learning_rate = float(order.config["learning_rate"])
+        self.learning_rate = float(spec.config["learning_rate"])
         self.metrics = MetricsFiles(run)
 
     def train(self) -> Finished | None:
-        if self.order.config["lora"]["rank"] == FAILING_RANK:
+        if self.spec.config["lora"]["rank"] == FAILING_RANK:
             raise DataError("this rank is no good")
         done = self.resumed()
         self.emit(self.started(done))
@@ -126,7 +126,7 @@ class MadeUpTrial:
     def started(self, resumed: int) -> Started:
         return Started(
             pid=os.getpid(),
-            preset=self.order.preset,
+            preset=self.spec.preset,
             model="tiny",
             device="none",
             total_steps=VALIDATIONS,
@@ -141,11 +141,11 @@ class MadeUpTrial:
         )
 
 
-def evaluated(run: RunDirectory, order: Order, emit: Emit) -> Evaluated:
+def evaluated(run: RunDirectory, spec: JobSpec, emit: Emit) -> Evaluated:
     """Write what an evaluation leaves; its token F1 falls as the loss of the training rises."""
-    f1 = 1.0 / loss_at(float(order.config["learning_rate"]), VALIDATIONS)
+    f1 = 1.0 / loss_at(float(spec.config["learning_rate"]), VALIDATIONS)
     write_json(run.summary, {"state": State.COMPLETED, "reason": None})
-    trained = order.evaluation.job if order.evaluation else ""
+    trained = spec.evaluation.job if spec.evaluation else ""
     outcome = Evaluated(
         str(State.COMPLETED), trained, 4, f1, f1, f1, f1, 2.0, 7.4, 3.0, 0, {}, 0.5, "evaluation"
     )

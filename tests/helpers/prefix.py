@@ -66,7 +66,7 @@ class Filler:
     def __init__(self, folder: Path, scratch: Path, *, pause_at: int = NEVER) -> None:
         scratch.mkdir()
         self._log, self._go = scratch / "log", scratch / "go"
-        order = {
+        spec = {
             "folder": str(folder),
             "log": str(self._log),
             "go": str(self._go),
@@ -74,7 +74,7 @@ class Filler:
             "examples": EXAMPLES,
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.children.prefix_filler", json.dumps(order)],
+            [sys.executable, "-m", "tests.children.prefix_filler", json.dumps(spec)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -14,7 +14,7 @@ from typing import Any
 from jobs.config.config import config_from
 from jobs.model_store.store import fingerprint
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import DataFile, Order, write_order
+from jobs.spec import DataFile, JobSpec, write_spec
 from jobs.state import JobState, State, write_state
 from jobs.storage.files import read_json, sha256_of, whole_lines
 
@@ -91,9 +91,9 @@ def make_run(
     config = config_from({**SETTINGS, "data": data, **settings}, "test")
     run = workspace.run(job_id)
     run.path.mkdir(parents=True)
-    write_order(
+    write_spec(
         run,
-        Order(
+        JobSpec(
             id=job_id,
             preset="tiny",
             created_at="2026-11-22T21:00:00+00:00",

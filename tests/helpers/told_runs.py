@@ -11,7 +11,7 @@ import orjson
 from jobs.config.config import config_from
 from jobs.events import Envelope, Event, Failed, Finished, Validation
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.state import JobState, State, write_state
 from jobs.storage.files import read_json, write_json
 from jobs.training.best_adapter import BestAdapter
@@ -46,8 +46,8 @@ def told_run(workspace: Workspace, model: Path, letters: str, course: Course) ->
     job_id = f"20261122-210000-tiny-{letters}"
     valid = None if course.baseline is None else 5
     run = make_run(workspace, model, job_id, valid=valid)
-    order = read_order(run)
-    at = Position.start(config_from(order.config, "test"))
+    spec = read_spec(run)
+    at = Position.start(config_from(spec.config, "test"))
     files, best = MetricsFiles(run), BestAdapter(run.adapters, {})
     said: list[Event] = []
 
@@ -79,7 +79,7 @@ def told_run(workspace: Workspace, model: Path, letters: str, course: Course) ->
         said.append(Failed(at.step, "Diverged", "the loss became NaN"))
     outcome = said[-1] if said else None
     if isinstance(outcome, Finished | Failed):
-        write_summary(run, outcome, order.config, {})
+        write_summary(run, outcome, spec.config, {})
     if course.old:
         said = [_as_it_was(event) for event in said]
         _forget(run)

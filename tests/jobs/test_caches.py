@@ -21,7 +21,7 @@ from jobs.data.tokenize import TokenizedExample, examples_input
 from jobs.model_store.digest import weights_digest
 from jobs.paths import Workspace
 from jobs.prefix import states_cache
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.training.session import Session
 from jobs.training.summary import Losses
 from tests.helpers.runs import SETTINGS, make_run
@@ -165,7 +165,7 @@ def ask(
             run = make_run(
                 alone, tiny_model, f"20261122-210000-tiny-aaa{next(numbers)}", **settings
             )
-            work = Session(alone, read_order(run), lambda event: None, lambda: None, 0)
+            work = Session(alone, read_spec(run), lambda event: None, lambda: None, 0)
             work._feed()
             work._baseline(lambda: Losses(1.0, 1.0, 1.0, 1.0))
         return Asked(seen)

@@ -178,12 +178,12 @@ def test_an_order_cannot_lead_out_of_the_workspace(
     alone: Workspace, tiny_model: Path, key: str, value: str
 ) -> None:
     run = make_run(alone, tiny_model)
-    order = json.loads(run.job.read_text())
+    spec = json.loads(run.job.read_text())
     if key == "model":
-        order["config"]["model"] = value
+        spec["config"]["model"] = value
     else:
-        order["train"]["path"] = value
-    run.job.write_text(json.dumps(order))
+        spec["train"]["path"] = value
+    run.job.write_text(json.dumps(spec))
     result = run_child(run)
     assert result.returncode == ExitCode.INVALID
     assert "leads out of the workspace" in result.stderr + result.stdout

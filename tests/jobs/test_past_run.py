@@ -17,10 +17,10 @@ from tests.helpers.past_runs import FIRST
 
 def test_a_run_of_farense_is_read_whole(past: Workspace) -> None:
     run = read_run(past.run(FIRST).path)
-    assert run.order is not None
-    assert run.name == run.order.id == FIRST
+    assert run.spec is not None
+    assert run.name == run.spec.id == FIRST
     assert run.missing == ()
-    assert run.config["learning_rate"] == run.order.config["learning_rate"]
+    assert run.config["learning_rate"] == run.spec.config["learning_rate"]
     assert run.validations[0]["step"] == 0
     assert run.summary["best_val_loss"] == min(row["val_loss"] for row in run.validations)
     assert run.report is not None
@@ -40,7 +40,7 @@ def test_a_run_that_was_not_evaluated(past: Workspace) -> None:
 def test_a_folder_of_an_older_run_has_rows_alone(tmp_path: Path) -> None:
     (tmp_path / "training_metrics.json").write_text('[{"step": 1, "loss": NaN, "val_loss": 2.5}]')
     run = read_run(tmp_path)
-    assert run.order is None
+    assert run.spec is None
     assert run.config == {}
     assert math.isnan(run.rows[0]["loss"])
     assert [row["val_loss"] for row in run.validations] == [2.5]
@@ -74,8 +74,8 @@ def test_a_backup_under_another_name_is_the_same_run(past: Workspace) -> None:
     shutil.copytree(past.run(FIRST).path, backup)
     found = read_run(backup)
     assert (found.name, found.missing) == (backup.name, ())
-    assert found.order is not None
-    assert found.order.id == FIRST
+    assert found.spec is not None
+    assert found.spec.id == FIRST
 
 
 def test_a_folder_without_a_run_says_what_is_looked_for(tmp_path: Path) -> None:

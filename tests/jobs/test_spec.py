@@ -8,17 +8,17 @@ from typing import Any
 import orjson
 import pytest
 
-from jobs.spec import DataFile, Order, order_text, parse_order
+from jobs.spec import DataFile, JobSpec, parse_spec, spec_text
 
 JOB = "20261122-210000-v2-abcd"
 DIGEST = "a" * 64
 TRAIN = DataFile(f"data/imported/{DIGEST}.jsonl", DIGEST, 8, "train.jsonl")
-ORDER = Order(JOB, "v2", "2026-11-22T21:00:00+00:00", {"seed": 1}, TRAIN, None, "f" * 64, 12)
+SPEC = JobSpec(JOB, "v2", "2026-11-22T21:00:00+00:00", {"seed": 1}, TRAIN, None, "f" * 64, 12)
 
 
-@pytest.mark.parametrize("order", [ORDER, replace(ORDER, valid=TRAIN, name="à noite")])
-def test_an_order_comes_back_as_it_was(order: Order) -> None:
-    assert parse_order(order_text(order), JOB) == order
+@pytest.mark.parametrize("spec", [SPEC, replace(SPEC, valid=TRAIN, name="à noite")])
+def test_an_order_comes_back_as_it_was(spec: JobSpec) -> None:
+    assert parse_spec(spec_text(spec), JOB) == spec
 
 
 @pytest.mark.parametrize(
@@ -37,10 +37,10 @@ def test_an_order_comes_back_as_it_was(order: Order) -> None:
     ],
 )
 def test_what_does_not_fit_is_none(changes: dict[str, Any]) -> None:
-    values = {**orjson.loads(order_text(ORDER)), **changes}
-    assert parse_order(orjson.dumps(values), JOB) is None
+    values = {**orjson.loads(spec_text(SPEC)), **changes}
+    assert parse_spec(orjson.dumps(values), JOB) is None
 
 
 @pytest.mark.parametrize("text", [None, b"", b"[]", b"\x80\x04K\x01.", b"[" * 5000])
 def test_garbage_is_none(text: bytes | None) -> None:
-    assert parse_order(text, JOB) is None
+    assert parse_spec(text, JOB) is None

@@ -19,7 +19,7 @@ from daemon.settings import Settings
 from daemon.store.records import JobRecord
 from jobs.errors import WorkspaceError
 from jobs.paths import Workspace
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.state import FINISHED, State
 from jobs.storage.files import write_json
 from jobs.storage.locks import hold
@@ -119,7 +119,7 @@ def test_the_jobs_and_the_data_of_a_sweep_stay_until_it_has_ended(workspace: Wor
     folder = SweepFolder(sweeps_of(workspace) / "20261101-000000-night-aaaa")
     folder.path.mkdir(parents=True)
     write_trial(folder, Trial(0, {}, state=State.COMPLETED, jobs=[job_id(1)]))
-    write_json(folder.order, {"data": read_order(workspace.run(job_id(1))).train.path})
+    write_json(folder.spec, {"data": read_spec(workspace.run(job_id(1))).train.path})
     for state in (State.RUNNING, State.PAUSED):
         write_sweep_state(folder, SweepState(state))
         plan = plan_prune(workspace, ALL)

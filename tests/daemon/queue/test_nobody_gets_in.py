@@ -20,7 +20,7 @@ from daemon.store.records import run_dir_of, to_hash
 from jobs.config.config import Preset, load_preset
 from jobs.errors import FarenseError, InvalidInput
 from jobs.paths import Workspace
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.state import State
 from jobs.storage.files import read_json, write_json
 from tests.daemon.worker.test_real_child import REAL
@@ -96,13 +96,13 @@ def test_paths_in_an_order_stay_in_the_workspace(
             target[key] = path
             run.job.write_text(json.dumps(values))  # which writes halves of surrogate pairs, too
             with pytest.raises(FarenseError):
-                train(workspace, read_order(run), lambda event: None, lambda: None)
+                train(workspace, read_spec(run), lambda event: None, lambda: None)
     wrongs: tuple[object, ...] = (1, None, ["models/tiny"], {})
     for wrong in wrongs:
         target[key] = wrong
         write_json(run.job, values)
         with pytest.raises(FarenseError):
-            train(workspace, read_order(run), lambda event: None, lambda: None)
+            train(workspace, read_spec(run), lambda event: None, lambda: None)
 
 
 @pytest.mark.usefixtures("others_may_read")

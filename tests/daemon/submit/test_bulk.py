@@ -18,7 +18,7 @@ from jobs.config.config import Preset, load_preset
 from jobs.errors import ConfigError, DataError, InvalidInput, QueueUnreachable, WorkspaceError
 from jobs.model_store import store as models
 from jobs.paths import Workspace
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.state import JobState, State, read_state
 from tests.helpers.servers import Daemons
 from tests.helpers.waiting import wait_until
@@ -53,7 +53,7 @@ def test_many_jobs_are_accepted_as_one_is(
     assert {str(replace(job, **blank)) for job in jobs} == {str(replace(alone, **blank))}  # type: ignore[arg-type]  # any field
     for job, wanted in zip(jobs, presets, strict=True):
         run = workspace.run(job.id)
-        assert read_order(run).config["learning_rate"] == wanted.config.learning_rate
+        assert read_spec(run).config["learning_rate"] == wanted.config.learning_rate
         assert read_state(run).state is State.QUEUED
         assert sorted(path.name for path in run.path.iterdir()) == ["job.json", "state.json"]
     assert client.jobs() == [*reversed(jobs), alone]
@@ -71,8 +71,8 @@ def test_each_request_has_its_name_and_priority(
     later, urgent = client.enqueue(preset), client.enqueue(preset, priority=2)
     assert [job.name for job in jobs] == ["trial 0", "trial 1", "trial 2", "trial 3"]
     assert [job.priority for job in jobs] == [0, 2, 0, 1]
-    order = [jobs[1], urgent, jobs[3], jobs[0], jobs[2], later]
-    assert taken(workspace) == [job.id for job in order]
+    spec = [jobs[1], urgent, jobs[3], jobs[0], jobs[2], later]
+    assert taken(workspace) == [job.id for job in spec]
 
 
 def test_none_is_no_work(workspace: Workspace, client: FarenseClient) -> None:
@@ -93,7 +93,7 @@ def test_what_jobs_share_is_looked_at_once(
     monkeypatch.setattr(models, "fingerprint", fingerprint)
     jobs = client.enqueue_many(variants(workspace, 10))
     assert looked_at == [workspace.models / "tiny"]
-    prints = {read_order(workspace.run(job.id)).model_fingerprint for job in jobs}
+    prints = {read_spec(workspace.run(job.id)).model_fingerprint for job in jobs}
     assert prints == {"of the model"}
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from daemon.submit.placing import place_order, plan
+from daemon.submit.placing import place_job, plan
 from jobs.config.config import Preset, load_preset
 from jobs.errors import DataError, InvalidInput, ModelError, WorkspaceError
 from jobs.paths import Workspace
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.state import State, read_state
 from jobs.storage.files import sha256_of
 
@@ -31,25 +31,25 @@ def test_the_plan_counts_the_examples(workspace: Workspace, preset: Preset) -> N
 def test_an_order_is_complete_and_its_data_frozen(workspace: Workspace, preset: Preset) -> None:
     source = workspace.data / "train.jsonl"
     digest = sha256_of(source)
-    order, state = place_order(preset, workspace, name="n", priority=1)
-    run = workspace.run(order.id)
-    assert read_order(run) == order
+    spec, state = place_job(preset, workspace, name="n", priority=1)
+    run = workspace.run(spec.id)
+    assert read_spec(run) == spec
     assert read_state(run) == state
     assert (state.state, state.priority) == (State.QUEUED, 1)
-    assert (order.train.sha256, order.train.examples, order.train.source) == (
+    assert (spec.train.sha256, spec.train.examples, spec.train.source) == (
         digest, 11, "train.jsonl",
     )  # fmt: skip
-    frozen = workspace.inside(order.train.path)
-    assert order.config["data"]["train"] == order.train.path == f"data/imported/{digest}.jsonl"
+    frozen = workspace.inside(spec.train.path)
+    assert spec.config["data"]["train"] == spec.train.path == f"data/imported/{digest}.jsonl"
     source.write_text("something else")
     assert sha256_of(frozen) == digest
     assert not frozen.stat().st_mode & stat.S_IWUSR
-    assert order.model_fingerprint
-    assert {"python", "mlx", "mlx-lm", "huey"} <= order.versions.keys()
+    assert spec.model_fingerprint
+    assert {"python", "mlx", "mlx-lm", "huey"} <= spec.versions.keys()
 
 
 def test_the_same_data_are_kept_once(workspace: Workspace, preset: Preset) -> None:
-    first, second = (place_order(preset, workspace)[0] for _ in range(2))
+    first, second = (place_job(preset, workspace)[0] for _ in range(2))
     assert first.id != second.id
     assert first.train == second.train
     assert len(list(workspace.imported.iterdir())) == 2
@@ -60,20 +60,20 @@ def test_data_may_lie_anywhere(workspace: Workspace, preset: Preset, tmp_path: P
     shutil.move(workspace.data / "train.jsonl", elsewhere)
     elsewhere_link = tmp_path / "link.jsonl"
     elsewhere_link.symlink_to(elsewhere)
-    order, _ = place_order(overridden(workspace, f"data.train={elsewhere_link}"), workspace)
-    assert order.train.source == "link.jsonl"
-    assert not workspace.inside(order.train.path).is_symlink()
+    spec, _ = place_job(overridden(workspace, f"data.train={elsewhere_link}"), workspace)
+    assert spec.train.source == "link.jsonl"
+    assert not workspace.inside(spec.train.path).is_symlink()
 
 
 def test_a_job_without_validation(workspace: Workspace, preset: Preset) -> None:
-    order, _ = place_order(overridden(workspace, "data.valid=null"), workspace)
-    assert order.valid is None
-    assert order.config["data"]["valid"] is None
+    spec, _ = place_job(overridden(workspace, "data.valid=null"), workspace)
+    assert spec.valid is None
+    assert spec.config["data"]["valid"] is None
 
 
 def refused(preset: Preset, workspace: Workspace, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
-        place_order(preset, workspace)
+        place_job(preset, workspace)
     assert list(workspace.runs.iterdir()) == []
 
 
@@ -133,12 +133,12 @@ def test_a_file_in_the_way_is_told(workspace: Workspace, preset: Preset) -> None
     workspace.runs.rmdir()
     workspace.runs.write_text("in the way")
     with pytest.raises(WorkspaceError, match="could not be written"):
-        place_order(preset, workspace)
+        place_job(preset, workspace)
 
 
 def test_latest_is_left_alone_where_it_is_a_folder(workspace: Workspace, preset: Preset) -> None:
     (workspace.runs / "latest").mkdir()
     (workspace.runs / "latest" / "mine").write_text("")
-    order, _ = place_order(preset, workspace)
+    spec, _ = place_job(preset, workspace)
     assert (workspace.runs / "latest" / "mine").exists()
-    assert {path.name for path in workspace.runs.iterdir()} == {"latest", order.id}
+    assert {path.name for path in workspace.runs.iterdir()} == {"latest", spec.id}

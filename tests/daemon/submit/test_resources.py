@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from daemon.submit.checks import Desk, Wanted
-from daemon.submit.placing import Request, place_orders
+from daemon.submit.placing import Request, place_jobs
 from jobs.config.config import Preset, setting_names
 from jobs.errors import InvalidInput, WorkspaceError
 from jobs.paths import Workspace
@@ -87,16 +87,16 @@ def test_settings_by_which_no_check_goes_are_settings(preset: Preset) -> None:
 def test_frozen_data_keep_the_name_that_their_owner_knows(
     workspace: Workspace, preset: Preset
 ) -> None:
-    first, _ = place_orders([Request(preset)], workspace)[0]
+    first, _ = place_jobs([Request(preset)], workspace)[0]
     data = preset.config.data.model_copy(update={"train": first.train.path})
     frozen = preset.model_copy(
         update={"config": preset.config.model_copy(update={"data": data, "max_seq_length": 8})}
     )
     names = {first.train.path: "mine.jsonl"}
     with pytest.raises(InvalidInput, match=r"^mine\.jsonl: no example is left"):
-        place_orders([Request(frozen, names=names)], workspace)
+        place_jobs([Request(frozen, names=names)], workspace)
     again = frozen.model_copy(
         update={"config": frozen.config.model_copy(update={"max_seq_length": 96})}
     )
-    order, _ = place_orders([Request(again, names=names)], workspace)[0]
-    assert (order.train.source, order.train.path) == ("mine.jsonl", first.train.path)
+    spec, _ = place_jobs([Request(again, names=names)], workspace)[0]
+    assert (spec.train.source, spec.train.path) == ("mine.jsonl", first.train.path)

@@ -14,7 +14,7 @@ from daemon.doctor.doctor import examine
 from jobs.config.config import Preset, load_preset
 from jobs.evaluation.ask import Answerer
 from jobs.paths import Workspace
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.state import State
 from jobs.storage.files import read_json
 from tests.daemon.worker.test_real_child import REAL
@@ -76,8 +76,8 @@ def test_everything_works_with_a_model_elsewhere_and_nothing_is_written_there(
     again = client.retry(job.id)
     assert ended(client, again.id).state is State.COMPLETED
 
-    order = read_order(workspace.run(job.id))
-    assert order.config["model"] == "models/tiny"
+    spec = read_spec(workspace.run(job.id))
+    assert spec.config["model"] == "models/tiny"
     assert (workspace.models / "tiny").readlink() == read_only
     # What was kept for one is found by the other.
     entries = [path for path in workspace.prefix_cache.iterdir() if path.is_dir()]
@@ -98,5 +98,5 @@ def test_everything_works_with_a_model_elsewhere_and_nothing_is_written_there(
         for file in Path(found_folder.folder).iterdir():
             assert file.stat().st_mode & 0o600 == 0o600, file
 
-    assert list(Answerer(workspace, order).answer("Quem?", 4))[-1].end is not None
+    assert list(Answerer(workspace, spec).answer("Quem?", 4))[-1].end is not None
     assert content(read_only) == before

@@ -10,7 +10,7 @@ from daemon.sweep.capacity import at_least_as_large, too_large
 from daemon.sweep.known import merged
 from jobs.config.config import TrainConfig, load_preset
 from jobs.paths import REPOSITORY
-from jobs.spec import EVALUATE, TRAIN, DataFile, EvaluationSpec, Order, SweepTrial
+from jobs.spec import EVALUATE, TRAIN, DataFile, EvaluationSpec, JobSpec, SweepTrial
 from jobs.sweep.plan import with_settings
 from jobs.sweep.trial import Trial
 
@@ -59,7 +59,7 @@ def test_what_was_met(settings: dict[str, Any], larger: bool) -> None:
     assert (reason is not None and "trial 3" in reason) is larger
 
 
-def order(letters: str, number: int, part: int = 0, **values: Any) -> Order:
+def spec(letters: str, number: int, part: int = 0, **values: Any) -> JobSpec:
     known: dict[str, Any] = {
         "kind": TRAIN,
         "sweep": SweepTrial(SWEEP, number, part, {"lora.rank": number}),
@@ -67,14 +67,14 @@ def order(letters: str, number: int, part: int = 0, **values: Any) -> Order:
     }
     data = DataFile("data/imported/x.jsonl", "x", 1, "x")
     job = f"20260101-00000{part}-v2-{letters}"
-    return Order(job, "v2", f"2026-01-01T00:00:0{part}", {}, data, data, "", 10, **known)
+    return JobSpec(job, "v2", f"2026-01-01T00:00:0{part}", {}, data, data, "", 10, **known)
 
 
 def test_trials_are_made_again_from_their_jobs() -> None:
-    other = order("dddd", 0, sweep=SweepTrial("20250101-000000-old-zzzz", 0, 0, {}))
-    plain = order("eeee", 0, sweep=None)
-    orders = [order("cccc", 2), order("bbbb", 0, 1), order("aaaa", 0), other, plain]
-    found = merged([], orders, SWEEP, evaluated=False)
+    other = spec("dddd", 0, sweep=SweepTrial("20250101-000000-old-zzzz", 0, 0, {}))
+    plain = spec("eeee", 0, sweep=None)
+    specs = [spec("cccc", 2), spec("bbbb", 0, 1), spec("aaaa", 0), other, plain]
+    found = merged([], specs, SWEEP, evaluated=False)
     assert [(t.number, t.params, [job[-4:] for job in t.jobs]) for t in found] == [
         (0, {"lora.rank": 0}, ["aaaa", "bbbb"]),
         (2, {"lora.rank": 2}, ["cccc"]),
@@ -83,16 +83,16 @@ def test_trials_are_made_again_from_their_jobs() -> None:
 
 def test_a_job_that_was_enqueued_but_not_noted_joins_its_trial_once() -> None:
     asked = Trial(0, {"lora.rank": 0}, asked_at="then")
-    once = merged([asked], [order("aaaa", 0)], SWEEP, evaluated=False)
+    once = merged([asked], [spec("aaaa", 0)], SWEEP, evaluated=False)
     assert [job[-4:] for job in once[0].jobs] == ["aaaa"]
     assert once[0].asked_at == "then"
-    assert merged(once, [order("aaaa", 0)], SWEEP, evaluated=False) == once
+    assert merged(once, [spec("aaaa", 0)], SWEEP, evaluated=False) == once
 
 
 @pytest.mark.parametrize("evaluated", [True, False])
 def test_evaluations_are_a_part_of_trials_where_they_give_the_objective(evaluated: bool) -> None:
-    trained = order("aaaa", 0)
-    evaluation = order("ffff", 0, kind=EVALUATE, evaluation=EvaluationSpec(trained.id))
+    trained = spec("aaaa", 0)
+    evaluation = spec("ffff", 0, kind=EVALUATE, evaluation=EvaluationSpec(trained.id))
     [found] = merged([], [trained, evaluation], SWEEP, evaluated=evaluated)
     assert found.jobs == [trained.id]
     assert found.evaluations == ([evaluation.id] if evaluated else [])

@@ -13,7 +13,7 @@ from daemon.runs.files import job_ids
 from daemon.sweep.start import change_sweep, mend_state, resume_sweep, stop_sweep
 from jobs.errors import InvalidInput, JobFailed
 from jobs.paths import Workspace
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.state import State
 from jobs.sweep.folder import sweep_ids, write_trial
 from tests.daemon.sweep.conftest import Night
@@ -341,7 +341,7 @@ def test_the_objective_may_be_that_of_an_evaluation_and_a_mean_over_seeds(
     best = night.trials[1]
     assert night.view.state.best == best.number
     assert night.view.state.evaluation == best.evaluations[0]
-    seeds = [read_order(workspace.run(job)).config["seed"] for job in best.jobs]
+    seeds = [read_spec(workspace.run(job)).config["seed"] for job in best.jobs]
     assert seeds == [42, 43]
 
 

@@ -65,9 +65,9 @@ def test_one_whose_state_is_lost_gets_a_coordinator_unless_it_was_only_just_orde
 ) -> None:
     found = sweep(workspace, "aaaa")
     found.state.unlink()
-    found.order.write_text("{}")
+    found.spec.write_text("{}")
     assert kept.look() == []
-    os.utime(found.order, (0, 0))
+    os.utime(found.spec, (0, 0))
     assert kept.look() == [found.id]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from daemon.runs.files import state_of
 from daemon.sweep.view import view_sweep
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.state import State
 from jobs.storage.locks import held_by, is_held
 from jobs.sweep.paths import SweepFolder
@@ -65,9 +65,9 @@ def test_a_grid_is_tried_the_worse_are_pruned_and_the_best_is_evaluated(stage: S
     assert view.best == first
     evaluation = stage.client.job(view.state.evaluation or "")
     assert (evaluation.evaluates, evaluation.state) == (first.jobs[0], State.COMPLETED)
-    order = read_order(stage.home.run(first.jobs[0]))
-    assert order.sweep is not None
-    assert (order.sweep.sweep, order.sweep.number) == (folder.id, 0)
+    spec = read_spec(stage.home.run(first.jobs[0]))
+    assert spec.sweep is not None
+    assert (spec.sweep.sweep, spec.sweep.number) == (folder.id, 0)
 
     # Nobody coordinates what has ended, and the daemon goes without a word.
     wait_until(lambda: not is_held(folder.lock), "the coordinator's end")

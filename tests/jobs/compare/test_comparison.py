@@ -14,7 +14,7 @@ from jobs.compare.decision import Action, Basis, Relation
 from jobs.errors import InvalidInput
 from jobs.past_run import read_run
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import read_order, write_order
+from jobs.spec import read_spec, write_spec
 from jobs.storage.files import read_json, write_json
 from tests.helpers.past_runs import CHANGED, FIRST, SECOND
 from tests.helpers.sides import write_older_run
@@ -74,10 +74,10 @@ def test_answers_are_paired_by_question_wherever_they_stand(past: Workspace) -> 
 
 def test_other_validation_data_are_refused_and_both_named(past: Workspace) -> None:
     run = past.run(SECOND)
-    order = read_order(run)
+    order = read_spec(run)
     assert order.valid is not None
     other = replace(order.valid, sha256="cd" * 32, source="other.jsonl")
-    write_order(run, replace(order, valid=other))
+    write_spec(run, replace(order, valid=other))
     with pytest.raises(InvalidInput, match="different data") as refused:
         compared(past)
     assert "A 20261122-210000-first-aaaa: 6.jsonl" in refused.value.message
@@ -92,11 +92,11 @@ def test_a_run_is_not_compared_with_itself(past: Workspace) -> None:
 
 def test_training_data_go_by_the_names_that_the_user_knows(past: Workspace) -> None:
     run = past.run(SECOND)
-    order = read_order(run)
+    order = read_spec(run)
     path = f"data/imported/{'ef' * 32}.jsonl"
     train = replace(order.train, path=path, sha256="ef" * 32, source="more.jsonl")
     data = {**order.config["data"], "train": path}
-    write_order(run, replace(order, train=train, config={**order.config, "data": data}))
+    write_spec(run, replace(order, train=train, config={**order.config, "data": data}))
     rows = {row.setting: (row.a, row.b) for row in compared(past).config or ()}
     assert rows["data.train"][1] == "more.jsonl (efefefef)"
     assert rows["data.train"][0].startswith("11.jsonl (")
@@ -133,8 +133,8 @@ def test_losses_that_were_measured_in_another_way_carry_a_note_and_decide_nothin
     past: Workspace,
 ) -> None:
     run = past.run(SECOND)
-    order = read_order(run)
-    write_order(run, replace(order, config={**order.config, "max_seq_length": 128}))
+    order = read_spec(run)
+    write_spec(run, replace(order, config={**order.config, "max_seq_length": 128}))
     assert "Losses do not compare: other max_seq_length." in compared(past).notes
     shutil.rmtree(run.evaluation)
     found = compared(past)
@@ -143,9 +143,9 @@ def test_losses_that_were_measured_in_another_way_carry_a_note_and_decide_nothin
 
 
 def test_where_one_setting_made_it_worse_the_advice_is_to_go_back(past: Workspace) -> None:
-    order = read_order(past.run(FIRST))
-    slow = replace(read_order(past.run(SECOND)), config={**order.config, "learning_rate": 1e-5})
-    write_order(past.run(SECOND), slow)
+    order = read_spec(past.run(FIRST))
+    slow = replace(read_spec(past.run(SECOND)), config={**order.config, "learning_rate": 1e-5})
+    write_spec(past.run(SECOND), slow)
     for job_id in (FIRST, SECOND):
         shutil.rmtree(past.run(job_id).evaluation)
     found, back = compared(past), compared(past, SECOND, FIRST)

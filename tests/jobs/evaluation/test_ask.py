@@ -12,7 +12,7 @@ from jobs.data.reasoning import Frame, Marks
 from jobs.errors import InvalidInput
 from jobs.evaluation.ask import Answerer, pieces
 from jobs.paths import Workspace
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.storage.files import read_json, whole_lines
 from tests.helpers.past_runs import FIRST
 from tests.helpers.runs import make_run
@@ -90,7 +90,7 @@ def test_what_no_character_comes_of_is_shown_at_the_end() -> None:
 def test_the_answers_are_those_of_the_evaluation(past: Workspace, base: bool) -> None:
     run = past.run(FIRST)
     limit = read_json(run.evaluation / "evaluation_report.json")["max_new_tokens"]
-    answerer = Answerer(past, read_order(run), base=base)
+    answerer = Answerer(past, read_spec(run), base=base)
     by = "base_" if base else ""
     for row in map(json.loads, whole_lines(run.evaluation / "answers.jsonl")):
         found = list(answerer.answer(row["question"], limit))
@@ -113,7 +113,7 @@ def test_a_system_message_that_all_examples_have_comes_before_the_question(
 
     for letters, rows in (("aaaa", [row("Sê breve.")] * 2), ("bbbb", [row("A"), row("B")])):
         run = make_run(workspace, tiny_model, f"20261122-210000-tiny-{letters}", valid_rows=rows)
-        answerer = Answerer(workspace, read_order(run), base=True)
+        answerer = Answerer(workspace, read_spec(run), base=True)
         with monkeypatch.context() as patch:
             patch.setattr("jobs.evaluation.ask.prompt_tokens", remembered)
             list(answerer.answer("Onde?", 1))
@@ -123,7 +123,7 @@ def test_a_system_message_that_all_examples_have_comes_before_the_question(
 def test_without_an_adapter_only_the_base_model_answers(
     workspace: Workspace, tiny_model: Path
 ) -> None:
-    order = read_order(make_run(workspace, tiny_model))
+    spec = read_spec(make_run(workspace, tiny_model))
     with pytest.raises(InvalidInput, match="has no adapter"):
-        Answerer(workspace, order)
-    assert list(Answerer(workspace, order, base=True).answer("Quem?", 2))[-1].tokens == 2
+        Answerer(workspace, spec)
+    assert list(Answerer(workspace, spec, base=True).answer("Quem?", 2))[-1].tokens == 2

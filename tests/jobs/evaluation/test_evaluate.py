@@ -27,7 +27,7 @@ from jobs.evaluation.scores import METRICS, score
 from jobs.events import Event
 from jobs.model_store.folder import fingerprint
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import Order, read_order
+from jobs.spec import JobSpec, read_spec
 from jobs.state import State, read_state
 from jobs.storage.files import read_json, whole_lines
 from tests.helpers.evaluations import make_evaluation, written
@@ -155,16 +155,16 @@ def test_asked_to_stop_it_keeps_its_answers_and_goes_on_later(
 ) -> None:
     workspace, run = trained
     evaluation = make_evaluation(workspace, run, "aaaa", batch_size=1, max_new_tokens=4)
-    order = read_order(evaluation)
+    spec = read_spec(evaluation)
     enough = lambda: "it is late" if given(evaluation) >= 3 else None  # noqa: E731
-    assert evaluate(workspace, order, ignored, enough) is None
+    assert evaluate(workspace, spec, ignored, enough) is None
     kept = evaluation.answers.read_bytes()
     assert given(evaluation) == 3
     assert not run.evaluation.exists()
     # As if that attempt had taken an hour.
     kept = re.sub(rb'("elapsed_time_sec":)', rb"\g<1>360", kept)
     evaluation.answers.write_bytes(kept)
-    ended = evaluate(workspace, order, ignored, never)
+    ended = evaluate(workspace, spec, ignored, never)
     assert ended is not None
     assert ended.elapsed_time_sec > 3600
     assert evaluation.answers.read_bytes().startswith(kept)
@@ -176,11 +176,11 @@ def test_an_answer_that_is_missing_is_given_as_in_its_group(
 ) -> None:
     workspace, run = trained
     evaluation = make_evaluation(workspace, run, "aaaa", batch_size=2, max_new_tokens=9)
-    evaluate(workspace, read_order(evaluation), ignored, never)
+    evaluate(workspace, read_spec(evaluation), ignored, never)
     first = written(run.evaluation)
     lines = evaluation.answers.read_bytes().splitlines(keepends=True)
     evaluation.answers.write_bytes(b"".join(lines[:2] + lines[3:-1]))
-    evaluate(workspace, read_order(evaluation), ignored, never)
+    evaluate(workspace, read_spec(evaluation), ignored, never)
     assert written(run.evaluation) == first
     assert given(evaluation) == 10
 
@@ -193,7 +193,7 @@ def test_another_adapter_is_asked_from_the_beginning(
     evaluation.answers.write_text(
         '{"adapter":"another"}\n{"by":"adapter","question":0,"text":"Vinte.","cut":false}\n'
     )
-    evaluate(workspace, read_order(evaluation), ignored, never)
+    evaluate(workspace, read_spec(evaluation), ignored, never)
     assert answers(run)[0]["answer"] != "Vinte."
 
 
@@ -201,14 +201,14 @@ def test_each_input_of_kept_answers_is_theirs(
     trained: tuple[Workspace, RunDirectory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace, run = trained
-    first = read_order(make_evaluation(workspace, run, "aaaa", max_new_tokens=4))
+    first = read_spec(make_evaluation(workspace, run, "aaaa", max_new_tokens=4))
     assert first.evaluation is not None
     assert first.valid is not None
     model = workspace.inside(first.config["model"])
 
-    def inputs(order: Order = first, splits: int = 0) -> dict[str, Any]:
-        order = replace(order, model_fingerprint=fingerprint(model))
-        return Evaluation(workspace, order, ignored, never, splits)._circumstances()
+    def inputs(spec: JobSpec = first, splits: int = 0) -> dict[str, Any]:
+        spec = replace(spec, model_fingerprint=fingerprint(model))
+        return Evaluation(workspace, spec, ignored, never, splits)._circumstances()
 
     path = tmp_path / "answers.jsonl"
     before = inputs()
@@ -296,9 +296,9 @@ def test_without_a_whole_adapter_it_is_refused(
 ) -> None:
     workspace, run = trained
     spoil(run)
-    order = read_order(make_evaluation(workspace, run, "aaaa"))
+    spec = read_spec(make_evaluation(workspace, run, "aaaa"))
     with pytest.raises(InvalidInput, match=message):
-        evaluate(workspace, order, ignored, never)
+        evaluate(workspace, spec, ignored, never)
     assert not run.evaluation.exists()
 
 

@@ -22,18 +22,18 @@ def test_it_says_what_was_measured_and_where_the_adapter_comes_from(past: Worksp
     run = past.run(FIRST)
     text = card(past)
     summary, report = read_json(run.summary), read_json(run.evaluation / "evaluation_report.json")
-    order = read_json(run.job)
+    spec = read_json(run.job)
     assert f"validation loss {summary['best_val_loss']:.4f} nats per token, at step" in text
     f1 = report["adapter"]["scores"]["token_f1"]
     assert f"| Token F1 | {f1['mean']:.3f} ({f1['low']:.3f} to {f1['high']:.3f}) |" in text
-    for data in (order["train"], order["valid"]):
+    for data in (spec["train"], spec["valid"]):
         assert f"{data['examples']} examples, SHA-256 `{data['sha256']}`" in text
     assert f"job `{FIRST}`, preset `tiny`" in text
     # It is made to be read elsewhere.
     assert str(past.root) not in text
     head, settings = text.split("---")[1], text.partition("```yaml\n")[2].partition("```")[0]
     assert yaml.safe_load(head)["library_name"] == "mlx"
-    assert yaml.safe_load(settings) == order["config"]
+    assert yaml.safe_load(settings) == spec["config"]
 
 
 def test_what_another_adapter_answered_is_not_told_of_this_one(past: Workspace) -> None:

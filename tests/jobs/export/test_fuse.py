@@ -18,7 +18,7 @@ from jobs.model.adapter import TrainedAdapter, read_adapter
 from jobs.model_store import tiny
 from jobs.model_store.folder import check_model
 from jobs.paths import Workspace
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.storage.files import read_json
 from tests.helpers.exports import float32_model, mlx_logits
 from tests.helpers.past_runs import FIRST
@@ -36,7 +36,7 @@ def fused(
     adapter: TrainedAdapter | None = None,
 ) -> FusedModel:
     run = workspace.run(FIRST)
-    lora = config_from(read_order(run).config, "test").lora
+    lora = config_from(read_spec(run).config, "test").lora
     adapter = adapter or read_adapter(run)
     return fused_model(workspace.models / model, lora, adapter, requantize=requantize)
 

@@ -16,7 +16,7 @@ from jobs.evaluation.ask import Answerer
 from jobs.model.adapter import read_adapter
 from jobs.model.adapter_fit import AdapterMismatch
 from jobs.paths import Workspace
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.storage.files import sha256_of
 from jobs.training.checkpoint import save_arrays
 from tests.helpers.engines import Rig
@@ -102,7 +102,7 @@ def _fuse(workspace: Workspace) -> object:
 
 
 def _ask(workspace: Workspace) -> object:
-    return Answerer(workspace, read_order(workspace.run(FIRST)))
+    return Answerer(workspace, read_spec(workspace.run(FIRST)))
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

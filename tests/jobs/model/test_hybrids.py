@@ -25,7 +25,7 @@ from jobs.model.lora import DropoutNoise
 from jobs.model_store.folder import check_lora
 from jobs.paths import REPOSITORY, Workspace
 from jobs.resources.estimate import DataSize, estimate
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.training.session import train
 from tests.helpers.runs import SETTINGS, make_run
 
@@ -140,7 +140,7 @@ def trained(workspace: Workspace, model: Path, **settings: Any) -> tuple[Any, li
     settings = {"lora": lora().model_dump(), "max_steps": 6, "save_steps": 6, **settings}
     run = make_run(workspace, model, train=6, valid=2, **settings)
     said: list[Event] = []
-    assert isinstance(train(workspace, read_order(run), said.append, lambda: None), Finished)
+    assert isinstance(train(workspace, read_spec(run), said.append, lambda: None), Finished)
     return run, said
 
 

@@ -22,7 +22,7 @@ from jobs.evaluation.evaluate import Evaluation
 from jobs.evaluation.generation import Generated
 from jobs.export.prompting import OPTIONS_FILE, prompting_of
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import Order, read_order
+from jobs.spec import JobSpec, read_spec
 from jobs.storage.files import read_json, whole_lines
 from tests.helpers.evaluations import make_evaluation
 from tests.helpers.families import FAMILIES, make_family
@@ -123,8 +123,8 @@ def test_what_was_taught_scores_1(
 ) -> None:
     run = queued(workspace, tiny_model, name)
     shutil.copytree(adapter, run.adapters)
-    order = read_order(run)
-    evaluating = read_order(make_evaluation(workspace, run, "aaaa"))
+    spec = read_spec(run)
+    evaluating = read_spec(make_evaluation(workspace, run, "aaaa"))
     work = Evaluation(workspace, evaluating, lambda _: None, lambda: None, 0)
     taught = Taught.of(work.session.examples[1])
     assert taught == Taught.of(work.session.examples[0])  # training and validation say the same
@@ -143,10 +143,10 @@ def test_what_was_taught_scores_1(
     assert room == (1_024 if name in MAY_REASON else 0)
 
     monkeypatch.setattr("jobs.evaluation.ask.stream_generate", taught.stream)
-    answerer = Answerer(workspace, order)
+    answerer = Answerer(workspace, spec)
     for question, answer in QUESTIONS.items():
         assert "".join(piece.text for piece in answerer.answer(question)) == answer
-        assert asked_by_card(workspace, order, question, monkeypatch) in taught.answers
+        assert asked_by_card(workspace, spec, question, monkeypatch) in taught.answers
 
 
 class _Asked(Exception):
@@ -154,11 +154,11 @@ class _Asked(Exception):
 
 
 def asked_by_card(
-    workspace: Workspace, order: Order, question: str, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, spec: JobSpec, question: str, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[int, ...]:
     """Return the prompt of mlx-lm's own command with the arguments of an export's card."""
-    config = config_from(order.config, "test")
-    prompting = prompting_of(workspace, order, config)
+    config = config_from(spec.config, "test")
+    prompting = prompting_of(workspace, spec, config)
     folder = workspace.output / "export"
     folder.mkdir(parents=True, exist_ok=True)
     if prompting.in_file:

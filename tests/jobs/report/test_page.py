@@ -76,8 +76,8 @@ def with_markup(run: RunDirectory) -> None:
     report = read_json(run.evaluation / "evaluation_report.json")
     report["categories"][MARKUP] = report["categories"].pop("golos")
     write_json(run.evaluation / "evaluation_report.json", report)
-    order = read_json(run.job)
-    write_json(run.job, {**order, "name": MARKUP, "config": {**order["config"], MARKUP: MARKUP}})
+    spec = read_json(run.job)
+    write_json(run.job, {**spec, "name": MARKUP, "config": {**spec["config"], MARKUP: MARKUP}})
     state = read_state(run)
     write_state(run, replace(state, state=State.FAILED, reason=MARKUP))
 
@@ -140,18 +140,18 @@ def test_several_runs_lie_over_one_another(past: Workspace, chromium: Browser) -
 
 
 def test_runs_that_validated_on_other_data_come_with_a_warning(past: Workspace) -> None:
-    order = read_json(past.run(SECOND).job)
-    order["valid"]["sha256"] = "0" * 64
-    write_json(past.run(SECOND).job, order)
+    spec = read_json(past.run(SECOND).job)
+    spec["valid"]["sha256"] = "0" * 64
+    write_json(past.run(SECOND).job, spec)
     both = [Named(job, measured(past_run(past, job))) for job in (FIRST, SECOND)]
     assert "did not validate on the same data" in cautions(both)[0]
     assert cautions(both[:1]) == cautions([both[0], both[0]]) == []
 
 
 def test_runs_that_measure_losses_in_different_ways_come_with_a_warning(past: Workspace) -> None:
-    order = read_json(past.run(SECOND).job)
-    order["config"] |= {"mask_prompt": False, "max_seq_length": 64}
-    write_json(past.run(SECOND).job, order)
+    spec = read_json(past.run(SECOND).job)
+    spec["config"] |= {"mask_prompt": False, "max_seq_length": 64}
+    write_json(past.run(SECOND).job, spec)
     old = older(past.root / "old", [{"step": 1, "loss": 2.0}])
     runs = [Named(run.name, measured(run)) for run in (past_run(past, SECOND), old)]
     # Of an older run nothing is known.

@@ -48,7 +48,7 @@ def evaluated(past: Workspace, trials: Sequence[Trial]) -> Swept:
     """Return a sweep whose best trial was trained and evaluated by a real job."""
     real = [replace(one, jobs=[FIRST]) if one.number == 2 else one for one in trials]
     bare = made_up(real, importances={"lora.rank": 0.25, "learning_rate": 0.75})
-    return swept(past, bare.order, bare.state, bare.trials)
+    return swept(past, bare.spec, bare.state, bare.trials)
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])

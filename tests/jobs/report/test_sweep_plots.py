@@ -113,13 +113,13 @@ def test_trials_with_other_batch_sizes_are_laid_over_one_another_by_epochs(
     bare = made_up([small, large])
     assert curves_of(bare)[1] == STEPS
     assert [one.series.steps for one in curves_of(bare)[0]] == [[3, 6], [3, 6]]
-    found = swept(past, bare.order, bare.state, bare.trials)
+    found = swept(past, bare.spec, bare.state, bare.trials)
     assert list(found.runs) == [FIRST]
     curves, unit = curves_of(found)
     assert unit == EPOCHS
-    order = found.runs[FIRST].run.order
-    assert order is not None
-    examples = order.train.examples
+    spec = found.runs[FIRST].run.spec
+    assert spec is not None
+    examples = spec.train.examples
     ends = [one.series.steps[-1] for one in curves]
     assert ends == [6 / examples, 6 / math.ceil(examples / 2)]
     gap = leaders(found)[0].cells[headings(found).index("Gap")]

@@ -18,7 +18,7 @@ from jobs.__main__ import _failure
 from jobs.backend.mlx import mx
 from jobs.errors import DiskFull, ExitCode, WorkspaceError
 from jobs.paths import REPOSITORY, RunDirectory, Workspace
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.state import State, read_state, write_state
 from jobs.storage.files import append, whole_lines
 from jobs.training.checkpoint import newest_checkpoint, save_arrays
@@ -152,8 +152,8 @@ def test_an_error_of_the_system_that_nobody_explained_is_told_as_a_full_disk(
     alone: Workspace, tiny_model: Path
 ) -> None:
     run = make_run(alone, tiny_model)
-    order = read_order(run)
-    full = _failure(OSError(errno.EDQUOT, "Disk quota exceeded"), run, order, 0)
+    spec = read_spec(run)
+    full = _failure(OSError(errno.EDQUOT, "Disk quota exceeded"), run, spec, 0)
     assert isinstance(full, DiskFull)
     other = OSError(errno.EIO, "Input/output error")
-    assert _failure(other, run, order, 0) is other
+    assert _failure(other, run, spec, 0) is other

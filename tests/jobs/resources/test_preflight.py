@@ -17,7 +17,7 @@ from jobs.resources.preflight import (
     disk_needed,
     memory_limits,
 )
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from tests.helpers.runs import make_run, run_child
 
 GB = 10**9
@@ -100,7 +100,7 @@ def test_a_mac_says_by_its_device(tmp_path: Path) -> None:
 def test_the_estimate_covers_what_a_real_run_leaves(alone: Workspace, tiny_model: Path) -> None:
     run = make_run(alone, tiny_model, save_steps=2, log_steps=1, num_epochs=4)
     assert run_child(run).returncode == ExitCode.OK
-    config = config_from(read_order(run).config, "test")
+    config = config_from(read_spec(run).config, "test")
     checkpoint = next(run.path.glob("checkpoint_*"))
     adapter, state = (
         (checkpoint / f"{name}.safetensors").stat().st_size for name in ("adapters", "state")

@@ -15,7 +15,7 @@ from jobs.caches import TRAINING_ONLY, TRAINING_ONLY_LORA
 from jobs.config.config import LoraConfig, TrainConfig
 from jobs.events import Event, Validation
 from jobs.paths import Workspace
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.training.session import train
 from tests.helpers.runs import SETTINGS, make_run
 
@@ -38,7 +38,7 @@ def trained(
     job = f"20261122-210000-tiny-{''.join(next(NAMES))}"
     run = make_run(workspace, model, job, valid=valid, **{**SHORT, **settings})
     events: list[Event] = []
-    assert train(workspace, read_order(run), events.append, lambda: None) is not None
+    assert train(workspace, read_spec(run), events.append, lambda: None) is not None
     first = next(event for event in events if isinstance(event, Validation))
     assert first.step == 0
     return first, (run.adapters / "adapters.safetensors").read_bytes()

@@ -12,7 +12,7 @@ import pytest
 from jobs.errors import ExitCode
 from jobs.events import Event, Finished, Validation
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import SweepTrial, read_order, write_order
+from jobs.spec import SweepTrial, read_spec, write_spec
 from jobs.state import State
 from jobs.stopping import StopRequest, end_early
 from jobs.storage.files import read_json
@@ -35,7 +35,7 @@ def ended_at(
 
     outcome = train(
         workspace,
-        read_order(run),
+        read_spec(run),
         said.append,
         lambda: look("stop", stop_at, "the daemon stops"),
         0,
@@ -84,7 +84,7 @@ def test_before_its_first_step_it_has_no_adapter_and_fails_not(
 
 def test_a_run_at_its_own_end_was_not_pruned(alone: Workspace, tiny_model: Path) -> None:
     run = make_run(alone, tiny_model, prefix_cache_gb=0)
-    total = read_order(run).total_steps
+    total = read_spec(run).total_steps
     outcome, _ = ended_at(alone, run, looks=total)
     assert outcome is not None
     assert (outcome.state, outcome.step, outcome.pruned_by) == ("completed", total, None)
@@ -134,7 +134,7 @@ def test_a_child_that_is_told_ends_well(alone: Workspace, tiny_model: Path) -> N
     long: dict[str, Any] = {"num_epochs": 2000, "save_steps": 1_000_000, "eval_steps": 100}
     run = make_run(alone, tiny_model, **long)
     trial = SweepTrial("20260101-000000-night-aaaa", 3, 0, {"lora.rank": 4})
-    write_order(run, replace(read_order(run), sweep=trial))
+    write_spec(run, replace(read_spec(run), sweep=trial))
     theirs, ours = os.pipe()
     # Even before it listens: the word waits in the pipe.
     os.write(ours, b"." + end_early("median"))
@@ -144,4 +144,4 @@ def test_a_child_that_is_told_ends_well(alone: Workspace, tiny_model: Path) -> N
     os.close(theirs)
     assert events(alone, run)[-1]["pruned_by"] == "median"
     assert read_json(run.summary)["state"] == State.EARLY_STOPPED
-    assert read_order(run).sweep == trial
+    assert read_spec(run).sweep == trial

@@ -13,7 +13,7 @@ from jobs.backend.mlx import mx, tree_map
 from jobs.errors import Diverged
 from jobs.events import CheckpointSaved, Event, Finished, PhaseBegan, Warned
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.storage.files import read_json
 from jobs.training.checkpoint_files import checkpoint_folders, step_of
 from jobs.training.engine import Engine
@@ -70,7 +70,7 @@ def attempt(
     def stop_reason() -> str | None:
         return "the test says so" if next(asked) >= stop_at else None
 
-    return train(workspace, read_order(run), emit, stop_reason), said
+    return train(workspace, read_spec(run), emit, stop_reason), said
 
 
 def until_finished(workspace: Workspace, run: RunDirectory, kill_at: int) -> int:
@@ -182,7 +182,7 @@ def test_after_two_rollbacks_it_fails(alone: Workspace, tiny_model: Any) -> None
     run = make_run(alone, tiny_model, lora=lora, learning_rate=1.0, **ROLLBACK)
     said: list[Event] = []
     with pytest.raises(Diverged, match="had been halved 2 times"):
-        train(alone, read_order(run), said.append, lambda: None)
+        train(alone, read_spec(run), said.append, lambda: None)
     back = [event for event in said if isinstance(event, Warned) and "rollback" in event.message]
     assert len(back) == 2
     assert [row["loss"] for row in metrics(run)] == [None]

@@ -24,7 +24,7 @@ from jobs.events import (
     Warned,
 )
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import read_order
+from jobs.spec import read_spec
 from jobs.storage.files import read_json, sha256_of
 from jobs.training.best_adapter import BestAdapter
 from jobs.training.checkpoint import newest_checkpoint, prune_checkpoints, save_checkpoint
@@ -48,7 +48,7 @@ def attempt(
         asked += 1
         return "the test says so" if stop_at is not None and asked > stop_at else None
 
-    return train(workspace, read_order(run), said.append, stop_reason), said
+    return train(workspace, read_spec(run), said.append, stop_reason), said
 
 
 def only(kind: type[Any], said: list[Event]) -> list[Any]:
@@ -242,9 +242,9 @@ def test_a_checkpoint_of_another_configuration_is_refused(
 ) -> None:
     run = make_run(alone, tiny_model)
     attempt(alone, run)
-    order = json.loads(run.job.read_text())
-    order["config"]["lora"]["num_layers"] = 3
-    run.job.write_text(json.dumps(order))
+    spec = json.loads(run.job.read_text())
+    spec["config"]["lora"]["num_layers"] = 3
+    run.job.write_text(json.dumps(spec))
     with pytest.raises(CheckpointError, match="does not fit this job's configuration"):
         attempt(alone, run)
 
