@@ -126,7 +126,7 @@ TABLE: tuple[Check, ...] = (
     Check(
         "frozen data",
         "a job whose data are gone",
-        "daemon.submit.checks:Desk.check_order",
+        "daemon.submit.checks:Desk.check_spec",
         (RETRY, EVALUATE),
     ),
     Check(
@@ -279,7 +279,7 @@ LATER: tuple[Later, ...] = (
         "a job.json or state.json that was damaged or changed by hand after the job was queued",
         "it is in the future",
         (
-            *("jobs.spec:read_order", "jobs.state:read_state", "jobs.state:JobState.to"),
+            *("jobs.spec:read_spec", "jobs.state:read_state", "jobs.state:JobState.to"),
             *("jobs.paths:Workspace.run",),
         ),
     ),
@@ -287,7 +287,8 @@ LATER: tuple[Later, ...] = (
         "another process that runs the job, a newer attempt, a job that has ended",
         "it is in the future; the job itself is untouched",
         (
-            *("jobs.storage.locks:hold", "jobs.__main__:_refuse_if_superseded"),
+            *("jobs.storage.locks:hold", "jobs.storage.locks:FileLock.acquire"),
+            "jobs.__main__:_refuse_if_superseded",
             *("jobs.__main__:_run_by_hand",),
         ),
     ),

@@ -201,7 +201,6 @@ def run_daemon(workspace: Workspace, settings: Settings | None = None) -> None:
         QueueUnreachable: the queue cannot be reached or started.
         ConfigError: a ``FARENSE_*`` variable has a value that is not allowed.
     """
-    from daemon.worker.consumer import run  # noqa: PLC0415 - only this function needs Huey
     from daemon.worker.terminal import teller  # noqa: PLC0415
 
     with teller() as tell:

@@ -12,8 +12,8 @@ import sys
 from dataclasses import asdict, dataclass
 
 from jobs.backend.blas import blas_name
+from jobs.backend.environment import device_memory, device_name
 from jobs.backend.mlx import (
-    mx,
     on_metal,
 )
 from jobs.errors import WorkspaceError
@@ -70,27 +70,10 @@ def ask_device(useful_lanes: int) -> Device:
 
 def this_device(useful_lanes: int) -> Device:
     """Return what this process computes with; imports MLX."""
-    from jobs.backend.blas import blas_name  # noqa: PLC0415 - who asks another process needs none of it
-    from jobs.backend.mlx import on_metal  # noqa: PLC0415
     from jobs.backend.streams import make_lanes  # noqa: PLC0415
 
     lanes = len(make_lanes(useful_lanes))
     return Device(device_name(), on_metal(), blas_name(), lanes, device_memory())
-
-
-def device_name() -> str:
-    """Return what this process computes with, for people."""
-    if on_metal():
-        return f"Metal, {mx.device_info().get('device_name', 'Apple GPU')}"
-    return f"CPU, {blas_name() or 'reference BLAS (slow)'}"
-
-
-def device_memory() -> tuple[int, ...]:
-    """Return the limits that Metal sets to this process's memory, bytes; none on a CPU."""
-    if not on_metal():
-        return ()
-    info = mx.device_info()
-    return int(info["memory_size"]), int(info["max_recommended_working_set_size"])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 
 from jobs import caches as kept
 from jobs.backend.blas import set_blas_threads
-from jobs.backend.device import device_name
+from jobs.backend.environment import device_name
 from jobs.backend.mlx import tree_unflatten
 from jobs.backend.streams import cpu_threads
 from jobs.data.examples import Dialogue, read_examples

@@ -6,7 +6,7 @@ import gc
 from collections.abc import Callable
 from dataclasses import replace
 
-from jobs.backend.device import device_memory
+from jobs.backend.environment import device_memory
 from jobs.backend.mlx import mx, on_metal
 from jobs.errors import DataError
 from jobs.events import Event, Warned

@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from jobs import caches as kept
-from jobs.backend.device import device_memory, device_name
-from jobs.backend.environment import environment
+from jobs.backend.environment import device_memory, device_name, environment
 from jobs.backend.streams import make_lanes
 from jobs.config.config import TrainConfig, config_from
 from jobs.data.token_cache import encoded
@@ -107,6 +106,7 @@ class Session:
             outcome = trainer.run()
         if outcome:
             write_summary(self.run, outcome, self.spec.config, self.versions)
+            self.emit(outcome)
         return outcome
 
     def measuring(self) -> tuple[Engine, BatchPlan]:
