@@ -19,7 +19,7 @@ from jobs.state import DEFAULT_QUEUE, JobState, State
 if TYPE_CHECKING:
     from daemon.prune.plan import Plan
     from daemon.prune.removal import Removed
-    from daemon.submit.checks import Desk
+    from daemon.submit.checks import SubmitChecks
     from daemon.submit.placing import Request
     from jobs.config.config import Preset
 
@@ -76,7 +76,7 @@ class FarenseClient(QueueReader):
         schedule: datetime | None = None,
         after: str | None = None,
         after_any: bool = False,
-        desk: Desk | None = None,
+        checks: SubmitChecks | None = None,
     ) -> JobRecord:
         """Accept a job: check it, freeze its data, make its run directory, put it on the queue.
 
@@ -85,7 +85,7 @@ class FarenseClient(QueueReader):
             schedule: not to be started before this moment, which has a zone.
             after: the id of a job that is to end well first, and to have learned; with
                 ``after_any``, to end at all.
-            desk: at which it was checked already, which is then not done twice.
+            checks: by which it was checked already, which is then not done twice.
 
         Raises:
             InvalidInput: model, data or config cannot be used, or the job ``after`` has ended badly
@@ -109,7 +109,7 @@ class FarenseClient(QueueReader):
             hint = "To start it all the same: --after-any"
             reason = (state.reason or "").rstrip(".")
             raise InvalidInput(f"The job would never start: {reason}.", hint)
-        return self.enqueue_many([Request(preset, name, state)], desk)[0]
+        return self.enqueue_many([Request(preset, name, state)], checks)[0]
 
     def check(self, *presets: Preset) -> list[str]:
         """Check jobs as :meth:`enqueue` does; return what a person should know of them.
@@ -123,14 +123,14 @@ class FarenseClient(QueueReader):
         return list(dict.fromkeys(remark for remarks in said for remark in remarks))
 
     def enqueue_many(
-        self, wanted: Sequence[Preset | Request], desk: Desk | None = None
+        self, wanted: Sequence[Preset | Request], checks: SubmitChecks | None = None
     ) -> list[JobRecord]:
         """Accept jobs as :meth:`enqueue` does one, in a fraction of the time: all, or none of them.
 
         They stand on the queue in the order given.
 
         Args:
-            desk: see :meth:`enqueue`.
+            checks: see :meth:`enqueue`.
 
         Raises:
             InvalidInput: model, data or config of one cannot be used; nothing was left behind.
@@ -145,7 +145,7 @@ class FarenseClient(QueueReader):
         requests = [
             found if isinstance(found, Request) else Request(found, state=state) for found in wanted
         ]
-        placed = place_jobs(requests, self.workspace, desk or self._desk())
+        placed = place_jobs(requests, self.workspace, checks or self._desk())
         return accept(self.workspace, self._broker, placed)
 
     def retry(
@@ -154,14 +154,14 @@ class FarenseClient(QueueReader):
         *,
         from_checkpoint: bool = False,
         overrides: Sequence[str] = (),
-        desk: Desk | None = None,
+        checks: SubmitChecks | None = None,
     ) -> JobRecord:
         """Enqueue a new job that does what another, which has ended, was to do.
 
         Args:
             from_checkpoint: it goes on from the last checkpoint rather than from the beginning.
             overrides: settings that differ, as ``--set`` takes them; not from a checkpoint.
-            desk: at which it is checked; one of its own where left out.
+            checks: by which it is checked; some of its own where left out.
 
         Raises:
             InvalidInput: the job has not ended, its files are not here, there is no checkpoint, or
@@ -170,10 +170,10 @@ class FarenseClient(QueueReader):
         from daemon.submit.enqueue import accept  # noqa: PLC0415 - loads what only this needs
         from daemon.submit.retry import place_again  # noqa: PLC0415
 
-        desk = desk or self._desk()
+        checks = checks or self._desk()
         if overrides:
-            return self.enqueue_many([self.changed(job_id, *overrides)], desk=desk)[0]
-        placed = place_again(job_id, self.workspace, desk, from_checkpoint=from_checkpoint)
+            return self.enqueue_many([self.changed(job_id, *overrides)], checks=checks)[0]
+        placed = place_again(job_id, self.workspace, checks, from_checkpoint=from_checkpoint)
         return accept(self.workspace, self._broker, [placed])[0]
 
     def changed(self, job_id: str, *overrides: str) -> Request:
@@ -371,10 +371,10 @@ class FarenseClient(QueueReader):
             self._ask(partial(change, record))
         return self.job(job_id)
 
-    def _desk(self) -> Desk:
-        from daemon.submit.checks import Desk  # noqa: PLC0415 - for the same reason
+    def _desk(self) -> SubmitChecks:
+        from daemon.submit.checks import SubmitChecks  # noqa: PLC0415 - for the same reason
 
-        return Desk(self.workspace, shared=self._store.shared)
+        return SubmitChecks(self.workspace, shared=self._store.shared)
 
     def _begin(self, state: JobState) -> JobState:
         """Return the state of a job that is to start as soon as it may."""

@@ -87,7 +87,7 @@ def _goes_on(record: JobRecord) -> str:
     return "begins it anew: it has no checkpoint yet"
 
 
-class QueueReader(Protocol):
+class StandstillReader(Protocol):
     """What is asked of a client about jobs that do not move."""
 
     def job(self, argument: str) -> JobRecord:
@@ -100,7 +100,7 @@ class QueueReader(Protocol):
         """Return that no daemon works on a queue; nothing where one does."""
 
 
-def held_lines(reader: QueueReader, records: Iterable[JobRecord]) -> list[str]:
+def held_lines(reader: StandstillReader, records: Iterable[JobRecord]) -> list[str]:
     """Return why nothing goes on: of interrupted jobs what they wait for, of a queue what holds it.
 
     Nothing is said of a queue while a job runs, or none waits there.
@@ -125,7 +125,9 @@ class StandstillWatch:
         say: is given the event that tells so.
     """
 
-    def __init__(self, reader: QueueReader, job_id: str, say: Callable[[Envelope], object]) -> None:
+    def __init__(
+        self, reader: StandstillReader, job_id: str, say: Callable[[Envelope], object]
+    ) -> None:
         self._reader, self._job_id, self._say = reader, job_id, say
         self._said: str | None = None
         self._next = 0.0
@@ -146,7 +148,7 @@ class StandstillWatch:
         self._said = why
 
 
-def why_still(reader: QueueReader, record: JobRecord) -> str | None:
+def why_still(reader: StandstillReader, record: JobRecord) -> str | None:
     """Return in sentences why a job does not move; None where it does, or has ended."""
     if record.finished:
         return None

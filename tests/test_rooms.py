@@ -1,4 +1,4 @@
-"""Imports flow one way: cli -> daemon -> jobs."""
+"""The house keeps its plan: imports flow one way, rooms stay small, and the picture is true."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from jobs.paths import REPOSITORY
+from tests.helpers import house
 
 FORBIDDEN = {
     "jobs": {"cli", "daemon", "redis", "huey", "click"},
     "daemon": {"cli", "click"},
 }
+# Above this a module says in its docstring why it is one thing.
+LINES, FILES = 400, 20
 
 
 def imported(path: Path) -> set[str]:
@@ -32,6 +35,60 @@ def test_a_package_imports_only_what_lies_below_it(package: str) -> None:
     assert modules
     offenders = {path.name: imported(path) & FORBIDDEN[package] for path in modules}
     assert not {name: found for name, found in offenders.items() if found}
+
+
+@pytest.mark.parametrize("package", house.PACKAGES)
+def test_a_room_imports_only_rooms_below_it(package: str) -> None:
+    floors = house.FLOORS[package]
+    rooms = {room for name in house.modules() for where, room in [house.room_of(name)]
+             if where == package and room}  # fmt: skip
+    assert set(floors) == rooms
+    within = {
+        (upper, lower)
+        for (one, upper), (other, lower) in house.room_imports()
+        if one == other == package and upper and lower
+    }
+    assert within
+    assert [pair for pair in within if floors.index(pair[0]) >= floors.index(pair[1])] == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert house.circles() == []
+
+
+def test_a_circle_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(house, "modules", lambda: dict.fromkeys("abcd", Path()))
+    ring = frozenset({("a", "b"), ("b", "c"), ("c", "b"), ("c", "d")})
+    monkeypatch.setattr(house, "imports", lambda: ring)
+    assert house.circles() == [{"b", "c"}]
+
+
+def test_a_folder_holds_no_more_than_a_person_takes_in() -> None:
+    folders = {path.parent for path in house.modules().values()}
+    counted = {folder: len(list(folder.glob("*.py"))) - 1 for folder in folders}
+    assert {folder: count for folder, count in counted.items() if count > FILES} == {}
+
+
+def test_a_long_module_says_why_it_is_one_thing() -> None:
+    long = {name: text for name, path in house.modules().items()
+            if len((text := path.read_text()).splitlines()) > LINES}  # fmt: skip
+    silent = [name for name, text in long.items()
+              if "one module" not in (ast.get_docstring(ast.parse(text)) or "")]  # fmt: skip
+    assert silent == []
+
+
+def test_no_class_name_stands_twice() -> None:
+    found: dict[str, list[str]] = {}
+    for name, path in house.modules().items():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(name)
+    assert {name: where for name, where in found.items() if len(where) > 1} == {}
+
+
+def test_the_picture_in_contributing_is_drawn_from_the_imports() -> None:
+    page = house.PAGE.read_text(encoding="utf-8")
+    assert house.drawn(page) == page, "python -m tests.helpers.house draws it anew"
 
 
 # What runs, or may run, code that stands in data.

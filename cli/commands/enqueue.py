@@ -72,7 +72,7 @@ def enqueue(
     from cli.commands.watch import watch_job
     from daemon.client import FarenseClient
     from daemon.latest import FOLLOWED, NEWEST
-    from daemon.submit.checks import Desk, Wanted
+    from daemon.submit.checks import SubmitChecks, Wanted
     from jobs.paths import Workspace
 
     refuse_extra(ctx)
@@ -84,12 +84,12 @@ def enqueue(
     loaded = preset_from(preset, overrides)
     workspace, config = Workspace.current(), loaded.config
     evaluated, patience = evaluated or evaluate_any, config.early_stopping_patience
-    desk = Desk.of(workspace)
-    schedule = config.schedule(desk.look(config, evaluated=evaluated))
+    checks = SubmitChecks.of(workspace)
+    schedule = config.schedule(checks.look(config, evaluated=evaluated))
     with FarenseClient.connect(workspace, queue=queue_name) as client:
         after = None if after is None else job_named(client, after, follows).id
         # It may take minutes: not before there is a queue for the job.
-        [said] = desk.check([Wanted(config, evaluated=evaluated)])
+        [said] = checks.check([Wanted(config, evaluated=evaluated)])
         remarks = [*filter(None, [schedule.warning(patience)]), *said]
         record = client.enqueue(
             loaded,
@@ -98,7 +98,7 @@ def enqueue(
             schedule=schedule_at,
             after=after,
             after_any=after_any,
-            desk=desk,
+            checks=checks,
         )
         jobs = [record]
         if evaluated:

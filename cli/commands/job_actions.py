@@ -187,7 +187,7 @@ def retry(
       farense retry latest --set learning_rate=1e-4
     """
     from daemon.latest import CHECKPOINT, FINISHED, WAITS
-    from daemon.submit.checks import Desk, Wanted
+    from daemon.submit.checks import SubmitChecks, Wanted
 
     given = {
         "--set": bool(overrides), "--from-checkpoint": from_checkpoint, "--anywhere": anywhere
@@ -202,9 +202,9 @@ def retry(
             return record, f"{record.id} may run on any machine now."
         if overrides:
             request = client.changed(before.id, *overrides)
-            desk = Desk.of(client.workspace)
-            [remarks] = desk.check([Wanted(request.preset.config, names=request.names)])
-            record = client.retry(before.id, overrides=overrides, desk=desk)
+            checks = SubmitChecks.of(client.workspace)
+            [remarks] = checks.check([Wanted(request.preset.config, names=request.names)])
+            record = client.retry(before.id, overrides=overrides, checks=checks)
             for remark in remarks:
                 warn(remark)
             changed = ", ".join(overrides)

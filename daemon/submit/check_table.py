@@ -1,10 +1,10 @@
 """What can be wrong with a job, and where each of it is found: one table.
 
 Everything that can be known when a job is queued is refused there, by
-:class:`daemon.submit.checks.Desk`, whichever way the job comes in. What only the job itself can
-find stands in the second part, with the reason. Each place in ``jobs/`` where a job's process may
-end with an error of ours is named by a row: a test reads the code for them, so that a new one is
-put here, too.
+:class:`daemon.submit.checks.SubmitChecks`, whichever way the job comes in. What only the job itself
+can find stands in the second part, with the reason. Each place in ``jobs/`` where a job's process
+may end with an error of ours is named by a row: a test reads the code for them, so that a new one
+is put here, too.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ TABLE: tuple[Check, ...] = (
     Check(
         "frozen data",
         "a job whose data are gone",
-        "daemon.submit.checks:Desk.check_spec",
+        "daemon.submit.checks:SubmitChecks.check_spec",
         (RETRY, EVALUATE),
     ),
     Check(
@@ -197,7 +197,7 @@ TABLE: tuple[Check, ...] = (
     Check(
         "questions",
         "an evaluation on no validation data, or on texts alone",
-        "daemon.submit.checks:Desk.check_questions",
+        "daemon.submit.checks:SubmitChecks.check_questions",
         (ENQUEUE, SWEEP, EVALUATE),
         ("jobs.evaluation.evaluate:Evaluation.__init__", "jobs.evaluation.evaluate:_parts"),
     ),

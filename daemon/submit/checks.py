@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from daemon.runs.frozen_data import freeze
+from daemon.submit.data_files import Count, _sha256, count, sources
 from jobs.errors import ConfigError, DataError, InvalidInput, ModelError
 from jobs.paths import Workspace
 from jobs.spec import DataFile, JobSpec
-from jobs.storage.files import sha256_of
 
 if TYPE_CHECKING:
     from jobs.config.config import TrainConfig
@@ -52,14 +52,6 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Count:
-    """The examples in a data file, and those of them that ask something."""
-
-    examples: int
-    questions: int
-
-
-@dataclass(frozen=True)
 class Parts:
     """What a spec names by its content."""
 
@@ -69,7 +61,7 @@ class Parts:
     model_fingerprint: str
 
 
-class Desk:
+class SubmitChecks:
     """Checks and freezes what configs name: each thing once, however many of them name it.
 
     Args:
@@ -81,8 +73,8 @@ class Desk:
         self._known: dict[tuple[object, ...], Any] = {}
 
     @classmethod
-    def of(cls, workspace: Workspace) -> Desk:
-        """Return a desk for jobs that go on the queue which the environment names.
+    def of(cls, workspace: Workspace) -> SubmitChecks:
+        """Return the checks for jobs that go on the queue which the environment names.
 
         Raises:
             ConfigError: it names none that could be.
@@ -355,53 +347,3 @@ def _key(wanted: Wanted) -> tuple[object, ...]:
     config = wanted.config.model_copy(update=NOT_CHECKED)
     kind = wanted.evaluated, wanted.trains
     return ("checked", config, wanted.date, kind, *wanted.names.items())
-
-
-def sources(config: TrainConfig, workspace: Workspace) -> tuple[Path, Path | None]:
-    """Return the data files of a config, for training and for validation.
-
-    Raises:
-        DataError: one is not there.
-    """
-    train, valid = config.data.train, config.data.valid
-    paths = workspace.root / train, workspace.root / valid if valid else None
-    for path in filter(None, paths):
-        if not _is_file(path):
-            raise DataError(
-                f"There is no data file {path}.",
-                f"Paths in a config are relative to the workspace, {workspace.root}, or absolute.",
-            )
-    return paths
-
-
-def count(path: Path, prompt_format: PromptFormat | None = None) -> Count:
-    """Return how many examples a data file holds, and how many of them ask something.
-
-    Args:
-        prompt_format: in which each of them is to be written; None where that is all the same.
-
-    Raises:
-        DataError: it has lines that cannot be used.
-    """
-    from jobs.data.examples import Dialogue, read_examples  # noqa: PLC0415 - `status` needs neither
-    from jobs.data.prompts import check_prompt_format  # noqa: PLC0415
-
-    rows = read_examples(path)
-    if prompt_format is not None:
-        check_prompt_format(rows, prompt_format)
-    return Count(len(rows), sum(isinstance(row, Dialogue) for row in rows))
-
-
-def _is_file(path: Path) -> bool:
-    """Tell whether there is a regular file: from /dev/zero one would read for ever."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return sha256_of(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error

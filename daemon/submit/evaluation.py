@@ -10,7 +10,7 @@ from daemon.runs.files import own_state
 from daemon.runs.training import check_adapter, check_has_adapter, check_model, training_of
 from daemon.runs.workspace_locks import freezing
 from daemon.store.records import state_from
-from daemon.submit.checks import Desk
+from daemon.submit.checks import SubmitChecks
 from daemon.submit.run_directory import id_stem, new_run_directory, versions
 from jobs.errors import DataError, InvalidInput
 from jobs.paths import Workspace
@@ -44,7 +44,7 @@ def place_evaluation(
     evaluation: EvaluationSpec,
     workspace: Workspace,
     begin: Callable[[str | None], JobState],
-    desk: Desk,
+    checks: SubmitChecks,
     *,
     anywhere: bool = False,
 ) -> tuple[JobSpec, JobState]:
@@ -53,13 +53,13 @@ def place_evaluation(
     Args:
         record: of the job to evaluate.
         begin: returns the state in which the evaluation begins, after a job where one is named.
-        desk: at which it is checked.
+        checks: by which it is checked.
         anywhere: also of a job that another workspace has taken over, and ended well.
 
     Raises:
         InvalidInput: the job is no training job, has no validation set, no adapter (and will not
             get one), its files or its model are not here, it has ended badly meanwhile, or as
-            :meth:`daemon.submit.checks.Desk.check`.
+            :meth:`daemon.submit.checks.SubmitChecks.check`.
         WorkspaceError: the workspace cannot be written, or has no room.
     """
     elsewhere = anywhere and own_state(workspace, record.id, record) is None
@@ -78,14 +78,14 @@ def place_evaluation(
     check_model(spec, workspace)
     if elsewhere:
         # The machine with the adapter takes it; here may be no more than the questions.
-        _check_data(spec, workspace, desk)
+        _check_data(spec, workspace, checks)
     else:
-        arrays = desk.check_spec(spec, spec.prompts_written_on, evaluated=True)
+        arrays = checks.check_spec(spec, spec.prompts_written_on, evaluated=True)
         if state.finished:
             check_adapter(trained, arrays)
     with freezing(workspace):
         # A prune may have taken them meanwhile.
-        _check_data(spec, workspace, desk)
+        _check_data(spec, workspace, checks)
         first = begin(None if state.finished else record.id)
         if first.finished:
             raise InvalidInput(f"The evaluation would never start: {first.reason}.")
@@ -106,7 +106,7 @@ def place_evaluation(
     return placed, first
 
 
-def _check_data(spec: JobSpec, workspace: Workspace, desk: Desk) -> None:
+def _check_data(spec: JobSpec, workspace: Workspace, checks: SubmitChecks) -> None:
     if spec.valid is None or not (path := workspace.inside(spec.valid.path)).exists():
         raise DataError(f"The validation data of {spec.id} are gone.", "Enqueue it again.")
-    desk.check_questions(path, spec.config.get("prompt_format", "farense"))
+    checks.check_questions(path, spec.config.get("prompt_format", "farense"))

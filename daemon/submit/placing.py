@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from daemon.latest import LATEST
 from daemon.runs.workspace_locks import freezing
-from daemon.submit.checks import Desk, Parts, Wanted, count, sources
+from daemon.submit.checks import Parts, SubmitChecks, Wanted
+from daemon.submit.data_files import count, sources
 from daemon.submit.run_directory import new_run_directory, point_latest_to, versions
 from jobs.errors import InvalidInput
 from jobs.paths import REPOSITORY, RunDirectory, Workspace
@@ -68,7 +69,7 @@ def place_job(
     """Make the run directory of a new job, with ``job.json`` and ``state.json``.
 
     Raises:
-        InvalidInput: the name cannot be one, or as :meth:`daemon.submit.checks.Desk.check`.
+        InvalidInput: the name cannot be one, or as :meth:`daemon.submit.checks.SubmitChecks.check`.
         JobFailed: as there.
         WorkspaceError: the workspace cannot be written, or has no room.
     """
@@ -77,7 +78,7 @@ def place_job(
 
 
 def place_jobs(
-    requests: Sequence[Request], workspace: Workspace, desk: Desk | None = None
+    requests: Sequence[Request], workspace: Workspace, checks: SubmitChecks | None = None
 ) -> list[tuple[JobSpec, JobState]]:
     """Make the run directories of new jobs; where that fails for one, none of them stays.
 
@@ -85,18 +86,18 @@ def place_jobs(
     them counts as accepted: before it has its ``state.json``.
 
     Args:
-        desk: at which they are checked; one of their own where left out.
+        checks: by which they are checked; some of their own where left out.
 
     Raises:
         InvalidInput, JobFailed, WorkspaceError: as :func:`place_job` does.
     """
-    desk = desk or Desk(workspace)
+    checks = checks or SubmitChecks(workspace)
     for request in requests:
         _check_name(request.name or "", workspace)
-    desk.check([_wanted(request) for request in requests])
+    checks.check([_wanted(request) for request in requests])
     # Until the specs name the data, a prune would take them for nobody's.
     with freezing(workspace):
-        frozen = [desk.freeze(each.preset.config, each.names) for each in requests]
+        frozen = [checks.freeze(each.preset.config, each.names) for each in requests]
         return _placed(requests, frozen, workspace)
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from daemon.runs.location import Elsewhere, Here, location_of, refuse_damaged
 from daemon.runs.workspace_locks import freezing
-from daemon.submit.checks import Desk
+from daemon.submit.checks import SubmitChecks
 from daemon.submit.placing import FIRST, Request
 from daemon.submit.run_directory import id_stem, new_run_directory, point_latest_to, versions
 from jobs.errors import CheckpointError, DataError, InvalidInput
@@ -22,18 +22,18 @@ from jobs.training.checkpoint_files import TORN, described, newest_first
 
 
 def place_again(
-    job_id: str, workspace: Workspace, desk: Desk, *, from_checkpoint: bool = False
+    job_id: str, workspace: Workspace, checks: SubmitChecks, *, from_checkpoint: bool = False
 ) -> tuple[JobSpec, JobState]:
     """Make the run directory of a new job that does what another, which has ended, was to do.
 
     Args:
-        desk: at which it is checked.
+        checks: by which it is checked.
         from_checkpoint: it goes on from the last checkpoint, with the metrics and the best adapter
             of that moment, as if it had never ended.
 
     Raises:
         InvalidInput: it has not ended, its files, model or data are not here, it has no checkpoint
-            to go on from, or as :meth:`daemon.submit.checks.Desk.check`.
+            to go on from, or as :meth:`daemon.submit.checks.SubmitChecks.check`.
         WorkspaceError: the workspace cannot be written, or has no room.
     """
     from jobs.config.config import config_from  # noqa: PLC0415 - `status` needs neither
@@ -48,7 +48,7 @@ def place_again(
     # What it goes on with, or asks, was trained by that model, and on the prompts of that day.
     goes_on = from_checkpoint or spec.kind != TRAIN
     day = spec.prompts_written_on if goes_on else datetime.now().date().isoformat()
-    desk.check_spec(spec, day)
+    checks.check_spec(spec, day)
     if from_checkpoint:
         _check_checkpoint(old)
         check_unchanged(model, spec.model_fingerprint)

@@ -15,7 +15,7 @@ from daemon.client import FarenseClient
 from daemon.runs.private_folder import PRIVATE
 from daemon.runs.repair import set_aside
 from daemon.runs.workspace_locks import changing, freezing
-from daemon.submit.checks import Desk, Wanted
+from daemon.submit.checks import SubmitChecks, Wanted
 from daemon.submit.run_directory import new_id
 from daemon.sweep.known import evaluation_seconds
 from daemon.times import parse_at
@@ -90,10 +90,10 @@ def begin_sweep(
         plan = plan.model_copy(update={"until": until, "hours": None})
     moment = end_of(plan, datetime.now(UTC))
     base = base_config(plan, presets, str(path))
-    desk = Desk.of(workspace)
-    schedule, remarks = _checked(plan, base, desk)
+    checks = SubmitChecks.of(workspace)
+    schedule, remarks = _checked(plan, base, checks)
     with freezing(workspace):
-        base, sources = _frozen(base, desk)
+        base, sources = _frozen(base, checks)
         _refuse_too_little_time(plan, moment, base, workspace)
         named = _named(name or path.stem, workspace)
         spec = SweepSpec(*named, now(), plan, base, queue, sources)
@@ -103,27 +103,30 @@ def begin_sweep(
     return Begun(folder, spec, write_sweep_state(folder, first_state(spec)), schedule, remarks)
 
 
-def _checked(plan: SweepPlan, base: TrainConfig, desk: Desk) -> tuple[Schedule, list[str]]:
+def _checked(
+    plan: SweepPlan, base: TrainConfig, checks: SubmitChecks
+) -> tuple[Schedule, list[str]]:
     """Check the base config, and each value that is tried beside the first of the others.
 
     Raises:
-        InvalidInput, WorkspaceError, JobFailed: as :meth:`daemon.submit.checks.Desk.check` does.
+        InvalidInput, WorkspaceError, JobFailed: as :meth:`daemon.submit.checks.SubmitChecks.check`
+        does.
     """
     configs = [base, *alone(plan, base)]
     # Where F1 is what counts, every trial is evaluated; else the best one is, as far as it can be.
-    said = desk.check([Wanted(config, evaluated=plan.maximizes) for config in configs])
+    said = checks.check([Wanted(config, evaluated=plan.maximizes) for config in configs])
     remarks = list(dict.fromkeys(remark for each in said for remark in each))
     if not plan.maximizes:
         try:
-            desk.check([Wanted(base, evaluated=True)])
+            checks.check([Wanted(base, evaluated=True)])
         except InvalidInput as error:
             remarks.append(f"The best trial will not be evaluated: {error.message}")
-    return base.schedule(desk.look(base)), remarks
+    return base.schedule(checks.look(base)), remarks
 
 
-def _frozen(base: TrainConfig, desk: Desk) -> tuple[TrainConfig, dict[str, str]]:
+def _frozen(base: TrainConfig, checks: SubmitChecks) -> tuple[TrainConfig, dict[str, str]]:
     """Freeze a config's data, link its model; return it with their paths, and the data's names."""
-    parts = desk.freeze(base)
+    parts = checks.freeze(base)
     files = [file for file in (parts.train, parts.valid) if file]
     data = {"train": parts.train.path, "valid": parts.valid.path if parts.valid else None}
     frozen = base.model_copy(

@@ -9,7 +9,7 @@ from typing import Any
 from jobs.compare.advice import Advice, advice
 from jobs.compare.changed import Changed, changed_most
 from jobs.compare.criteria import Criterion, criteria
-from jobs.compare.decision import FEWEST, PRIMARY, Action, Basis, Choice, Relation, decide
+from jobs.compare.decision import FEWEST, PRIMARY, Action, Basis, Recommendation, Relation, decide
 from jobs.compare.paired import (
     Pair,
     ScoreDifference,
@@ -53,7 +53,7 @@ class Comparison:
     better: tuple[Changed, ...]
     worse: tuple[Changed, ...]
     criteria: tuple[Criterion, ...]
-    decision: Choice
+    decision: Recommendation
     advice: tuple[Advice, ...]
     notes: tuple[str, ...]
 
@@ -92,7 +92,7 @@ def compare(first: PastRun, second: PastRun) -> Comparison:
     )
 
 
-def _advice(a: Side, b: Side, decision: Choice) -> tuple[Advice, ...]:
+def _advice(a: Side, b: Side, decision: Recommendation) -> tuple[Advice, ...]:
     """Return what to change in B; nothing where it is not B that is to be changed."""
     if not b.has_ended or decision.action is Action.USE_B:
         return ()

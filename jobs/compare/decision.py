@@ -60,7 +60,7 @@ class Basis(StrEnum):
 
 
 @dataclass(frozen=True)
-class Choice:
+class Recommendation:
     """What to do, what that rests on (None: nothing was measured of both), and why."""
 
     verdict: Relation
@@ -69,7 +69,7 @@ class Choice:
     reasons: tuple[str, ...]
 
 
-def decide(a: Side, b: Side, token_f1: ScoreDifference, unpaired: str | None) -> Choice:
+def decide(a: Side, b: Side, token_f1: ScoreDifference, unpaired: str | None) -> Recommendation:
     """Return which of two runs to use.
 
     Args:
@@ -84,33 +84,33 @@ def decide(a: Side, b: Side, token_f1: ScoreDifference, unpaired: str | None) ->
         reasons = [_interval_reason(token_f1), *([] if other else _loss_reason(a, b))]
     elif other:
         reason = f"Losses do not compare (other {other}), so only answers can decide: {unpaired}."
-        return Choice(Relation.UNKNOWN, Action.NONE, None, (reason,))
+        return Recommendation(Relation.UNKNOWN, Action.NONE, None, (reason,))
     elif a.curve.best_val_loss is not None and b.curve.best_val_loss is not None:
         verdict, basis = _by_loss(a.curve.best_val_loss, b.curve.best_val_loss), Basis.LOSS
         alone = f"That rests on validation losses alone: {unpaired}."
         reasons = [*_loss_reason(a, b), alone]
     else:
         reason = f"{_without_loss(a, b)} validation loss, so nothing compares: {unpaired}."
-        return Choice(Relation.UNKNOWN, Action.NONE, None, (reason,))
+        return Recommendation(Relation.UNKNOWN, Action.NONE, None, (reason,))
     action = Action.USE_B if verdict is Relation.BETTER else Action.KEEP_A
     if basis is Basis.LOSS and not (a.curve.learned or b.curve.learned):
         reasons.append("Neither has learned: no validation loss is below the one before training.")
-        return Choice(verdict, Action.NONE, basis, tuple(reasons))
+        return Recommendation(verdict, Action.NONE, basis, tuple(reasons))
     if verdict is Relation.SIMILAR:
         action, reason = _by_gap(a, b)
         reasons.append(reason)
     cautions = _cautions(b) if action is Action.USE_B else []
-    return Choice(verdict, action, basis, (*reasons, *cautions))
+    return Recommendation(verdict, action, basis, (*reasons, *cautions))
 
 
-def _by_adapter(a: Side, b: Side) -> Choice:
+def _by_adapter(a: Side, b: Side) -> Recommendation:
     without = {name: side for name, side in (("A", a), ("B", b)) if not side.usable}
     reasons = tuple(f"{name} has no adapter: it {s.ending}." for name, s in without.items())
     if len(without) == 2 or not all(side.has_ended for side in without.values()):
-        return Choice(Relation.UNKNOWN, Action.NONE, None, reasons)
+        return Recommendation(Relation.UNKNOWN, Action.NONE, None, reasons)
     if a.usable:
-        return Choice(Relation.WORSE, Action.KEEP_A, Basis.ADAPTER, reasons)
-    return Choice(Relation.BETTER, Action.USE_B, Basis.ADAPTER, (*reasons, *_cautions(b)))
+        return Recommendation(Relation.WORSE, Action.KEEP_A, Basis.ADAPTER, reasons)
+    return Recommendation(Relation.BETTER, Action.USE_B, Basis.ADAPTER, (*reasons, *_cautions(b)))
 
 
 def _by_interval(low: float, high: float) -> Relation:

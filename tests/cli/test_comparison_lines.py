@@ -14,7 +14,7 @@ from jobs.compare.advice import advice
 from jobs.compare.changed import Changed
 from jobs.compare.comparison import Comparison, compare
 from jobs.compare.criteria import criteria
-from jobs.compare.decision import Action, Choice, Relation, decide
+from jobs.compare.decision import Action, Recommendation, Relation, decide
 from jobs.compare.paired import ScoreDifference
 from jobs.config.differences import differences
 from jobs.past_run import read_run
@@ -85,7 +85,7 @@ def test_a_gap_is_one_figure_wherever_it_stands() -> None:
     ],
 )
 def test_where_no_rule_applies(found: Comparison, state: State, expected: str | None) -> None:
-    kept = Choice(Relation.WORSE, Action.KEEP_A, None, ("Because.",))
+    kept = Recommendation(Relation.WORSE, Action.KEEP_A, None, ("Because.",))
     b = replace(found.b, state=state)
     lines = comparison_lines(replace(found, b=b, advice=(), decision=kept), None)
     if expected is None:

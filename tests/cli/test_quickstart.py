@@ -13,7 +13,7 @@ import pytest
 
 from cli.commands.quickstart import MODEL, model_settings, next_steps, prompt_options, sample_data
 from daemon.process import daemon_status
-from daemon.submit.checks import Desk
+from daemon.submit.checks import SubmitChecks
 from jobs.config.config import Preset, load_preset
 from jobs.paths import REPOSITORY, RunDirectory, Workspace
 from jobs.state import State, read_state
@@ -209,5 +209,5 @@ def test_without_a_fast_blas_a_tiny_model_stands_in(
     settings = (*sample_data(workspace), *model_settings(workspace))
     assert "tiny model with random weights" in capsys.readouterr().err
     preset = load_preset("quickstart", (REPOSITORY / "configs",), settings)
-    examples = Desk(workspace).look(preset.config)
+    examples = SubmitChecks(workspace).look(preset.config)
     assert preset.config.schedule(examples).total_steps == 160

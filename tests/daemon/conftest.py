@@ -12,7 +12,7 @@ import pytest
 
 from daemon.client import FarenseClient
 from daemon.queue.embedded_server import EmbeddedServer
-from daemon.submit.checks import Desk, Wanted
+from daemon.submit.checks import SubmitChecks, Wanted
 from jobs.config.config import Preset, load_preset
 from jobs.paths import Workspace
 from tests.helpers.runs import questions, write_rows
@@ -48,7 +48,7 @@ _rehearsed: list[Path] = []
 
 def _put_rehearsal(workspace: Workspace, preset: Preset) -> None:
     if not _rehearsed:
-        Desk(workspace).check([Wanted(preset.config)])
+        SubmitChecks(workspace).check([Wanted(preset.config)])
         folder = Path(tempfile.mkdtemp())
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         for kept in (workspace.token_cache, workspace.rehearsals):

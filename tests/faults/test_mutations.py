@@ -25,7 +25,7 @@ from daemon.settings import Settings
 from daemon.store import keys
 from daemon.store.progress import advanced, changes
 from daemon.store.records import JobRecord, from_hash, to_hash
-from daemon.submit.checks import Desk
+from daemon.submit.checks import SubmitChecks
 from jobs.config.config import config_from, load_preset
 from jobs.config.yaml12 import parse_yaml
 from jobs.console import Console
@@ -99,7 +99,7 @@ def test_configs(trapped: Workspace, tmp_path: Path) -> None:
         preset = load_preset(str(path), (tmp_path,), tuple(overrides))
         written = orjson.dumps(plain(preset.config.model_dump(mode="json")))
         assert config_from(orjson.loads(written), "job.json") == preset.config
-        schedule = preset.config.schedule(Desk(trapped).look(preset.config))
+        schedule = preset.config.schedule(SubmitChecks(trapped).look(preset.config))
         assert schedule.total_steps > 0
         assert len(schedule.validation_steps) <= schedule.total_steps
         inside = os.path.realpath(trapped.root / preset.config.model)

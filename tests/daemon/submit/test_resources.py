@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from daemon.submit.checks import Desk, Wanted
+from daemon.submit.checks import SubmitChecks, Wanted
 from daemon.submit.placing import Request, place_jobs
 from jobs.config.config import Preset, setting_names
 from jobs.errors import InvalidInput, WorkspaceError
@@ -13,7 +13,7 @@ from jobs.resources.preflight import MemoryLimits
 
 
 def remarks(workspace: Workspace, wanted: Wanted, *, shared: bool = False) -> list[str]:
-    return Desk(workspace, shared=shared).check([wanted])[0]
+    return SubmitChecks(workspace, shared=shared).check([wanted])[0]
 
 
 def give(patch: pytest.MonkeyPatch, memory: int = 10**12, disk: int = 10**12) -> None:

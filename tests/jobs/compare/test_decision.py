@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.compare.decision import Action, Basis, Choice, Relation, decide
+from jobs.compare.decision import Action, Basis, Recommendation, Relation, decide
 from jobs.compare.paired import ScoreDifference
 from jobs.compare.side import Side
 from jobs.state import State
@@ -22,7 +22,7 @@ def f1(low: float, high: float) -> ScoreDifference:
     return ScoreDifference("token_f1", 0.8, 0.85, 0.05, low, high, 0.1, 40)
 
 
-def by_losses(a: dict[str, Any], b: dict[str, Any]) -> Choice:
+def by_losses(a: dict[str, Any], b: dict[str, Any]) -> Recommendation:
     return decide(made_side(**a), made_side(**b), NO_SCORES, WHY)
 
 

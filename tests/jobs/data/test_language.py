@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.submit.checks import Desk, Wanted
+from daemon.submit.checks import SubmitChecks, Wanted
 from jobs.data.check import check
 from jobs.data.examples import Dialogue, Document, Message, read_examples
 from jobs.data.language import language_warning, other_language
@@ -88,10 +88,10 @@ def test_enqueue_tells_it(workspace: Workspace, tiny_model: Path) -> None:
     preset = fill(workspace, tiny_model)
     rows = [{"prompt": text, "completion": text} for text in many(ENGLISH)]
     write_rows(workspace.data / "train.jsonl", rows)
-    (remarks,) = Desk(workspace).check([Wanted(preset.config)])
+    (remarks,) = SubmitChecks(workspace).check([Wanted(preset.config)])
     assert [text for text in remarks if "look like English" in text]
     write_rows(workspace.data / "train.jsonl", questions(40))
-    (remarks,) = Desk(workspace).check([Wanted(preset.config)])
+    (remarks,) = SubmitChecks(workspace).check([Wanted(preset.config)])
     assert not [text for text in remarks if "look like" in text]
 
 
