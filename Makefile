@@ -5,12 +5,16 @@ UV_VERSION := 0.13.9
 PEFT_PACKAGES := torch==2.13.0 transformers==5.24.0 peft==0.21.2
 BIN := .venv/bin
 UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv
-SYNC := $(UV) sync --quiet --frozen --inexact
+# What MLX computes with on Linux: a GPU where NVIDIA's driver is loaded, unless the CPU is asked for.
+MLX := $(shell [ "$$(uname)" != Linux ] || { [ -e /proc/driver/nvidia/version ] && [ "$$FARENSE_BACKEND" != cpu ] && echo cuda; } || echo cpu)
+OTHER_MLX := $(if $(filter cuda,$(MLX)),mlx_cpu,mlx_cuda)
+SYNC := $(UV) sync --quiet --frozen --inexact $(if $(MLX),--extra $(MLX))
 READY := .venv/.ready
+WITH_CUDA := for NVIDIA's GPU: 2.1 to 2.4 GB to download, 4 GB on disk; FARENSE_BACKEND=cpu make setup takes 0.75 GB
 
 # Scripts in .venv begin with the path at which they were installed, and .ready holds it: in a clone
-# that was moved or copied they start another Python, or none.
-ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
+# that was moved or copied they start another Python, or none. It also holds what MLX computes with.
+ifneq ($(shell cat $(READY) 2>/dev/null),$(strip $(CURDIR) $(MLX)))
 .PHONY: $(READY)
 endif
 
@@ -26,12 +30,14 @@ $(READY): pyproject.toml uv.lock Makefile
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed, {sys.executable} is {v[0]}.{v[1]}: run make PYTHON=/path/to/python3.11")'
 	@if test -e $(BIN)/farense && ! grep -qsF "$(CURDIR)/$(BIN)/python" $(BIN)/farense; then \
 	  echo "This clone was moved or copied: .venv is made anew"; rm -rf .venv; fi
-	@echo "Setting up farense in .venv (about 750 MB with its packages) ..."
+	@if ls -d .venv/lib/python3*/site-packages/$(OTHER_MLX)*.dist-info >/dev/null 2>&1; then \
+	  echo "MLX is to compute with another device: .venv is made anew"; rm -rf .venv; fi
+	@echo "Setting up farense in .venv ($(if $(filter cuda,$(MLX)),$(WITH_CUDA),about 750 MB with its packages)) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@$(SYNC)
-	@$(BIN)/python -m jobs.backend.blas || { test $$? -eq 3 && $(SYNC) --extra mkl; }
-	@echo "$(CURDIR)" > $@
+	@test "$(MLX)" = cuda || $(BIN)/python -m jobs.backend.blas || { test $$? -eq 3 && $(SYNC) --extra mkl; }
+	@echo "$(strip $(CURDIR) $(MLX))" > $@
 	@echo "Ready: .venv/bin/farense --help"
 
 quickstart: setup ## train a small model on the sample data, through the queue

@@ -29,7 +29,7 @@ from benchmarks.runs import (
     workspace_of,
 )
 from benchmarks.step_pieces import Pieces, measure_pieces
-from jobs.backend.streams import make_lanes
+from jobs.backend.backend import backend
 from jobs.data.batching import epoch_order
 from jobs.data.tokenize import TokenizedExample
 from jobs.model.load import load_tokenizer
@@ -55,7 +55,7 @@ def main() -> None:
         whole = step_seconds(run, sum(len(example.tokens) - 1 for example in examples))
         config, sizes = config_of(run), Sizes.read(workspace.inside(config_of(run).model))
     lora, accumulation = config.lora, config.gradient_accumulation
-    lanes = make_lanes(config.batch_size * accumulation)
+    lanes = backend().lanes(config.batch_size * accumulation)
     pieces = measure_pieces(Pieces(sizes, lora), examples, lanes, accumulation)
     batch = [Row.of(example) for example in examples]
     gflop = step_flops(sizes, lora.num_layers, lora.rank, batch) / 1e9

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from daemon.times import Window
+from jobs.backend.choice import wanted_backend
 from jobs.errors import ConfigError
 from jobs.state import DEFAULT_QUEUE
 from jobs.storage.values import printable
@@ -59,6 +60,7 @@ class Settings:
         Raises:
             ConfigError: a variable has a value that is not allowed.
         """
+        wanted_backend(environment)  # of the jobs: told when the daemon starts, not in the night
         window = environment.get("FARENSE_WINDOW", "").strip()
         url = _url(environment.get("FARENSE_REDIS_URL", "").strip())
         lease = SHARED_LEASE_SECONDS if url else cls.lease_seconds

@@ -71,7 +71,9 @@ def _preset(checkup: Checkup, preset: Preset, workspace: Workspace, device: Devi
         checkup.add("disk", lambda: resource_checks.download_finding(folder.name, free()))
     elif folder and tokenizer and device and report and report.usable:
         size = preset_checks.data_size(report, config)
-        look = partial(estimate, folder, config, size, metal=device.metal, lanes=device.lanes)
+        look = partial(
+            estimate, folder, config, size, as_stored=device.as_stored, lanes=device.lanes
+        )
         if needs := checkup.ask("memory", look):
             _room(checkup, preset, workspace, device, needs, report.train.examples)
 
@@ -100,7 +102,11 @@ def _room(
     checkup.add(
         "memory",
         lambda: resource_checks.memory_finding(
-            needs, memory_limits(*device.memory), config, metal=device.metal, measured=measured
+            needs,
+            memory_limits(*device.memory),
+            config,
+            as_stored=device.as_stored,
+            measured=measured,
         ),
     )
     checkup.add(

@@ -19,6 +19,7 @@ from packaging.specifiers import SpecifierSet
 
 from daemon.doctor.findings import Finding, ok, problem, warning
 from jobs.backend.blas import MKL_SIZE
+from jobs.backend.choice import is_cpu
 from jobs.backend.device import Device
 
 # Those whose versions a person asks for first; the others are checked like them.
@@ -34,6 +35,7 @@ NO_LISTING = (
     AttributeError,
 )
 ANSWER_SECONDS = 20.0
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 SLEEP = re.compile(r"^\s*sleep\s+(\d+)(.*)$", re.MULTILINE)
 AWAKE = "Plug it in and start the daemon with: caffeinate -is farense daemon"
 
@@ -86,10 +88,17 @@ def device_finding(
     system: str = sys.platform,
     machine: str = platform.machine(),
     compiler: str | None = shutil.which("g++"),
+    driver: Path = NVIDIA_DRIVER,
 ) -> Finding:
     """Tell whether what MLX computes with is as fast as this machine can be."""
-    if device.metal:
+    if device.as_stored:
         return ok("device", device.name)
+    if driver.exists() and not is_cpu():
+        return warning(
+            "device",
+            f"{device.name}; NVIDIA's driver is loaded, but MLX finds no card that it can use.",
+            "Install MLX's CUDA build: make setup; or keep to the CPU: FARENSE_BACKEND=cpu",
+        )
     if system == "darwin":
         return warning(
             "device",

@@ -14,7 +14,12 @@ TOO_LITTLE_DISK = "Free some space, or lower keep_checkpoints, lora.rank or pref
 
 
 def memory_finding(
-    needs: Needs, limits: MemoryLimits, config: TrainConfig, *, metal: bool, measured: int | None
+    needs: Needs,
+    limits: MemoryLimits,
+    config: TrainConfig,
+    *,
+    as_stored: bool,
+    measured: int | None,
 ) -> Finding:
     """Compare the memory that a run needs with what there is.
 
@@ -24,7 +29,9 @@ def memory_finding(
     """
     cached = needs.cache > 0 and config.prefix_cache_gb != 0
     needed = measured or needs.memory(cached=cached)
-    text = _memory_text(needs, needed, cached=cached, metal=metal, measured=measured is not None)
+    text = _memory_text(
+        needs, needed, cached=cached, as_stored=as_stored, measured=measured is not None
+    )
     if limits.whole is not None and needed > limits.whole:
         return problem(
             "memory",
@@ -39,10 +46,12 @@ def memory_finding(
     return ok("memory", there)
 
 
-def _memory_text(needs: Needs, needed: int, *, cached: bool, metal: bool, measured: bool) -> str:
+def _memory_text(
+    needs: Needs, needed: int, *, cached: bool, as_stored: bool, measured: bool
+) -> str:
     if measured:
         return f"{size_text(needed)}, measured in an earlier run"
-    held = "as stored" if metal else "as float32, as a CPU needs them"
+    held = "as stored" if as_stored else "as float32, as a CPU needs them"
     stay = f", {size_text(needs.kept)} of them once the prefix cache is filled" if cached else ""
     weights = f"weights {held}: {size_text(needs.weights)}{stay}"
     return f"about {size_text(needed)} (an estimate; {weights})"

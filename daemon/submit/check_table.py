@@ -240,11 +240,8 @@ LATER: tuple[Later, ...] = (
         "tried with all weights in memory; those of the installed mlx-lm are known and refused "
         "(docs/models.md)",
         (
-            *(
-                "jobs.model.base_model:BaseModel._tried",
-                "jobs.model.split:_logits",
-                "jobs.model.split:failed",
-            ),
+            "jobs.model.base_model:BaseModel._tried",
+            *("jobs.model.split:_logits", "jobs.model.split:failed"),
         ),
     ),
     Later(
@@ -282,6 +279,11 @@ LATER: tuple[Later, ...] = (
             *("jobs.spec:read_spec", "jobs.state:read_state", "jobs.state:JobState.to"),
             *("jobs.paths:Workspace.run",),
         ),
+    ),
+    Later(
+        "FARENSE_BACKEND in the daemon's environment that names a GPU which is not there",
+        "the environment of the daemon is not that of who queues",
+        ("jobs.backend.choice:wanted_backend", "jobs.backend.backend:backend"),
     ),
     Later(
         "another process that runs the job, a newer attempt, a job that has ended",

@@ -74,7 +74,7 @@ def check_room(
     lanes = lanes_of(device, config)
     size = DataSize.of(found.lengths, config)
     model = model_folder(workspace, config.model)
-    needs = estimate(model, config, size, metal=device.metal, lanes=lanes)
+    needs = estimate(model, config, size, as_stored=device.as_stored, lanes=lanes)
     arrays = adapter_arrays(found, reach, config.lora.rank).values()
     adapter = FLOAT32 * sum(array.elements for array in arrays)
     needs = replace(needs, adapter=adapter, state=(MOMENTS + lanes) * adapter)

@@ -63,7 +63,9 @@ class Room:
         found = self._rehearsed
         device, size = found.model.device, DataSize.of(found.lengths, config)
         model = self._workspace.model(config.model)
-        needs = estimate(model, config, size, metal=device.metal, lanes=lanes_of(device, config))
+        needs = estimate(
+            model, config, size, as_stored=device.as_stored, lanes=lanes_of(device, config)
+        )
         return needs.memory(cached=config.prefix_cache_gb != 0)
 
     @cached_property

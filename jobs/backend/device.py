@@ -11,11 +11,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 
-from jobs.backend.blas import blas_name
-from jobs.backend.environment import device_memory, device_name
-from jobs.backend.mlx import (
-    on_metal,
-)
+from jobs.backend.choice import CPU
 from jobs.errors import WorkspaceError
 
 ANSWER_SECONDS = 120.0
@@ -28,24 +24,29 @@ class Device:
 
     Attributes:
         name: for people.
-        metal: whether it is Apple's GPU.
+        backend: its name (:class:`jobs.backend.backend.Backend`).
         blas: file name of the fast BLAS that was loaded; None on a Mac or where there is none.
         lanes: how many micro-batches are computed at the same time.
-        memory: limits that Metal sets, bytes; empty on a CPU.
+        memory: limits that a GPU sets, bytes; empty on a CPU.
     """
 
     name: str
-    metal: bool
+    backend: str
     blas: str | None
     lanes: int
     memory: tuple[int, ...]
+
+    @property
+    def as_stored(self) -> bool:
+        """Whether weights stay as a model folder holds them; on a CPU they become float32."""
+        return self.backend != CPU
 
 
 def ask_device(useful_lanes: int) -> Device:
     """Return what a training process would compute with.
 
     Args:
-        useful_lanes: see :func:`jobs.backend.streams.make_lanes`.
+        useful_lanes: see :meth:`jobs.backend.backend.Backend.lanes`.
 
     Raises:
         WorkspaceError: MLX cannot be used.
@@ -70,10 +71,12 @@ def ask_device(useful_lanes: int) -> Device:
 
 def this_device(useful_lanes: int) -> Device:
     """Return what this process computes with; imports MLX."""
-    from jobs.backend.streams import make_lanes  # noqa: PLC0415
+    from jobs.backend.backend import backend  # noqa: PLC0415 - who asks another process needs none
+    from jobs.backend.blas import blas_name  # noqa: PLC0415
 
-    lanes = len(make_lanes(useful_lanes))
-    return Device(device_name(), on_metal(), blas_name(), lanes, device_memory())
+    found = backend()
+    lanes = len(found.lanes(useful_lanes))
+    return Device(found.describe(), found.name, blas_name(), lanes, found.memory())
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 
 from jobs.backend.allocator import keep_freed_memory
 from jobs.backend.blas import load_fast_blas
+from jobs.backend.choice import is_cpu
 
 load_fast_blas()
 keep_freed_memory()
@@ -22,6 +23,10 @@ if sys.platform == "linux":
     os.environ.setdefault("MLX_BFS_MAX_WIDTH", "1000000")
 
 import mlx.core as mx  # noqa: E402
+
+if is_cpu():
+    mx.set_default_device(mx.cpu)
+
 import mlx.nn as nn  # noqa: E402
 import mlx.optimizers as optimizers  # noqa: E402
 from mlx.utils import tree_flatten, tree_map, tree_unflatten  # noqa: E402
@@ -54,7 +59,6 @@ __all__ = [
     "mx",
     "named",
     "nn",
-    "on_metal",
     "optimizers",
     "scalar",
     "stream_generate",
@@ -71,8 +75,3 @@ def named(tree: Any) -> dict[str, mx.array]:
 def scalar(array: mx.array) -> float:
     """Return the value of a real scalar array. Waits for the device."""
     return float(array.item())  # type: ignore[arg-type]  # the stub allows for complex values
-
-
-def on_metal() -> bool:
-    """Tell whether this process computes on Apple's GPU."""
-    return bool(mx.metal.is_available())

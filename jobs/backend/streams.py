@@ -2,7 +2,7 @@
 
 MLX runs element-wise kernels on one thread; only the BLAS uses more. So on a CPU the work is dealt
 out to as many streams (threads) as there are cores, each with a BLAS of one thread: what is not a
-matrix product then runs in parallel too. On Metal there is one lane.
+matrix product then runs in parallel too. A GPU has one lane.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.backend.blas import set_blas_threads
-from jobs.backend.mlx import mx, on_metal
+from jobs.backend.mlx import mx
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,17 @@ class Lanes:
         return len(self.streams)
 
 
-def make_lanes(useful: int) -> Lanes:
-    """Return the lanes of this machine, at most ``useful`` of them, and set the BLAS to them."""
-    if on_metal():
-        return Lanes((mx.default_stream(mx.default_device()),), 0)
+def one_lane(blas_threads: int = 0) -> Lanes:
+    """Return the one lane that every device has."""
+    return Lanes((mx.default_stream(mx.default_device()),), blas_threads)
+
+
+def cpu_lanes(useful: int) -> Lanes:
+    """Return the lanes of a CPU, at most ``useful`` of them, and set the BLAS to them."""
     threads = cpu_threads()
     count = min(threads, useful)
     if not set_blas_threads(threads // count) or count == 1:
-        return Lanes((mx.default_stream(mx.default_device()),), threads)
+        return one_lane(threads)
     return Lanes(tuple(mx.new_stream(mx.default_device()) for _ in range(count)), threads // count)
 
 

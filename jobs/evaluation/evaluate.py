@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from jobs import caches as kept
+from jobs.backend.backend import backend
 from jobs.backend.blas import set_blas_threads
-from jobs.backend.environment import device_name
 from jobs.backend.mlx import tree_unflatten
 from jobs.backend.streams import cpu_threads
 from jobs.data.examples import Dialogue, read_examples
@@ -255,7 +255,7 @@ class Evaluation:
             preset=self.spec.preset,
             evaluates=self.wanted.job,
             model=self.session.model_path.name,
-            device=f"{device_name()}, weights {self.session.base.form}",
+            device=f"{backend().describe()}, weights {self.session.base.form}",
             questions=len(self.questions),
             answers=self._total,
             answered=len(self.answers),

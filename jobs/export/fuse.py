@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from jobs.backend.dequantize import dequantize_model, dequantized, is_quantized
 from jobs.backend.mlx import LoRALinear, LoRASwitchLinear, mx, named, nn, tree_unflatten
 from jobs.config.config import LoraConfig
 from jobs.errors import InvalidInput, ModelError
 from jobs.model.adapter import TrainedAdapter
 from jobs.model.adapter_fit import Arrays
-from jobs.model.dequantize import dequantize_model, dequantized, is_quantized
 from jobs.model.load import apply_lora, load_module
 from jobs.model.lora import DropoutNoise
 from jobs.model_store.folder import INDEX, check_config

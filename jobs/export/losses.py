@@ -6,8 +6,8 @@ import gc
 from collections.abc import Callable
 from dataclasses import replace
 
-from jobs.backend.environment import device_memory
-from jobs.backend.mlx import mx, on_metal
+from jobs.backend.backend import backend
+from jobs.backend.mlx import mx
 from jobs.errors import DataError
 from jobs.events import Event, Warned
 from jobs.model.adapter import TrainedAdapter
@@ -45,8 +45,8 @@ def model_loss(workspace: Workspace, spec: JobSpec, model: str, warn: Tell) -> f
 
 def fits_memory(weight_bytes: int) -> bool:
     """Tell whether this machine can hold weights of so many bytes to measure with them."""
-    held = weight_bytes if on_metal() else HELD_ON_CPU * weight_bytes
-    whole = memory_limits(*device_memory()).whole
+    held = HELD_ON_CPU * weight_bytes if backend().is_cpu else weight_bytes
+    whole = memory_limits(*backend().memory()).whole
     return whole is None or held < whole
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from jobs.backend.allocator import return_freed_memory
-from jobs.backend.mlx import mx, on_metal
+from jobs.backend.backend import backend
+from jobs.backend.mlx import mx
 from jobs.config.config import TrainConfig
 from jobs.errors import ConfigError
 from jobs.model.load import apply_lora, load_base, unload_blocks
@@ -43,7 +44,7 @@ class BaseModel:
             config.max_seq_length,
             grad_checkpoint=config.grad_checkpoint,
         )
-        self.noise = (DropoutNoise if on_metal() else HostNoise)(config.lora.dropout)
+        self.noise = (HostNoise if backend().noise_on_host else DropoutNoise)(config.lora.dropout)
         self.reach = apply_lora(self.module, config.lora, config.seed, self.noise)
         self.boundary = len(self.module.layers) - config.lora.num_layers
         self.module.train()  # mlx-lm loads for generation

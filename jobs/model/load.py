@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jobs.backend import cpu_ops as cpu
 from jobs.backend import mlx
+from jobs.backend.backend import backend
 from jobs.backend.mlx import (
     LoRALinear,
     LoRASwitchLinear,
@@ -18,14 +18,12 @@ from jobs.backend.mlx import (
     SwitchLinear,
     mx,
     nn,
-    on_metal,
     tree_unflatten,
 )
 from jobs.config.config import LoraConfig
 from jobs.config.lora_keys import Reach, check_num_layers, reached
 from jobs.data.tokenizer import TemplateSettings, Tokenizer
 from jobs.errors import ModelError
-from jobs.model.dequantize import dequantize_model
 from jobs.model.lora import CpuLoRALinear, DropoutNoise, NoiseDropout
 from jobs.model_store.tokenizer_files import without_settings
 
@@ -122,23 +120,13 @@ def load_base(path: Path) -> tuple[nn.Module, str]:
 
     Nothing is read yet: a weight is loaded when something is first computed with it.
 
-    On Metal quantized weights stay quantized. On a CPU they become float32: MLX's quantized kernels
-    reach 2 to 8 GFLOP/s there, float32 with a fast BLAS 140 to 200.
-
     Raises:
         ModelError: the folder holds no model that mlx-lm knows.
     """
     module = load_module(path)
-    form = "as stored"
-    if on_metal():
-        mx.set_wired_limit(int(mx.device_info()["max_recommended_working_set_size"]))
-    else:
-        dequantize_model(module, mx.float32)
-        module.set_dtype(mx.float32)
-        cpu.speed_up(module)
-        form = "float32"
+    backend().hold(module)
     module.freeze()
-    return module, form
+    return module, backend().form
 
 
 def unload_blocks(module: Any, path: Path, count: int) -> None:
@@ -191,7 +179,7 @@ def _adapted(layer: Any, lora: LoraConfig, noise: DropoutNoise) -> LoRALinear | 
         experts: LoRASwitchLinear = LoRASwitchLinear.from_base(layer, lora.rank, scale=lora.scale)
         experts.dropout = NoiseDropout(noise, layer.input_dims)  # type: ignore[assignment]  # called alike
         return experts
-    if isinstance(layer, nn.Linear) and layer.weight.dtype == mx.float32 and not on_metal():
+    if isinstance(layer, nn.Linear) and layer.weight.dtype == mx.float32 and backend().own_layers:
         return CpuLoRALinear.of(layer, lora.rank, lora.scale, noise)
     adapted: LoRALinear = LoRALinear.from_base(layer, lora.rank, scale=lora.scale)
     adapted.dropout = NoiseDropout(noise, adapted.lora_a.shape[0])  # type: ignore[assignment]  # called alike

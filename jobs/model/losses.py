@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from jobs.backend import cpu_ops as cpu
-from jobs.backend.mlx import mx, nn, on_metal
+from jobs.backend.backend import backend
+from jobs.backend.mlx import mx
 from jobs.model.adapter_fit import Arrays
 from jobs.model.split import LanguageModel
 
@@ -30,9 +30,7 @@ def token_losses(
         targets: token ids, shape [P].
     """
     logits = model.head(model.rows(inputs, positions)).astype(mx.float32)
-    if on_metal():
-        return nn.losses.cross_entropy(logits, targets, reduction="none")
-    return cpu.cross_entropy(logits, targets)
+    return backend().cross_entropy(logits, targets)
 
 
 def same(loss: mx.array, gradients: Arrays, expected: mx.array, others: Arrays) -> bool:

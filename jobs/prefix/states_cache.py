@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from jobs.backend import blas, mlx
+from jobs.backend import backend, blas, dequantize, mlx
 from jobs.backend import cpu_ops as cpu
 from jobs.backend import streams as lanes
 from jobs.caches import PREFIX_STATES, Inputs, code_input, key_of, tokens_input
 from jobs.events import Event, PrefixCached, Warned
-from jobs.model import base_model, dequantize, split
+from jobs.model import base_model, split
 from jobs.model import load as model
 from jobs.pace import MARKS, PROGRESS_SECONDS, time_left
 from jobs.prefix import prefix
@@ -24,7 +24,7 @@ from jobs.prefix.prefix import Prefix, PrefixStates
 
 # What turns tokens into states beside the libraries. The code counts by its content, since nobody
 # would remember to raise a number with every change.
-CODE = (base_model, blas, cpu, dequantize, lanes, mlx, model, prefix, split)
+CODE = (backend, base_model, blas, cpu, dequantize, lanes, mlx, model, prefix, split)
 
 
 @dataclass(frozen=True)

@@ -104,13 +104,15 @@ class Needs:
         return trained + max(self.weights, self.kept + self.step)
 
 
-def estimate(path: Path, config: TrainConfig, data: DataSize, *, metal: bool, lanes: int) -> Needs:
+def estimate(
+    path: Path, config: TrainConfig, data: DataSize, *, as_stored: bool, lanes: int
+) -> Needs:
     """Return what a run of ``config`` will take.
 
     Args:
         path: the model folder.
         data: of the preset.
-        metal: quantized weights stay as they are; on a CPU all weights become float32.
+        as_stored: quantized weights stay as they are; on a CPU all weights become float32.
         lanes: how many micro-batches are computed at the same time.
 
     Raises:
@@ -120,7 +122,7 @@ def estimate(path: Path, config: TrainConfig, data: DataSize, *, metal: bool, la
     plain = plain_tensors(tensors, description)
     weights = (
         {name: entry.elements * DTYPE_BYTES.get(entry.dtype, 1) for name, entry in tensors.items()}
-        if metal
+        if as_stored
         else {name: FLOAT32 * tensor.elements for name, tensor in plain.items()}
     )
     blocks = 1 + max(
@@ -128,7 +130,7 @@ def estimate(path: Path, config: TrainConfig, data: DataSize, *, metal: bool, la
     )
     boundary = max(0, blocks - config.lora.num_layers)
     adapter = FLOAT32 * _adapter_parameters(config.lora, boundary, plain, description)
-    hidden, number_bytes = _setting(description, "hidden_size"), 2 if metal else FLOAT32
+    hidden, number_bytes = _setting(description, "hidden_size"), 2 if as_stored else FLOAT32
     return Needs(
         weights=sum(weights.values()),
         kept=_kept(weights, boundary) if boundary else sum(weights.values()),

@@ -1,7 +1,7 @@
 """Running out of memory: how it shows, and what to do about it.
 
 Metal says so when it is too late to catch: its completion handler throws, and the process aborts.
-An array larger than one Metal buffer may be, and NumPy's allocations, fail as exceptions. On Linux
+An array larger than one Metal buffer may be, CUDA, and NumPy fail with exceptions. On a Linux CPU
 MLX does not check what ``malloc`` returns and crashes by SIGSEGV, or the kernel kills.
 """
 
@@ -17,6 +17,8 @@ SIGNS = (
     "Command buffer execution failed: Insufficient Memory",
     "[metal::malloc] Attempting to allocate",
     "Unable to allocate",
+    # CUDA's own words, as MLX passes them on.
+    "failed: out of memory",
     "std::bad_alloc",
     "Cannot allocate memory",
     "MemoryError",

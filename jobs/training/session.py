@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from jobs import caches as kept
-from jobs.backend.environment import device_memory, device_name, environment
-from jobs.backend.streams import make_lanes
+from jobs.backend.backend import backend
+from jobs.backend.environment import environment
 from jobs.config.config import TrainConfig, config_from
 from jobs.data.token_cache import encoded
 from jobs.data.tokenize import TokenizedExample, cut, examples_input
@@ -75,7 +75,7 @@ class Session:
         self.config: TrainConfig = config_from(spec.config, str(self.run.job))
         self.model_path = workspace.model(self.config.model)
         check_unchanged(self.model_path, spec.model_fingerprint)
-        self.lanes = make_lanes(max(self.config.batch_size, self.config.gradient_accumulation))
+        self.lanes = backend().lanes(max(self.config.batch_size, self.config.gradient_accumulation))
         self.versions = environment() | {"splits": str(splits)}
         # Loaded once, and only if some data file is not in the cache of tokens.
         self.template = TemplateSettings.of(self.config, spec.prompts_written_on)
@@ -243,7 +243,7 @@ class Session:
         """
         self.emit(PhaseBegan("compiling kernels"))
         needed = engine.peak_memory(feed.largest_pieces())
-        limits = memory_limits(*device_memory())
+        limits = memory_limits(*backend().memory())
         if warning := check_memory(needed, limits.whole, limits.available):
             self._warn(warning)
 
@@ -289,7 +289,7 @@ class Session:
             pid=os.getpid(),
             preset=self.spec.preset,
             model=self.model_path.name,
-            device=f"{device_name()}, weights {self.base.form}",
+            device=f"{backend().describe()}, weights {self.base.form}",
             total_steps=feed.schedule.total_steps,
             steps_per_epoch=feed.schedule.steps_per_epoch,
             num_epochs=self.config.num_epochs,

@@ -14,7 +14,7 @@ from jobs.config.config import Preset
 from jobs.paths import REPOSITORY, Workspace
 from tests.cli.conftest import Run
 
-CPU = Device("CPU, libopenblas.so.0", metal=False, blas="libopenblas.so.0", lanes=2, memory=())
+CPU = Device("CPU, libopenblas.so.0", "cpu", blas="libopenblas.so.0", lanes=2, memory=())
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.backend.dequantize import dequantize_model
 from jobs.backend.mlx import load_model, mx, named, nn
-from jobs.model.dequantize import dequantize_model
 from jobs.storage.files import read_json
 
 Floats = NDArray[np.float64]

@@ -52,8 +52,8 @@ from tests.helpers.runs import SETTINGS, make_run, questions, write_rows
 
 GB = 1_000_000_000
 OK, WARNING, PROBLEM = Status
-METAL = Device("Metal, Apple M1", metal=True, blas=None, lanes=1, memory=(16 * GB, 11 * GB))
-CPU = Device("CPU, libopenblas.so.0", metal=False, blas="libopenblas.so.0", lanes=2, memory=())
+METAL = Device("Metal, Apple M1", "metal", blas=None, lanes=1, memory=(16 * GB, 11 * GB))
+CPU = Device("CPU, libopenblas.so.0", "cpu", blas="libopenblas.so.0", lanes=2, memory=())
 SLOW = replace(CPU, name="CPU, reference BLAS (slow)", blas=None)
 NEEDS = Needs(weights=4 * GB, kept=1 * GB, step=2 * GB, adapter=1000, state=4000, cache=GB)
 DURABLE = {
@@ -137,6 +137,18 @@ def test_what_computes_here(
     found = device_finding(device, system, "x86_64", compiler)
     assert found.status is status
     assert action in (found.action or "")
+
+
+def test_a_card_that_mlx_does_not_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = tmp_path / "version"
+    driver.write_text("NVRM version: ...")
+    card = Device("CUDA, NVIDIA L4", "cuda", blas=None, lanes=1, memory=(24 * GB, 19 * GB))
+    assert device_finding(card, "linux", "x86_64", "g++", driver).status is OK
+    unused = device_finding(CPU, "linux", "x86_64", "g++", driver)
+    assert unused.status is WARNING
+    assert "make setup" in (unused.action or "")
+    monkeypatch.setenv("FARENSE_BACKEND", "cpu")
+    assert device_finding(CPU, "linux", "x86_64", "g++", driver).status is OK
 
 
 @pytest.mark.parametrize(
@@ -368,7 +380,7 @@ def test_an_early_stopping_that_cannot_engage() -> None:
 )
 def test_too_little_memory(whole: int | None, available: int | None, status: Status) -> None:
     limits = MemoryLimits(whole, available)
-    found = memory_finding(NEEDS, limits, config(), metal=True, measured=None)
+    found = memory_finding(NEEDS, limits, config(), as_stored=True, measured=None)
     assert found.status is status
     assert "about 4.00 GB (an estimate; weights as stored: 4.00 GB" in found.found
     assert status is OK or "batch_size" in (found.action or "")
@@ -376,7 +388,7 @@ def test_too_little_memory(whole: int | None, available: int | None, status: Sta
 
 def test_without_a_prefix_cache_all_weights_stay_beside_the_steps() -> None:
     limits = MemoryLimits(16 * GB, 16 * GB)
-    found = memory_finding(NEEDS, limits, config(prefix_cache_gb=0), metal=False, measured=None)
+    found = memory_finding(NEEDS, limits, config(prefix_cache_gb=0), as_stored=False, measured=None)
     assert "about 6.00 GB (an estimate; weights as float32" in found.found
 
 
@@ -389,14 +401,14 @@ def test_a_measured_need_goes_before_an_estimate(workspace: Workspace, tiny_mode
     assert measured_memory(workspace, made.model_copy(update=other)) == 700_000_000
     assert measured_memory(workspace, made.model_copy(update={"batch_size": 4})) is None
     limits = MemoryLimits(GB, GB)
-    found = memory_finding(NEEDS, limits, made, metal=True, measured=700_000_000)
+    found = memory_finding(NEEDS, limits, made, as_stored=True, measured=700_000_000)
     assert (found.status, "measured" in found.found) == (OK, True)
 
 
 def test_an_estimate_counts_what_is_in_the_files(tiny_model: Path) -> None:
     size = DataSize(tokens=1000, longest=96, learned=0.5)
-    metal = estimate(tiny_model, config(), size, metal=True, lanes=1)
-    cpu = estimate(tiny_model, config(), size, metal=False, lanes=2)
+    metal = estimate(tiny_model, config(), size, as_stored=True, lanes=1)
+    cpu = estimate(tiny_model, config(), size, as_stored=False, lanes=2)
     on_disk = (tiny_model / "model.safetensors").stat().st_size
     assert 0.9 * on_disk < metal.weights <= on_disk
     # Embedding and head 2 * 512 * 64; a block 3 * 64 * 128 + 2 * 64 * 64 + 2 * 64 * 32, two norms.
@@ -408,13 +420,13 @@ def test_an_estimate_counts_what_is_in_the_files(tiny_model: Path) -> None:
     assert cpu.cache == 1000 * 64 * 4
     assert cpu.step > metal.step > 0
     lora = {**SETTINGS["lora"], "num_layers": 4}
-    assert estimate(tiny_model, config(lora=lora), size, metal=False, lanes=2).cache == 0
+    assert estimate(tiny_model, config(lora=lora), size, as_stored=False, lanes=2).cache == 0
 
 
 def test_checkpointed_blocks_take_less(tiny_model: Path) -> None:
     size = DataSize(tokens=1000, longest=96, learned=0.5)
-    plain = estimate(tiny_model, config(), size, metal=False, lanes=1)
-    less = estimate(tiny_model, config(grad_checkpoint=True), size, metal=False, lanes=1)
+    plain = estimate(tiny_model, config(), size, as_stored=False, lanes=1)
+    less = estimate(tiny_model, config(grad_checkpoint=True), size, as_stored=False, lanes=1)
     assert less.step < plain.step
 
 

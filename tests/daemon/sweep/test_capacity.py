@@ -33,7 +33,7 @@ def test_what_is_estimated_is_compared_with_what_there_is(
     size = DataSize.of(room._rehearsed.lengths, base)
     assert 0 < size.longest <= base.max_seq_length
     assert 0 < size.learned < 1
-    needs = estimate(workspace.inside(base.model), base, size, metal=False, lanes=1)
+    needs = estimate(workspace.inside(base.model), base, size, as_stored=False, lanes=1)
     limit = needs.memory(cached=True) / 1e9
     large = base.model_copy(update={"batch_size": 64})
     assert Room(workspace, base, 50 * limit).refusal(base, []) is None

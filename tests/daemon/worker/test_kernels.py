@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from daemon.client import FarenseClient
-from jobs.backend.mlx import on_metal
+from jobs.backend.backend import backend
 from jobs.config.config import Preset
 from jobs.paths import Workspace
 from jobs.state import State, read_state
@@ -26,7 +26,7 @@ from tests.helpers.waiting import TIMEOUT, wait_until
 REAL = (sys.executable, "-P", "-m", "jobs")
 
 pytestmark = pytest.mark.skipif(
-    on_metal() or not PROC.exists() or shutil.which("g++") is None,
+    not backend().is_cpu or not PROC.exists() or shutil.which("g++") is None,
     reason="MLX compiles no kernels with g++ here",
 )
 

@@ -12,8 +12,8 @@ import pytest
 from benchmarks.families import make_folder
 from jobs.backend import cpu_ops as cpu
 from jobs.backend import mlx
+from jobs.backend.dequantize import dequantize_model
 from jobs.backend.mlx import mx, nn
-from jobs.model.dequantize import dequantize_model
 
 RANDOM = np.random.default_rng(3)
 

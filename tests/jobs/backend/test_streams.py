@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.backend.streams import Lanes, make_lanes
+from jobs.backend.streams import Lanes, cpu_lanes
 from jobs.paths import Workspace
 from jobs.training.batches import BatchPlan, Piece, Source, cut
 from tests.helpers.attempts import attempt
@@ -33,8 +33,8 @@ def test_cutting_keeps_all_rows_in_order_and_no_part_empty(count: int, parts: in
 
 
 def test_lanes_are_no_more_than_rows() -> None:
-    assert len(make_lanes(1)) == 1
-    assert 1 <= len(make_lanes(4)) <= 4
+    assert len(cpu_lanes(1)) == 1
+    assert 1 <= len(cpu_lanes(4)) <= 4
 
 
 def gradient(model: Path, batches: list[list[list[int]]], lanes_count: int = 1) -> Arrays:

@@ -238,7 +238,7 @@ def test_experts_are_adapted_as_mlx_lm_adapts_them(moe: Path) -> None:
         moe,
         config_from({**SETTINGS, "lora": lora().model_dump(), "data": {"train": "t"}}, "test"),
         DataSize(100, 20, 0.5),
-        metal=False,
+        as_stored=False,
         lanes=1,
     )
     assert needs.adapter == sum(a.nbytes for a in named(ours.trainable_parameters()).values())

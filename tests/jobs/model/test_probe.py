@@ -10,7 +10,8 @@ import pytest
 
 from benchmarks.families import make_folder
 from jobs.backend import cpu_ops as cpu
-from jobs.backend.mlx import mx, named, on_metal
+from jobs.backend.backend import backend
+from jobs.backend.mlx import mx, named
 from jobs.errors import ConfigError, ModelError
 from jobs.model.base_model import BaseModel
 from jobs.model.lora import CpuLoRALinear
@@ -19,7 +20,7 @@ from jobs.model.split import NOT_A_CHAIN, whole_last_block
 from tests.helpers.architectures import make_model
 from tests.helpers.engines import NO_DROPOUT, Rig, examples, plain_loss, settings
 
-needs_cpu = pytest.mark.skipif(on_metal(), reason="the functions are for a CPU")
+needs_cpu = pytest.mark.skipif(not backend().is_cpu, reason="the functions are for a CPU")
 
 
 @pytest.fixture(autouse=True)

@@ -36,12 +36,12 @@ def test_every_screen_counts_the_same_weights(
     assert listed.bits == BITS.get(form, 4)
     data = {"train": "data/train.jsonl"}
     config = config_from({**SETTINGS, "data": data}, "test")
-    needs = estimate(folder, config, DataSize(1000, 90, 0.4), metal=False, lanes=1)
+    needs = estimate(folder, config, DataSize(1000, 90, 0.4), as_stored=False, lanes=1)
     assert needs.weights == FLOAT32 * WEIGHTS
     assert needs.adapter == FLOAT32 * ADAPTER
-    on_metal = estimate(folder, config, DataSize(1000, 90, 0.4), metal=True, lanes=1)
-    assert on_metal.adapter == needs.adapter
-    assert on_metal.weights < needs.weights
+    on_gpu = estimate(folder, config, DataSize(1000, 90, 0.4), as_stored=True, lanes=1)
+    assert on_gpu.adapter == needs.adapter
+    assert on_gpu.weights < needs.weights
     shapes = {name: tensor.shape for name, tensor in plain_tensors(*_read(folder)).items()}
     assert shapes == {name: t.shape for name, t in plain_tensors(*_read(tiny_model)).items()}
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.backend.mlx import LoRALinear, mx, nn, scalar
+from jobs.backend.backend import BACKENDS
+from jobs.backend.choice import AS_ACCELERATOR, CPU
+from jobs.backend.mlx import mx, scalar
 from jobs.data.tokenize import TokenizedExample
-from jobs.model import base_model
-from jobs.model import load as models
-from jobs.model.lora import DropoutNoise, NoiseDropout
+from jobs.model import base_model, load, losses
 from tests.helpers.architectures import make_model
 from tests.helpers.engines import (
     NO_DROPOUT,
@@ -200,24 +200,13 @@ def test_the_quantized_model_and_its_float32_form_agree(tiny_model: Path, whole:
     assert plain_loss(whole.module, examples()) == pytest.approx(quantized, abs=2e-3)
 
 
-class MlxLmLoRALinear(LoRALinear):
-    """mlx-lm's own layer, as it is used on Metal, made the way the CPU's is."""
-
-    @classmethod
-    def of(cls, layer: nn.Linear, rank: int, scale: float, noise: DropoutNoise) -> LoRALinear:
-        adapted: LoRALinear = LoRALinear.from_base(layer, rank, scale=scale)
-        adapted.dropout = NoiseDropout(noise, layer.weight.shape[1])  # type: ignore[assignment]
-        return adapted
-
-
-@pytest.mark.parametrize("as_on_metal", [False, True])
+@pytest.mark.parametrize("name", [CPU, AS_ACCELERATOR])
 def test_checkpointed_gradients_are_the_same(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, as_on_metal: bool
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """With dropout on: what is computed again drops the same."""
-    if as_on_metal:
-        monkeypatch.setattr(base_model, "HostNoise", DropoutNoise)
-        monkeypatch.setattr(models, "CpuLoRALinear", MlxLmLoRALinear)
+    for module in (base_model, load, losses):
+        monkeypatch.setattr(module, "backend", BACKENDS[name])
 
     def step(*, grad_checkpoint: bool) -> tuple[float, Arrays]:
         rig = Rig(tiny_model, grad_checkpoint=grad_checkpoint)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jobs.backend.dequantize import dequantized
 from jobs.backend.mlx import QuantizedSwitchLinear, SwitchLinear, load_model, mx, named
-from jobs.model.dequantize import dequantized
 from jobs.model.load import load_base
 from tests.helpers.quantized import FORMS, MIXED_OTHERS, in_form, plain_values
 
