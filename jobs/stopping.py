@@ -1,7 +1,8 @@
 """Being asked to stop: by a signal, by the end of the pipe to the worker, or by silence on it; or
 to end early, by a word on that pipe.
 
-Each only sets a flag.
+Each only sets a flag. But where another machine may take the job once its lease is over, this
+process ends at once when that is near, whatever it is doing: two must never run one job.
 """
 
 from __future__ import annotations
@@ -12,11 +13,17 @@ import select
 import signal
 import threading
 import time
+from collections.abc import Callable
+
+from jobs.errors import ExitCode
 
 # These go on while the machine sleeps, as a lease does: Linux's by this name, macOS' by that one.
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 # How long a wait for the pipe lasts at the most: a sleep of the machine is noticed after it.
 LONGEST_WAIT = 1.0
+# For how many times the limit of silence a process may live: it is two thirds of a lease, so that
+# this leaves a little of the lease. What stays behind is what a kill leaves.
+LAST = 1.4
 # What a worker writes after each renewal of the lease, and before the word that ends a run early.
 BEAT, END_EARLY = b".", b"end early: "
 WORD = re.compile(re.escape(END_EARLY) + rb"([a-z]{1,20})\n")
@@ -46,15 +53,22 @@ class StopRequest:
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
 
-    def listen_to_pipe(self, descriptor: int, limit: float | None = None) -> None:
+    def listen_to_pipe(
+        self,
+        descriptor: int,
+        limit: float | None = None,
+        end: Callable[[], object] = lambda: os._exit(ExitCode.STOPPED),
+    ) -> None:
         """Take the end of ``descriptor`` as a request: its other end is held by the worker alone,
         so it closes when the worker dies, however it dies.
 
         Args:
             limit: seconds of silence that are a request, too: the worker writes something after
                 each renewal of the lease, and without a lease another machine may take the job.
+            end: ends the process; called when the lease is nearly over. It may be in a step, load a
+                model or write a checkpoint that takes too long.
         """
-        target, arguments = self._listen, (descriptor, limit)
+        target, arguments = self._listen, (descriptor, limit, end)
         threading.Thread(target=target, args=arguments, daemon=True).start()
 
     def _on_signal(self, number: int, _: object) -> None:
@@ -62,19 +76,29 @@ class StopRequest:
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def _listen(self, descriptor: int, limit: float | None) -> None:
+    def _listen(self, descriptor: int, limit: float | None, end: Callable[[], object]) -> None:
         heard = time.clock_gettime(CLOCK)
         wait = None if limit is None else min(limit / 4, LONGEST_WAIT)
+        gone = False
         while True:
-            if select.select([descriptor], [], [], wait)[0]:
-                words = os.read(descriptor, 4096)
-                if not words:
+            if gone:  # nothing more comes, and a select would not wait
+                time.sleep(wait or 0.0)
+            elif select.select([descriptor], [], [], wait)[0]:
+                if words := os.read(descriptor, 4096):
+                    self._understand(words)
+                    heard = time.clock_gettime(CLOCK)
+                else:
+                    gone = True
                     self._reason = self._reason or "the worker is gone"
+            if limit is None:
+                if gone:
                     return
-                self._understand(words)
-                heard = time.clock_gettime(CLOCK)
-            elif limit is not None and time.clock_gettime(CLOCK) - heard > limit:
+                continue
+            silence = time.clock_gettime(CLOCK) - heard
+            if silence > limit:
                 self._reason = self._reason or f"no lease was renewed for {limit:.0f} s"
+            if silence > limit * LAST:
+                end()
                 return
 
     def _understand(self, words: bytes) -> None:
