@@ -74,13 +74,15 @@ class Engine:
                 try:
                     why = None if self._compiled_agrees(inputs) else why
                     break
-                except RuntimeError as error:
+                except Exception as error:  # the compiler, and code that looks at what is computed
                     if TORN in str(error):
                         raise
                     if last:
                         why = f"MLX cannot compile its step ({str(error).splitlines()[0]})"
         finally:
             self.traces = traces
+            # What was traced must not stay in the module.
+            self.module.update(tree_unflatten(list(self.adapter.items())))
         if why is not None:
             self._steps = [self._step_graph for _ in self.lanes.streams]
             self._measures = [self._measure_graph for _ in self.lanes.streams]
@@ -104,8 +106,6 @@ class Engine:
                 for measure in (mx.compile(self._measure_graph), self._measure_graph)
             ]
         mx.eval(one, other, losses)
-        # What was traced must not stay in the module.
-        self.module.update(tree_unflatten(list(self.adapter.items())))
         return same(*one, *other) and same(losses[0], {}, losses[1], {})
 
     def step(self, pieces: Iterable[Piece], number: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from benchmarks.families import make_folder
@@ -231,3 +232,28 @@ def test_a_torn_kernel_is_not_the_architectures_fault(
     monkeypatch.setattr(mx, "compile", compiled)
     with pytest.raises(RuntimeError, match="Could not load"):
         rig.engine.settle(rig.base.probe_inputs())
+
+
+def test_code_that_looks_at_what_it_computes_is_not_compiled(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a mixture of experts that asks for their numbers to loop over them."""
+    rig = Rig(tiny_model, lora=NO_DROPOUT)
+    block = type(rig.module.model.layers[-1].mlp)
+    plain = block.__call__
+
+    def looking(self: Any, x: mx.array) -> mx.array:
+        assert np.isfinite(np.array(x)).all()
+        result: mx.array = plain(self, x)
+        return result
+
+    monkeypatch.setattr(block, "__call__", looking)
+    mx.enable_compile()
+    try:
+        why = rig.engine.settle(rig.base.probe_inputs())
+    finally:
+        mx.disable_compile()
+    assert why is not None
+    assert "MLX cannot compile its step" in why
+    rig.engine.step(rig.all(), 1)
+    assert rig.engine.take_loss() > 0
