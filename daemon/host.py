@@ -8,14 +8,11 @@ import sys
 from functools import cache
 from pathlib import Path
 
-import structlog
-
 LINUX = Path("/proc/sys/kernel/random/boot_id")
 # Not kern.boottime: that moves whenever the clock is set.
 MACOS = ("/usr/sbin/sysctl", "-n", "kern.bootsessionuuid")
 SECONDS = 5.0
 
-log = structlog.get_logger(__name__)
 
 # -i: no idle sleep; -s: no system sleep on mains power. The display may sleep: a display that is on
 # lets the GPU's watchdog kill long kernels.
@@ -110,7 +107,9 @@ def _read(path: Path) -> str:
 @cache
 def _warn(text: str) -> None:
     """Log a warning, once in the life of the process."""
-    log.warning("mac_not_kept_awake", reason=text)
+    import structlog  # noqa: PLC0415 - clients ask for the start of the system, and log nothing
+
+    structlog.get_logger(__name__).warning("mac_not_kept_awake", reason=text)
 
 
 @cache

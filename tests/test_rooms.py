@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,13 @@ def test_no_class_name_stands_twice() -> None:
 def test_the_picture_in_contributing_is_drawn_from_the_imports() -> None:
     page = house.PAGE.read_text(encoding="utf-8")
     assert house.drawn(page) == page, "python -m tests.helpers.house draws it anew"
+
+
+def test_every_file_that_contributing_names_is_there() -> None:
+    page = house.PAGE.read_text(encoding="utf-8")
+    named = re.findall(r"`((?:cli|daemon|jobs|tests|docs|benchmarks)/[\w./]*)`", page)
+    assert len(named) > 40
+    assert [name for name in named if not (REPOSITORY / name).exists()] == []
 
 
 # What runs, or may run, code that stands in data.

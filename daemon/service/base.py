@@ -1,4 +1,4 @@
-"""TODO."""
+"""What launchd and systemd have in common: one service for each workspace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The adapter of the lowest validation so far, on disk whole or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The learning rate of each update: the schedule of a run. Pure."""
 
 from __future__ import annotations
 

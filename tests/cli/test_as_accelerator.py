@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from daemon.client import FarenseClient
+from daemon.store.records import JobRecord
 from daemon.sweep.view import view_sweep
 from jobs.backend.choice import AS_ACCELERATOR, VARIABLE
 from jobs.config.config import Preset
@@ -16,12 +17,21 @@ from jobs.state import State
 from jobs.storage.files import read_json
 from jobs.sweep.folder import find_sweep
 from tests.cli.conftest import Run
-from tests.helpers.jobs import ended
 from tests.helpers.servers import Daemons
 from tests.helpers.waiting import wait_until
 
 REAL = (sys.executable, "-P", "-m", "jobs")
 FORMS = ("--fuse", "--requantize", "--peft")
+
+
+def ended(client: FarenseClient, job_id: str) -> JobRecord:
+    """Return the record of a job that has ended; each loads MLX, on machines that may be busy."""
+
+    def over() -> JobRecord | None:
+        record = client.job(job_id)
+        return record if record.finished else None
+
+    return wait_until(over, f"the end of {job_id}", 120)
 
 
 @pytest.mark.timeout(400)

@@ -61,7 +61,7 @@ def test_a_model_that_is_there_is_not_pulled_again(workspace: Workspace) -> None
 def test_what_a_pull_takes_is_told_as_it_is(smollm2: Path) -> None:
     told = DOWNLOADS[smollm2.name]
     assert told.folder == folder_bytes(smollm2)
-    help_text = (REPOSITORY / "cli" / "model.py").read_text()
+    help_text = (REPOSITORY / "cli" / "commands" / "model.py").read_text()
     readme = (REPOSITORY / "README.md").read_text()
     assert f"{told.fetched / 1e6:.0f} MB to download" in help_text
     assert f"{told.fetched / 1e6:.0f} MB to download" in readme
