@@ -11,7 +11,7 @@ from daemon.client import FarenseClient
 from daemon.store.records import JobRecord
 from daemon.sweep.view import view_sweep
 from jobs.backend.choice import AS_ACCELERATOR, VARIABLE
-from jobs.config.config import Preset
+from jobs.config.config import Preset, load_preset
 from jobs.paths import Workspace
 from jobs.state import State
 from jobs.storage.files import read_json
@@ -21,6 +21,8 @@ from tests.helpers.servers import Daemons
 from tests.helpers.waiting import wait_until
 
 REAL = (sys.executable, "-P", "-m", "jobs")
+# MLX's quantized kernels are slow on a CPU.
+SHORT = {"max_steps": 4, "eval_steps": 4, "save_steps": 4, "gap_examples": 2}
 FORMS = ("--fuse", "--requantize", "--peft")
 
 
@@ -53,7 +55,9 @@ def test_train_evaluate_ask_compare_export_and_sweep(
         return done.out
 
     daemons.start(child=REAL)
-    jobs = [client.enqueue(preset).id for _ in range(2)]
+    settings = tuple(f"{name}={value}" for name, value in SHORT.items())
+    short = load_preset(preset.name, (workspace.configs,), settings)
+    jobs = [client.enqueue(short).id for _ in range(2)]
     for job in jobs:
         assert ended(client, job).state is State.COMPLETED, client.job(job).reason
     summary = read_json(workspace.run(jobs[0]).summary)
@@ -69,7 +73,8 @@ def test_train_evaluate_ask_compare_export_and_sweep(
 
     plan = workspace.configs / "night.yaml"
     space = {"lora.rank": [2, 4], "learning_rate": [0.001, 0.005]}
-    plan.write_text(json.dumps({"preset": preset.name, "space": space, "trials": 3}))
+    values = {"preset": preset.name, "set": SHORT, "space": space, "trials": 3}
+    plan.write_text(json.dumps(values))
     run("sweep", str(plan))
     folder = find_sweep(workspace)
     wait_until(lambda: not view_sweep(folder).state.active, "the end of the sweep", 300)
