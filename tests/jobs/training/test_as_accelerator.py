@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,10 +17,18 @@ from jobs.events import PrefixCached, Started
 from jobs.model.lora import CpuLoRALinear
 from jobs.paths import Workspace
 from tests.helpers.attempts import attempt, computed, evict, only, result
-from tests.helpers.runs import make_run, metrics, run_child
+from tests.helpers.runs import make_run, metrics
 
 JOB = "20261122-21000{}-tiny-gpus"
-FILES = {"11.jsonl": 11, "5.jsonl": 5}
+# MLX computes in 16 bits on a CPU twenty times more slowly than in 32.
+SMALL: dict[str, Any] = {
+    "train": 4,
+    "valid": 2,
+    "gap_examples": 2,
+    "save_steps": 2,
+    "eval_steps": 3,
+}
+FILES = {"4.jsonl": 4, "2.jsonl": 2}
 LOSSES = ("loss", "val_loss", "train_eval_loss")
 
 
@@ -38,7 +47,7 @@ def test_it_is_told_and_nothing_of_the_cpus_way_is_used(
     used: list[object] = []
     monkeypatch.setattr(CpuLoRALinear, "of", lambda *given: used.append(given))
     monkeypatch.setattr(CpuBackend, "hold", lambda *given: used.append(given))
-    said = attempt(alone, make_run(alone, tiny_model))
+    said = attempt(alone, make_run(alone, tiny_model, **SMALL))
     (started,) = only(Started, said)
     assert "as an accelerator" in started.device
     assert "weights as stored" in started.device
@@ -49,20 +58,20 @@ def test_it_is_told_and_nothing_of_the_cpus_way_is_used(
     backend.cache_clear()
     monkeypatch.undo()
     evict(alone)
-    wide = only(PrefixCached, attempt(alone, make_run(alone, tiny_model, JOB.format(1))))
+    wide = only(PrefixCached, attempt(alone, make_run(alone, tiny_model, JOB.format(1), **SMALL)))
     assert sum(states.values()) < 0.6 * sum({e.data: e.megabytes for e in wide}.values())
 
 
 @pytest.mark.usefixtures("accelerator")
 def test_cold_warm_off_and_stopped_end_the_same(alone: Workspace, tiny_model: Path) -> None:
     cold, warm, off, broken = (
-        make_run(alone, tiny_model, JOB.format(n), prefix_cache_gb=0.0 if n == 2 else None)
+        make_run(alone, tiny_model, JOB.format(n), **SMALL, prefix_cache_gb=0.0 if n == 2 else None)
         for n in range(4)
     )
     assert computed(attempt(alone, cold)) == FILES
     assert computed(attempt(alone, warm)) == {}
     attempt(alone, off)
-    answers = iter([None] * 5)
+    answers = iter([None] * 3)
     attempt(alone, broken, stop=lambda: next(answers, "the test says so"))
     attempt(alone, broken)
     assert result(warm) == result(cold) == result(off) == result(broken)
@@ -73,27 +82,18 @@ def test_the_losses_are_those_of_the_cpu(
 ) -> None:
     """Without dropout: NumPy and MLX draw other numbers."""
     lora = {"rank": 4, "scale": 16.0, "dropout": 0.0, "num_layers": 2, "keys": ["q_proj"]}
-    runs = [make_run(alone, tiny_model, JOB.format(n), lora=lora) for n in range(2)]
+    runs = [make_run(alone, tiny_model, JOB.format(n), **SMALL, lora=lora) for n in range(2)]
     for run, name in zip(runs, (CPU, AS_ACCELERATOR), strict=True):
         monkeypatch.setenv(VARIABLE, name)
         backend.cache_clear()
         attempt(alone, run)
     backend.cache_clear()
     rows = [metrics(run) for run in runs]
-    assert len(rows[0]) == len(rows[1]) > 3
+    assert len(rows[0]) == len(rows[1]) > 2
     for one, other in zip(*rows, strict=True):
         for key in LOSSES:
             if one.get(key) is not None:
                 assert other[key] == pytest.approx(one[key], abs=1e-2)
-
-
-@pytest.mark.usefixtures("accelerator")
-def test_a_child_that_is_told_so_computes_so(alone: Workspace, tiny_model: Path) -> None:
-    runs = [make_run(alone, tiny_model, JOB.format(n)) for n in range(2)]
-    for run in runs:
-        done = run_child(run, **{VARIABLE: AS_ACCELERATOR, "MLX_DISABLE_COMPILE": "1"})
-        assert done.returncode == 0, done.stderr
-    assert result(runs[0]) == result(runs[1])
 
 
 @pytest.mark.parametrize(
