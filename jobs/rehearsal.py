@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from jobs import caches as kept
+from jobs import caches
 from jobs.backend.device import Device
 from jobs.data.lengths import Length
 from jobs.data.prompts import PromptFormat
@@ -166,19 +166,19 @@ def _file(part: Part, workspace: Workspace) -> Path:
     del settings["date"]  # nothing that is said depends on which day it is
     inputs: dict[str, bytes | str] = {
         "layout": str(LAYOUT),
-        "prompt settings": kept.mapping_input(settings),
-        "model files": kept.model_files_input(part.model, ()),
+        "prompt settings": caches.mapping_input(settings),
+        "model files": caches.model_files_input(part.model, ()),
         "fingerprint": fingerprint(part.model),
         "machine": f"{platform.node()} {platform.machine()} {_memory()}",
-        "packages": kept.packages_input(("mlx", *PACKAGES)),
+        "packages": caches.packages_input(("mlx", *PACKAGES)),
         "code": _code(),
     }
-    return workspace.rehearsals / f"{kept.key_of(kept.REHEARSALS, inputs)}.json"
+    return workspace.rehearsals / f"{caches.key_of(caches.REHEARSALS, inputs)}.json"
 
 
 @functools.cache
 def _code() -> bytes:
-    return kept.code_input()
+    return caches.code_input()
 
 
 def _memory() -> int:

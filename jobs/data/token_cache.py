@@ -23,9 +23,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from jobs import caches as kept
-from jobs.data import examples, prompts, reasoning
-from jobs.data import tokenize as dataset
+from jobs import caches
+from jobs.data import examples, prompts, reasoning, tokenize
 from jobs.data import tokenizer as tokenizer_module
 from jobs.data.examples import read_examples
 from jobs.data.lengths import Length
@@ -42,7 +41,7 @@ LAYOUT = 1
 
 # What turns a line of data into tokens. The code counts by its content, since nobody would
 # remember to raise a number with every change.
-CODE = (dataset, examples, prompts, reasoning, tokenizer_module)
+CODE = (tokenize, examples, prompts, reasoning, tokenizer_module)
 PACKAGES = ("mlx-lm", "transformers", "tokenizers", "jinja2")
 
 
@@ -103,21 +102,21 @@ def kept_lengths(
 def _key(
     sha256: str, model_folder: Path, prompt_format: PromptFormat, template: TemplateSettings
 ) -> str:
-    return kept.key_of(
-        kept.TOKENS,
+    return caches.key_of(
+        caches.TOKENS,
         {
             "layout": str(LAYOUT),
             "data": sha256,
-            "prompt settings": kept.mapping_input(
+            "prompt settings": caches.mapping_input(
                 {
                     **asdict(template),
                     "prompt_format": prompt_format,
                     "date": _day(model_folder, template),
                 }
             ),
-            "tokenizer files": kept.model_files_input(model_folder, ()),
-            "packages": kept.packages_input(PACKAGES),
-            "code": kept.code_input(CODE),
+            "tokenizer files": caches.model_files_input(model_folder, ()),
+            "packages": caches.packages_input(PACKAGES),
+            "code": caches.code_input(CODE),
         },
     )
 
@@ -125,7 +124,7 @@ def _key(
 def _day(model_folder: Path, template: TemplateSettings) -> str | None:
     """Return the day on which tokens depend: most templates write none."""
     clock = CLOCK.encode()
-    if not any(clock in file.read_bytes() for _, file in kept.model_files(model_folder, ())):
+    if not any(clock in file.read_bytes() for _, file in caches.model_files(model_folder, ())):
         return None
     return template.date or datetime.now().date().isoformat()
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-from jobs import caches as kept
+from jobs import caches
 from jobs.backend.backend import backend
 from jobs.backend.blas import set_blas_threads
 from jobs.backend.mlx import tree_unflatten
@@ -190,15 +190,15 @@ class Evaluation:
             "max_new_tokens": self.limits,
             "weights": weights_digest(folder, self.session.workspace.weight_digests),
             # The tokenizer, too: it makes the questions, and text of the answers.
-            "model files": kept.model_files_input(folder, ()).hex(),
-            "settings": kept.settings_before_training(self.session.config),
+            "model files": caches.model_files_input(folder, ()).hex(),
+            "settings": caches.settings_before_training(self.session.config),
             "batch_size": self.batch_size,
             "versions": self.session.versions,
             # Those, too, that make tokens of questions, and text of tokens.
             "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-            "code": kept.code_input().hex(),
+            "code": caches.code_input().hex(),
         }
-        kept.check_inputs(kept.ANSWERS, circumstances)
+        caches.check_inputs(caches.ANSWERS, circumstances)
         return circumstances
 
     def _finish(self, losses: EvaluationLosses) -> Evaluated:

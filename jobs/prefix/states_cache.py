@@ -8,13 +8,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from jobs.backend import backend, blas, dequantize, mlx
+from jobs.backend import backend, blas, dequantize, mlx, streams
 from jobs.backend import cpu_ops as cpu
-from jobs.backend import streams as lanes
 from jobs.caches import PREFIX_STATES, Inputs, code_input, key_of, tokens_input
 from jobs.events import Event, PrefixCached, Warned
-from jobs.model import base_model, split
-from jobs.model import load as model
+from jobs.model import base_model, load, split
 from jobs.pace import MARKS, PROGRESS_SECONDS, time_left
 from jobs.prefix import prefix
 from jobs.prefix.budget import CacheUnusable
@@ -24,7 +22,7 @@ from jobs.prefix.prefix import Prefix, PrefixStates
 
 # What turns tokens into states beside the libraries. The code counts by its content, since nobody
 # would remember to raise a number with every change.
-CODE = (backend, base_model, blas, cpu, dequantize, lanes, mlx, model, prefix, split)
+CODE = (backend, base_model, blas, cpu, dequantize, streams, mlx, load, prefix, split)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from jobs import caches as kept
+from jobs import caches
 from jobs.backend.backend import backend
 from jobs.backend.environment import environment
 from jobs.config.config import TrainConfig, config_from
@@ -167,11 +167,13 @@ class Session:
         boundary = self.base.boundary
         inputs: dict[str, bytes | str] = {
             "weights": weights_digest(self.model_path, self.workspace.weight_digests),
-            "model files": kept.model_files_input(self.model_path),
+            "model files": caches.model_files_input(self.model_path),
             "boundary": str(boundary),
             "form": self.base.form,
-            "packages": kept.mapping_input({n: self.versions[n] for n in ("mlx", "mlx-lm")}),
-            "machine": kept.mapping_input({n: self.versions[n] for n in ("device", "cpu", "blas")}),
+            "packages": caches.mapping_input({n: self.versions[n] for n in ("mlx", "mlx-lm")}),
+            "machine": caches.mapping_input(
+                {n: self.versions[n] for n in ("device", "cpu", "blas")}
+            ),
             "threads": str(self.lanes.blas_threads),
         }
         about = {"model": self.model_path.name, "boundary": f"{boundary} blocks"}
@@ -189,15 +191,15 @@ class Session:
         inputs: dict[str, bytes | str] = {
             "examples": examples_input(self.examples),
             "weights": weights_digest(self.model_path, self.workspace.weight_digests),
-            "model files": kept.model_files_input(self.model_path),
-            "settings": kept.settings_input(self.config),
+            "model files": caches.model_files_input(self.model_path),
+            "settings": caches.settings_input(self.config),
             "form": self.base.form,
             "cut": str(self.base.language.prefix is not None),
-            "environment": kept.mapping_input(self.versions),
+            "environment": caches.mapping_input(self.versions),
             "lanes": f"{len(self.lanes)}, {self.lanes.blas_threads} threads each",
-            "code": kept.code_input(),
+            "code": caches.code_input(),
         }
-        key = kept.key_of(kept.BASELINE, inputs)
+        key = caches.key_of(caches.BASELINE, inputs)
         return Baseline(self.workspace.baselines, key).losses(measure)
 
     def _fill(self, ending: Stop) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from jobs import caches as kept
+from jobs import caches
 from jobs.backend import cpu_ops as cpu
 from jobs.caches import TABLE
 from jobs.config.config import TrainConfig, config_from
@@ -26,45 +26,45 @@ from jobs.training.session import Session
 from jobs.training.summary import Losses
 from tests.helpers.runs import SETTINGS, make_run
 
-ALL_KEYED = (kept.TOKENS, kept.PREFIX_STATES, kept.BASELINE)
+ALL_KEYED = (caches.TOKENS, caches.PREFIX_STATES, caches.BASELINE)
 
 
 def config(**settings: Any) -> TrainConfig:
     return config_from({**SETTINGS, "data": {"train": "data/a.jsonl"}, **settings}, "test")
 
 
-@pytest.mark.parametrize("what", (*ALL_KEYED, kept.REHEARSALS))
+@pytest.mark.parametrize("what", (*ALL_KEYED, caches.REHEARSALS))
 def test_each_input_of_the_table_is_in_the_key(what: str) -> None:
     inputs = dict.fromkeys(TABLE[what].inputs, "as it was")
-    keys = {kept.key_of(what, {**inputs, name: "another"}) for name in inputs}
-    assert len(keys | {kept.key_of(what, inputs)}) == len(inputs) + 1
+    keys = {caches.key_of(what, {**inputs, name: "another"}) for name in inputs}
+    assert len(keys | {caches.key_of(what, inputs)}) == len(inputs) + 1
     for wrong in ({**inputs, "new": ""}, dict(list(inputs.items())[1:])):
         with pytest.raises(ValueError, match="not those of the table"):
-            kept.key_of(what, wrong)
+            caches.key_of(what, wrong)
 
 
 def test_inputs_do_not_run_together() -> None:
     lists = [[[1, 2], [3]], [[1], [2, 3]], [[1, 2], [3], []], []]
-    assert len({kept.tokens_input(tokens) for tokens in lists}) == len(lists)
+    assert len({caches.tokens_input(tokens) for tokens in lists}) == len(lists)
     one, other = TokenizedExample((1, 2, 3), 1), TokenizedExample((1, 2, 3), 2)
     files = [[[one]], [[other]], [[one], []], [[], [one]], [[one, one]]]
     assert len({examples_input(examples) for examples in files}) == len(files)
-    assert kept.mapping_input({"a": 1, "b": 2}) == kept.mapping_input({"b": 2, "a": 1})
+    assert caches.mapping_input({"a": 1, "b": 2}) == caches.mapping_input({"b": 2, "a": 1})
 
 
 def test_every_setting_counts_unless_it_is_listed() -> None:
-    before = kept.settings_input(config())
-    assert kept.settings_input(config(prompt_format="chat")) != before
-    assert kept.settings_input(config(max_seq_length=97)) != before
+    before = caches.settings_input(config())
+    assert caches.settings_input(config(prompt_format="chat")) != before
+    assert caches.settings_input(config(max_seq_length=97)) != before
     thinks = config(prompt_format="chat", thinking="on")
-    assert kept.settings_input(thinks) != kept.settings_input(config(prompt_format="chat"))
-    assert kept.settings_input(config(seed=7)) == before
+    assert caches.settings_input(thinks) != caches.settings_input(config(prompt_format="chat"))
+    assert caches.settings_input(config(seed=7)) == before
 
     class Newer(TrainConfig):
         thinking_hard: bool = False
 
     values = config().model_dump()
-    new = {kept.settings_input(Newer(**values, thinking_hard=hard)) for hard in (False, True)}
+    new = {caches.settings_input(Newer(**values, thinking_hard=hard)) for hard in (False, True)}
     assert len(new) == 2
 
 
@@ -91,7 +91,7 @@ def test_a_file_of_a_model_counts_unless_it_is_listed(
     shutil.copytree(tiny_model, folder)
 
     def found() -> tuple[bytes, bytes]:
-        return kept.model_files_input(folder), kept.model_files_input(folder, ())
+        return caches.model_files_input(folder), caches.model_files_input(folder, ())
 
     (folder / name).parent.mkdir(exist_ok=True)
     states = [found()]
@@ -119,25 +119,25 @@ def test_weights_count_by_their_content(tiny_model: Path, tmp_path: Path) -> Non
 
 
 def test_code_counts_by_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = kept.code_input([cpu])
+    before = caches.code_input([cpu])
     changed = ModuleType("changed")
-    changed.__file__ = str(Path(kept.__file__).parent / "backend" / "streams.py")
-    assert kept.code_input([changed]) != before == kept.code_input([cpu])
+    changed.__file__ = str(Path(caches.__file__).parent / "backend" / "streams.py")
+    assert caches.code_input([changed]) != before == caches.code_input([cpu])
     copy = tmp_path / "jobs"
-    shutil.copytree(Path(kept.__file__).parent, copy)
-    whole = kept.code_input()
-    monkeypatch.setattr(kept, "__file__", str(copy / "caches.py"))
-    assert kept.code_input() == whole
+    shutil.copytree(Path(caches.__file__).parent, copy)
+    whole = caches.code_input()
+    monkeypatch.setattr(caches, "__file__", str(copy / "caches.py"))
+    assert caches.code_input() == whole
     with (copy / "report" / "curves.py").open("a") as file:
         file.write("# changed\n")
-    assert kept.code_input() != whole
+    assert caches.code_input() != whole
 
 
 @dataclass
 class Asked:
     """The inputs with which a session asked for keys, by what is kept."""
 
-    inputs: dict[str, kept.Inputs]
+    inputs: dict[str, caches.Inputs]
 
     def differ(self, other: Asked, what: str) -> set[str]:
         one, two = self.inputs[what], other.inputs[what]
@@ -152,15 +152,15 @@ def ask(
     numbers = iter("abcdefghijklmnop")
 
     def asked(**settings: Any) -> Asked:
-        seen: dict[str, kept.Inputs] = {}
-        key_of = kept.key_of
+        seen: dict[str, caches.Inputs] = {}
+        key_of = caches.key_of
 
-        def listening(what: str, inputs: kept.Inputs) -> str:
+        def listening(what: str, inputs: caches.Inputs) -> str:
             seen[what] = dict(inputs)
             return key_of(what, inputs)
 
         with monkeypatch.context() as patch:
-            patch.setattr(kept, "key_of", listening)
+            patch.setattr(caches, "key_of", listening)
             patch.setattr(states_cache, "key_of", listening)
             run = make_run(
                 alone, tiny_model, f"20261122-210000-tiny-aaa{next(numbers)}", **settings
@@ -176,8 +176,8 @@ def ask(
 @pytest.fixture
 def forget_versions() -> Iterator[Callable[[], None]]:
     """Forgets what packages were found, now and at the end: later tests have the real ones."""
-    yield kept._version.cache_clear
-    kept._version.cache_clear()
+    yield caches._version.cache_clear
+    caches._version.cache_clear()
 
 
 def test_a_job_gives_all_inputs_and_what_changes_is_where_it_should_be(
@@ -192,30 +192,30 @@ def test_a_job_gives_all_inputs_and_what_changes_is_where_it_should_be(
     assert [again.differ(first, what) for what in ALL_KEYED] == [set(), set(), set()]
 
     asked = ask(prompt_format="chat")
-    assert asked.differ(first, kept.TOKENS) == {"prompt settings"}
-    assert asked.differ(first, kept.PREFIX_STATES) == {"tokens"}
-    assert asked.differ(first, kept.BASELINE) == {"examples", "settings"}
+    assert asked.differ(first, caches.TOKENS) == {"prompt settings"}
+    assert asked.differ(first, caches.PREFIX_STATES) == {"tokens"}
+    assert asked.differ(first, caches.BASELINE) == {"examples", "settings"}
 
     asked = ask(lora={**SETTINGS["lora"], "num_layers": 1})
-    assert asked.differ(first, kept.PREFIX_STATES) == {"boundary"}
-    assert asked.differ(first, kept.BASELINE) == {"settings"}
+    assert asked.differ(first, caches.PREFIX_STATES) == {"boundary"}
+    assert asked.differ(first, caches.BASELINE) == {"settings"}
 
     asked = ask(valid=4)
-    assert asked.differ(first, kept.TOKENS) == {"data"}
-    assert asked.differ(first, kept.BASELINE) == {"examples"}
+    assert asked.differ(first, caches.TOKENS) == {"data"}
+    assert asked.differ(first, caches.BASELINE) == {"examples"}
 
     path = alone.models / "tiny/config.json"
     text = path.read_text()
     path.write_text(text.replace("1e-05", "0.1"))
     asked = ask()
-    assert asked.differ(first, kept.TOKENS) == {"tokenizer files"}
-    assert asked.differ(first, kept.PREFIX_STATES) == {"model files"}
-    assert asked.differ(first, kept.BASELINE) == {"model files"}
+    assert asked.differ(first, caches.TOKENS) == {"tokenizer files"}
+    assert asked.differ(first, caches.PREFIX_STATES) == {"model files"}
+    assert asked.differ(first, caches.BASELINE) == {"model files"}
     path.write_text(text)
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     asked = ask()
-    assert "environment" in asked.differ(first, kept.BASELINE)
+    assert "environment" in asked.differ(first, caches.BASELINE)
     monkeypatch.undo()
 
     versions = importlib.metadata.version
@@ -227,8 +227,8 @@ def test_a_job_gives_all_inputs_and_what_changes_is_where_it_should_be(
         )
         forget_versions()
         asked = ask()
-        assert asked.differ(first, kept.TOKENS) == (set() if package == "mlx" else {"packages"})
+        assert asked.differ(first, caches.TOKENS) == (set() if package == "mlx" else {"packages"})
         computes = package in ("mlx", "mlx-lm")
-        assert asked.differ(first, kept.PREFIX_STATES) == ({"packages"} if computes else set())
-        assert asked.differ(first, kept.BASELINE) == ({"environment"} if computes else set())
+        assert asked.differ(first, caches.PREFIX_STATES) == ({"packages"} if computes else set())
+        assert asked.differ(first, caches.BASELINE) == ({"environment"} if computes else set())
         monkeypatch.undo()

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from jobs import caches as kept
+from jobs import caches
 from jobs.backend.mlx import mx
 from jobs.errors import ExitCode, InvalidInput
 from jobs.evaluation.answers import ADAPTER, Answer, Answers
@@ -268,9 +268,9 @@ def test_each_input_of_kept_answers_is_theirs(
             other_version = lambda name, other=package: "0" if name == other else versions(name)  # noqa: E731
             patch.setattr(importlib.metadata, "version", other_version)
             expect(names, inputs())
-    monkeypatch.setattr(kept, "code_input", lambda modules=None: b"another")
+    monkeypatch.setattr(caches, "code_input", lambda modules=None: b"another")
     expect({"code"}, inputs())
-    assert seen == set(kept.TABLE[kept.ANSWERS].inputs)
+    assert seen == set(caches.TABLE[caches.ANSWERS].inputs)
 
 
 def flipped(file: Path) -> bytes:
