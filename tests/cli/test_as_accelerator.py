@@ -8,7 +8,6 @@ import sys
 import pytest
 
 from daemon.client import FarenseClient
-from daemon.store.records import JobRecord
 from daemon.sweep.view import view_sweep
 from jobs.backend.choice import AS_ACCELERATOR, VARIABLE
 from jobs.config.config import Preset, load_preset
@@ -17,6 +16,7 @@ from jobs.state import State
 from jobs.storage.files import read_json
 from jobs.sweep.folder import find_sweep
 from tests.cli.conftest import Run
+from tests.helpers.jobs import ended
 from tests.helpers.runs import questions, write_rows
 from tests.helpers.servers import Daemons
 from tests.helpers.waiting import wait_until
@@ -25,16 +25,6 @@ REAL = (sys.executable, "-P", "-m", "jobs")
 # MLX computes in 16 bits on a CPU twenty times more slowly than in 32.
 SHORT = {"max_steps": 4, "eval_steps": 4, "save_steps": 4, "gap_examples": 2}
 FORMS = ("--fuse", "--requantize", "--peft")
-
-
-def ended(client: FarenseClient, job_id: str) -> JobRecord:
-    """Return the record of a job that has ended; each loads MLX, on machines that may be busy."""
-
-    def over() -> JobRecord | None:
-        record = client.job(job_id)
-        return record if record.finished else None
-
-    return wait_until(over, f"the end of {job_id}", 120)
 
 
 @pytest.mark.timeout(400)
@@ -62,12 +52,12 @@ def test_train_evaluate_ask_compare_export_and_sweep(
     short = load_preset(preset.name, (workspace.configs,), settings)
     jobs = [client.enqueue(short).id for _ in range(2)]
     for job in jobs:
-        assert ended(client, job).state is State.COMPLETED, client.job(job).reason
+        assert ended(client, job, 120).state is State.COMPLETED, client.job(job).reason
     summary = read_json(workspace.run(jobs[0]).summary)
     assert "as an accelerator" in summary["versions"]["device"]
 
     evaluation = json.loads(run("evaluate", jobs[0], "--json"))["id"]
-    assert ended(client, evaluation).state is State.COMPLETED, client.job(evaluation).reason
+    assert ended(client, evaluation, 120).state is State.COMPLETED, client.job(evaluation).reason
     assert client.job(jobs[0]).token_f1 is not None
     run("ask", jobs[0], "Qual foi o resultado do jogo 3?", "--max-new-tokens", "4")
     assert "decision" in json.loads(run("compare", *jobs, "--json"))

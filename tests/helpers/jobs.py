@@ -5,17 +5,21 @@ from __future__ import annotations
 from daemon.client import FarenseClient
 from daemon.store.records import JobRecord
 from jobs.state import State
-from tests.helpers.waiting import wait_until
+from tests.helpers.waiting import TIMEOUT, wait_until
 
 
-def ended(client: FarenseClient, job_id: str) -> JobRecord:
-    """Return the record of a job that has ended."""
+def ended(client: FarenseClient, job_id: str, within: float = TIMEOUT) -> JobRecord:
+    """Return the record of a job that has ended.
+
+    Args:
+        within: seconds; a real child loads MLX, on machines that may be busy.
+    """
 
     def over() -> JobRecord | None:
         record = client.job(job_id)
         return record if record.finished else None
 
-    return wait_until(over, f"the end of {job_id}")
+    return wait_until(over, f"the end of {job_id}", within)
 
 
 def running(client: FarenseClient, job_id: str) -> JobRecord:

@@ -17,25 +17,17 @@ from pathlib import Path
 import pytest
 
 from daemon.client import FarenseClient
-from daemon.store.records import JobRecord
 from daemon.sweep.view import view_sweep
 from jobs.paths import Workspace
 from jobs.state import State, read_state
 from jobs.sweep.folder import find_sweep
+from tests.helpers.jobs import ended
 from tests.helpers.runs import numbers
 from tests.helpers.servers import Daemons
 from tests.helpers.waiting import wait_until
 
 ARCHIVE = Path(__file__).with_name("old_workspace.tar.xz")
 REAL = (sys.executable, "-P", "-m", "jobs")
-
-
-def ended(client: FarenseClient, job_id: str) -> JobRecord:
-    def over() -> JobRecord | None:
-        record = client.job(job_id)
-        return record if record.finished else None
-
-    return wait_until(over, f"the end of {job_id}", 120)
 
 
 @pytest.mark.timeout(400)
@@ -55,7 +47,7 @@ def test_it_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             assert (known[broken], known[names["waiting"]]) == (State.RUNNING, State.WAITING)
             daemons.start(child=REAL)
             for job in (broken, *queued, names["waiting"]):
-                assert ended(client, job).state is State.COMPLETED, client.job(job).reason
+                assert ended(client, job, 120).state is State.COMPLETED, client.job(job).reason
             assert client.job(broken).attempt == 2
             sweep = find_sweep(workspace)
             wait_until(lambda: not view_sweep(sweep).state.active, "the end of the sweep", 200)

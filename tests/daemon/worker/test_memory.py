@@ -25,7 +25,7 @@ def outcome(
 ) -> tuple[JobRecord, JobState]:
     """Enqueue a job and wait for its end."""
     job = client.enqueue(load_preset(preset.name, (workspace.configs,), settings))
-    record = ended(client, job.id)
+    record = ended(client, job.id, 150)
     return record, read_state(workspace.run(job.id))
 
 
