@@ -11,8 +11,8 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 
-from jobs.backend.choice import CPU
-from jobs.errors import WorkspaceError
+from jobs.backend.choice import CPU, VARIABLE
+from jobs.errors import ConfigError, WorkspaceError
 
 ANSWER_SECONDS = 120.0
 ERROR_WIDTH = 200
@@ -50,6 +50,7 @@ def ask_device(useful_lanes: int) -> Device:
 
     Raises:
         WorkspaceError: MLX cannot be used.
+        ConfigError: ``FARENSE_BACKEND`` names what is not there.
     """
     command = [sys.executable, "-P", "-m", "jobs.backend.device", str(useful_lanes)]
     try:
@@ -60,8 +61,10 @@ def ask_device(useful_lanes: int) -> Device:
         raise WorkspaceError(
             f"MLX did not start within {ANSWER_SECONDS:.0f} s.", "Install it again: make setup"
         ) from error
+    words = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    if done.returncode == ConfigError.exit_code:
+        raise ConfigError(words, f"Change {VARIABLE}, or leave it out.")
     if done.returncode:
-        words = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise WorkspaceError(
             f"MLX cannot be used: {words[:ERROR_WIDTH]}", "Install it again: make setup"
         )
@@ -80,4 +83,8 @@ def this_device(useful_lanes: int) -> Device:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(this_device(int(sys.argv[1])))))
+    try:
+        print(json.dumps(asdict(this_device(int(sys.argv[1])))))
+    except ConfigError as error:
+        print(error.message, file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -11,6 +11,7 @@ import pytest
 
 from jobs.backend.backend import CpuBackend, backend
 from jobs.backend.choice import AS_ACCELERATOR, CPU, CUDA, METAL, VARIABLE
+from jobs.backend.device import ask_device
 from jobs.backend.environment import environment
 from jobs.errors import ConfigError
 from jobs.events import PrefixCached, Started
@@ -107,4 +108,7 @@ def test_what_is_not_there_is_refused(
     backend.cache_clear()
     with pytest.raises(ConfigError, match=words):
         backend()
+    with pytest.raises(ConfigError, match=words) as caught:
+        ask_device(1)
+    assert "jobs.errors" not in caught.value.message
     backend.cache_clear()
