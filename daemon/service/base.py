@@ -23,6 +23,8 @@ COMMAND = (sys.executable, "-P", "-m", "daemon")
 # The settings of the shell that installs the service; a service has another environment.
 KEPT = (
     "FARENSE_REDIS_URL",
+    "FARENSE_QUEUE",
+    "FARENSE_BACKEND",
     "FARENSE_LEASE_SECONDS",
     "FARENSE_GRACE_SECONDS",
     "FARENSE_WINDOW",

@@ -109,6 +109,8 @@ def test_the_settings_of_the_shell_are_kept_as_they_are(kind: type[Service]) -> 
     environment = {
         "FARENSE_REDIS_URL": URL,
         "FARENSE_WINDOW": "22:00-07:00",
+        "FARENSE_QUEUE": "night",
+        "FARENSE_BACKEND": "cpu",
         "FARENSE_GRACE_SECONDS": "",
         "HOME": "/home/eu",
         "SOME_TOKEN": "not for a file",
@@ -117,6 +119,8 @@ def test_the_settings_of_the_shell_are_kept_as_they_are(kind: type[Service]) -> 
         "FARENSE_HOME": f"/somewhere/{ODD}",
         "FARENSE_REDIS_URL": URL,
         "FARENSE_WINDOW": "22:00-07:00",
+        "FARENSE_QUEUE": "night",
+        "FARENSE_BACKEND": "cpu",
     }
     assert list(variables_of(service, service.content({}))) == ["FARENSE_HOME"]
 
