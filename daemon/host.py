@@ -1,4 +1,4 @@
-"""Keeping a Mac awake while a job runs, and whether the machine is on mains power."""
+"""This machine: which start of the system it is, keeping it awake, mains or battery."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from pathlib import Path
 LINUX = Path("/proc/sys/kernel/random/boot_id")
 # Not kern.boottime: that moves whenever the clock is set.
 MACOS = ("/usr/sbin/sysctl", "-n", "kern.bootsessionuuid")
+# For a tool of the system to answer.
 SECONDS = 5.0
-
-
 # -i: no idle sleep; -s: no system sleep on mains power. The display may sleep: a display that is on
 # lets the GPU's watchdog kill long kernels.
 CAFFEINATE = ("caffeinate", "-is", "-w")
 POWER_SUPPLIES = Path("/sys/class/power_supply")
-PMSET_SECONDS = 5.0
 DRAWING_FROM = re.compile(r"drawing from '([^']+)'", re.IGNORECASE)
 
 # Kept so that they are reaped when they end, which they do with the process they wait for.
@@ -62,7 +60,7 @@ def on_mains(platform: str = sys.platform) -> bool:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=PMSET_SECONDS,
+            timeout=SECONDS,
             check=False,
         )
     except (OSError, subprocess.SubprocessError):

@@ -10,12 +10,11 @@ from __future__ import annotations
 import sys
 
 from daemon.service.base import Service
+from daemon.service.launchd import LaunchdAgent
+from daemon.service.systemd import SystemdUnit
 from jobs.paths import Workspace
 
 
 def service_of(workspace: Workspace, platform: str = sys.platform) -> Service:
     """Return the service of a workspace, as this system has them; nothing is installed for it."""
-    from daemon.service.launchd import LaunchdAgent  # noqa: PLC0415 - each builds on this module
-    from daemon.service.systemd import SystemdUnit  # noqa: PLC0415
-
     return LaunchdAgent(workspace) if platform == "darwin" else SystemdUnit(workspace)

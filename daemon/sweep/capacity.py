@@ -1,4 +1,4 @@
-"""Whether a trial would fit into this machine's memory, as far as that is known before it runs."""
+"""What a sweep's trials may take: the memory of this machine, and the daemons that are free."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from jobs.storage.files import sha256_of
 log = structlog.get_logger(__name__)
 
 
-class Room:
+class Capacity:
     """The memory that trials may take.
 
     Args:

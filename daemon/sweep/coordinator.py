@@ -17,7 +17,7 @@ import structlog
 from daemon.client import FarenseClient
 from daemon.store.records import JobRecord
 from daemon.submit.placing import Request
-from daemon.sweep.capacity import Room, workers_for
+from daemon.sweep.capacity import Capacity, workers_for
 from daemon.sweep.start import change_sweep
 from daemon.sweep.study import Study
 from daemon.sweep.trial_follower import Followed, Follower
@@ -67,7 +67,7 @@ class Coordinator:
         self.plan = self.spec.plan
         self.trials = {trial.number: trial for trial in trials}
         self.study = Study(folder.study, self.spec.id, self.plan, trials)
-        self.room = Room(
+        self.capacity = Capacity(
             self.workspace,
             self.spec.base,
             self.plan.constraints.memory_gb,
@@ -228,7 +228,7 @@ class Coordinator:
         trial = self._keep(trial)
         log.info("trial_asked", trial=number, params=params)
         try:
-            refusal = self.room.refusal(self._config(trial), self._out_of_memory())
+            refusal = self.capacity.refusal(self._config(trial), self._out_of_memory())
         except ConfigError as error:
             refusal = error.message
         if refusal is not None:

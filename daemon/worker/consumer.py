@@ -29,7 +29,7 @@ from daemon.runs.private_folder import private_folder, temporary_folder
 from daemon.runs.workspace_id import make_home
 from daemon.runs.workspace_locks import daemon_lock
 from daemon.settings import Settings
-from daemon.worker.terminal import Tell
+from daemon.worker.terminal import Tell, teller
 from daemon.worker.worker import Worker
 from jobs.errors import WorkspaceError
 from jobs.paths import Workspace
@@ -201,7 +201,5 @@ def run_daemon(workspace: Workspace, settings: Settings | None = None) -> None:
         QueueUnreachable: the queue cannot be reached or started.
         ConfigError: a ``FARENSE_*`` variable has a value that is not allowed.
     """
-    from daemon.worker.terminal import teller  # noqa: PLC0415
-
     with teller() as tell:
         run(workspace, settings or Settings.from_environment(), tell)

@@ -1,4 +1,7 @@
-"""Sizes and lengths of time as a person reads them."""
+"""Sizes, lengths of time and moments as a person reads them; files keep bytes, seconds and UTC.
+
+A moment is shown in the machine's own zone; one that cannot be read, as it stands in the file.
+"""
 
 from __future__ import annotations
 

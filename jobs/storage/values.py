@@ -1,4 +1,6 @@
-"""Whether what was read from a file or from Redis has the types that its dataclass names."""
+"""Values that others wrote, into a file or into Redis: are they of their types, are they numbers,
+and can they be shown? A terminal must not obey what stands in a file.
+"""
 
 from __future__ import annotations
 

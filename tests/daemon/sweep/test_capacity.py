@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from daemon.client import FarenseClient
-from daemon.sweep.capacity import Room
+from daemon.sweep.capacity import Capacity
 from jobs.config.config import Preset, TrainConfig
 from jobs.paths import Workspace
 from jobs.resources.estimate import DataSize, estimate
@@ -24,20 +24,20 @@ def base(workspace: Workspace, preset: Preset) -> TrainConfig:
 def test_what_is_estimated_is_compared_with_what_there_is(
     workspace: Workspace, base: TrainConfig
 ) -> None:
-    assert Room(workspace, base, None).refusal(base, []) is None
-    met = Room(workspace, base, None).refusal(base, [(0, base)])
+    assert Capacity(workspace, base, None).refusal(base, []) is None
+    met = Capacity(workspace, base, None).refusal(base, [(0, base)])
     assert met == "never started: trial 0, which is no larger, ran out of memory"
-    assert "it would need about" in (Room(workspace, base, KILOBYTE_GB).refusal(base, []) or "")
+    assert "it would need about" in (Capacity(workspace, base, KILOBYTE_GB).refusal(base, []) or "")
 
-    room = Room(workspace, base, None)
+    room = Capacity(workspace, base, None)
     size = DataSize.of(room._rehearsed.lengths, base)
     assert 0 < size.longest <= base.max_seq_length
     assert 0 < size.learned < 1
     needs = estimate(workspace.inside(base.model), base, size, as_stored=False, lanes=1)
     limit = needs.memory(cached=True) / 1e9
     large = base.model_copy(update={"batch_size": 64})
-    assert Room(workspace, base, 50 * limit).refusal(base, []) is None
-    assert Room(workspace, base, limit / 2).refusal(large, []) is not None
+    assert Capacity(workspace, base, 50 * limit).refusal(base, []) is None
+    assert Capacity(workspace, base, limit / 2).refusal(large, []) is not None
 
 
 def test_a_sweep_tells_the_sampler_and_goes_on(
