@@ -27,7 +27,7 @@ def past_run(argument: str, reader: QueueReader | FileClient) -> PastRun:
     """
     from daemon.as_shown import as_found
     from daemon.latest import LEFT
-    from daemon.runs.location import Elsewhere, Missing, location_of
+    from daemon.runs.snapshot import Where, snapshot_of
     from daemon.runs.workspace_id import shown
     from jobs.errors import InvalidInput, UnknownJob
     from jobs.past_run import read_run
@@ -46,8 +46,8 @@ def past_run(argument: str, reader: QueueReader | FileClient) -> PastRun:
     if record.evaluates:
         note(f"{record.id} evaluates {record.evaluates}: that one is taken.")
         record = reader.job(record.evaluates)
-    location = location_of(reader.workspace, record.id, record)
-    if isinstance(location, Missing | Elsewhere):
+    seen = snapshot_of(reader.workspace, record.id, record).known()
+    if seen.where in (Where.MISSING, Where.ELSEWHERE):
         raise InvalidInput(
             f"The files of {record.id} are not in this workspace.",
             f"They are in {shown(record.home) or 'another one, unknown'}.",

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from daemon.lifecycle.transitions import Lifecycle
+from daemon.lifecycle.decisions import cancelled, paused, resumed, started
+from daemon.lifecycle.transitions import Lifecycle, Rule
 from daemon.queue.broker import Broker
 from daemon.reader import QueueReader
 from daemon.runs.workspace_id import is_home
@@ -40,7 +41,7 @@ class FarenseClient(QueueReader):
         self, workspace: Workspace, broker: Broker, queue_name: str = DEFAULT_QUEUE
     ) -> None:
         super().__init__(workspace, broker, queue_name)
-        self._lifecycle = Lifecycle(workspace, broker.store)
+        self._lifecycle = Lifecycle(workspace, broker)
 
     def preset(self, name: str, *overrides: str) -> Preset:
         """Return a preset of the workspace, else of the repository, or a config file.
@@ -146,7 +147,7 @@ class FarenseClient(QueueReader):
             found if isinstance(found, Request) else Request(found, state=state) for found in wanted
         ]
         placed = place_jobs(requests, self.workspace, checks or self._desk())
-        return accept(self.workspace, self._broker, placed)
+        return accept(self._lifecycle, placed)
 
     def retry(
         self,
@@ -174,7 +175,7 @@ class FarenseClient(QueueReader):
         if overrides:
             return self.enqueue_many([self.changed(job_id, *overrides)], checks=checks)[0]
         placed = place_again(job_id, self.workspace, checks, from_checkpoint=from_checkpoint)
-        return accept(self.workspace, self._broker, [placed])[0]
+        return accept(self._lifecycle, [placed])[0]
 
     def changed(self, job_id: str, *overrides: str) -> Request:
         """Return the request for a job that has ended, with some settings changed; queue nothing.
@@ -235,7 +236,7 @@ class FarenseClient(QueueReader):
         placed = place_evaluation(
             record, wanted, self.workspace, begin, self._desk(), anywhere=anywhere
         )
-        return accept(self.workspace, self._broker, [placed])[0]
+        return accept(self._lifecycle, [placed])[0]
 
     def release(self, job_id: str) -> JobRecord:
         """Let any machine run a job that waits for the one with its checkpoint; return the record.
@@ -263,7 +264,7 @@ class FarenseClient(QueueReader):
         def done(record: JobRecord) -> bool:
             return record.cancel_requested and record.kill_requested >= force
 
-        return self._change(job_id, done, partial(self._lifecycle.cancel, force=force))
+        return self._change(job_id, done, partial(cancelled, force=force))
 
     def end_early(self, job_id: str, by: str) -> None:
         """Have a running training end now, with what it has reached: a trial that is pruned.
@@ -283,7 +284,7 @@ class FarenseClient(QueueReader):
         return self._change(
             job_id,
             lambda record: record.state is State.PAUSED or record.pause_requested,
-            self._lifecycle.pause,
+            paused,
         )
 
     def resume(self, job_id: str) -> JobRecord:
@@ -293,10 +294,9 @@ class FarenseClient(QueueReader):
             JobFailed: its files are on another machine.
         """
         record = self.job(job_id)
-        if self._ask(lambda: self._lifecycle.resume(record, self._begin)):
-            queue = self._broker.queue(record.queue)
-            self._ask(lambda: queue.push(job_id, record.priority, resumed=True))
-        return self.job(job_id)
+        rule = partial(resumed, begin=self._begin)
+        self._ask(lambda: self._lifecycle.change(record.id, rule))
+        return self.job(record.id)
 
     def start(self, job_id: str) -> JobRecord:
         """Queue a job now that has a start time, follows another or is paused; return the record.
@@ -321,10 +321,8 @@ class FarenseClient(QueueReader):
             )
         if record.pause_requested:
             return self.resume(job_id)
-        if self._ask(lambda: self._lifecycle.start(record)):
-            queue = self._broker.queue(record.queue)
-            self._ask(lambda: queue.push(job_id, record.priority, resumed=record.attempt > 0))
-        return self.job(job_id)
+        self._ask(lambda: self._lifecycle.change(record.id, started))
+        return self.job(record.id)
 
     def move(self, job_id: str, priority: int | None = None) -> JobRecord:
         """Give a job that waits another priority, or one above all queued jobs; return the record.
@@ -336,11 +334,10 @@ class FarenseClient(QueueReader):
         from daemon.queue.position import QueueOrder  # noqa: PLC0415 - for the same reason
 
         record = self.job(job_id)
-        reorder = QueueOrder(self.workspace, self._broker)
         if priority is None:
-            priority = self._ask(lambda: reorder.top(record))
-        self._ask(partial(reorder.move, record, priority))
-        return self.job(job_id)
+            priority = self._ask(lambda: QueueOrder(self._broker).top(record))
+        self._ask(partial(self._lifecycle.reprioritize, record.id, priority))
+        return self.job(record.id)
 
     def prune(self, plan: Plan) -> Removed:
         """Remove what a plan of :func:`daemon.prune.plan.plan_prune` names: files, then records.
@@ -361,14 +358,14 @@ class FarenseClient(QueueReader):
         self,
         job_id: str,
         done: Callable[[JobRecord], bool],
-        change: Callable[[JobRecord], None],
+        rule: Rule,
     ) -> JobRecord:
         for _ in range(CHANGE_TRIES):
             record = self.job(job_id)
             if record.finished or done(record):
                 break
             # The job may move on between the look and the change: look again.
-            self._ask(partial(change, record))
+            self._ask(partial(self._lifecycle.change, record.id, rule))
         return self.job(job_id)
 
     def _desk(self) -> SubmitChecks:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from daemon.as_shown import as_shown
 from daemon.joblog import LogReader
 from daemon.latest import LATEST, RAN, Latest, Use, latest
-from daemon.runs.files import job_ids, record_shown, state_of
+from daemon.runs.files import job_ids, record_shown
+from daemon.runs.snapshot import snapshot_of
 from daemon.standstill import daemon_runs
 from daemon.store.overview import Overview, overview_of
 from daemon.store.records import JobRecord
@@ -108,7 +109,7 @@ class FileClient:
         return record and as_shown(record, self.workspace)
 
     def _unfinished(self, job_id: str) -> bool:
-        state = state_of(self.workspace, job_id)
+        state = snapshot_of(self.workspace, job_id).state
         return state is not None and state.state not in FINISHED
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from daemon.runs.location import Damaged, Here, location_of
+from daemon.runs.snapshot import Where, snapshot_of
 from daemon.store.records import JobRecord
 from jobs.errors import FarenseError, UnknownJob
 from jobs.paths import Workspace
@@ -86,7 +86,8 @@ def _has_run(record: JobRecord, _: Workspace) -> bool:
 
 
 def _is_here(record: JobRecord, workspace: Workspace) -> bool:
-    return isinstance(location_of(workspace, record.id, record), Here | Damaged)
+    seen = snapshot_of(workspace, record.id, record).known()
+    return seen.where in (Where.HERE, Where.DAMAGED)
 
 
 def _has_left_something(record: JobRecord, workspace: Workspace) -> bool:

@@ -15,12 +15,12 @@ from daemon.as_shown import as_found, as_shown
 from daemon.file_client import FileClient, matching
 from daemon.latest import LATEST, LEFT, RAN, SPEAKS, Latest, Use, latest
 from daemon.queue.broker import Broker
-from daemon.runs.files import own_state
+from daemon.runs.snapshot import snapshot_of
 from daemon.settings import Settings, check_queue_name
 from daemon.standstill import StandstillWatch, daemon_runs
 from daemon.store.job_store import JobStore
 from daemon.store.records import JobRecord
-from jobs.errors import InvalidInput, QueueUnreachable, UnknownJob
+from jobs.errors import QueueUnreachable, UnknownJob
 from jobs.events import Envelope, parse_event
 from jobs.paths import Workspace
 from jobs.state import DEFAULT_QUEUE, FINISHED
@@ -227,8 +227,8 @@ class QueueReader:
         """Return the jobs of the queue that wait, in the order in which they will run."""
         from daemon.queue.position import QueueOrder, places  # noqa: PLC0415 - `status` needs none of it
 
-        reorder = QueueOrder(self.workspace, self._broker)
-        messages = self._ask(lambda: reorder.messages(self.queue_name))
+        order = QueueOrder(self._broker)
+        messages = self._ask(lambda: order.messages(self.queue_name))
         here = [record for record in self.jobs() if record.queue == self.queue_name]
         return places(here, messages)
 
@@ -308,10 +308,7 @@ def follow_job(
 
 def _is_here(workspace: Workspace, store: JobStore, job_id: str) -> bool:
     """Tell whether the log of a job is in this workspace, and goes on here."""
-    try:
-        return own_state(workspace, job_id, store.get(job_id)) is not None
-    except InvalidInput:
-        return False
+    return snapshot_of(workspace, job_id, store.get(job_id)).own is not None
 
 
 def _await_record(store: JobStore, ask: Ask, job_id: str) -> None:

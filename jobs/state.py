@@ -39,6 +39,10 @@ FINISHED = frozenset({State.COMPLETED, State.EARLY_STOPPED, State.FAILED, State.
 
 # States of a job that has not begun, or not gone on, for a reason of its own.
 PENDING = frozenset({State.SCHEDULED, State.WAITING})
+# Those of one that starts by itself.
+UNSTARTED = PENDING | {State.QUEUED}
+# Those of one that neither runs nor has ended, in the order in which they are listed.
+IDLE = (State.QUEUED, State.SCHEDULED, State.WAITING, State.PAUSED)
 FINISHED_BADLY = frozenset({State.FAILED, State.CANCELLED})
 FINISHED_WELL = FINISHED - FINISHED_BADLY
 

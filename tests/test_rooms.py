@@ -87,6 +87,41 @@ def test_no_class_name_stands_twice() -> None:
     assert {name: where for name, where in found.items() if len(where) > 1} == {}
 
 
+# Who may read and write the state of a job. A child that somebody starts by hand has no daemon: it
+# keeps its `state.json` itself, and what shows a run directory alone reads it.
+READS, WRITES = "daemon.runs.snapshot", "daemon.lifecycle.transitions"
+BY_HAND = "jobs.__main__"
+SHOW = {"jobs.training.summary", "jobs.report.run_data", "jobs.compare.side"}
+
+
+def test_one_module_reads_the_state_of_a_job_and_one_writes_it() -> None:
+    assert who_imports("jobs.state", "read_state") == {READS, BY_HAND, *SHOW}
+    assert who_imports("jobs.state", "write_state") == {WRITES, BY_HAND}
+    assert who_imports("jobs.state", "state_values") == {WRITES}
+
+
+def test_one_module_moves_the_record_of_a_job() -> None:
+    for method in ("transition", "correct"):
+        callers = {
+            name
+            for name, path in house.modules().items()
+            for call in calls(path)
+            if isinstance(call.func, ast.Attribute) and call.func.attr == method
+        }
+        assert callers == {WRITES}, method
+
+
+def who_imports(module: str, function: str) -> set[str]:
+    return {
+        name
+        for name, path in house.modules().items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        and node.module == module
+        and function in {alias.name for alias in node.names}
+    }
+
+
 def test_the_picture_in_contributing_is_drawn_from_the_imports() -> None:
     page = house.PAGE.read_text(encoding="utf-8")
     assert house.drawn(page) == page, "python -m tests.helpers.house draws it anew"

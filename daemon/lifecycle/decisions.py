@@ -6,22 +6,24 @@ in :mod:`daemon.lifecycle.outcome`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from daemon.lifecycle.failures import Failure, FailureClass
 from daemon.lifecycle.outcome import PAUSED, Outcome, given_up_or_queued, outcome_of_lost, pruned
-from daemon.runs.files import (
-    state_without_record,
-)
+from daemon.runs.snapshot import JobSnapshot, Where, state_here, state_without_record
 from daemon.runs.workspace_id import host_of
 from daemon.store.records import JobRecord, state_from
+from jobs.errors import InvalidInput
 from jobs.state import (
     FINISHED,
     FINISHED_BADLY,
     FINISHED_WELL,
+    IDLE,
     PENDING,
     TRANSITIONS,
+    UNSTARTED,
     JobState,
     State,
     now,
@@ -37,43 +39,7 @@ NO_WISHES: dict[str, bool | None] = {
 }
 NO_WORKER = {"worker": None, "pid": None, "lease_until": None}
 
-
 CANCELLED = "cancelled by the user"
-UNSTARTED = PENDING | {State.QUEUED}
-
-
-@dataclass(frozen=True)
-class JobSnapshot:
-    """What is known of a job with a run directory.
-
-    Attributes:
-        job: its id.
-        state: what ``state.json`` says; None where it is ``damage``d.
-        record: what Redis says; None where it knows nothing.
-        alive: some process holds ``run.lock``.
-        message: a message on the queue points to the job.
-        summary, pruned_by: the state, and who ended the run early, in ``training_summary.json``.
-        ended_at: when an attempt that is still called running wrote its summary, or spoke last.
-        boot: the time since the machine was started (:func:`daemon.host.boot_id`).
-        elsewhere: another workspace has taken the job over.
-        damage: what is wrong with ``state.json``, where it cannot be read.
-        order_damage: what is wrong with ``job.json``; looked for only where something is lost.
-        last_attempt: that the job's log tells of; looked for only where ``state.json`` is damaged.
-    """
-
-    job: str
-    state: JobState | None
-    record: JobRecord | None
-    alive: bool
-    message: bool
-    summary: str | None = None
-    pruned_by: str | None = None
-    ended_at: str | None = None
-    boot: str | None = None
-    elsewhere: bool = False
-    damage: str | None = None
-    spec_damage: str | None = None
-    last_attempt: int = 0
 
 
 def agreement(state: JobState, record: JobRecord) -> JobState:
@@ -97,81 +63,189 @@ def agreement(state: JobState, record: JobRecord) -> JobState:
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do with a job.
+    """What is to change of a job.
 
     Attributes:
         state: what ``state.json`` shall say; None to leave it.
+        record: what the record shall say of a job whose files are not here; None to leave it.
+        wish: what its worker shall find on the record.
         publish: the record shall be made to say what ``state.json`` says.
         push: a message shall be put on the queue.
         wait: a child still writes its last checkpoint; decide again when it is gone.
     """
 
     state: JobState | None = None
+    record: JobState | None = None
+    wish: Mapping[str, bool | None] | None = None
     publish: bool = False
     push: bool = False
     wait: bool = False
 
 
-def decide(facts: JobSnapshot, max_attempts: int) -> Decision:
-    """Return what to do with a job."""
-    state, record = facts.state or _last_known(facts), facts.record
-    if facts.elsewhere:
-        return _decide_elsewhere(facts, state)
-    if facts.alive and (state.state is State.RUNNING or facts.state is None):
-        return Decision(wait=True, publish=record is None and facts.state is not None)
+NOTHING = Decision()
+
+
+def to(state: JobState) -> Decision:
+    """Return that a job is to come to a state, here and in its record."""
+    return Decision(state=state, publish=True, push=state.state is State.QUEUED)
+
+
+def cancelled(seen: JobSnapshot, *, force: bool = False) -> Decision:
+    """Return how a job is cancelled: at once where nothing runs it, else by its worker.
+
+    Args:
+        force: the child is killed rather than asked to stop.
+    """
+    wish = {"cancel_requested": True, "kill_requested": force}
+    return _as_the_user_wants(seen, State.CANCELLED, CANCELLED, wish)
+
+
+def paused(seen: JobSnapshot) -> Decision:
+    """Return how a job is paused: at once where nothing runs it, else by its worker."""
+    return _as_the_user_wants(seen, State.PAUSED, PAUSED, {"pause_requested": True})
+
+
+def _as_the_user_wants(
+    seen: JobSnapshot, state: State, reason: str, wish: Mapping[str, bool | None]
+) -> Decision:
+    old = seen.own
+    if old is not None:
+        if old.state is State.RUNNING and seen.attended:
+            return Decision(wish=wish)
+        if state in TRANSITIONS[old.state]:
+            # Of one that nothing runs any more the time since is not its own.
+            return to(old.to(state, ended_at=seen.ended_at, reason=reason))
+    elif seen.record is not None:
+        if seen.record.state is State.RUNNING:
+            return Decision(wish=wish)
+        if state in TRANSITIONS[seen.record.state]:
+            return Decision(record=state_from(seen.record).to(state, reason=reason))
+    return NOTHING
+
+
+def resumed(seen: JobSnapshot, begin: Callable[[JobState], JobState]) -> Decision:
+    """Return how a paused job goes on, and how the wish to pause one that runs is taken back.
+
+    Args:
+        begin: returns the state of a job that is to start as soon as it may.
+
+    Raises:
+        JobFailed: the files of the job are on another machine.
+    """
+    old = state_here(seen, "Resume")
+    if old.state is State.RUNNING:
+        return Decision(wish={"pause_requested": False})
+    if old.state is not State.PAUSED:
+        return NOTHING
+    new = begin(old)
+    # Of one whose time has not come a daemon is told, too.
+    return replace(to(old.to(new.state, reason=new.reason)), push=new.state in UNSTARTED)
+
+
+def started(seen: JobSnapshot) -> Decision:
+    """Return how a job that is scheduled, waits for another or is paused starts without waiting.
+
+    Raises:
+        JobFailed: the files of the job are on another machine.
+    """
+    old = state_here(seen, "Start")
+    if old.state is not State.PAUSED and old.state not in PENDING:
+        return NOTHING
+    now_due = replace(old, schedule=None, after=None, after_any=False)
+    return to(now_due.to(State.QUEUED, reason=None))
+
+
+def reprioritized(seen: JobSnapshot, priority: int) -> JobState:
+    """Return the state of a job that waits, with another priority.
+
+    Raises:
+        InvalidInput: the job runs or has ended.
+        JobFailed: its files are on another machine.
+    """
+    old = state_here(seen, "Move")
+    if old.state not in IDLE:
+        word = "has ended" if old.finished else "is under way"
+        raise InvalidInput(
+            f"{seen.job} {word} ({old.state}): it has no place in the queue.",
+            "What waits: farense queue",
+        )
+    return replace(old, priority=priority)
+
+
+def concluded(seen: JobSnapshot, attempt: int, outcome: Outcome) -> Decision:
+    """Return how an attempt ends; nothing where another has taken the job over, or it is gone."""
+    old = seen.own
+    if old is None or (old.state, old.attempt) != (State.RUNNING, attempt):
+        return NOTHING
+    # Redis may be away: it is told later.
+    new = old.to(outcome.state, ended_at=seen.ended_at, **outcome.changes(old))
+    return Decision(state=new)
+
+
+def withdrawn(seen: JobSnapshot, reason: str) -> Decision:
+    """Return how a job ends of which the queue could not be told; one that has begun goes on."""
+    old = seen.own
+    if old is None or old.attempt > 0 or old.finished:
+        return NOTHING
+    return Decision(state=old.to(State.CANCELLED, reason=reason))
+
+
+def decide(seen: JobSnapshot, max_attempts: int) -> Decision:
+    """Return what to do with a job after a crash, by what is on disk and what Redis says."""
+    state, record = seen.state or _last_known(seen), seen.record
+    if seen.where is Where.ELSEWHERE:
+        return _decide_elsewhere(seen, state)
+    if seen.alive and (state.state is State.RUNNING or seen.state is None):
+        return Decision(wait=True, publish=record is None and seen.state is not None)
     if state.state is State.RUNNING:
-        state = _without_worker(facts, state, max_attempts)
+        state = _without_worker(seen, state, max_attempts)
     elif record is not None:
         state = agreement(state, record)
-    if facts.spec_damage is not None and not state.finished:
-        state = state.to(State.FAILED, reason=facts.spec_damage)
+    if seen.spec_damage is not None and not state.finished:
+        state = state.to(State.FAILED, reason=seen.spec_damage)
     return Decision(
-        state=state if state != facts.state else None,
+        state=state if state != seen.state else None,
         publish=record is None or not record.follows(state),
-        push=state.state is State.QUEUED and not facts.message,
+        push=state.state is State.QUEUED and not seen.message,
     )
 
 
-def _last_known(facts: JobSnapshot) -> JobState:
+def _last_known(seen: JobSnapshot) -> JobState:
     """Return how a job stood whose ``state.json`` is damaged, as far as anything tells."""
-    if facts.record is not None:
-        return state_from(facts.record)
-    damage = facts.damage or facts.spec_damage or "state.json is missing"
-    if facts.spec_damage is not None and facts.summary not in FINISHED_WELL:
-        return JobState(
-            State.FAILED, facts.last_attempt, reason=facts.spec_damage, updated_at=now()
-        )
-    return state_without_record(facts.job, damage, facts.summary, facts.last_attempt)
+    if seen.record is not None:
+        return state_from(seen.record)
+    damage = seen.damage or seen.spec_damage or "state.json is missing"
+    if seen.spec_damage is not None and seen.summary not in FINISHED_WELL:
+        return JobState(State.FAILED, seen.last_attempt, reason=seen.spec_damage, updated_at=now())
+    return state_without_record(seen.job, damage, seen.summary, seen.last_attempt)
 
 
-def _decide_elsewhere(facts: JobSnapshot, state: JobState) -> Decision:
+def _decide_elsewhere(seen: JobSnapshot, state: JobState) -> Decision:
     """Let the file here say what the record says of a job that another workspace has."""
-    record = facts.record
-    if record is None or facts.alive:
+    record = seen.record
+    if record is None or seen.alive:
         # A child of ours that still runs has been told to stop.
-        return Decision(publish=record is None, wait=facts.alive)
+        return Decision(publish=record is None, wait=seen.alive)
     copy = state_from(record, home=record.home)
     same = (copy.state, copy.attempt, copy.home) == (state.state, state.attempt, state.home)
-    return Decision(state=None if same and facts.state is not None else copy)
+    return Decision(state=None if same and seen.state is not None else copy)
 
 
-def _without_worker(facts: JobSnapshot, state: JobState, max_attempts: int) -> JobState:
-    record = facts.record
-    if facts.summary in FINISHED_WELL:
+def _without_worker(seen: JobSnapshot, state: JobState, max_attempts: int) -> JobState:
+    record = seen.record
+    if seen.summary in FINISHED_WELL:
         # The child came to its end; only nobody was there to write it down.
-        return state.to(
-            State(facts.summary), ended_at=facts.ended_at, reason=pruned(facts.pruned_by)
-        )
+        return state.to(State(seen.summary), ended_at=seen.ended_at, reason=pruned(seen.pruned_by))
     if record is not None and _ended_by_others(state, record):
         return state.to(
-            record.state, ended_at=facts.ended_at, reason=record.reason, failure=record.failure
+            record.state, ended_at=seen.ended_at, reason=record.reason, failure=record.failure
         )
     if record is not None and record.cancel_requested:
-        return state.to(State.CANCELLED, ended_at=facts.ended_at, reason=CANCELLED)
+        return state.to(State.CANCELLED, ended_at=seen.ended_at, reason=CANCELLED)
     if record is not None and record.pause_requested:
-        return state.to(State.PAUSED, ended_at=facts.ended_at, reason=PAUSED)
-    outcome = outcome_of_lost(facts.job, state, facts.boot, max_attempts)
-    return state.to(outcome.state, ended_at=facts.ended_at, **outcome.changes(state))
+        return state.to(State.PAUSED, ended_at=seen.ended_at, reason=PAUSED)
+    outcome = outcome_of_lost(seen.job, state, seen.boot, max_attempts)
+    return state.to(outcome.state, ended_at=seen.ended_at, **outcome.changes(state))
 
 
 def _ended_by_others(state: JobState, record: JobRecord) -> bool:
@@ -180,8 +254,14 @@ def _ended_by_others(state: JobState, record: JobRecord) -> bool:
     return stopped and record.attempt == state.attempt
 
 
-def after_expiry(record: JobRecord, max_attempts: int) -> Outcome:
+def after_expiry(record: JobRecord, max_attempts: int) -> JobState:
     """Return what becomes of a job whose machine has not renewed its lease."""
+    outcome, old = _after_expiry(record, max_attempts), state_from(record)
+    # Nothing more was heard of it than what stands in its record.
+    return old.to(outcome.state, ended_at=record.updated_at, **outcome.changes(old))
+
+
+def _after_expiry(record: JobRecord, max_attempts: int) -> Outcome:
     if record.cancel_requested:
         return Outcome(State.CANCELLED, CANCELLED)
     if record.pause_requested:

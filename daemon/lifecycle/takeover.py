@@ -8,37 +8,34 @@ for the others, with the reason on the record.
 
 from __future__ import annotations
 
-import logging
 import socket
 from pathlib import Path
 
-from daemon.runs.files import own_state
 from daemon.runs.frozen_data import freeze, frozen_path
-from daemon.runs.workspace_id import host_of, shown
+from daemon.runs.snapshot import snapshot_of
+from daemon.runs.workspace_id import host_of
 from daemon.store.job_store import JobStore
-from daemon.store.records import JobRecord, state_from
+from daemon.store.records import JobRecord
 from jobs.errors import FarenseError, InvalidInput
 from jobs.paths import Workspace
-from jobs.spec import DataFile, JobSpec, parse_spec, write_spec
-from jobs.state import JobState, State, write_state
+from jobs.spec import DataFile, JobSpec, parse_spec
+from jobs.state import State
 from jobs.storage.files import sha256_of
-
-log = logging.getLogger(__name__)
 
 # Where data that a job names by its content may lie beside data/imported.
 DATA = ("*.jsonl", "*/*.jsonl")
 
 
 class Taking:
-    """Makes run directories of jobs that were enqueued, or run, in other workspaces."""
+    """Tells which jobs that were enqueued, or run, in other workspaces can be run here."""
 
     def __init__(self, workspace: Workspace, store: JobStore) -> None:
         self.workspace, self.store = workspace, store
 
-    def take(self, record: JobRecord) -> JobState | None:
-        """Make the run directory of a queued job, and return the state it begins in.
+    def take(self, record: JobRecord) -> JobSpec | None:
+        """Return what a queued job is to do, its data frozen here, for its run directory.
 
-        None, and nothing is made, where the job is not queued or has to be left to others.
+        None where the job is not queued or has to be left to others, which are told.
 
         Raises:
             RedisError: the server is away.
@@ -51,12 +48,7 @@ class Taking:
         if spec is None or reason is not None:
             self._leave(record, reason)
             return None
-        run, state = self.workspace.run(record.id), state_from(record)
-        run.path.mkdir(parents=True, exist_ok=True)
-        write_spec(run, spec)
-        write_state(run, state)
-        log.info("job %s of %s was taken over", record.id, shown(record.home))
-        return state
+        return spec
 
     def leave_to_adapter(self, record: JobRecord) -> bool:
         """Leave an evaluation of this workspace whose training job has run in another.
@@ -70,7 +62,7 @@ class Taking:
         if record.evaluates is None or not self.store.shared:
             return False
         trained = self.store.get(record.evaluates)
-        if own_state(self.workspace, record.evaluates, trained) is not None:
+        if snapshot_of(self.workspace, record.evaluates, trained).own is not None:
             return False
         where = host_of(trained.home if trained else None)
         self._leave(record, f"waiting for {where}: the adapter of {record.evaluates} is there")

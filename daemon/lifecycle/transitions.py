@@ -1,85 +1,109 @@
-"""Every change of a job's state: ``state.json`` first, then the record.
+"""Every change of a job's state, carried out: ``state.json`` first, then the record.
 
-Clients that cancel and the daemon that claims meet in the same run directory, so changes are made
-under one lock of the workspace, held for the few milliseconds of a change. Between machines that
-share a Redis, the compare-and-set of the record decides.
+Nothing else in the daemon or its clients writes ``state.json`` or moves a record. What is to change
+a rule says (:mod:`daemon.lifecycle.decisions`), by a snapshot of the job.
+
+Clients that cancel and the daemon that claims meet in the same run directory, so snapshots are
+taken and changes made under one lock of the workspace, held for the few milliseconds of a change.
+Between machines that share a Redis, the compare-and-set of the record decides.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from redis.exceptions import RedisError
 
-from daemon.host import boot_id
-from daemon.joblog import size_of
-from daemon.lifecycle.decisions import CANCELLED, NO_WISHES, NO_WORKER, UNSTARTED, agreement
-from daemon.lifecycle.outcome import PAUSED, Outcome
-from daemon.lifecycle.takeover import Taking
-from daemon.runs.files import (
-    last_word,
-    own_state,
-    restore,
-    state_here,
-    state_of,
-    why_no_state,
+from daemon.lifecycle.decisions import (
+    NO_WISHES,
+    NO_WORKER,
+    Decision,
+    agreement,
+    concluded,
+    reprioritized,
+    withdrawn,
 )
-from daemon.runs.location import Damaged, location_of
-from daemon.runs.repair import own_or_rebuilt, rewrite, rewrite_if_damaged
+from daemon.lifecycle.outcome import Outcome
+from daemon.queue.broker import Broker
+from daemon.queue.position import QueueOrder
+from daemon.runs.files import last_word, record_from_files
+from daemon.runs.snapshot import JobSnapshot, Where, snapshot_of
 from daemon.runs.workspace_id import home_of, is_home
 from daemon.runs.workspace_locks import changing, daemon_lock
-from daemon.store.job_store import JobStore, Written
+from daemon.store.job_store import Written
 from daemon.store.records import Claim, JobRecord, state_from
+from jobs.errors import FarenseError, JobFailed, UnknownJob
 from jobs.paths import Workspace
-from jobs.state import FINISHED, PENDING, TRANSITIONS, JobState, State, write_state
+from jobs.spec import JobSpec, read_spec, spec_text
+from jobs.state import FINISHED, JobState, State, state_values, write_state
+from jobs.storage.files import keep_damaged, sync_folder, write_many_json
 from jobs.storage.locks import is_held
 from jobs.summary_head import summary_head
 
 log = logging.getLogger(__name__)
 
+Rule = Callable[[JobSnapshot], Decision]
+OnEnd = Callable[[str, JobState], object]
+
+
+def place(workspace: Workspace, jobs: Sequence[tuple[JobSpec, JobState]]) -> None:
+    """Write the specs of new jobs, then their states: until then none of them counts as accepted.
+
+    Raises:
+        WorkspaceError: a folder cannot be written, or the disk is full.
+    """
+    # Not `asdict`, whose deep copies would take a third of the time; orjson writes dataclasses.
+    specs = {workspace.run(spec.id).job: vars(spec) for spec, _ in jobs}
+    states = {workspace.run(spec.id).state: state_values(state) for spec, state in jobs}
+    write_many_json({**specs, **states})
+    if jobs:
+        sync_folder(workspace.runs)
+
 
 class Lifecycle:
     """The changes of state that clients and daemons make.
 
-    Methods that touch the record raise :class:`redis.exceptions.RedisError` where Redis is away.
+    Methods raise :class:`redis.exceptions.RedisError` where Redis is away, but for those that say
+    that they need none of it.
+
+    Args:
+        on_end: is told, under the lock, of each job that ends: its id, and the state it came to.
+            The one place that knows of every end that this process writes down.
     """
 
-    def __init__(self, workspace: Workspace, store: JobStore) -> None:
+    def __init__(
+        self, workspace: Workspace, broker: Broker, on_end: OnEnd = lambda job_id, state: None
+    ) -> None:
         self.workspace = workspace
-        self.store = store
-        self.taking = Taking(workspace, store)
+        self.broker, self.store = broker, broker.store
+        self._on_end = on_end
 
-    def claim(self, job_id: str, worker: str) -> Claim | None:
-        """Take a queued job for its next attempt; None where it is not to be run.
+    def change(self, job_id: str, rule: Rule) -> None:
+        """Look at a job under the lock, and carry out what a rule says of it."""
+        with changing(self.workspace):
+            seen = self.look(job_id)
+            self.carry_out(seen, rule(seen))
 
-        Stale and doubled messages end here, and those of jobs whose files are on another machine.
+    def settle(self, seen: JobSnapshot, decision: Decision) -> bool:
+        """Carry out what was decided on a snapshot that was taken without the lock.
+
+        Returns:
+            Whether it was carried out: the job has not moved on since.
         """
         with changing(self.workspace):
-            record = self._record(job_id)
-            if record is None:
-                log.warning("a message about the unknown job %s was dropped", job_id)
-                return None
-            old = own_or_rebuilt(self.workspace, record)
-            taken = old is None
-            old = self._taken(record) if old is None else self._agreed(old, record)
-            if old is None or old.state is not State.QUEUED:
-                return None
-            if not taken and self.taking.leave_to_adapter(record):
-                return None
-            moved = self._moved(job_id) if taken else {}
-            offset = moved["log_offset"] if taken else self.store.log_offset(job_id)
-            if old.started_at is None:  # begun by a version that noted it in the record alone
-                old = replace(old, started_at=record.started_at)
-            new = old.to(State.RUNNING, attempt=old.attempt + 1, reason=None, boot=boot_id())
-            if not self._claimed(record, old, new, worker, moved):
-                return None
-        return Claim(job_id, new.attempt, new.priority, offset, new)
+            found = self.look(seen.job)
+            if not _stands_as(seen, found):
+                return False
+            self.carry_out(found, decision)
+            return True
 
     def conclude(self, claim: Claim, outcome: Outcome) -> JobState | None:
-        """Write the end of an attempt into ``state.json``; :meth:`publish` brings it to Redis.
+        """Write the end of an attempt into ``state.json``; :meth:`publish` brings it to Redis,
+        of which this needs nothing.
 
         Returns:
             The new state; None where another attempt has taken the job over, or its run directory
@@ -89,14 +113,12 @@ class Lifecycle:
             WorkspaceError: the file cannot be read or written for now.
         """
         with changing(self.workspace):
-            rewrite_if_damaged(self.workspace, claim.job_id, claim.state)
-            old = state_of(self.workspace, claim.job_id)
-            if old is None or (old.state, old.attempt) != (State.RUNNING, claim.attempt):
-                return None
+            seen = self._mended(claim)
             # The child's own word, so that its summary and the job's state name one moment.
             ended_at = summary_head(self.workspace.run(claim.job_id)).finished_at
-            new = old.to(outcome.state, ended_at=ended_at, **outcome.changes(old))
-            return self._write(claim.job_id, new)
+            decision = concluded(replace(seen, ended_at=ended_at), claim.attempt, outcome)
+            self.carry_out(seen, decision)
+        return decision.state
 
     def publish(self, job_id: str, claim: Claim | None = None) -> JobRecord | None:
         """Make the record say what ``state.json`` says, and return it.
@@ -106,162 +128,140 @@ class Lifecycle:
         """
         with changing(self.workspace):
             if claim is not None:
-                rewrite_if_damaged(self.workspace, claim.job_id, claim.state)
-            record = self._record(job_id)
-            state = own_state(self.workspace, job_id, record)
-            if state is not None:
-                self._publish(job_id, state, record)
+                self._mended(claim)
+            seen = self.look(job_id)
+            if seen.own is not None:
+                self.carry_out(seen, Decision(publish=True))
         return self.store.get(job_id)
 
-    def adopt(self, job_id: str, old: JobState, new: JobState) -> bool:
-        """Write a state that was decided for ``old``, if the job has not moved on since.
+    def withdraw(self, job_id: str, reason: str) -> None:
+        """End a job that must not run one day although the call that enqueued it failed.
 
-        Returns:
-            Whether it was written.
+        Needs nothing of Redis. The answer may be all that was lost: a job that a daemon has begun
+        is left to it.
         """
         with changing(self.workspace):
-            found = state_of(self.workspace, job_id)
-            if found is None or (found.state, found.attempt) != (old.state, old.attempt):
-                return False
-            self._settle(job_id, new)
-            return True
+            seen = snapshot_of(self.workspace, job_id)
+            self.carry_out(seen, withdrawn(seen, reason))
 
-    def rebuild(self, job_id: str, record: JobRecord | None, state: JobState) -> bool:
-        """Write a state that was decided for a job whose ``state.json`` is damaged.
-
-        Args:
-            record: on which that was decided.
-
-        Returns:
-            Whether it was written: the file is still damaged, and the record still says the same.
-        """
-        with changing(self.workspace):
-            found = self.store.get(job_id)
-            if _at(found) != _at(record):
-                return False
-            if not isinstance(location_of(self.workspace, job_id, found), Damaged):
-                return False
-            rewrite(self.workspace, job_id, state)
-            self._publish(job_id, state, self._record(job_id))
-            return True
-
-    def cancel(self, record: JobRecord, *, force: bool = False) -> None:
-        """Cancel a job that does not run, at once; ask the worker of one that does.
-
-        Args:
-            force: the child is killed rather than asked to stop.
-        """
-        wish = {"cancel_requested": True, "kill_requested": force}
-        self._change(record, State.CANCELLED, CANCELLED, wish)
-
-    def pause(self, record: JobRecord) -> None:
-        """Pause a job that does not run, at once; ask the worker of one that does."""
-        self._change(record, State.PAUSED, PAUSED, {"pause_requested": True})
-
-    def resume(self, record: JobRecord, begin: Callable[[JobState], JobState]) -> bool:
-        """Let a paused job go on, and take back the wish to pause one that still runs.
-
-        Args:
-            begin: returns the state of a job that is to start as soon as it may.
-
-        Returns:
-            Whether a message is to be put on the queue.
+    def reprioritize(self, job_id: str, priority: int) -> None:
+        """Give a job that waits another priority.
 
         Raises:
-            JobFailed: the files of the job are on another machine.
+            InvalidInput: the job runs or has ended.
+            JobFailed: its files are on another machine, or it is changing at this moment.
         """
         with changing(self.workspace):
-            old = state_here(self.workspace, record, "Resume")
-            if old.state is State.RUNNING:
-                self.store.update(record.id, old.attempt, {"pause_requested": False})
-                return False
-            if old.state is not State.PAUSED:
-                return False
-            new = begin(old)
-            self._settle(record.id, old.to(new.state, reason=new.reason))
-            return new.state in UNSTARTED
+            seen = self.look(job_id)
+            if seen.record is None:
+                raise UnknownJob(f"The files of {job_id} cannot be read any more.")
+            state = reprioritized(seen, priority)
+            self._write(seen, state)
+            written = self.store.annotate(job_id, seen.record, {"priority": priority})
+            if written is not Written.DONE:
+                raise JobFailed(f"{job_id} is changing at this moment.", "Try again.")
+            if state.state is State.QUEUED:
+                order = QueueOrder(self.broker)
+                order.score(job_id, state.queue, priority, resumed=state.attempt > 0)
 
-    def start(self, record: JobRecord) -> bool:
-        """Queue a job that is scheduled, waits for another or is paused; it waits for neither now.
+    def move_record(self, record: JobRecord, new: JobState, **fields: Any) -> bool:
+        """Move the record of a job that has no files here, and push it where it is queued now.
 
         Returns:
-            Whether a message is to be put on the queue.
-
-        Raises:
-            JobFailed: the files of the job are on another machine.
+            Whether it was moved: no other machine has done so first.
         """
-        with changing(self.workspace):
-            old = state_here(self.workspace, record, "Start")
-            if old.state is not State.PAUSED and old.state not in PENDING:
-                return False
-            now_due = replace(old, schedule=None, after=None, after_any=False)
-            self._settle(record.id, now_due.to(State.QUEUED, reason=None))
-            return True
+        old = state_from(record)
+        moved = self.store.transition(record.id, old, new, **fields) is Written.DONE
+        if moved and new.state is State.QUEUED:
+            self.push(record.id, new)
+        if moved and new.finished:
+            self._on_end(record.id, new)
+        return moved
 
-    def _change(
-        self, record: JobRecord, state: State, reason: str, wish: Mapping[str, bool]
-    ) -> None:
-        with changing(self.workspace):
-            old = own_state(self.workspace, record.id, record)
-            if old is None:
-                self._change_elsewhere(record, state, reason, wish)
-            elif old.state is State.RUNNING and self._attended(record.id):
-                self.store.update(record.id, old.attempt, wish)
-            elif state in TRANSITIONS[old.state]:
-                # Of one that nothing runs any more the time since is not its own.
-                ended_at = last_word(self.workspace, record.id)
-                self._settle(record.id, old.to(state, ended_at=ended_at, reason=reason))
+    def push(self, job_id: str, state: JobState, *, resumed: bool | None = None) -> None:
+        """Put a message on the queue of a job.
 
-    def _change_elsewhere(
-        self, record: JobRecord, state: State, reason: str, wish: Mapping[str, bool]
-    ) -> None:
-        if record.state is State.RUNNING:
-            self.store.update(record.id, record.attempt, wish)
-        elif state in TRANSITIONS[record.state]:
-            old = JobState(record.state, record.attempt, priority=record.priority)
-            self.store.transition(record.id, old, old.to(state, reason=reason))
+        Args:
+            resumed: it goes before fresh ones of its priority; where left out, if it has run.
+        """
+        first = state.attempt > 0 if resumed is None else resumed
+        self.broker.queue(state.queue).push(job_id, state.priority, resumed=first)
 
-    def _attended(self, job_id: str) -> bool:
-        """Tell whether a daemon, or a child that still writes its checkpoint, is there."""
-        return is_held(daemon_lock(self.workspace)) or is_held(self.workspace.run(job_id).lock)
+    # For who holds the lock.
 
-    def _agreed(self, state: JobState, record: JobRecord) -> JobState:
-        """Return the state that both ``state.json`` and the record have afterwards."""
-        agreed = agreement(state, record)
-        if agreed != state:
-            self._write(record.id, agreed)
-        self._publish(record.id, agreed, record)
-        return agreed
+    def look(self, job_id: str) -> JobSnapshot:
+        """Return how a job stands, its record made again where Redis has lost it."""
+        seen = snapshot_of(self.workspace, job_id, self._record(job_id))
+        if seen.own is None or seen.own.state is not State.RUNNING:
+            return seen
+        alive = is_held(self.workspace.run(job_id).lock)
+        if alive or is_held(daemon_lock(self.workspace)):
+            return replace(seen, alive=alive, attended=True)
+        return replace(seen, ended_at=last_word(self.workspace, job_id))
 
-    def _claimed(
-        self,
-        record: JobRecord,
-        old: JobState,
-        new: JobState,
-        worker: str,
-        moved: Mapping[str, Any],
-    ) -> bool:
-        fields = {
-            "worker": worker,
-            "home": home_of(self.workspace),
-            **moved,
-        }
-        self._write(record.id, new)
+    def carry_out(self, seen: JobSnapshot, decision: Decision) -> None:
+        """Make the changes that were decided on a snapshot."""
+        known = seen.own or seen.record
+        if decision.wish is not None and known is not None:
+            self.store.update(seen.job, known.attempt, decision.wish)
+        if decision.record is not None and seen.record is not None:
+            self.move_record(seen.record, decision.record)
+        if decision.state is not None:
+            self._write(seen, decision.state)
+        state = decision.state or seen.state
+        if decision.publish and state is not None:
+            self._publish(seen.job, state, seen.record or self._record(seen.job))
+        if decision.push and state is not None:
+            was_paused = seen.state is not None and seen.state.state is State.PAUSED
+            self.push(seen.job, state, resumed=was_paused or state.attempt > 0)
+
+    def begin_attempt(self, seen: JobSnapshot, old: JobState, new: JobState, **fields: Any) -> bool:
+        """Write that an attempt begins, if no other machine has been first with the record.
+
+        Args:
+            old: the state that file and record agree on.
+            new: the state in which the attempt runs.
+            fields: what else the record is to say.
+        """
+        self._write(seen, new)
         try:
-            written = self.store.transition(record.id, old, new, **fields)
+            written = self.store.transition(seen.job, old, new, **fields)
         except RedisError:
             # Redis may have stored it all the same: this attempt is spent, the next one waits.
             reason = "the queue went away while the job was being taken"
-            self._write(record.id, new.to(State.QUEUED, reason=reason))
+            self._write(seen, new.to(State.QUEUED, reason=reason))
             raise
         if written is not Written.DONE:
-            changed = self.store.get(record.id)
-            self._write(record.id, agreement(old, changed) if changed else old)
+            changed = self.store.get(seen.job)
+            self._write(seen, agreement(old, changed) if changed else old)
         return written is Written.DONE
+
+    def rewritten(self, seen: JobSnapshot, state: JobState) -> JobSnapshot:
+        """Write ``state`` in place of a damaged file, and return how the job stands then."""
+        self._write(seen, state)
+        return replace(seen, state=state, where=Where.HERE, damage=None)
+
+    def _mended(self, claim: Claim) -> JobSnapshot:
+        """Return how a job stands, its file made again where it was damaged while it ran."""
+        seen = snapshot_of(self.workspace, claim.job_id).known()
+        if seen.where is not Where.DAMAGED:
+            return seen
+        log.warning("%s while it ran: it is made again", seen.damage)
+        return self.rewritten(seen, claim.state)
 
     def _record(self, job_id: str) -> JobRecord | None:
         """Return the record, made again from the files where Redis has lost it."""
-        return self.store.get(job_id) or restore(self.workspace, self.store, job_id)
+        return self.store.get(job_id) or self._restored(job_id)
+
+    def _restored(self, job_id: str) -> JobRecord | None:
+        record = record_from_files(self.workspace, job_id)
+        if record is not None:
+            self.store.restore(record)
+            if self.store.shared:
+                with suppress(FarenseError):  # without a spec no other machine can run it
+                    spec = read_spec(self.workspace.run(job_id))
+                    self.store.put_specs({job_id: spec_text(spec)})
+        return record
 
     def _publish(self, job_id: str, state: JobState, record: JobRecord | None) -> None:
         if record is not None and not record.follows(state) and self._may_correct(record, state):
@@ -275,26 +275,6 @@ class Lifecycle:
         if state.state in FINISHED:
             self.store.expire_events(job_id)
 
-    def _taken(self, record: JobRecord) -> JobState | None:
-        """Take over a job of another workspace; one of this workspace has lost its files."""
-        if (
-            not is_home(record.home, self.workspace)
-            or state_of(self.workspace, record.id) is not None
-        ):
-            return self.taking.take(record)
-        if record.state is State.QUEUED:
-            reason = why_no_state(self.workspace, record)
-            old = state_from(record)
-            self.store.transition(record.id, old, old.to(State.FAILED, reason=reason))
-        return None
-
-    def _moved(self, job_id: str) -> dict[str, Any]:
-        """Return what a record says of files, now that those in this workspace count."""
-        return {
-            "log_offset": size_of(self.workspace.job_log(job_id)),
-            "checkpoint_step": self.workspace.run(job_id).newest_checkpoint_step(),
-        }
-
     def _may_correct(self, record: JobRecord, state: JobState) -> bool:
         """Tell whether the files here know better than a record, whose attempt may be later.
 
@@ -303,15 +283,24 @@ class Lifecycle:
         """
         return record.attempt <= state.attempt or is_home(record.home, self.workspace)
 
-    def _settle(self, job_id: str, state: JobState) -> None:
-        """Write a state that was decided, and make the record say so."""
-        self._write(job_id, state)
-        self._publish(job_id, state, self._record(job_id))
+    def _write(self, seen: JobSnapshot, new: JobState) -> None:
+        run, old = self.workspace.run(seen.job), seen.state
+        if seen.damage is not None:
+            keep_damaged(run.state)
+        write_state(run, new)
+        # Of a job that another workspace has this is a copy: it has been told there.
+        if new.finished and new.home is None and not (old is not None and old.finished):
+            self._on_end(seen.job, new)
 
-    def _write(self, job_id: str, state: JobState) -> JobState:
-        write_state(self.workspace.run(job_id), state)
-        return state
+
+def _stands_as(seen: JobSnapshot, found: JobSnapshot) -> bool:
+    """Tell whether a job stands as it did: by its file, or by its record where that is damaged."""
+    if (seen.damage is None) != (found.damage is None):
+        return False
+    if seen.damage is not None:
+        return _at(seen.record) == _at(found.record)
+    return _at(seen.state) == _at(found.state)
 
 
-def _at(record: JobRecord | None) -> tuple[State, int] | None:
-    return (record.state, record.attempt) if record is not None else None
+def _at(known: JobState | JobRecord | None) -> tuple[State, int] | None:
+    return (known.state, known.attempt) if known is not None else None

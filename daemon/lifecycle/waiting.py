@@ -14,11 +14,11 @@ from pathlib import Path
 
 import structlog
 
-from daemon.lifecycle.decisions import begin
+from daemon.lifecycle.decisions import begin, to
 from daemon.lifecycle.transitions import Lifecycle
 from daemon.queue.broker import Broker
-from daemon.runs.files import own_state, verdict_of_files
-from daemon.runs.location import Damaged, Elsewhere, Here, location_of
+from daemon.runs.files import verdict_of_files
+from daemon.runs.snapshot import Where, snapshot_of
 from jobs.errors import FarenseError
 from jobs.paths import Workspace
 from jobs.state import FINISHED, FINISHED_WELL, PENDING, JobState, State
@@ -75,12 +75,12 @@ class Pending:
     kept, and of a job that others wait for no more than the file's times are looked at.
     """
 
-    def __init__(self, workspace: Workspace, broker: Broker) -> None:
-        self.workspace, self.broker = workspace, broker
-        self.lifecycle = Lifecycle(workspace, broker.store)
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self.lifecycle = lifecycle
+        self.workspace, self.broker = lifecycle.workspace, lifecycle.broker
         # As last read; None where it has to be read.
         self._states: dict[str, JobState | None] = {}
-        self._others = Others(workspace, broker)
+        self._others = Others(self.workspace, self.broker)
         self._look_at = 0.0
 
     def add(self, job_id: str) -> None:
@@ -114,8 +114,8 @@ class Pending:
         return state.schedule is None or datetime.fromisoformat(state.schedule) <= now
 
     def _look(self, job_id: str) -> None:
-        state = own_state(self.workspace, job_id)
-        if state is None or state.state not in PENDING:
+        seen = snapshot_of(self.workspace, job_id)
+        if (state := seen.own) is None or state.state not in PENDING:
             del self._states[job_id]
             return
         self._states[job_id] = state
@@ -123,11 +123,8 @@ class Pending:
         if new.state is state.state:
             return
         self._states[job_id] = None
-        if self.lifecycle.adopt(job_id, state, state.to(new.state, reason=new.reason)):
+        if self.lifecycle.settle(seen, to(state.to(new.state, reason=new.reason))):
             log.info("job_due", job=job_id, state=new.state, reason=new.reason)
-            if new.state is State.QUEUED:
-                queue = self.broker.queue(new.queue)
-                queue.push(job_id, new.priority, resumed=new.attempt > 0)
 
 
 class Others:
@@ -176,10 +173,9 @@ def dependency_state(workspace: Workspace, broker: Broker, state: JobState) -> S
     if state.after is None:
         return None
     record = broker.store.get(state.after)
-    location = location_of(workspace, state.after, record)
-    if isinstance(location, Damaged) and record is None:
+    seen = snapshot_of(workspace, state.after, record).known()
+    if seen.where is Where.DAMAGED and record is None:
         # Not judged before the daemon has made its state again.
         return State.WAITING
-    known = location.state if isinstance(location, Here | Elsewhere) else None
-    other = (known if isinstance(location, Here) else None) or record or known
+    other = seen.own or record or seen.state
     return other.state if other else None

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from daemon.runs.files import job_ids, state_of
+from daemon.runs.files import job_ids
+from daemon.runs.snapshot import snapshot_of
 from daemon.store.records import JobRecord
 from jobs.paths import JOB_ID, RunDirectory, Workspace
 from jobs.state import FINISHED, JobState, State
@@ -128,7 +129,7 @@ def jobs_to_keep(workspace: Workspace, records: Iterable[JobRecord] = ()) -> dic
     for sweep, named in unfinished_sweeps(workspace).items():
         keep |= dict.fromkeys(named, f"the sweep {sweep} needs it")
     for job_id in job_ids(workspace):
-        state = state_of(workspace, job_id)
+        state = snapshot_of(workspace, job_id).state
         if state is not None and state.state not in FINISHED:
             named = set(JOB_ID.findall(_text(workspace.run(job_id)))) - {job_id}
             keep |= dict.fromkeys(named, f"{job_id} needs it")
@@ -215,7 +216,7 @@ def _selected(workspace: Workspace, selection: Selection, now: datetime) -> list
 
 def _ended(workspace: Workspace) -> Iterator[EndedJob]:
     for job_id in job_ids(workspace):
-        state = state_of(workspace, job_id)
+        state = snapshot_of(workspace, job_id).state
         if state is not None and state.state in FINISHED:
             yield EndedJob(job_id, state.state, _moment(workspace.run(job_id), state))
 

@@ -26,8 +26,9 @@ from daemon.prune.plan import (
     paths_of,
     unnamed_data,
 )
-from daemon.runs.files import newest_training, state_of
+from daemon.runs.files import newest_training
 from daemon.runs.private_folder import private_folder
+from daemon.runs.snapshot import snapshot_of
 from daemon.runs.workspace_locks import changing, freezing
 from jobs.errors import WorkspaceError
 from jobs.paths import JOB_ID, RunDirectory, Workspace
@@ -110,7 +111,7 @@ class _Removal:
         """Rename what is to go, where the job still may be touched; else return why not."""
         run = self.workspace.run(job_id)
         with changing(self.workspace):
-            state = state_of(self.workspace, job_id)
+            state = snapshot_of(self.workspace, job_id).state
             if state is None or state.state not in FINISHED or run.path.is_symlink():
                 return GONE_ON
             # Held, not just looked at: a child that starts late must not find its directory going.

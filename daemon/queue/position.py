@@ -8,20 +8,13 @@ server: a message is never missing meanwhile, and among its new equals it keeps 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 from daemon.queue.broker import Broker
-from daemon.runs.files import restore, state_here
-from daemon.runs.workspace_locks import changing
-from daemon.store.job_store import Written
 from daemon.store.records import JobRecord
-from jobs.errors import InvalidInput, JobFailed, UnknownJob
-from jobs.paths import Workspace
-from jobs.state import FINISHED, State, write_state
+from jobs.state import IDLE, State
 
-# The groups of a listing, in its order: only a queued job has a place that can be counted.
-WAITING = (State.QUEUED, State.SCHEDULED, State.WAITING, State.PAUSED)
 SHOWN = ("id", "preset", "name", "state", "priority", "schedule", "after", "reason")
 
 
@@ -30,7 +23,7 @@ class QueuedJob:
     """A job that waits.
 
     Attributes:
-        position: from 1; None for a job that is not queued yet.
+        position: from 1; None for a job that is not queued yet, whose place cannot be counted.
     """
 
     position: int | None
@@ -51,7 +44,7 @@ def places(records: Iterable[JobRecord], messages: Sequence[str] = ()) -> list[Q
             are known, priority and time decide, as they do on the queue.
     """
     turn = {job_id: number for number, job_id in reversed(list(enumerate(messages)))}
-    groups: dict[State, list[JobRecord]] = {state: [] for state in WAITING}
+    groups: dict[State, list[JobRecord]] = {state: [] for state in IDLE}
     for record in records:
         if record.state in groups:
             groups[record.state].append(record)
@@ -75,33 +68,12 @@ class QueueOrder:
     Methods raise :class:`redis.exceptions.RedisError` where Redis is away.
     """
 
-    def __init__(self, workspace: Workspace, broker: Broker) -> None:
-        self.workspace = workspace
+    def __init__(self, broker: Broker) -> None:
         self.broker = broker
 
     def messages(self, queue: str) -> list[str]:
         """Return the ids that the messages on a queue point to, in their order."""
         return [job_id for _, job_id in self._members(queue)]
-
-    def move(self, record: JobRecord, priority: int) -> None:
-        """Give a job that waits another priority.
-
-        Raises:
-            InvalidInput: the job runs or has ended.
-            JobFailed: its files are on another machine.
-        """
-        with changing(self.workspace):
-            state = state_here(self.workspace, record, "Move")
-            if state.state not in WAITING:
-                word = "has ended" if state.state in FINISHED else "is under way"
-                raise InvalidInput(
-                    f"{record.id} {word} ({state.state}): it has no place in the queue.",
-                    "What waits: farense queue",
-                )
-            write_state(self.workspace.run(record.id), replace(state, priority=priority))
-            self._note(record.id, priority)
-            if state.state is State.QUEUED:
-                self._score(record, priority, resumed=state.attempt > 0)
 
     def top(self, record: JobRecord) -> int:
         """Return the priority with which a job goes before all that are queued."""
@@ -113,26 +85,21 @@ class QueueOrder:
         ]
         return max([record.priority, *(priority + 1 for priority in others)])
 
-    def _note(self, job_id: str, priority: int) -> None:
-        store = self.broker.store
-        record = store.get(job_id)
-        if record is None:
-            if restore(self.workspace, store, job_id) is None:
-                raise UnknownJob(f"The files of {job_id} cannot be read any more.")
-        elif store.annotate(job_id, record, {"priority": priority}) is not Written.DONE:
-            raise JobFailed(f"{job_id} is changing at this moment.", "Try again.")
+    def score(self, job_id: str, name: str, priority: int, *, resumed: bool) -> None:
+        """Give the message of a job on the queue of a name its place; put one there if it has none.
 
-    def _score(self, record: JobRecord, priority: int, *, resumed: bool) -> None:
+        Args:
+            resumed: the job has run: it goes before fresh ones of its priority.
+        """
         from daemon.queue.job_queue import RESUMED  # noqa: PLC0415 - readers need no Huey
 
         score = -(priority + (RESUMED if resumed else 0))
-        members = self._members(record.queue)
-        found = {member: score for member, pointed_to in members if pointed_to == record.id}
-        queue = self.broker.queue(record.queue)
+        found = {member: score for member, owner in self._members(name) if owner == job_id}
+        queue = self.broker.queue(name)
         if found:
             queue.storage.conn.zadd(queue.storage.queue_key, found, xx=True)
         else:
-            queue.push(record.id, priority, resumed=resumed)
+            queue.push(job_id, priority, resumed=resumed)
 
     def _members(self, queue: str) -> list[tuple[bytes, str]]:
         """Return the readable messages as they stand on a queue, each with its job."""

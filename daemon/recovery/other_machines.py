@@ -11,13 +11,11 @@ from collections.abc import Collection
 import structlog
 
 from daemon.lifecycle.decisions import NO_WORKER, after_expiry
+from daemon.lifecycle.transitions import Lifecycle
 from daemon.lifecycle.waiting import begun
-from daemon.queue.broker import Broker
 from daemon.recovery.leases import LeaseWatch
 from daemon.runs.workspace_id import is_home
-from daemon.store.job_store import Written
 from daemon.store.records import JobRecord, state_from
-from jobs.paths import Workspace
 from jobs.state import PENDING, JobState, State
 
 log = structlog.get_logger(__name__)
@@ -34,11 +32,9 @@ class ForeignJobs:
     Methods raise :class:`redis.exceptions.RedisError` where Redis is away.
     """
 
-    def __init__(
-        self, workspace: Workspace, broker: Broker, watch: LeaseWatch, max_attempts: int
-    ) -> None:
-        self.workspace, self.broker, self.watch = workspace, broker, watch
-        self.max_attempts = max_attempts
+    def __init__(self, lifecycle: Lifecycle, watch: LeaseWatch, max_attempts: int) -> None:
+        self.lifecycle, self.watch, self.max_attempts = lifecycle, watch, max_attempts
+        self.workspace, self.broker = lifecycle.workspace, lifecycle.broker
 
     def look(self, ids: Collection[str]) -> None:
         """Look at unfinished jobs: expired leases, times that have come, lost messages."""
@@ -60,31 +56,22 @@ class ForeignJobs:
         return here and not self.workspace.run(record.id).path.exists()
 
     def _fail(self, record: JobRecord) -> None:
-        old = state_from(record)
-        new = old.to(State.FAILED, reason=GONE.format(record.run_dir))
-        if self._moved(record, old, new):
+        new = state_from(record).to(State.FAILED, reason=GONE.format(record.run_dir))
+        if self._moved(record, new):
             log.warning("run_directory_gone", job=record.id, reason=new.reason)
 
     def _lease_is_over(self, record: JobRecord) -> None:
-        outcome = after_expiry(record, self.max_attempts)
-        old = state_from(record)
-        # Nothing more was heard of it than what stands in its record.
-        new = old.to(outcome.state, ended_at=record.updated_at, **outcome.changes(old))
-        if self._moved(record, old, new):
+        new = after_expiry(record, self.max_attempts)
+        if self._moved(record, new):
             log.warning("lease_is_over", job=record.id, state=new.state, reason=new.reason)
 
     def _is_due(self, record: JobRecord) -> None:
-        old = state_from(record)
-        new = begun(self.workspace, self.broker, old, record.id)
-        if new.state is not old.state and self._moved(record, old, new):
+        new = begun(self.workspace, self.broker, state_from(record), record.id)
+        if new.state is not record.state and self._moved(record, new):
             log.info("job_due", job=record.id, state=new.state, reason=new.reason)
 
-    def _moved(self, record: JobRecord, old: JobState, new: JobState) -> bool:
-        store = self.broker.store
-        written = store.transition(record.id, old, new, **NO_WORKER)
-        if written is Written.DONE and new.state is State.QUEUED:
-            self._push(record)
-        return written is Written.DONE
+    def _moved(self, record: JobRecord, new: JobState) -> bool:
+        return self.lifecycle.move_record(record, new, **NO_WORKER)
 
     def _push_those_without_a_message(self, records: Collection[JobRecord]) -> None:
         queued = [record for record in records if record.state is State.QUEUED]
@@ -92,9 +79,5 @@ class ForeignJobs:
             known = self.broker.pointed_to(queue)
             for record in queued:
                 if record.queue == queue and record.id not in known:
-                    self._push(record)
+                    self.lifecycle.push(record.id, state_from(record))
                     log.info("message_recovered", job=record.id)
-
-    def _push(self, record: JobRecord) -> None:
-        queue = self.broker.queue(record.queue)
-        queue.push(record.id, record.priority, resumed=record.attempt > 0)

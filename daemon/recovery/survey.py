@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from itertools import islice
@@ -11,13 +12,10 @@ from itertools import islice
 import structlog
 
 from daemon.host import boot_id
-from daemon.lifecycle.decisions import JobSnapshot
 from daemon.queue.broker import Broker
-from daemon.runs.files import job_ids, last_attempt, last_word, state_of
-from daemon.runs.location import Damaged, Elsewhere, Location, Missing, location_of, spec_damage
-from daemon.runs.workspace_id import is_home
+from daemon.runs.files import job_ids, last_attempt, last_word
+from daemon.runs.snapshot import JobSnapshot, Where, snapshot_of, spec_damage
 from daemon.store.records import JobRecord
-from jobs.errors import WorkspaceError
 from jobs.paths import JOB_ID, Workspace
 from jobs.state import FINISHED, JobState, State, seconds_between
 from jobs.storage.locks import is_held
@@ -37,7 +35,8 @@ class Survey:
     """Looks at the jobs of a workspace, time and again, and at very many of them in turn.
 
     Attributes:
-        foreign: after :meth:`facts`, the unfinished jobs that have no files here, or only copies.
+        foreign: after :meth:`snapshots`, the unfinished jobs without files here, or with copies
+            alone.
     """
 
     def __init__(self, workspace: Workspace, broker: Broker) -> None:
@@ -51,9 +50,9 @@ class Survey:
         # What was said of jobs whose files cannot be read for now: not said again.
         self._told: dict[str, str] = {}
 
-    def facts(
+    def snapshots(
         self, busy_with: str | None, unsettled: Collection[str], *, thorough: bool
-    ) -> Iterator[tuple[str, JobSnapshot]]:
+    ) -> Iterator[JobSnapshot]:
         """Yield the jobs that may need something: not those that ended on disk and in Redis.
 
         Not even the lock of the job under way is looked at: its child may be about to take it.
@@ -90,50 +89,40 @@ class Survey:
                 if new and state is not None and _is_fresh(state):
                     continue
                 if found := self._found(job_id, record, messages):
-                    yield job_id, found
+                    yield found
 
     def _found(
         self, job_id: str, record: JobRecord | None, messages: Callable[[str], set[str]]
     ) -> JobSnapshot | None:
         """Return what is known of a job; None of one that is none, or cannot be read for now."""
-        location = self._standing(job_id, record)
-        if isinstance(location, Missing):
+        seen = self._read(job_id, record)
+        if seen.where in (Where.MISSING, Where.UNREADABLE):
             return None
-        damaged = isinstance(location, Damaged)
-        elsewhere = isinstance(location, Elsewhere)
-        if damaged and record is not None:
-            elsewhere = not is_home(record.home, self.workspace)
+        elsewhere, state = seen.where is Where.ELSEWHERE, seen.state
         (self._copies.add if elsewhere else self._copies.discard)(job_id)
-        state = None if isinstance(location, Damaged) else location.state
         known = state or record
-        lost = damaged or record is None
         summary = summary_head(self.workspace.run(job_id))
-        return JobSnapshot(
-            job_id,
-            state,
-            record,
+        return replace(
+            seen,
             alive=is_held(self.workspace.run(job_id).lock),
             message=known is not None and job_id in messages(known.queue),
             summary=summary.state,
             pruned_by=summary.pruned_by,
             ended_at=_ended_at(self.workspace, job_id, state, summary),
             boot=boot_id(),
-            elsewhere=elsewhere,
-            damage=location.reason if isinstance(location, Damaged) else None,
-            spec_damage=spec_damage(self.workspace, job_id) if lost else None,
-            last_attempt=last_attempt(self.workspace, job_id) if damaged else 0,
+            spec_damage=spec_damage(self.workspace, job_id) if not (state and record) else None,
+            last_attempt=last_attempt(self.workspace, job_id) if state is None else 0,
         )
 
-    def _standing(self, job_id: str, record: JobRecord | None) -> Location:
-        try:
-            location = location_of(self.workspace, job_id, record)
-        except WorkspaceError as error:
-            if self._told.get(job_id) != error.message:
-                log.error("job_not_readable", job=job_id, reason=error.message)
-            self._told[job_id] = error.message
-            return Missing()
-        self._told.pop(job_id, None)
-        return location
+    def _read(self, job_id: str, record: JobRecord | None) -> JobSnapshot:
+        seen = snapshot_of(self.workspace, job_id, record)
+        if seen.where is not Where.UNREADABLE:
+            self._told.pop(job_id, None)
+        elif seen.damage is not None:
+            if self._told.get(job_id) != seen.damage:
+                log.error("job_not_readable", job=job_id, reason=seen.damage)
+            self._told[job_id] = seen.damage
+        return seen
 
     def _states(
         self, wanted: Iterable[str], ended: set[str], busy_with: str | None
@@ -142,7 +131,7 @@ class Survey:
         for job_id in wanted:
             if job_id == busy_with:
                 continue
-            state = state_of(self.workspace, job_id)
+            state = snapshot_of(self.workspace, job_id).state
             if state is not None and state.state in FINISHED and job_id in ended:
                 self._copies.discard(job_id)
             else:

@@ -4,35 +4,21 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from daemon.joblog import LogReader, events_at_end
-from daemon.runs.location import (
-    Damaged,
-    Here,
-    Missing,
-    is_elsewhere,
-    location_of,
-    not_here,
-    not_known,
-    refuse_damaged,
-    spec_damage,
-)
+from daemon.runs.snapshot import Where, snapshot_of, spec_damage, state_without_record
 from daemon.runs.workspace_id import home_of
 from daemon.store.progress import advanced
 from daemon.store.records import JobRecord, record_of, record_of_id
-from jobs.errors import FarenseError, JobFailed
+from jobs.errors import FarenseError
 from jobs.paths import JOB_ID, RunDirectory, Workspace
-from jobs.spec import TRAIN, read_spec, spec_text
-from jobs.state import FINISHED_WELL, JobState, State, now, read_state
+from jobs.spec import TRAIN, read_spec
+from jobs.state import JobState, State
 from jobs.storage.files import from_plain, read_json
 from jobs.storage.locks import is_held
 from jobs.storage.values import number
 from jobs.summary_head import summary_head
 from jobs.verdict import Verdict, verdict
-
-if TYPE_CHECKING:
-    from daemon.store.job_store import JobStore
 
 
 def job_ids(workspace: Workspace) -> list[str]:
@@ -51,14 +37,6 @@ def newest_training(workspace: Workspace) -> str | None:
             if run.state.exists() and read_spec(run).kind == TRAIN:
                 return job_id
     return None
-
-
-def state_of(workspace: Workspace, job_id: str) -> JobState | None:
-    """Return what ``state.json`` says; None where there is none that can be read."""
-    try:
-        return read_state(workspace.run(job_id))
-    except FarenseError:
-        return None
 
 
 def verdict_of_files(workspace: Workspace, job_id: str) -> Verdict | None:
@@ -80,7 +58,7 @@ def record_from_files(workspace: Workspace, job_id: str) -> JobRecord | None:
 
     Without ``job.json`` the id still says what the job is called.
     """
-    state = state_of(workspace, job_id)
+    state = snapshot_of(workspace, job_id).state
     return None if state is None else _record(workspace, job_id, state)
 
 
@@ -90,23 +68,23 @@ def record_shown(workspace: Workspace, job_id: str) -> JobRecord | None:
     A job whose files are damaged is shown as it stands as far as the other files tell: as failed,
     saying why, where they do not.
     """
-    location = location_of(workspace, job_id)
-    if isinstance(location, Missing):
+    seen = snapshot_of(workspace, job_id).known()
+    if seen.where is Where.MISSING:
         return None
-    if not isinstance(location, Damaged):
-        state = location.state
-    elif is_held(workspace.run(job_id).lock):
-        state = JobState(State.RUNNING, last_attempt(workspace, job_id), reason=location.reason)
-    else:
-        summary, attempt = (
-            summary_head(workspace.run(job_id)).state,
-            last_attempt(workspace, job_id),
-        )
-        state = state_without_record(job_id, location.reason, summary, attempt)
+    if (state := seen.state) is None:
+        state = _state_without_file(workspace, job_id, seen.damage or "")
     damage = None if state.state is State.RUNNING else spec_damage(workspace, job_id)
-    if damage is not None and not (state.finished and isinstance(location, Here)):
+    if damage is not None and not (state.finished and seen.own is not None):
         state = JobState(State.FAILED, state.attempt, reason=damage, updated_at=state.updated_at)
     return _record(workspace, job_id, state)
+
+
+def _state_without_file(workspace: Workspace, job_id: str, damage: str) -> JobState:
+    attempt = last_attempt(workspace, job_id)
+    if is_held(workspace.run(job_id).lock):
+        return JobState(State.RUNNING, attempt, reason=damage)
+    summary = summary_head(workspace.run(job_id)).state
+    return state_without_record(job_id, damage, summary, attempt)
 
 
 def last_attempt(workspace: Workspace, job_id: str) -> int:
@@ -118,19 +96,6 @@ def last_word(workspace: Workspace, job_id: str) -> str | None:
     """Return when a job last said something in its log; None where it has said nothing."""
     said = events_at_end(workspace.job_log(job_id))
     return said[-1].time if said else None
-
-
-def state_without_record(job_id: str, damage: str, summary: str | None, attempt: int) -> JobState:
-    """Return how a job stands of which ``state.json`` and Redis say nothing.
-
-    Args:
-        damage: what is wrong with the file.
-        summary: the state in ``training_summary.json``, where there is one.
-        attempt: the last one that is known of.
-    """
-    if summary in FINISHED_WELL:
-        return JobState(State(summary), attempt, updated_at=now())
-    return JobState(State.FAILED, attempt, reason=not_known(job_id, damage), updated_at=now())
 
 
 def _record(workspace: Workspace, job_id: str, state: JobState) -> JobRecord:
@@ -152,52 +117,6 @@ def _record(workspace: Workspace, job_id: str, state: JobState) -> JobRecord:
         home=state.home or home_of(workspace),
         checkpoint_step=workspace.run(job_id).newest_checkpoint_step(),
     )
-
-
-def restore(workspace: Workspace, store: JobStore, job_id: str) -> JobRecord | None:
-    """Make a record that Redis has lost again from the files of its job; None without any."""
-    record = record_from_files(workspace, job_id)
-    if record is not None:
-        store.restore(record)
-        if store.shared:
-            with suppress(FarenseError):  # without a spec no other machine can run it
-                store.put_specs({job_id: spec_text(read_spec(workspace.run(job_id)))})
-    return record
-
-
-def own_state(
-    workspace: Workspace, job_id: str, record: JobRecord | None = None
-) -> JobState | None:
-    """Return what ``state.json`` says of a job of this workspace; None of one that is elsewhere."""
-    state = state_of(workspace, job_id)
-    return None if state is None or is_elsewhere(workspace, state, record) else state
-
-
-def state_here(workspace: Workspace, record: JobRecord, verb: str) -> JobState:
-    """Return the state of a job of this workspace that a person wants to change.
-
-    Args:
-        verb: what they want: ``Resume``, say.
-
-    Raises:
-        JobFailed: the job is of another workspace, or its ``state.json`` is damaged.
-        WorkspaceError: that file cannot be read for now.
-    """
-    location = location_of(workspace, record.id, record)
-    if isinstance(location, Here):
-        return location.state
-    refuse_damaged(location)
-    raise JobFailed(*not_here(record, verb))
-
-
-def why_no_state(workspace: Workspace, record: JobRecord) -> str:
-    """Return why nothing can be read of the state of a job of this workspace, for a person."""
-    try:
-        read_state(workspace.run(record.id))
-    except FarenseError as error:
-        if workspace.run(record.id).path.is_dir():
-            return error.message
-    return f"Its run directory {record.run_dir} is not in this workspace: {workspace.root}"
 
 
 def with_figures(record: JobRecord, run: RunDirectory) -> JobRecord:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from daemon.runs.files import job_ids, state_of
-from daemon.runs.location import Here, location_of, not_here, refuse_damaged
+from daemon.runs.files import job_ids
+from daemon.runs.snapshot import not_here, refuse_damaged, snapshot_of
 from jobs.errors import InvalidInput, ModelError
 from jobs.paths import RunDirectory, Workspace
 from jobs.spec import EVALUATE, JobSpec, read_spec
@@ -37,12 +37,12 @@ def training_of(
         raise InvalidInput(
             f"{record.id} is an evaluation itself.", f"It evaluates {record.evaluates}."
         )
-    location = location_of(workspace, record.id, record)
-    refuse_damaged(location)
-    if not isinstance(location, Here):
-        raise InvalidInput(*not_here(record, verb))
+    seen = snapshot_of(workspace, record.id, record)
+    refuse_damaged(seen)
+    if (state := seen.own) is None:
+        raise InvalidInput(*not_here(record.id, record, verb))
     run = workspace.run(record.id)
-    return read_spec(run), run, location.state
+    return read_spec(run), run, state
 
 
 def check_has_adapter(run: RunDirectory, state: JobState) -> None:
@@ -105,7 +105,7 @@ def running_here(workspace: Workspace) -> list[str]:
         job_id
         for job_id in job_ids(workspace)
         # A lock is looked at by taking it: only where somebody may hold it.
-        if (state := state_of(workspace, job_id)) is not None
+        if (state := snapshot_of(workspace, job_id).state) is not None
         and state.state is State.RUNNING
         and is_held(workspace.run(job_id).lock)
     ]

@@ -7,30 +7,30 @@ from dataclasses import replace
 
 from redis.exceptions import RedisError
 
+from daemon.lifecycle.transitions import Lifecycle
 from daemon.queue.broker import Broker
 from daemon.runs.workspace_id import make_home
 from daemon.store.records import JobRecord, record_of
 from jobs.errors import FarenseError
-from jobs.paths import Workspace
 from jobs.spec import JobSpec, spec_text
-from jobs.state import FINISHED, JobState, State, read_state, write_state
+from jobs.state import JobState
+
+UNTOLD = "the queue could not be reached when the job was enqueued"
 
 
-def accept(
-    workspace: Workspace, broker: Broker, placed: Sequence[tuple[JobSpec, JobState]]
-) -> list[JobRecord]:
+def accept(lifecycle: Lifecycle, placed: Sequence[tuple[JobSpec, JobState]]) -> list[JobRecord]:
     """Put jobs whose run directories are complete on the queue; return their records.
 
     Raises:
         QueueUnreachable: the server is away; the jobs are cancelled.
     """
-    home = make_home(workspace)
+    broker, home = lifecycle.broker, make_home(lifecycle.workspace)
     records = [replace(record_of(spec, state), home=home) for spec, state in placed]
     try:
         _tell(broker, records, _specs(broker, placed))
     except FarenseError:
         for record in records:
-            withdraw(workspace, record.id)
+            lifecycle.withdraw(record.id, UNTOLD)
         raise
     return records
 
@@ -65,15 +65,3 @@ def _tell(broker: Broker, records: Sequence[JobRecord], specs: Mapping[str, byte
             broker.ensure()
         else:
             return
-
-
-def withdraw(workspace: Workspace, job_id: str) -> None:
-    """Cancel a job that must not run one day although the call that enqueued it failed.
-
-    The answer may be all that was lost: a job that a daemon has begun is left to it.
-    """
-    run = workspace.run(job_id)
-    state = read_state(run)
-    if state.attempt == 0 and state.state not in FINISHED:
-        reason = "the queue could not be reached when the job was enqueued"
-        write_state(run, state.to(State.CANCELLED, reason=reason))

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from daemon.runs.files import own_state
+from daemon.lifecycle.transitions import place
+from daemon.runs.snapshot import snapshot_of
 from daemon.runs.training import check_adapter, check_has_adapter, check_model, training_of
 from daemon.runs.workspace_locks import freezing
 from daemon.store.records import state_from
@@ -14,8 +15,8 @@ from daemon.submit.checks import SubmitChecks
 from daemon.submit.run_directory import id_stem, new_run_directory, versions
 from jobs.errors import DataError, InvalidInput
 from jobs.paths import Workspace
-from jobs.spec import EVALUATE, EvaluationSpec, JobSpec, read_spec, write_spec
-from jobs.state import JobState, now, write_state
+from jobs.spec import EVALUATE, EvaluationSpec, JobSpec, read_spec
+from jobs.state import JobState, now
 
 if TYPE_CHECKING:
     from daemon.store.records import JobRecord
@@ -62,7 +63,7 @@ def place_evaluation(
             :meth:`daemon.submit.checks.SubmitChecks.check`.
         WorkspaceError: the workspace cannot be written, or has no room.
     """
-    elsewhere = anywhere and own_state(workspace, record.id, record) is None
+    elsewhere = anywhere and snapshot_of(workspace, record.id, record).own is None
     if elsewhere:
         # Of a job that was enqueued here the spec still is.
         trained, state = workspace.run(record.id), state_from(record)
@@ -101,8 +102,7 @@ def place_evaluation(
             prompt_date=spec.prompts_written_on,
         )
         first = replace(first, updated_at=placed.created_at)
-        write_spec(run, placed)
-        write_state(run, first)
+        place(workspace, [(placed, first)])
     return placed, first
 
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from daemon.latest import LATEST
+from daemon.lifecycle.transitions import place
 from daemon.runs.workspace_locks import freezing
 from daemon.submit.checks import Parts, SubmitChecks, Wanted
 from daemon.submit.data_files import count, sources
@@ -21,8 +22,7 @@ from daemon.submit.run_directory import new_run_directory, point_latest_to, vers
 from jobs.errors import InvalidInput
 from jobs.paths import REPOSITORY, RunDirectory, Workspace
 from jobs.spec import JobSpec, SweepTrial, day_of_sweep
-from jobs.state import JobState, State, state_values
-from jobs.storage.files import sync_folder, write_many_json
+from jobs.state import JobState, State
 from jobs.storage.values import printable
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _placed(
         for request, parts in zip(requests, frozen, strict=True):
             runs.append(new_run_directory(request.preset.name, workspace))
             placed.append(_spec(request, runs[-1].job_id, parts))
-        _write(runs, placed)
+        place(workspace, placed)
     except BaseException:
         for run in runs:
             shutil.rmtree(run.path, ignore_errors=True)
@@ -173,16 +173,6 @@ def _prompt_date(sweep: SweepTrial | None) -> str:
     """Return the day that a job's prompts hold: today's, but one for all trials of a sweep."""
     day = day_of_sweep(sweep.sweep) if sweep else None
     return day or datetime.now().date().isoformat()
-
-
-def _write(runs: list[RunDirectory], placed: list[tuple[JobSpec, JobState]]) -> None:
-    """Write all specs, then all states: until then none of the jobs counts as accepted."""
-    # Not `asdict`, whose deep copies would take a third of the time; orjson writes dataclasses.
-    specs = {run.job: vars(spec) for run, (spec, _) in zip(runs, placed, strict=True)}
-    states = {run.state: state_values(state) for run, (_, state) in zip(runs, placed, strict=True)}
-    write_many_json({**specs, **states})
-    for folder in {run.path.parent for run in runs}:
-        sync_folder(folder)
 
 
 def _frozen_config(config: TrainConfig, parts: Parts) -> dict[str, object]:

@@ -8,15 +8,16 @@ from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime
 
-from daemon.runs.location import Elsewhere, Here, location_of, refuse_damaged
+from daemon.lifecycle.transitions import place
+from daemon.runs.snapshot import refuse_damaged, snapshot_of
 from daemon.runs.workspace_locks import freezing
 from daemon.submit.checks import SubmitChecks
 from daemon.submit.placing import FIRST, Request
 from daemon.submit.run_directory import id_stem, new_run_directory, point_latest_to, versions
 from jobs.errors import CheckpointError, DataError, InvalidInput
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import TRAIN, JobSpec, read_spec, write_spec
-from jobs.state import FINISHED, JobState, State, now, write_state
+from jobs.spec import TRAIN, JobSpec, read_spec
+from jobs.state import FINISHED, JobState, State, now
 from jobs.storage.files import explain
 from jobs.training.checkpoint_files import TORN, described, newest_first
 
@@ -66,8 +67,7 @@ def place_again(
         spec = replace(spec, id=run.job_id, created_at=now(), prompt_date=day)
         spec = replace(spec, versions=versions())
         state = replace(FIRST, queue=ended.queue, updated_at=spec.created_at)
-        write_spec(run, spec)
-        write_state(run, state)
+        place(workspace, [(spec, state)])
     if spec.kind == TRAIN:
         point_latest_to(run)
     return spec, state
@@ -104,11 +104,10 @@ def changed_request(job_id: str, workspace: Workspace, overrides: Sequence[str])
 
 def _ended(job_id: str, workspace: Workspace) -> tuple[RunDirectory, JobState]:
     """Return the run directory of a job that has ended, and its state."""
-    location = location_of(workspace, job_id)
-    refuse_damaged(location)
-    if not isinstance(location, Here | Elsewhere):
+    seen = snapshot_of(workspace, job_id)
+    refuse_damaged(seen)
+    if (state := seen.state) is None:
         raise InvalidInput(f"The files of {job_id} are not in this workspace.")
-    state = location.state
     if state.state not in FINISHED:
         raise InvalidInput(
             f"{job_id} {state.state.verb}: only a job that has ended can be retried.",

@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import replace
 
 from daemon.joblog import LogReader
-from daemon.runs.files import job_ids, state_of
+from daemon.runs.files import job_ids
+from daemon.runs.snapshot import snapshot_of
 from jobs.config.config import TrainConfig
 from jobs.errors import FarenseError
 from jobs.events import Evaluated
@@ -52,7 +53,7 @@ def _specs(workspace: Workspace) -> Iterator[tuple[JobSpec, str]]:
     """Yield the specs of all jobs that were wholly enqueued, and their ids."""
     for job_id in job_ids(workspace):
         with suppress(FarenseError):
-            if state_of(workspace, job_id) is not None:
+            if snapshot_of(workspace, job_id).state is not None:
                 yield read_spec(workspace.run(job_id)), job_id
 
 

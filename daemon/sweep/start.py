@@ -13,7 +13,6 @@ import structlog
 
 from daemon.client import FarenseClient
 from daemon.runs.private_folder import PRIVATE
-from daemon.runs.repair import set_aside
 from daemon.runs.workspace_locks import changing, freezing
 from daemon.submit.checks import SubmitChecks, Wanted
 from daemon.submit.run_directory import new_id
@@ -24,7 +23,7 @@ from jobs.config.step_plan import Schedule
 from jobs.errors import InvalidInput, JobFailed, UnknownJob, WorkspaceError
 from jobs.paths import Workspace
 from jobs.state import DEFAULT_QUEUE, FINISHED, State, now
-from jobs.storage.files import explain
+from jobs.storage.files import explain, keep_damaged
 from jobs.sweep.budget import Budget
 from jobs.sweep.folder import (
     SweepSpec,
@@ -155,7 +154,7 @@ def mend_state(folder: SweepFolder, workspace: Workspace) -> None:
         read_sweep_state(folder)
     except JobFailed as error:
         log.warning("state_rebuilt", sweep=folder.id, reason=error.message)
-        set_aside(folder.state)
+        keep_damaged(folder.state)
         with changing(workspace):
             write_sweep_state(folder, first_state(read_sweep(folder)))
 

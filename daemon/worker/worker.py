@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from daemon.host import keep_awake
 from daemon.joblog import LogReader, events_at_end, failure_said, last_lines, text_at_end
+from daemon.lifecycle.claims import Claims
 from daemon.lifecycle.failures import Ending, StopReason, made_progress
 from daemon.lifecycle.outcome import Outcome, outcome_of, outcome_of_error
 from daemon.lifecycle.takeover import DeferredJobs
@@ -22,7 +23,8 @@ from daemon.queue.broker import Broker
 from daemon.queue.index_repair import put_right
 from daemon.queue.reconnect import MAX_DELAY, RedisLink
 from daemon.recovery.recovery import Recovery
-from daemon.runs.files import record_from_files, state_of
+from daemon.runs.files import record_from_files
+from daemon.runs.snapshot import snapshot_of
 from daemon.settings import Settings
 from daemon.store.progress import LOADING, phase
 from daemon.store.records import Claim, JobRecord
@@ -74,10 +76,11 @@ class Worker:
         self.link = link
         self.stop = stop
         self.kill = kill
-        self.lifecycle = Lifecycle(workspace, broker.store)
-        self.recovery = Recovery(workspace, broker, settings)
+        self.lifecycle = Lifecycle(workspace, broker, self._job_ended)
+        self.claims = Claims(self.lifecycle)
+        self.recovery = Recovery(self.lifecycle, settings)
         self.left = DeferredJobs(broker.store, settings.queue)
-        self.pending = Pending(workspace, broker)
+        self.pending = Pending(self.lifecycle)
         self.admission = Admission(workspace, settings)
         self.sweeps = SweepKeeper(workspace, settings)
         self._job: str | None = None
@@ -148,11 +151,11 @@ class Worker:
 
     def _claim(self, job_id: str) -> Claim | None:
         if self.stop.is_set() or not self._child_of_before_is_gone(job_id):
-            state = state_of(self.workspace, job_id)
+            state = snapshot_of(self.workspace, job_id).state
             queue = self.broker.queue(self.settings.queue)
             queue.push(job_id, state.priority if state else 0, resumed=True)
             return None
-        claim = self.lifecycle.claim(job_id, self.name)
+        claim = self.claims.claim(job_id, self.name)
         if claim is None:
             self.pending.add(job_id)
             # What another machine has to run is looked at again and again.
@@ -190,7 +193,7 @@ class Worker:
         self._record(claim, mirror, outcome)
 
     def _not_run(self, claim: Claim, code: ExitCode, reason: str) -> Outcome:
-        state = state_of(self.workspace, claim.job_id) or claim.state
+        state = snapshot_of(self.workspace, claim.job_id).state or claim.state
         return outcome_of_error(claim.job_id, code, reason, state, self.settings.max_attempts)
 
     def _mirror(self, claim: Claim) -> LogMirror:
@@ -280,7 +283,8 @@ class Worker:
                 self.link.lost_something = True
             return
         log.info("job_ended", attempt=claim.attempt, state=state.state, reason=state.reason)
-        self._tell(end_line, claim.job_id)
+        if not state.finished:  # else it is told already
+            self._tell(end_line, claim.job_id)
         while not mirror.superseded:
             sent = sent or mirror.carry()
             if sent and self._published(claim, state):
@@ -288,6 +292,9 @@ class Worker:
             if self.stop.wait(max(self.link.seconds_to_next_try, 0.05)) and self.link.away:
                 log.warning("job_not_in_redis", reason="the next daemon brings it there")
                 return
+
+    def _job_ended(self, job_id: str, _: JobState) -> None:
+        self._tell(end_line, job_id)
 
     def _tell(self, line: Callable[[JobRecord], str], job_id: str) -> None:
         """Say on the terminal what the files tell of a job: Redis may be away, or behind."""

@@ -9,11 +9,13 @@ from pathlib import Path
 import orjson
 
 from cli.show.render import job_details, status_table
-from daemon.lifecycle.decisions import JobSnapshot, begin, decide
+from daemon.lifecycle.decisions import begin, decide
+from daemon.lifecycle.transitions import Lifecycle
 from daemon.queue.broker import Broker
 from daemon.queue.embedded_server import EmbeddedServer
 from daemon.recovery.recovery import Recovery
 from daemon.runs.files import record_from_files, record_shown
+from daemon.runs.snapshot import JobSnapshot
 from daemon.settings import Settings
 from daemon.store.records import to_hash
 from jobs.config.config import config_from
@@ -57,7 +59,7 @@ def test_files(workspace: Workspace, tiny_model: Path) -> None:
         for other in (State.COMPLETED, None) if found.state in PENDING else ():
             begin(found, datetime.now(UTC), other)
         try:
-            decision = decide(JobSnapshot(JOB, found, record, False, False), 3)
+            decision = decide(JobSnapshot(JOB, found, record), 3)
         except JobFailed:  # a change that the table of transitions does not have
             return False
         if decision.state is not None:
@@ -74,7 +76,7 @@ def test_recovery_of_files(workspace: Workspace, tiny_model: Path) -> None:
     spec = read_json(run.job)
     server, broker = EmbeddedServer(workspace), Broker(workspace, Settings())
     server.ensure()
-    recovery = Recovery(workspace, broker, Settings())
+    recovery = Recovery(Lifecycle(workspace, broker), Settings())
 
     def attempt(mutator: Mutator) -> bool:
         state = replace(STATE, state=mutator.random.choice(list(State)), after=None)

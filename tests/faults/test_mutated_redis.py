@@ -70,7 +70,7 @@ def test_redis(workspace: Workspace, preset: Preset, broker: Broker) -> None:
         worker.mend()
         assert not worker.link.away
         for job in jobs:
-            claim = worker.lifecycle.claim(job, "mac:1")
+            claim = worker.claims.claim(job, "mac:1")
             if claim is not None:
                 worker.lifecycle.publish(job)
             assert broker.store.get(job) is not None

@@ -27,7 +27,7 @@ FLOORS = {
     ),
     "daemon": (
         *("__main__", "doctor", "worker", "recovery", "service", "sweep", "client", "process"),
-        *("prune", "lifecycle", "host", "submit", "logging", "reader", "queue", "file_client"),
+        *("prune", "submit", "lifecycle", "host", "logging", "reader", "queue", "file_client"),
         *("as_shown", "latest", "standstill", "runs", "store", "joblog", "settings", "times"),
     ),
     "jobs": (

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from daemon.client import FarenseClient
+from daemon.lifecycle.claims import Claims
 from daemon.lifecycle.outcome import Outcome
 from daemon.lifecycle.transitions import Lifecycle
 from daemon.store import keys
@@ -31,7 +32,7 @@ class StandInWorker:
 
     def __init__(self, client: FarenseClient, name: str = "here:1") -> None:
         self.client, self.name = client, name
-        self.lifecycle = Lifecycle(client.workspace, client.store)
+        self.lifecycle = Lifecycle(client.workspace, client._broker)
         self.claim: Claim | None = None
         self.announce()
 
@@ -53,7 +54,7 @@ class StandInWorker:
         """Claim the oldest queued job, which is started."""
         queued = [r for r in self.client.jobs(all=True) if r.state is State.QUEUED]
         job = min(queued, key=lambda record: record.created_at)
-        self.claim = self.lifecycle.claim(job.id, self.name)
+        self.claim = Claims(self.lifecycle).claim(job.id, self.name)
         assert self.claim is not None, f"{job.id} could not be claimed"
         self.announce()
         if job.kind == "train":

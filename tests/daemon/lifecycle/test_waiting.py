@@ -11,6 +11,7 @@ import pytest
 
 from daemon.client import FarenseClient
 from daemon.lifecycle.decisions import begin
+from daemon.lifecycle.transitions import Lifecycle
 from daemon.lifecycle.waiting import Pending
 from daemon.queue.broker import Broker
 from daemon.settings import Settings
@@ -101,7 +102,7 @@ def test_what_waits_for_a_training_looks_at_what_it_came_to(
     first = client.enqueue(preset)
     after, anyway = (client.enqueue(preset, after=first.id, after_any=any) for any in (False, True))
     broker = Broker(workspace, Settings())
-    pending = Pending(workspace, broker)
+    pending = Pending(Lifecycle(workspace, broker))
     for job in (after, anyway):
         assert job.state is State.WAITING
         pending.add(job.id)
@@ -136,7 +137,7 @@ def test_a_job_is_moved_whatever_its_files_said_before(
         waits = replace(read_state(workspace.run(job.id)), state=State.WAITING, after=after)
         write_state(workspace.run(job.id), waits)
     broker = Broker(workspace, Settings())
-    pending = Pending(workspace, broker)
+    pending = Pending(Lifecycle(workspace, broker))
     for job in (first, second, third):
         pending.add(job.id)
 

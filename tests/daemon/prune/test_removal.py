@@ -13,6 +13,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from daemon.client import FarenseClient
+from daemon.lifecycle.claims import Claims
 from daemon.lifecycle.transitions import Lifecycle
 from daemon.prune.plan import Selection, plan_prune
 from daemon.prune.removal import carry_out
@@ -119,8 +120,8 @@ def test_without_redis_the_files_go_and_the_record_follows(
     assert job_ids(workspace) == []
     assert list(workspace.imported.iterdir()) == []
     # Redis is back: the record does not make a job of it again.
-    assert Recovery(workspace, broker, Settings()).run()
-    assert Lifecycle(workspace, broker.store).claim(job_id(1), "worker") is None
+    assert Recovery(Lifecycle(workspace, broker), Settings()).run()
+    assert Claims(Lifecycle(workspace, broker)).claim(job_id(1), "worker") is None
     assert job_ids(workspace) == []
     with FarenseClient.connect(workspace) as client:
         removed = client.prune(plan_prune(workspace, NONE, client.jobs()))

@@ -67,20 +67,20 @@ def test_a_claim_without_a_lease_has_the_default_one() -> None:
 
 def test_without_a_checkpoint_the_job_is_queued_again_and_in_the_end_given_up() -> None:
     outcome = after_expiry(JOB, 3)
-    assert (outcome.state, outcome.lost) == (State.QUEUED, True)
+    assert (outcome.state, outcome.lost_attempts) == (State.QUEUED, 1)
     assert "north, which ran attempt 1" in (outcome.reason or "")
     last = after_expiry(replace(JOB, attempt=3, lost_attempts=2), 3)
-    assert (last.state, last.lost) == (State.FAILED, True)
+    assert (last.state, last.lost_attempts) == (State.FAILED, 3)
     assert "Given up after 3 lost attempts" in (last.reason or "")
 
 
 def test_what_the_user_asked_of_it_is_done() -> None:
     cancelled = after_expiry(replace(JOB, cancel_requested=True, checkpoint_step=200), 3)
-    assert (cancelled.state, cancelled.lost) == (State.CANCELLED, False)
+    assert (cancelled.state, cancelled.lost_attempts) == (State.CANCELLED, 0)
     assert after_expiry(replace(JOB, pause_requested=True), 3).state is State.PAUSED
 
 
 def test_with_a_checkpoint_it_waits_for_its_machine_which_counts_the_attempt_itself() -> None:
     outcome = after_expiry(replace(JOB, checkpoint_step=200, lost_attempts=2), 3)
-    assert (outcome.state, outcome.lost, outcome.failure) == (State.QUEUED, False, None)
+    assert (outcome.state, outcome.lost_attempts, outcome.failure) == (State.QUEUED, 2, None)
     assert outcome.reason == "waiting for north: its checkpoint is there"

@@ -14,7 +14,7 @@ import pytest
 from daemon.client import FarenseClient
 from daemon.prune.plan import Selection, plan_prune
 from daemon.queue.embedded_server import EmbeddedServer
-from daemon.runs.files import state_of
+from daemon.runs.snapshot import snapshot_of
 from daemon.runs.workspace_id import home_of
 from daemon.standstill import standstill
 from daemon.store.records import JobRecord
@@ -94,7 +94,7 @@ def await_copy(machine: Machine, record: JobRecord) -> None:
     """Wait until a machine has on disk how a job ended that another has run."""
 
     def copied() -> bool:
-        state = state_of(machine.workspace, record.id)
+        state = snapshot_of(machine.workspace, record.id).state
         return state is not None and (state.state, state.home) == (record.state, record.home)
 
     wait_until(copied, "the end of the job, where it was enqueued")
@@ -314,7 +314,7 @@ def test_while_the_shared_redis_is_away_a_job_pauses_and_goes_on_afterwards(
     wait_until(lambda: not north.is_alive(job_id), "the end of the child")
 
     def state() -> Any:
-        found = state_of(north.workspace, job_id)
+        found = snapshot_of(north.workspace, job_id).state
         return found if found is not None and found.state is State.QUEUED else None
 
     paused = wait_until(state, "the job being queued again")

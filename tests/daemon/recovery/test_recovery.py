@@ -7,7 +7,8 @@ from itertools import product
 
 import pytest
 
-from daemon.lifecycle.decisions import Decision, JobSnapshot, decide
+from daemon.lifecycle.decisions import Decision, decide
+from daemon.runs.snapshot import JobSnapshot, Where
 from daemon.store.records import JobRecord
 from jobs.state import FINISHED, TRANSITIONS, JobState, State
 
@@ -22,7 +23,7 @@ def facts(
         found = JobRecord(
             JOB, "v2", record.state, f"checkpoints_qlora/{JOB}", attempt=record.attempt
         )
-    return JobSnapshot(JOB, state, found, alive, message)
+    return JobSnapshot(JOB, state, found, alive=alive, message=message)
 
 
 QUEUED, RUNNING = JobState(State.QUEUED), JobState(State.RUNNING, 1)
@@ -80,7 +81,7 @@ def test_a_job_that_other_machines_took_for_lost_stays_as_they_left_it(end: Stat
 
 
 def test_a_copy_of_a_job_that_another_workspace_has_follows_its_record() -> None:
-    here = replace(facts(QUEUED, JobState(State.RUNNING, 1)), elsewhere=True)
+    here = replace(facts(QUEUED, JobState(State.RUNNING, 1)), where=Where.ELSEWHERE)
     assert here.record is not None
     there = replace(here.record, home="south:/farense", attempt=1)
     decision = decide(replace(here, record=there), 3)

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from daemon.client import FarenseClient
+from daemon.lifecycle.transitions import Lifecycle
 from daemon.queue.broker import Broker
 from daemon.recovery import survey as facts
 from daemon.recovery.recovery import Recovery
@@ -61,7 +62,7 @@ def test_of_very_many_jobs_each_has_its_turn(
     client.cancel(jobs[1].id)
     broker = Broker(workspace, Settings())
     broker.queue().storage.flush_queue()
-    mending = Recovery(workspace, broker, Settings())
+    mending = Recovery(Lifecycle(workspace, broker), Settings())
     found = []
     for _ in range(3):
         assert mending.run(thorough=False)

@@ -10,9 +10,10 @@ import pytest
 
 from daemon.client import FarenseClient
 from daemon.file_client import FileClient
+from daemon.lifecycle.claims import Claims
 from daemon.queue.broker import Broker
 from daemon.settings import Settings
-from daemon.submit.enqueue import withdraw
+from daemon.submit.enqueue import UNTOLD
 from daemon.submit.placing import Request
 from jobs.config.config import Preset, load_preset
 from jobs.errors import ConfigError, DataError, InvalidInput, QueueUnreachable, WorkspaceError
@@ -186,8 +187,8 @@ def test_one_that_a_daemon_has_begun_is_left_to_it(
     workspace: Workspace, preset: Preset, client: FarenseClient
 ) -> None:
     begun, waiting = client.enqueue_many([preset, preset])
-    client._lifecycle.claim(begun.id, "another:1")
+    Claims(client._lifecycle).claim(begun.id, "another:1")
     for job in (begun, waiting):
-        withdraw(workspace, job.id)
+        client._lifecycle.withdraw(job.id, UNTOLD)
     assert read_state(workspace.run(begun.id)).state is State.RUNNING
     assert read_state(workspace.run(waiting.id)).state is State.CANCELLED

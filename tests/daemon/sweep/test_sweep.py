@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.runs.files import state_of
+from daemon.runs.snapshot import snapshot_of
 from daemon.sweep.view import view_sweep
 from jobs.spec import read_spec
 from jobs.state import State
@@ -53,7 +53,7 @@ def test_a_grid_is_tried_the_worse_are_pruned_and_the_best_is_evaluated(stage: S
     assert len(first.curves[0]) == VALIDATIONS
     assert (second.state, second.pruned_by) == (State.EARLY_STOPPED, "median")
     assert 0 < len(second.curves[0]) < VALIDATIONS
-    state = state_of(stage.home, second.jobs[0])
+    state = snapshot_of(stage.home, second.jobs[0]).state
     assert state is not None
     assert (state.state, state.reason) == (State.EARLY_STOPPED, "pruned by median")
     assert stage.client.job(second.jobs[0]).pruned_by == "median"

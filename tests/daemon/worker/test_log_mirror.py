@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from daemon.joblog import LogReader
+from daemon.lifecycle.transitions import Lifecycle
 from daemon.queue.broker import Broker
 from daemon.queue.embedded_server import EmbeddedServer
 from daemon.queue.reconnect import RedisLink
@@ -94,7 +95,7 @@ def test_what_a_child_said_after_its_daemon_had_died_is_carried_over(
     log.parent.mkdir(parents=True)
     log.write_bytes(line(1) + line(7))
     write_json(run.summary, {"state": "completed"})
-    assert Recovery(workspace, broker, Settings()).run()
+    assert Recovery(Lifecycle(workspace, broker), Settings()).run()
     found = broker.store.get(JOB)
     assert found is not None
     assert (found.state, found.step) == (State.COMPLETED, 7)
