@@ -298,7 +298,7 @@ def follow_job(
     while True:
         ended = not follow or _has_ended(store, ask, job_id)
         block = None if ended else BLOCK_MS
-        while entries := ask(partial(store.events_after, job_id, last, block)):
+        while entries := ask(partial(store.events.after, job_id, last, block)):
             last = entries[-1][0]
             yield from (found for _, line in entries if (found := parse_event(line)))
         if ended:

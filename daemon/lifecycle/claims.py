@@ -61,7 +61,7 @@ class Claims:
                 step = self.workspace.run(job_id).newest_checkpoint_step()
                 fields |= {"log_offset": offset, "checkpoint_step": step}
             else:
-                offset = self.store.log_offset(job_id)
+                offset = self.store.events.log_offset(job_id)
             if old.started_at is None:  # begun by a version that noted it in the record alone
                 old = replace(old, started_at=record.started_at)
             new = old.to(State.RUNNING, attempt=old.attempt + 1, reason=None, boot=boot_id())

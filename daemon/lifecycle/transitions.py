@@ -34,8 +34,7 @@ from daemon.runs.files import last_word, record_from_files
 from daemon.runs.snapshot import JobSnapshot, Where, snapshot_of
 from daemon.runs.workspace_id import home_of, is_home
 from daemon.runs.workspace_locks import changing, daemon_lock
-from daemon.store.job_store import Written
-from daemon.store.records import Claim, JobRecord, state_from
+from daemon.store.records import Claim, JobRecord, Written, state_from
 from jobs.errors import FarenseError, JobFailed, UnknownJob
 from jobs.paths import Workspace
 from jobs.spec import JobSpec, read_spec, spec_text
@@ -273,7 +272,7 @@ class Lifecycle:
                 fields |= NO_WISHES
             self.store.correct(record, state, **fields)
         if state.state in FINISHED:
-            self.store.expire_events(job_id)
+            self.store.events.expire(job_id)
 
     def _may_correct(self, record: JobRecord, state: JobState) -> bool:
         """Tell whether the files here know better than a record, whose attempt may be later.

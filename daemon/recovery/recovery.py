@@ -19,8 +19,7 @@ from daemon.recovery.other_machines import ForeignJobs
 from daemon.recovery.survey import Survey
 from daemon.runs.snapshot import JobSnapshot
 from daemon.settings import Settings
-from daemon.store.job_store import Written
-from daemon.store.progress import send
+from daemon.store.records import Written
 from jobs.errors import FarenseError
 from jobs.state import PENDING, State
 
@@ -95,8 +94,8 @@ class Recovery:
 
     def _carry_log(self, job_id: str, attempt: int) -> None:
         """Carry over what a child said after its worker was gone; no attempt follows to do it."""
-        offset = self.store.log_offset(job_id)
+        offset = self.store.events.log_offset(job_id)
         reader = LogReader(self.workspace.job_log(job_id), offset)
         while lines := reader.read():
-            if send(self.store, job_id, attempt, lines) is not Written.DONE:
+            if self.store.events.send(job_id, attempt, lines) is not Written.DONE:
                 break

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from enum import IntEnum
 from itertools import islice
 from typing import Any, cast
 
@@ -17,31 +16,18 @@ from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import ResponseError
 
-from daemon.joblog import LogLines
-from daemon.store import event_stream as streams
 from daemon.store import keys
 from daemon.store.dead_letters import set_aside, set_record_aside
-from daemon.store.records import JobRecord, from_hash, life, to_hash
-from daemon.store.scripts import CREATE, EVENTS, INDEX, LEASE, WRITE
+from daemon.store.event_stream import EventStreams
+from daemon.store.records import JobRecord, Written, flat, from_hash, life, to_hash
+from daemon.store.scripts import CREATE, INDEX, LEASE, WRITE
 from jobs.errors import JobFailed
 from jobs.paths import JOB_ID
 from jobs.state import FINISHED, TRANSITIONS, JobState, State
 
-STREAM_LENGTH = 5_000
-STREAM_SECONDS = 7 * 86_400
 NEWEST = 20
 # Records put into the indexes in one exchange.
 INDEXED = 500
-
-
-class Written(IntEnum):
-    """What became of a compare-and-set."""
-
-    MISSING = -1
-    REFUSED = 0
-    DONE = 1
-    MOVED = 2
-    """The log has been carried over up to another place than the one these lines start at."""
 
 
 class JobStore:
@@ -49,6 +35,7 @@ class JobStore:
 
     Attributes:
         shared: machines that have no files of a job may run it: its spec is kept, too.
+        events: what the jobs have said.
 
     Every method raises :class:`redis.exceptions.RedisError` where the server is away.
     """
@@ -56,10 +43,10 @@ class JobStore:
     def __init__(self, redis: Redis, *, shared: bool = False) -> None:
         self.redis = redis
         self.shared = shared
+        self.events = EventStreams(redis)
         self._create = redis.register_script(CREATE)
         self._index = redis.register_script(INDEX)
         self._write = redis.register_script(WRITE)
-        self._events = redis.register_script(EVENTS)
         self._lease = redis.register_script(LEASE)
 
     def create(self, record: JobRecord) -> bool:
@@ -77,7 +64,7 @@ class JobStore:
         values = {name: value for name, value in to_hash(vars(record)).items() if value}
         self._create(
             keys=[keys.job(record.id), keys.UNFINISHED, keys.JOBS],
-            args=[record.id, _score(record), _flag(record.state), *_flat(values)],
+            args=[record.id, _score(record), _flag(record.state), *flat(values)],
             client=pipeline,
         )
 
@@ -182,45 +169,6 @@ class JobStore:
         """Set fields of a job that is running in ``attempt``."""
         return self._put(job_id, JobState(State.RUNNING, attempt), values)
 
-    def record_events(
-        self, job_id: str, attempt: int, lines: LogLines, values: Mapping[str, Any]
-    ) -> Written:
-        """Append log lines to the job's stream, with what they change on the record, as one.
-
-        The record keeps how far the log has been carried over, so nothing is appended twice or left
-        out, whoever dies in between. The state does not matter: what an attempt said last may
-        arrive after its end.
-        """
-        numbers = [attempt, lines.start, lines.end, STREAM_LENGTH, len(lines.lines)]
-        reply = self._events(
-            keys=[keys.job(job_id), keys.events(job_id)],
-            args=[*numbers, *lines.lines, *_flat(to_hash(values))],
-        )
-        return Written(cast(int, reply))
-
-    def log_offset(self, job_id: str) -> int:
-        """Return how much of the job's log is in its stream, in bytes."""
-        return streams.log_offset(self.redis, job_id)
-
-    def begin_stream(self, job_id: str) -> bool:
-        """Let the stream of a job begin anew, with the first line of its log; True once it does."""
-        streams.begin(self.redis, job_id)
-        return True
-
-    def events_after(self, job_id: str, last: str, block_ms: int | None) -> list[tuple[str, bytes]]:
-        """Return (position, log line) pairs of the stream after position ``last`` ("0": all)."""
-        streams: dict[Any, Any] = {keys.events(job_id): last}
-        reply = self.redis.xread(streams, count=500, block=block_ms)
-        # A list of pairs in the old protocol, a mapping in the new one.
-        found = reply.items() if isinstance(reply, dict) else cast(list[Any], reply or [])
-        entries = [entry for _, batch in found for entry in _batch(batch)]
-        return [(key.decode(), entry.get(b"event", b"")) for key, entry in entries]
-
-    def expire_events(self, job_id: str) -> None:
-        """Let the stream of a finished job go after a week; its log stays on disk."""
-        self.redis.expire(keys.events(job_id), STREAM_SECONDS)
-        self.redis.expire(keys.spec(job_id), STREAM_SECONDS)
-
     def renew_lease(self, job_id: str, attempt: int, seconds: float) -> Written:
         """Extend the claim on a job that is running in ``attempt``."""
         return Written(
@@ -255,7 +203,7 @@ def _keys(job_id: str) -> list[str]:
 def _arguments(job_id: str, old: JobState | JobRecord, values: Mapping[str, Any]) -> list[Any]:
     expected = to_hash({"state": old.state, "attempt": old.attempt})
     state = values.get("state", old.state)
-    return [*expected.values(), job_id, _flag(state), *_flat(to_hash(values))]
+    return [*expected.values(), job_id, _flag(state), *flat(to_hash(values))]
 
 
 def _score(record: JobRecord) -> float:
@@ -268,15 +216,6 @@ def _score(record: JobRecord) -> float:
 
 def _flag(state: State) -> str:
     return "1" if state in FINISHED else "0"
-
-
-def _flat(values: Mapping[str, bytes]) -> list[Any]:
-    return [part for pair in values.items() for part in pair]
-
-
-def _batch(batch: Any) -> list[Any]:
-    # The new protocol wraps the entries of a stream once more.
-    return batch[0] if batch and isinstance(batch[0], list) else batch
 
 
 def texts(values: Any) -> list[str]:

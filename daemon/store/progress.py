@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from daemon.joblog import LogLines
-from daemon.store.job_store import JobStore, Written
 from daemon.store.records import JobRecord
 from jobs.events import (
     BestModel,
@@ -150,21 +148,3 @@ def _verdict(event: Finished) -> dict[str, Any]:
 def _best(loss: float | None) -> dict[str, Any]:
     """Return the best loss; one that is not finite is never the best."""
     return {"best_val_loss": loss} if loss is None or math.isfinite(loss) else {}
-
-
-def send(store: JobStore, job_id: str, attempt: int, lines: LogLines) -> Written:
-    """Append lines of a job's log to its stream, and what they change to its record.
-
-    Lines that are no events are set aside.
-
-    Raises:
-        RedisError: the server is away.
-    """
-    values: dict[str, Any] = {}
-    for envelope in lines.events:
-        values |= changes(envelope)
-    written = store.record_events(job_id, attempt, lines.readable, values)
-    if written is Written.DONE:
-        for line in lines.unreadable:
-            store.set_aside("event", line, f"no event of {job_id}")
-    return written

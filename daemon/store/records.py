@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
+from enum import IntEnum
 from typing import Any
 
 import orjson
@@ -27,6 +28,16 @@ from jobs.state import (
 )
 from jobs.storage.files import plain
 from jobs.storage.values import well_typed
+
+
+class Written(IntEnum):
+    """What became of a compare-and-set."""
+
+    MISSING = -1
+    REFUSED = 0
+    DONE = 1
+    MOVED = 2
+    """The log has been carried over up to another place than the one these lines start at."""
 
 
 @dataclass(frozen=True)
@@ -267,6 +278,11 @@ def to_hash(values: Mapping[str, Any]) -> dict[str, bytes]:
     return {
         name: b"" if value is None else orjson.dumps(plain(value)) for name, value in values.items()
     }
+
+
+def flat(values: Mapping[str, bytes]) -> list[Any]:
+    """Return the fields of a hash as a script of the server takes them: name, value, name, ..."""
+    return [part for pair in values.items() for part in pair]
 
 
 def from_hash(values: Mapping[bytes, bytes]) -> JobRecord | None:

@@ -190,7 +190,7 @@ class Listener:
             yield from lines.events
 
     def _from_stream(self) -> Iterable[Envelope]:
-        while entries := self._store.events_after(self._job_id, self._last, None):
+        while entries := self._store.events.after(self._job_id, self._last, None):
             self._last = entries[-1][0]
             yield from (found for _, line in entries if (found := parse_event(line)))
 

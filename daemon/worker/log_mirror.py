@@ -8,9 +8,8 @@ from typing import Any
 
 from daemon.joblog import LogLines, LogReader, size_of
 from daemon.queue.reconnect import RedisLink
-from daemon.store.job_store import JobStore, Written
-from daemon.store.progress import send
-from daemon.store.records import Claim, JobRecord
+from daemon.store.job_store import JobStore
+from daemon.store.records import Claim, JobRecord, Written
 
 
 class LogMirror:
@@ -85,21 +84,21 @@ class LogMirror:
 
     def _send(self, lines: LogLines) -> bool:
         job_id, attempt = self._claim.job_id, self._claim.attempt
-        written = self._link.call(lambda: send(self._store, job_id, attempt, lines))
+        written = self._link.call(lambda: self._store.events.send(job_id, attempt, lines))
         if written is Written.MOVED:
             self._reposition()
         return self._arrived(written)
 
     def _reposition(self) -> None:
         """Go to where the stream ends: an answer was lost on the way, or Redis was wiped."""
-        offset = self._link.call(lambda: self._store.log_offset(self._claim.job_id))
+        offset = self._link.call(lambda: self._store.events.log_offset(self._claim.job_id))
         if offset is not None:
             self._reader.offset = offset
             self._unsent = None
 
     def _begin_anew(self) -> None:
         """Carry the log over from its beginning: it was removed, or never was as long as noted."""
-        if self._link.call(lambda: self._store.begin_stream(self._claim.job_id)):
+        if self._link.call(lambda: self._store.events.begin(self._claim.job_id)):
             self._reader.offset = 0
             self._unsent = None
 

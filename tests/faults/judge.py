@@ -182,7 +182,7 @@ def stream_is_the_log(stage: Stage, _: Struck) -> Iterator[str]:
     if stage.plan.fault in (Fault.WIPE, Fault.BAD_RECORDS, Fault.BAD_EVENTS):
         return  # a record that is made anew has a stream that begins anew
     for job_id, name in stage.accepted.items():
-        stream = [line for _, line in stage.broker.store.events_after(job_id, "0", None)]
+        stream = [line for _, line in stage.broker.store.events.after(job_id, "0", None)]
         log = _log(stage, job_id)
         if stream != log:
             yield f"{name}: {len(stream)} events in the stream, {len(log)} lines in the log"

@@ -74,7 +74,7 @@ def test_queued_jobs_run_whatever_became_of_their_records(
         state = read_state(workspace.run(job_id))
         assert (state.state, state.attempt) == (record.state, record.attempt)
         log = workspace.job_log(job_id).read_bytes().splitlines()
-        stream = [line for _, line in broker.store.events_after(job_id, "0", None)]
+        stream = [line for _, line in broker.store.events.after(job_id, "0", None)]
         assert stream == log, name
     letters = dead_letters(broker.redis)
     for name in ("text", "list", "state"):

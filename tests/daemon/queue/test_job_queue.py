@@ -151,7 +151,7 @@ def test_records_and_events_that_cannot_be_read_are_set_aside(
     records = {("record", f"the record of {job.id} fits no schema") for job in (broken, odd)}
     assert reasons == records | {("event", f"no event of {job.id}") for job in (broken, odd)}
     for job in (broken, odd):
-        shown = [line for _, line in broker.store.events_after(job.id, "0", None)]
+        shown = [line for _, line in broker.store.events.after(job.id, "0", None)]
         assert all(map(parse_event, shown))
     assert b"Traceback" not in workspace.daemon_log.read_bytes()
     broker.close()

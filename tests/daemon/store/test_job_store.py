@@ -15,8 +15,8 @@ from daemon.queue.broker import Broker
 from daemon.queue.embedded_server import EmbeddedServer
 from daemon.settings import Settings
 from daemon.store import keys
-from daemon.store.job_store import JobStore, Written
-from daemon.store.records import JobRecord, from_hash, run_dir_of, to_hash
+from daemon.store.job_store import JobStore
+from daemon.store.records import JobRecord, Written, from_hash, run_dir_of, to_hash
 from jobs.errors import JobFailed
 from jobs.paths import Workspace
 from jobs.state import FINISHED, TRANSITIONS, JobState, State
@@ -73,7 +73,7 @@ def test_a_job_that_is_not_there_is_not_changed(store: JobStore) -> None:
     assert moved is Written.MISSING
     assert store.update(JOB, 1, {"pid": 1}) is Written.MISSING
     assert store.renew_lease(JOB, 1, 30) is Written.MISSING
-    assert store.record_events(JOB, 1, LogLines([b"{}"], 0, 3), {}) is Written.MISSING
+    assert store.events.append(JOB, 1, LogLines([b"{}"], 0, 3), {}) is Written.MISSING
     assert store.redis.keys("*") == []
 
 
@@ -138,14 +138,14 @@ def test_the_newest_and_all_unfinished_are_shown(store: JobStore) -> None:
 def test_events_arrive_once_and_in_order(store: JobStore) -> None:
     store.create(record(State.RUNNING, attempt=1))
     first, second = LogLines([b"a", b"b"], 0, 4), LogLines([b"c"], 4, 6)
-    assert store.record_events(JOB, 1, first, {"step": 1}) is Written.DONE
+    assert store.events.append(JOB, 1, first, {"step": 1}) is Written.DONE
     # The answer was lost, so it is sent again; or somebody skipped a part.
-    assert store.record_events(JOB, 1, first, {"step": 1}) is Written.MOVED
-    assert store.record_events(JOB, 1, LogLines([b"d"], 6, 8), {}) is Written.MOVED
-    assert store.record_events(JOB, 2, second, {}) is Written.REFUSED
-    assert store.record_events(JOB, 1, second, {"step": 2, "loss": None}) is Written.DONE
-    assert [line for _, line in store.events_after(JOB, "0", None)] == [b"a", b"b", b"c"]
-    assert store.log_offset(JOB) == 6
+    assert store.events.append(JOB, 1, first, {"step": 1}) is Written.MOVED
+    assert store.events.append(JOB, 1, LogLines([b"d"], 6, 8), {}) is Written.MOVED
+    assert store.events.append(JOB, 2, second, {}) is Written.REFUSED
+    assert store.events.append(JOB, 1, second, {"step": 2, "loss": None}) is Written.DONE
+    assert [line for _, line in store.events.after(JOB, "0", None)] == [b"a", b"b", b"c"]
+    assert store.events.log_offset(JOB) == 6
     found = store.get(JOB)
     assert found is not None
     assert found.step == 2
@@ -155,9 +155,9 @@ def test_the_stream_is_capped_and_goes_after_a_while(store: JobStore) -> None:
     store.create(record(State.RUNNING, attempt=1))
     for batch in range(60):
         lines = LogLines([b"x"] * 100, batch, batch + 1)
-        assert store.record_events(JOB, 1, lines, {}) is Written.DONE
+        assert store.events.append(JOB, 1, lines, {}) is Written.DONE
     assert 5_000 <= int(store.redis.xlen(keys.events(JOB))) < 5_200
-    store.expire_events(JOB)
+    store.events.expire(JOB)
     assert store.redis.ttl(keys.events(JOB)) > 0
 
 

@@ -37,7 +37,7 @@ def test_a_job_runs_to_its_end_and_everything_agrees(
     state = read_state(workspace.run(queued.id))
     assert (state.state, state.attempt, state.reason) == (State.COMPLETED, 1, None)
     store = Broker(workspace, Settings()).store
-    stream = [line for _, line in store.events_after(queued.id, "0", None)]
+    stream = [line for _, line in store.events.after(queued.id, "0", None)]
     assert stream == list(whole_lines(workspace.job_log(queued.id)))
     events = [envelope.event.kind for envelope in client.follow(queued.id)]
     assert (events[0], events[-1]) == ("started", "finished")
@@ -127,7 +127,7 @@ def test_a_killed_daemon_leaves_no_child_and_the_next_one_resumes(
     started = [e for e in client.follow(queued.id) if e.event.kind == "started"]
     assert getattr(started[-1].event, "resumed_step", 0) > 0
     lines = list(whole_lines(workspace.job_log(queued.id)))
-    stream = Broker(workspace, Settings()).store.events_after(queued.id, "0", None)
+    stream = Broker(workspace, Settings()).store.events.after(queued.id, "0", None)
     assert [line for _, line in stream] == lines
 
 
@@ -165,7 +165,7 @@ def test_training_goes_on_while_the_server_is_dead_and_the_record_catches_up(
         while lines := reader.read():
             total += len(lines.lines)
         stream = Broker(workspace, Settings()).store
-        wait_until(lambda: len(stream.events_after(queued.id, "0", None)) >= min(total, 500))
+        wait_until(lambda: len(stream.events.after(queued.id, "0", None)) >= min(total, 500))
         again.cancel(queued.id)
         record = ended(again, queued.id)
         assert (record.state, record.attempt) == (State.CANCELLED, 1)
@@ -190,7 +190,7 @@ def test_a_wiped_redis_under_a_running_job_is_mended(
     assert ended(client, queued.id).state is State.CANCELLED
     lines = list(whole_lines(workspace.job_log(queued.id)))
     store = Broker(workspace, Settings()).store
-    assert [line for _, line in store.events_after(queued.id, "0", None)] == lines[:500]
+    assert [line for _, line in store.events.after(queued.id, "0", None)] == lines[:500]
     # The message of the other one was lost as well.
     assert running(client, waiting.id).attempt == 1
 

@@ -67,7 +67,7 @@ def test_a_log_that_was_removed_is_carried_over_from_its_beginning(
         pass
     log.write_bytes(line(1) + line(2))
     assert mirror.carry()
-    stream = [line for _, line in broker.store.events_after(JOB, "0", None)]
+    stream = [line for _, line in broker.store.events.after(JOB, "0", None)]
     assert stream == [line(1)[:-1], line(2)[:-1]]
 
 
@@ -77,7 +77,7 @@ def test_lines_that_are_no_events_are_set_aside(
     log = tmp_path / "log.jsonl"
     log.write_bytes(line(1) + b'\x80\x04K\x01.\n{"event": "owned"}\n' + line(2))
     assert mirror.carry()
-    stream = [line for _, line in broker.store.events_after(JOB, "0", None)]
+    stream = [line for _, line in broker.store.events.after(JOB, "0", None)]
     assert stream == [line(1)[:-1], line(2)[:-1]]
     letters = {(letter.what, letter.beginning) for letter in dead_letters(broker.redis)}
     assert letters == {("event", '{"event": "owned"}'), ("event", "\\x80\\x04K\\x01.")}
@@ -99,5 +99,5 @@ def test_what_a_child_said_after_its_daemon_had_died_is_carried_over(
     found = broker.store.get(JOB)
     assert found is not None
     assert (found.state, found.step) == (State.COMPLETED, 7)
-    stream = [line for _, line in broker.store.events_after(JOB, "0", None)]
+    stream = [line for _, line in broker.store.events.after(JOB, "0", None)]
     assert stream == [line(1)[:-1], line(7)[:-1]]
