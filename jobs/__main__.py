@@ -10,17 +10,16 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.backend.kernel_cache import Kernels, is_about_kernels
 from jobs.errors import ExitCode, FarenseError, InvalidInput, OutOfMemory, Superseded
+from jobs.kinds import kind_of
 from jobs.paths import RunDirectory, Workspace
-from jobs.resources.out_of_memory import FEWER_QUESTIONS, as_out_of_memory, next_splits, what_next
-from jobs.spec import EVALUATE, JobSpec, read_spec
+from jobs.resources.out_of_memory import as_out_of_memory, next_splits
+from jobs.spec import JobSpec, read_spec
 from jobs.state import FINISHED, JobState, State, now, read_state, write_state
 from jobs.stopping import StopRequest
 from jobs.storage.files import as_disk_full
@@ -28,7 +27,7 @@ from jobs.storage.locks import hold
 from jobs.summary_head import summary_head
 
 if TYPE_CHECKING:
-    from jobs.events import Evaluated, Finished
+    pass
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -103,7 +102,7 @@ def _run(
     kernels = Kernels.of(workspace)
     kernels.remove_torn()
     try:
-        outcome = _work(spec, stop)(workspace, spec, emit, stop.reason, state.splits)
+        outcome = kind_of(spec).work(spec, stop)(workspace, spec, emit, stop.reason, state.splits)
     except Exception as error:
         kernels.remove_named(str(error))
         if stop.reason() and is_about_kernels(str(error)):
@@ -118,25 +117,13 @@ def _run(
     return ExitCode.OK, State(outcome.state), None
 
 
-def _work(spec: JobSpec, stop: StopRequest) -> Callable[..., Finished | Evaluated | None]:
-    """Return what does the work of a job of this kind."""
-    if spec.kind == EVALUATE:
-        from jobs.evaluation.evaluate import evaluate  # noqa: PLC0415 - for the same reason
-
-        return evaluate
-    from jobs.training.session import train  # noqa: PLC0415 - for the same reason
-
-    return train if spec.sweep is None else partial(train, ending=stop.ending)
-
-
 def _failure(error: Exception, run: RunDirectory, spec: JobSpec, splits: int) -> Exception:
     """Return what to tell of ``error``; of one that is not ours the log gets the traceback."""
     if not isinstance(error, FarenseError):
         traceback.print_exc()
         error = as_out_of_memory(error) or as_disk_full(error, run.path) or error
     if isinstance(error, OutOfMemory):
-        train = spec.kind != EVALUATE
-        error.hint = what_next(spec.config, splits) if train else FEWER_QUESTIONS
+        error.hint = kind_of(spec).after_out_of_memory(spec.config, splits, False)
     return error
 
 

@@ -111,6 +111,11 @@ def test_one_module_moves_the_record_of_a_job() -> None:
         assert callers == {WRITES}, method
 
 
+def test_what_kind_a_job_is_matters_in_one_module() -> None:
+    for word in ("TRAIN", "EVALUATE"):
+        assert who_imports("jobs.spec", word) == {"jobs.kinds"}
+
+
 def who_imports(module: str, function: str) -> set[str]:
     return {
         name

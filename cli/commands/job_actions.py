@@ -77,7 +77,7 @@ def pause(ctx: click.Context, jobs: tuple[str, ...], as_json: bool) -> None:
     Example: farense pause latest
     """
     from daemon.latest import TO_PAUSE
-    from jobs.spec import TRAIN
+    from jobs.kinds import kind_named
     from jobs.state import State
 
     def change(client: FarenseClient, before: JobRecord) -> tuple[JobRecord, str]:
@@ -87,8 +87,7 @@ def pause(ctx: click.Context, jobs: tuple[str, ...], as_json: bool) -> None:
             return record, f"{record.id} is paused already."
         if record.state is State.PAUSED:
             return record, f"Paused {record.id}."
-        first = "writes a checkpoint first" if record.kind == TRAIN else "keeps its answers so far"
-        return record, f"Pausing {record.id}: it {first}."
+        return record, f"Pausing {record.id}: it {kind_named(record.kind).when_stopped}."
 
     ctx.exit(change_each(jobs, TO_PAUSE, as_json, change))
 

@@ -15,8 +15,8 @@ from typing import Any
 from jobs.backend.kernel_cache import KERNEL_SIGNS
 from jobs.errors import ExitCode
 from jobs.events import CheckpointSaved, Envelope, Started
+from jobs.kinds import TRAINING, JobKind
 from jobs.resources.out_of_memory import tells_of_memory
-from jobs.spec import TRAIN
 from jobs.state import FINISHED_WELL, now
 
 
@@ -102,7 +102,7 @@ class Ending:
     verdict: StopReason | None = None
     progressed: bool = False
     disk_free: int | None = None
-    kind: str = TRAIN
+    kind: JobKind = TRAINING
     config: Mapping[str, Any] = field(default_factory=dict)
     splits: int = 0
 

@@ -17,8 +17,7 @@ from daemon.lifecycle.failures import (
     signal_name,
 )
 from jobs.errors import ExitCode
-from jobs.resources.out_of_memory import FEWER_QUESTIONS, advice, next_splits, what_next
-from jobs.spec import TRAIN
+from jobs.resources.out_of_memory import next_splits
 from jobs.state import HISTORY_LENGTH, JobState, State
 
 
@@ -173,7 +172,7 @@ def _as_wanted(ending: Ending) -> Outcome:
     if ending.pause_requested:
         return Outcome(State.PAUSED, PAUSED)
     if ending.held_because:
-        return Outcome(State.QUEUED, f"{ending.held_because}; goes on {_from(ending)}")
+        return Outcome(State.QUEUED, f"{ending.held_because}; goes on {ending.kind.goes_on}")
     return Outcome(State.QUEUED, _stopped(ending))
 
 
@@ -184,16 +183,11 @@ def _out_of_memory(ending: Ending) -> Outcome:
     reason = ending.failure
     if ending.returncode != ExitCode.OUT_OF_MEMORY or not reason:
         what = f"Attempt {ending.attempt} ran out of memory and {_end(ending)}."
-        reason = f"{what} {_what_next(ending, splits)}"
+        again = splits is not None
+        next_time = ending.kind.after_out_of_memory(ending.config, ending.splits, again)
+        reason = f"{what} {next_time}"
     failure = Failure(FailureClass.OUT_OF_MEMORY, ending.attempt, reason)
     return Outcome(state, reason, splits=splits, failure=failure)
-
-
-def _what_next(ending: Ending, splits: int | None) -> str:
-    if ending.kind == TRAIN:
-        return what_next(ending.config, ending.splits)
-    halved = "The next attempt takes half as many questions at a time."
-    return FEWER_QUESTIONS if splits is None else halved
 
 
 def _cancelled(ending: Ending) -> str:
@@ -213,11 +207,7 @@ def _stopped(ending: Ending) -> str:
         why = "the queue could not be reached"
     else:  # by a signal from outside, or a wish that was taken back
         why = "its process was told to stop"
-    return f"{why}; the job goes on {_from(ending)}"
-
-
-def _from(ending: Ending) -> str:
-    return "from its last checkpoint" if ending.kind == TRAIN else "after its last answers"
+    return f"{why}; the job goes on {ending.kind.goes_on}"
 
 
 def _reason(ending: Ending, kind: FailureClass) -> str:
@@ -237,10 +227,9 @@ def _reason(ending: Ending, kind: FailureClass) -> str:
     reason = f"Attempt {ending.attempt} {stopped or _end(ending)}."
     perhaps = PERHAPS_MEMORY.get(ending.returncode)
     if perhaps and not (ending.killed or stopped):
-        train = ending.kind == TRAIN
-        lower = advice(ending.config, ending.splits) if train else FEWER_QUESTIONS
+        lower = ending.kind.less_memory(ending.config, ending.splits)
         return f"{reason} {perhaps}. If so: {lower}"
-    advised = kind in ADVICE and (ending.kind == TRAIN or kind is not FailureClass.TIME_LIMIT)
+    advised = kind in ADVICE and (ending.kind.trains or kind is not FailureClass.TIME_LIMIT)
     return f"{reason} {ADVICE[kind].format(job=ending.job)}" if advised else reason
 
 

@@ -11,8 +11,9 @@ from daemon.runs.workspace_id import home_of
 from daemon.store.progress import advanced
 from daemon.store.records import JobRecord, record_of, record_of_id
 from jobs.errors import FarenseError
+from jobs.kinds import kind_named, kind_of
 from jobs.paths import JOB_ID, RunDirectory, Workspace
-from jobs.spec import TRAIN, read_spec
+from jobs.spec import read_spec
 from jobs.state import JobState, State
 from jobs.storage.files import from_plain, read_json
 from jobs.storage.locks import is_held
@@ -34,7 +35,7 @@ def newest_training(workspace: Workspace) -> str | None:
     for job_id in job_ids(workspace):
         run = workspace.run(job_id)
         with suppress(FarenseError):
-            if run.state.exists() and read_spec(run).kind == TRAIN:
+            if run.state.exists() and kind_of(read_spec(run)).trains:
                 return job_id
     return None
 
@@ -105,7 +106,8 @@ def _record(workspace: Workspace, job_id: str, state: JobState) -> JobRecord:
         record = record_of_id(job_id, state)
     log = workspace.job_log(job_id)
     said = events_at_end(log)
-    if not said and record.kind == TRAIN:  # a run directory that was copied without its log
+    # Of a run directory that was copied without its log.
+    if not said and kind_named(record.kind).trains:
         record = with_figures(record, workspace.run(job_id))
     for envelope in said:
         record = advanced(record, envelope)

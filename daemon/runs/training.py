@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from daemon.runs.files import job_ids
 from daemon.runs.snapshot import not_here, refuse_damaged, snapshot_of
 from jobs.errors import InvalidInput, ModelError
+from jobs.kinds import kind_named
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import EVALUATE, JobSpec, read_spec
+from jobs.spec import JobSpec, read_spec
 from jobs.state import FINISHED_WELL, State
 from jobs.storage.files import read_json
 from jobs.storage.locks import is_held
@@ -33,7 +34,7 @@ def training_of(
         InvalidInput: it is no training job, or its files are not here.
         JobFailed: its ``state.json`` is damaged.
     """
-    if record.kind == EVALUATE:
+    if not kind_named(record.kind).trains:
         raise InvalidInput(
             f"{record.id} is an evaluation itself.", f"It evaluates {record.evaluates}."
         )

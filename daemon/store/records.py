@@ -14,8 +14,9 @@ from typing import Any
 
 import orjson
 
+from jobs.kinds import TRAINING, kind_in_id, kind_of
 from jobs.paths import JOB_ID
-from jobs.spec import EVALUATE, TRAIN, JobSpec
+from jobs.spec import JobSpec
 from jobs.state import (
     DEFAULT_QUEUE,
     FINISHED,
@@ -92,7 +93,7 @@ class JobRecord:
     preset: str
     state: State
     run_dir: str
-    kind: str = TRAIN
+    kind: str = TRAINING.name
     evaluates: str | None = None
     name: str | None = None
     attempt: int = 0
@@ -175,8 +176,6 @@ NAMES = frozenset(field.name for field in fields(JobRecord))
 # What whoever shows a record finds out for itself.
 NEVER_STORED = ("interrupted", "adapter")
 COMPARED = ("state", "attempt")
-# How the middle of the id of an evaluation begins.
-EVALUATES = "eval_"
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 # Only in these such a text stands for a number: a job may be called NaN.
 NUMBERS = frozenset(field.name for field in fields(JobRecord) if "float" in str(field.type))
@@ -193,8 +192,7 @@ def record_of(spec: JobSpec, state: JobState) -> JobRecord:
         evaluates=spec.evaluation.job if spec.evaluation else None,
         name=spec.name,
         created_at=spec.created_at,
-        num_epochs=spec.config.get("num_epochs") if spec.kind == TRAIN else None,
-        total_steps=spec.total_steps if spec.kind == TRAIN else None,
+        **kind_of(spec).length(spec),
         sweep=spec.sweep.sweep if spec.sweep else None,
         trial=spec.sweep.number if spec.sweep else None,
     )
@@ -208,10 +206,9 @@ def record_of_id(job_id: str, state: JobState) -> JobRecord:
         created = datetime.strptime(f"{day}{time}+0000", "%Y%m%d%H%M%S%z").isoformat()
     except ValueError:
         created = ""
-    preset = stem.removeprefix(EVALUATES)
-    kind = TRAIN if preset == stem else EVALUATE
+    kind, preset = kind_in_id(stem)
     blank = JobRecord(
-        job_id, preset, state.state, run_dir_of(job_id), kind=kind, created_at=created
+        job_id, preset, state.state, run_dir_of(job_id), kind=kind.name, created_at=created
     )
     return replace(blank, **life(state))
 

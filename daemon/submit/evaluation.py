@@ -12,10 +12,11 @@ from daemon.runs.training import check_adapter, check_has_adapter, check_model, 
 from daemon.runs.workspace_locks import freezing
 from daemon.store.records import state_from
 from daemon.submit.checks import SubmitChecks
-from daemon.submit.run_directory import id_stem, new_run_directory, versions
+from daemon.submit.run_directory import new_run_directory, versions
 from jobs.errors import DataError, InvalidInput
+from jobs.kinds import EVALUATION
 from jobs.paths import Workspace
-from jobs.spec import EVALUATE, EvaluationSpec, JobSpec, read_spec
+from jobs.spec import EvaluationSpec, JobSpec, read_spec
 from jobs.state import JobState, now
 
 if TYPE_CHECKING:
@@ -90,11 +91,11 @@ def place_evaluation(
         first = begin(None if state.finished else record.id)
         if first.finished:
             raise InvalidInput(f"The evaluation would never start: {first.reason}.")
-        run = new_run_directory(id_stem(spec.preset, EVALUATE), workspace)
+        run = new_run_directory(EVALUATION.id_stem(spec.preset), workspace)
         placed = replace(
             spec,
             id=run.job_id,
-            kind=EVALUATE,
+            kind=EVALUATION.name,
             name=None,
             created_at=now(),
             versions=versions(),

@@ -13,10 +13,11 @@ from daemon.runs.snapshot import refuse_damaged, snapshot_of
 from daemon.runs.workspace_locks import freezing
 from daemon.submit.checks import SubmitChecks
 from daemon.submit.placing import FIRST, Request
-from daemon.submit.run_directory import id_stem, new_run_directory, point_latest_to, versions
+from daemon.submit.run_directory import new_run_directory, point_latest_to, versions
 from jobs.errors import CheckpointError, DataError, InvalidInput
+from jobs.kinds import kind_of
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import TRAIN, JobSpec, read_spec
+from jobs.spec import JobSpec, read_spec
 from jobs.state import FINISHED, JobState, State, now
 from jobs.storage.files import explain
 from jobs.training.checkpoint_files import TORN, described, newest_first
@@ -47,7 +48,7 @@ def place_again(
     if from_checkpoint and not checkpoints:
         raise InvalidInput(f"{job_id} has no checkpoint.", "Leave out --from-checkpoint.")
     # What it goes on with, or asks, was trained by that model, and on the prompts of that day.
-    goes_on = from_checkpoint or spec.kind != TRAIN
+    goes_on = from_checkpoint or not kind_of(spec).trains
     day = spec.prompts_written_on if goes_on else datetime.now().date().isoformat()
     checks.check_spec(spec, day)
     if from_checkpoint:
@@ -62,13 +63,13 @@ def place_again(
                 raise DataError(
                     f"The data of {job_id} are gone: {file.source}.", "Enqueue it again."
                 )
-        run = new_run_directory(id_stem(spec.preset, spec.kind), workspace)
+        run = new_run_directory(kind_of(spec).id_stem(spec.preset), workspace)
         _copy_progress(old, run, checkpoints)
         spec = replace(spec, id=run.job_id, created_at=now(), prompt_date=day)
         spec = replace(spec, versions=versions())
         state = replace(FIRST, queue=ended.queue, updated_at=spec.created_at)
         place(workspace, [(spec, state)])
-    if spec.kind == TRAIN:
+    if kind_of(spec).trains:
         point_latest_to(run)
     return spec, state
 

@@ -13,7 +13,6 @@ from importlib.metadata import PackageNotFoundError, version
 from daemon.runs.private_folder import PRIVATE
 from jobs.errors import WorkspaceError
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import TRAIN
 from jobs.storage.files import explain
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
@@ -37,11 +36,6 @@ def new_run_directory(preset: str, workspace: Workspace) -> RunDirectory:
             raise explain(error, run.path) from error
         return run
     raise WorkspaceError(f"No free job id in {workspace.runs}.")
-
-
-def id_stem(preset: str, kind: str) -> str:
-    """Return what stands in the middle of a job's id: of an evaluation, ``eval_v2``."""
-    return preset if kind == TRAIN else f"eval_{preset}"
 
 
 def new_id(preset: str) -> Iterator[str]:

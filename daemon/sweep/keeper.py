@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import structlog
 
+from daemon import piped
 from daemon.joblog import last_lines
+from daemon.piped import Piped
 from daemon.settings import Settings
 from jobs.errors import ExitCode
 from jobs.paths import JOB_ID, Workspace
@@ -29,14 +30,6 @@ FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
 STOP_SECONDS = 5.0
 
 
-@dataclass
-class _Kept:
-    """A coordinator, and the write end of its pipe."""
-
-    process: subprocess.Popen[bytes]
-    pipe: int
-
-
 class SweepKeeper:
     """Starts the coordinators of a workspace's sweeps, again where one was killed.
 
@@ -51,7 +44,7 @@ class SweepKeeper:
     ) -> None:
         self._workspace, self._settings, self._clock = workspace, settings, clock
         self._folder = sweeps_of(workspace)
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str, Piped] = {}
         self._delays: dict[str, float] = {}
         self._not_before: dict[str, float] = {}
         self._look_at = 0.0
@@ -106,40 +99,19 @@ class SweepKeeper:
         if sweep in self._kept:
             return
         folder = SweepFolder(self._folder / sweep)
-        theirs, ours = os.pipe()
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "daemon.sweep",
-            str(folder.path),
-            "--pipe",
-            str(theirs),
-        ]
+        command = [sys.executable, "-P", "-m", "daemon.sweep", str(folder.path)]
         try:
             with folder.stderr.open("wb") as output:
-                process = subprocess.Popen(
-                    command,
-                    cwd=self._workspace.root,
-                    env=self._environment(),
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    pass_fds=(theirs,),
-                    start_new_session=True,
-                )
+                started = piped.start(command, self._workspace, self._environment(), output)
         except OSError as error:
-            os.close(ours)
             self._wait_before(sweep, str(error))
             return
-        finally:
-            os.close(theirs)
-        self._kept[sweep] = _Kept(process, ours)
-        log.info("coordinator_started", sweep=sweep, pid=process.pid)
+        self._kept[sweep] = started
+        log.info("coordinator_started", sweep=sweep, pid=started.process.pid)
 
     def _environment(self) -> dict[str, str]:
         """Return the environment: the coordinator is to find the daemon's own queue."""
-        found = {**os.environ, "FARENSE_HOME": str(self._workspace.root)}
+        found = dict(os.environ)
         if self._settings.redis_url is not None:
             found["FARENSE_REDIS_URL"] = self._settings.redis_url
         return found

@@ -13,7 +13,7 @@ from jobs.config.config import TrainConfig
 from jobs.errors import FarenseError
 from jobs.events import Evaluated
 from jobs.paths import Workspace
-from jobs.spec import EVALUATE, JobSpec, SweepTrial, read_spec
+from jobs.spec import JobSpec, SweepTrial, read_spec
 from jobs.storage.files import sha256_of
 from jobs.sweep.folder import read_sweep, read_trials
 from jobs.sweep.paths import SweepFolder
@@ -41,7 +41,9 @@ def evaluation_seconds(base: TrainConfig, workspace: Workspace) -> float | None:
         (
             seconds
             for found, job_id in _specs(workspace)
-            if found.kind == EVALUATE and found.valid is not None and found.valid.sha256 == digest
+            if found.evaluation is not None
+            and found.valid is not None
+            and found.valid.sha256 == digest
             if found.config.get("model") == base.model
             for seconds in _seconds(workspace, job_id)
         ),
@@ -93,7 +95,7 @@ def merged(
 def _parts(specs: Iterable[JobSpec], sweep: str) -> Iterable[tuple[JobSpec, SweepTrial]]:
     for spec in specs:
         part = spec.sweep
-        if part is not None and part.sweep == sweep and spec.kind != EVALUATE:
+        if part is not None and part.sweep == sweep and spec.evaluation is None:
             yield spec, part
 
 

@@ -16,7 +16,7 @@ from daemon.store.records import JobRecord
 from jobs.errors import FarenseError, QueueUnreachable, UnknownJob
 from jobs.events import Envelope, Progress, Started, TrainMetrics, Validation, parse_event
 from jobs.paths import Workspace
-from jobs.spec import EVALUATE, read_spec
+from jobs.spec import read_spec
 from jobs.state import FINISHED, State
 from jobs.sweep.trial import Curve, Trial, curve_of, lowest
 
@@ -106,7 +106,7 @@ class Follower:
                 spec = read_spec(workspace.run(found))
             except FarenseError:
                 continue
-            if spec.kind == EVALUATE and spec.evaluation and spec.evaluation.job == job_id:
+            if spec.evaluation is not None and spec.evaluation.job == job_id:
                 record = self.record(found)
                 if record and record.state not in (State.FAILED, State.CANCELLED):
                     return found

@@ -17,6 +17,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from daemon import piped
+from daemon.piped import Piped
 from daemon.runs.private_folder import PRIVATE, temporary_folder
 from daemon.settings import Settings
 from jobs.errors import WorkspaceError
@@ -39,14 +41,13 @@ class Child:
         killed: it has been sent SIGKILL.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], pipe: int, grace_seconds: float) -> None:
+    def __init__(self, started: Piped, grace_seconds: float) -> None:
         self._oom_kills = oom_kills()
-        self._process = process
-        self._pipe = pipe
-        self._end = _end_of(process.pid)
+        self._process, self._pipe = started.process, started.pipe
+        self._end = _end_of(self._process.pid)
         self._grace_seconds = grace_seconds
         self._kill_at: float | None = None
-        self.pid = process.pid
+        self.pid = self._process.pid
         self.stop_requested = False
         self.killed = False
         self._told_to_end = False
@@ -60,28 +61,15 @@ class Child:
         """
         stderr = workspace.job_stderr(job_id)
         stderr.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
-        ours, theirs = _pipe()
-        arguments = [str(workspace.run(job_id).path), "--attempt", str(attempt)]
+        command = [*settings.child, str(workspace.run(job_id).path), "--attempt", str(attempt)]
         if settings.redis_url is not None:
-            arguments += ["--silence", str(settings.lease_seconds * SILENCE)]
+            command += ["--silence", str(settings.lease_seconds * SILENCE)]
         try:
             with stderr.open("ab") as output:
-                process = subprocess.Popen(
-                    [*settings.child, *arguments, "--pipe", str(theirs)],
-                    cwd=workspace.root,
-                    env=_environment(workspace),
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    pass_fds=(theirs,),
-                    start_new_session=True,
-                )
+                started = piped.start(command, workspace, _environment(workspace), output)
         except OSError as error:
-            os.close(ours)
             raise WorkspaceError(f"The job's process cannot be started: {error}") from error
-        finally:
-            os.close(theirs)
-        return cls(process, ours, settings.grace_seconds)
+        return cls(started, settings.grace_seconds)
 
     def wait(self, seconds: float) -> int | None:
         """Wait for the end; return the exit code (minus a signal's number), or None by ``seconds``.
@@ -180,13 +168,6 @@ def _end_of(pid: int) -> int | None:
         return None
 
 
-def _pipe() -> tuple[int, int]:
-    """Return the write end, which stays here, and the read end, for the child."""
-    theirs, ours = os.pipe()
-    os.set_blocking(ours, False)
-    return ours, theirs
-
-
 def _environment(workspace: Workspace) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in WITHHELD}
     if kept.pop("PYTHONDONTWRITEBYTECODE", None):
@@ -194,7 +175,6 @@ def _environment(workspace: Workspace) -> dict[str, str]:
         kept.setdefault("PYTHONPYCACHEPREFIX", str(workspace.private / "bytecode"))
     return {
         **kept,
-        "FARENSE_HOME": str(workspace.root),
         "HF_HUB_OFFLINE": "1",
         "TMPDIR": str(temporary_folder(workspace)),
     }

@@ -28,10 +28,20 @@ FLOORS = {
     "daemon": (
         *("__main__", "doctor", "worker", "recovery", "service", "sweep", "client", "process"),
         *("prune", "submit", "lifecycle", "host", "logging", "reader", "queue", "file_client"),
-        *("as_shown", "latest", "standstill", "runs", "store", "joblog", "settings", "times"),
+        *(
+            "as_shown",
+            "latest",
+            "standstill",
+            "runs",
+            "store",
+            "joblog",
+            "settings",
+            "times",
+            "piped",
+        ),
     ),
     "jobs": (
-        *("__main__", "sinks", "export", "report", "stopping", "sweep", "rehearsal"),
+        *("__main__", "kinds", "sinks", "export", "report", "stopping", "sweep", "rehearsal"),
         *("other_process", "console", "summary_head", "compare", "past_run", "evaluation"),
         *("training", "resources", "prefix", "pace", "model", "data", "caches", "model_store"),
         *("backend", "config", "suggest", "state", "verdict", "spec", "events", "storage"),

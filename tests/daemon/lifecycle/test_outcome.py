@@ -18,7 +18,7 @@ from daemon.lifecycle.outcome import (
 )
 from daemon.worker.child import oom_kills
 from jobs.errors import ExitCode
-from jobs.spec import EVALUATE, TRAIN
+from jobs.kinds import EVALUATION, TRAINING
 from jobs.state import HISTORY_LENGTH, TRANSITIONS, JobState, State
 from tests.children.child import GPU_TIMEOUT, METAL_OOM, RESOURCE_LIMIT
 
@@ -141,11 +141,13 @@ def test_where_one_cannot_be_sure_it_says_perhaps(returncode: int, words: str) -
     ],
 )
 def test_what_is_said_of_an_evaluation_is_not_of_a_training(changes: dict[str, object]) -> None:
-    ending = replace(END, kind=EVALUATE, **changes)  # type: ignore[arg-type]  # any field
+    ending = replace(END, kind=EVALUATION, **changes)  # type: ignore[arg-type]  # any field
     reason = outcome_of(ending, RUNNING, 3).reason or ""
     for word in ("checkpoint", "training process", "adapter", "micro-batch", "max_seq_length"):
         assert word not in reason
-    assert reason != outcome_of(replace(ending, kind=TRAIN), RUNNING, 3).reason or "job's" in reason
+    assert (
+        reason != outcome_of(replace(ending, kind=TRAINING), RUNNING, 3).reason or "job's" in reason
+    )
 
 
 def test_the_kernels_count_of_kills_for_memory(tmp_path: Path) -> None:
