@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
+from cli.sweep_files import known_files
+from jobs.paths import JOB_ID, REPOSITORY, Workspace
+from jobs.storage.files import read_json
+from jobs.sweep.paths import sweeps_of
+
 if TYPE_CHECKING:
     from jobs.paths import RunDirectory
 
@@ -88,8 +93,6 @@ def sweeps(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem[str]]:
     """Complete the sweeps of the workspace."""
-    from jobs.paths import JOB_ID, Workspace
-    from jobs.sweep.paths import sweeps_of
 
     folder = sweeps_of(Workspace.current())
     names = _names(folder.iterdir()) if folder.is_dir() else []
@@ -101,7 +104,6 @@ def presets(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem[str]]:
     """Complete the presets, else the paths of files."""
-    from jobs.paths import REPOSITORY, Workspace
 
     folders = (Workspace.current().configs, REPOSITORY / "configs")
     names = {path.stem for folder in folders for path in folder.glob("*.yaml")}
@@ -111,7 +113,6 @@ def presets(
 
 def sweep_files(incomplete: str) -> list[CompletionItem[str]]:
     """Complete the sweep files of the workspace and the repository, else the paths of files."""
-    from cli.sweep_files import known_files
 
     names = sorted({str(path) for path in known_files()})
     return _beginning([CompletionItem(name) for name in names], incomplete) or [
@@ -128,7 +129,6 @@ def settings(
 
 def _jobs(states: tuple[str, ...]) -> Iterator[CompletionItem[str]]:
     """Yield the newest jobs by their ids, and those with names by these, too."""
-    from jobs.paths import JOB_ID, Workspace
 
     workspace = Workspace.current()
     try:
@@ -145,7 +145,6 @@ def _jobs(states: tuple[str, ...]) -> Iterator[CompletionItem[str]]:
 
 
 def _state_and_name(run: RunDirectory) -> tuple[str | None, str | None]:
-    from jobs.storage.files import read_json
 
     try:
         state: Any = read_json(run.state).get("state")

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 from cli.output import warn
 from cli.reading import job_named, reading
+from daemon.latest import ADAPTER, LEFT
+from daemon.runs.private_folder import temporary_folder
+from daemon.runs.training import check_has_adapter, check_model, running_here, training_of
 
 if TYPE_CHECKING:
     from jobs.paths import Workspace
@@ -33,8 +36,6 @@ def foreground_job(
         UnknownJob: there is no such job.
         InvalidInput: it is no training job, has no adapter, or its files or its model are not here.
     """
-    from daemon.latest import ADAPTER, LEFT
-    from daemon.runs.training import check_has_adapter, check_model, running_here, training_of
 
     with reading() as reader:
         workspace = reader.workspace
@@ -65,7 +66,6 @@ def interrupted_by_signals() -> Iterator[None]:
 @contextmanager
 def surroundings(workspace: Workspace) -> Iterator[None]:
     """Give this process what the child of a job has around it; before MLX is imported."""
-    from daemon.runs.private_folder import temporary_folder
 
     wanted = {"HF_HUB_OFFLINE": "1", "TMPDIR": str(temporary_folder(workspace))}
     before = {name: os.environ.get(name) for name in wanted}

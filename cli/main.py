@@ -84,7 +84,7 @@ class FarenseGroup(click.Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
         """Complete the commands from the table, importing none."""
-        from click.shell_completion import CompletionItem
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - only a shell needs it
 
         names = [
             CompletionItem(name, help=text)
@@ -126,7 +126,7 @@ class FarenseGroup(click.Group):
             if isinstance(error, BrokenPipeError) and let_go_of_output():
                 ctx.exit(READER_GONE)
             if ctx.params.get("debug"):
-                import traceback
+                import traceback  # noqa: PLC0415 - only this needs it
 
                 traceback.print_exc()
             ctx.exit(report(error))

@@ -52,7 +52,7 @@ def preset_from(name: str, overrides: tuple[str, ...] = ()) -> Preset:
     Raises:
         ConfigError: there is none, or it is not valid.
     """
-    from jobs.config.config import find_preset
-    from jobs.paths import Workspace
+    from jobs.config.config import find_preset  # noqa: PLC0415 - loads pydantic
+    from jobs.paths import Workspace  # noqa: PLC0415 - for the same reason
 
     return find_preset(name, Workspace.current(), overrides)

@@ -8,22 +8,19 @@ import sys
 from typing import Any
 
 import click
+import orjson
+
+from jobs.storage.files import JSON_OPTIONS, plain
 
 
 def print_json(value: Any) -> None:
     """Print one JSON object or list, indented, on stdout."""
-    import orjson
-
-    from jobs.storage.files import JSON_OPTIONS, plain
 
     click.echo(orjson.dumps(plain(value), option=JSON_OPTIONS).decode(), nl=False)
 
 
 def print_json_line(value: Any) -> None:
     """Print one JSON object on one line of stdout."""
-    import orjson
-
-    from jobs.storage.files import plain
 
     click.echo(orjson.dumps(plain(value)))
 

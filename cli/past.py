@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING
 
 from cli.output import note
 from cli.reading import job_named
+from daemon.as_shown import as_found
+from daemon.latest import LEFT
+from daemon.runs.snapshot import Where, snapshot_of
+from daemon.runs.workspace_id import shown
+from jobs.errors import InvalidInput, UnknownJob
+from jobs.past_run import read_run
 
 if TYPE_CHECKING:
     from daemon.file_client import FileClient
@@ -25,12 +31,6 @@ def past_run(argument: str, reader: QueueReader | FileClient) -> PastRun:
         UnknownJob: there is no such job, and no such folder.
         InvalidInput: its files are elsewhere, or there are none.
     """
-    from daemon.as_shown import as_found
-    from daemon.latest import LEFT
-    from daemon.runs.snapshot import Where, snapshot_of
-    from daemon.runs.workspace_id import shown
-    from jobs.errors import InvalidInput, UnknownJob
-    from jobs.past_run import read_run
 
     folder = _folder(argument, reader.workspace.root)
     if folder is not None and "/" in argument:

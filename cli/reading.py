@@ -21,7 +21,7 @@ def reading(*, queue: str | None = None) -> Iterator[QueueReader | FileClient]:
 
     Never starts a server.
     """
-    from daemon.reader import open_reader
+    from daemon.reader import open_reader  # noqa: PLC0415 - who presses Tab needs no Redis
 
     reader, warning = open_reader(queue=queue)
     with reader:
@@ -39,7 +39,7 @@ def job_named(reader: QueueReader | FileClient, argument: str, use: Use) -> JobR
     Raises:
         UnknownJob: it names none, or several.
     """
-    from daemon.latest import LATEST
+    from daemon.latest import LATEST  # noqa: PLC0415 - for the same reason
 
     if argument != LATEST:
         return reader.job(argument)

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from jobs.errors import ConfigError
+from jobs.paths import REPOSITORY, Workspace
+from jobs.suggest import nearest
+
 FILES = (".yaml", ".yml")
 
 FOLDER = Path("configs", "sweeps")
@@ -16,8 +20,6 @@ def find_file(file: Path) -> Path:
     Raises:
         ConfigError: there is none; the nearest is suggested.
     """
-    from jobs.errors import ConfigError
-    from jobs.suggest import nearest
 
     for path in (file, *(root / file for root in _roots())):
         if path.is_file():
@@ -46,6 +48,5 @@ def known_files() -> Iterator[Path]:
 
 
 def _roots() -> tuple[Path, Path]:
-    from jobs.paths import REPOSITORY, Workspace
 
     return Workspace.current().root, REPOSITORY

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.foreground import foreground_job
 from cli.options import job_argument, json_option
 from cli.output import note, print_json
+from jobs.errors import DataError
+from jobs.paths import Workspace
 from jobs.storage.values import printable
 
 if TYPE_CHECKING:
@@ -61,13 +64,11 @@ def ask(
         raise click.UsageError("The question is empty.")
     if question is not None and not is_unicode(question):
         raise click.UsageError("The question is not UTF-8.")
-    from cli.foreground import foreground_job
 
     with foreground_job(job, "Ask", needs_adapter=not base) as (spec, _):
         if question is None and sys.stdin.isatty():
             note("Loading the model ...")
-        from jobs.evaluation.ask import Answerer
-        from jobs.paths import Workspace
+        from jobs.evaluation.ask import Answerer  # noqa: PLC0415 - loads MLX
 
         answerer = Answerer(Workspace.current(), spec, base=base)
         if question is None:
@@ -95,7 +96,6 @@ def lines_of(source: Iterable[bytes]) -> Iterator[str]:
     Raises:
         DataError: a line is not UTF-8.
     """
-    from jobs.errors import DataError
 
     for number, line in enumerate(source, 1):
         try:
@@ -177,7 +177,7 @@ def converse(answerer: Answerer, max_new_tokens: int, *, reasoning: bool) -> Non
 def typed() -> str | None:
     """Return a line that is typed at the prompt; None where the input ends."""
     with suppress(ImportError):
-        import readline  # noqa: F401 - gives input() a line editor and the lines before
+        import readline  # noqa: F401, PLC0415 - not everywhere; gives input() a line editor and the lines before
     try:
         # The prompt is no result: where stdout is a file it must not go there.
         if sys.stdout.isatty():

@@ -10,6 +10,10 @@ import click
 
 from cli.options import json_option
 from cli.output import note, print_json
+from cli.show.render import NONE, aligned, column_widths
+from jobs.errors import InvalidInput
+from jobs.paths import Workspace
+from jobs.storage.formatting import local, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +79,6 @@ def clear(key: str | None, yes: bool) -> None:
       farense cache clear
       farense cache clear 3f9c --yes
     """
-    from jobs.storage.formatting import size_text
 
     found = _cache()
     entries = found.listing()
@@ -96,14 +99,12 @@ def clear(key: str | None, yes: bool) -> None:
 
 
 def _cache() -> PrefixCache:
-    from jobs.paths import Workspace
-    from jobs.prefix.cache import PrefixCache
+    from jobs.prefix.cache import PrefixCache  # noqa: PLC0415 - loads NumPy and MLX
 
     return PrefixCache(Workspace.current().prefix_cache)
 
 
 def _entry(entries: Sequence[EntryInfo], key: str) -> EntryInfo:
-    from jobs.errors import InvalidInput
 
     matching = [entry for entry in entries if entry.key.startswith(key)]
     if len(matching) != 1:
@@ -115,8 +116,6 @@ def _entry(entries: Sequence[EntryInfo], key: str) -> EntryInfo:
 
 def _confirm(entries: Sequence[EntryInfo], key: str | None) -> None:
     """Ask whether to remove; end the command where the answer is no."""
-    from jobs.errors import InvalidInput
-    from jobs.storage.formatting import size_text
 
     what = f"{_count(len(entries))}, {size_text(sum(entry.bytes for entry in entries))}"
     if not sys.stdin.isatty():
@@ -128,8 +127,6 @@ def _confirm(entries: Sequence[EntryInfo], key: str | None) -> None:
 
 
 def _print_table(entries: Sequence[EntryInfo], total: int, budget: int) -> None:
-    from cli.show.render import aligned, column_widths
-    from jobs.storage.formatting import size_text
 
     rows = [HEADINGS, *(_row(entry) for entry in entries)]
     widths = column_widths(rows)
@@ -142,8 +139,6 @@ def _print_table(entries: Sequence[EntryInfo], total: int, budget: int) -> None:
 
 
 def _row(entry: EntryInfo) -> tuple[str, ...]:
-    from cli.show.render import NONE
-    from jobs.storage.formatting import local, size_text
 
     partly = entry.bytes < entry.final_bytes
     of = f" of {size_text(entry.final_bytes)}" if partly else ""
@@ -159,7 +154,6 @@ def _row(entry: EntryInfo) -> tuple[str, ...]:
 
 
 def _examples(entry: EntryInfo) -> str:
-    from cli.show.render import NONE
 
     if entry.examples is None:
         return NONE

@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.completion import jobs_in
-from cli.options import json_option
+from cli.options import json_option, preset_from
 from cli.output import print_json, terminal_width, wants_colour
+from cli.past import past_run
 from cli.reading import reading
+from cli.show.differences import set_text
+from jobs.config.config_file import flatten
+from jobs.config.differences import differences
+from jobs.errors import ConfigError
+from jobs.storage.files import sha256_of
 
 if TYPE_CHECKING:
     from jobs.compare.comparison import Comparison
@@ -50,9 +56,8 @@ def compare(a: str, b: str, as_json: bool) -> None:
     Example: farense compare v1 latest
              farense compare checkpoints_qlora_v1_backup/ latest
     """
-    from cli.past import past_run
-    from cli.show.comparison_lines import comparison_lines
-    from jobs.compare.comparison import compare as compared
+    from cli.show.comparison_lines import comparison_lines  # noqa: PLC0415 - loads what compares
+    from jobs.compare.comparison import compare as compared  # noqa: PLC0415 - loads what compares
 
     with reading() as reader:
         first, second = past_run(a, reader), past_run(b, reader)
@@ -70,11 +75,6 @@ def train_again(run: PastRun, found: Comparison, workspace: Workspace) -> str | 
 
     It sets what B's settings have that its preset, as it is today, has not.
     """
-    from cli.options import preset_from
-    from cli.show.differences import set_text
-    from jobs.config.config_file import flatten
-    from jobs.config.differences import differences
-    from jobs.errors import ConfigError
 
     changes = {row.setting: row.to for finding in found.advice for row in finding.changes}
     if run.spec is None or not changes:
@@ -96,7 +96,6 @@ def train_again(run: PastRun, found: Comparison, workspace: Workspace) -> str | 
 
 def _same_data(run: PastRun, preset: dict[str, Any], workspace: Workspace) -> list[str]:
     """Return the settings by which the preset names the very data that the run had."""
-    from jobs.storage.files import sha256_of
 
     spec, same = run.spec, []
     for key, file in (("data.train", spec and spec.train), ("data.valid", spec and spec.valid)):

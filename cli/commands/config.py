@@ -10,6 +10,14 @@ import click
 from cli.completion import presets
 from cli.options import json_option, preset_argument, preset_from, set_option
 from cli.output import note, print_json, terminal_width, warn
+from cli.show.differences import cells, paired
+from cli.show.render import aligned, column_widths
+from jobs.config.differences import differences
+from jobs.config.lora_keys import described
+from jobs.errors import ConfigError, DataError, InvalidInput, ModelError
+from jobs.model_store.folder import check_lora
+from jobs.model_store.place import model_folder
+from jobs.paths import Workspace
 
 if TYPE_CHECKING:
     from jobs.config.config import Preset, TrainConfig
@@ -46,7 +54,6 @@ def show(preset: str, overrides: tuple[str, ...], as_json: bool) -> None:
     \b
     Example: farense config show v2 --set learning_rate=1e-4
     """
-    from jobs.config.lora_keys import described
 
     loaded = preset_from(preset, overrides)
     schedule, missing = plan_of(loaded)
@@ -83,8 +90,6 @@ def diff(a: str, b: str, as_json: bool) -> None:
     \b
     Example: farense config diff v1 v2
     """
-    from cli.show.differences import cells, paired
-    from jobs.config.differences import differences
 
     first, second = preset_from(a), preset_from(b)
     why = second.why or first.why
@@ -102,7 +107,6 @@ def diff(a: str, b: str, as_json: bool) -> None:
 
 def diff_lines(names: tuple[str, str], rows: list[list[str]]) -> list[str]:
     """Return the table of differences; on a narrow terminal the reason moves to its own line."""
-    from cli.show.render import aligned, column_widths
 
     table = [["SETTING", *names, "WHY"], *rows]
     widths = column_widths(table)
@@ -118,9 +122,7 @@ def diff_lines(names: tuple[str, str], rows: list[list[str]]) -> list[str]:
 
 def plan_of(preset: Preset) -> tuple[Schedule | None, str]:
     """Return the schedule of a run; where the data cannot be read, None and why."""
-    from daemon.submit.placing import plan
-    from jobs.errors import DataError
-    from jobs.paths import Workspace
+    from daemon.submit.placing import plan  # noqa: PLC0415 - loads what only this needs
 
     try:
         return plan(preset, Workspace.current()), ""
@@ -130,10 +132,6 @@ def plan_of(preset: Preset) -> tuple[Schedule | None, str]:
 
 def adapted(config: TrainConfig) -> tuple[Reach | None, str | None]:
     """Return the layers that a config adapts, where its model is there, and what to know of it."""
-    from jobs.errors import ConfigError, InvalidInput, ModelError
-    from jobs.model_store.folder import check_lora
-    from jobs.model_store.place import model_folder
-    from jobs.paths import Workspace
 
     try:
         reach = check_lora(model_folder(Workspace.current(), config.model), config.lora)
@@ -169,7 +167,7 @@ def plan_json(schedule: Schedule) -> dict[str, int]:
 
 def as_yaml(config: TrainConfig) -> str:
     """Return a config as the text of a config file."""
-    import yaml
+    import yaml  # noqa: PLC0415 - only this writes YAML
 
     class Dumper(yaml.SafeDumper):
         """Writes lists on one line."""

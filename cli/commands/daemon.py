@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import asdict, replace
+
 import click
 
 from cli.options import json_option, queue_option
 from cli.output import note, print_json
+from cli.show.render import aligned, column_widths
+from daemon.client import FarenseClient
+from daemon.process import daemon_status, stop_daemon
+from daemon.runs.workspace_locks import daemon_lock
+from daemon.service.service import service_of
+from daemon.settings import Settings, check_queue_name, redacted
+from daemon.times import Window
+from jobs.errors import WorkspaceError
+from jobs.paths import Workspace
+from jobs.storage.locks import held_by
 from jobs.storage.values import printable
 
 
@@ -31,12 +44,8 @@ def daemon(
                 f"--window, --on-mains-only and --queue do not precede {ctx.invoked_subcommand}."
             )
         return
-    from dataclasses import replace
 
-    from daemon.settings import Settings, check_queue_name
-    from daemon.times import Window
-    from daemon.worker.consumer import run_daemon
-    from jobs.paths import Workspace
+    from daemon.worker.consumer import run_daemon  # noqa: PLC0415 - loads Huey
 
     workspace = Workspace.current()
     settings = Settings.from_environment()
@@ -59,8 +68,6 @@ def stop(as_json: bool) -> None:
     \b
     Example: farense daemon stop
     """
-    from daemon.process import stop_daemon
-    from jobs.paths import Workspace
 
     stopped = stop_daemon(Workspace.current())
     if as_json:
@@ -77,10 +84,6 @@ def status(as_json: bool) -> None:
     \b
     Example: farense daemon status --json
     """
-    from dataclasses import asdict
-
-    from daemon.process import daemon_status
-    from jobs.paths import Workspace
 
     now = daemon_status(Workspace.current())
     if as_json:
@@ -117,15 +120,6 @@ def install(window: str | None, only_print: bool) -> None:
     \b
     Example: farense daemon install --window 22:00-07:00
     """
-    import os
-
-    from daemon.runs.workspace_locks import daemon_lock
-    from daemon.service.service import service_of
-    from daemon.times import Window
-    from jobs.errors import WorkspaceError
-    from jobs.paths import Workspace
-    from jobs.storage.locks import held_by
-
     workspace = Workspace.current()
     service = service_of(workspace)
     environment = dict(os.environ)
@@ -152,7 +146,6 @@ def install(window: str | None, only_print: bool) -> None:
 
 def _for_a_screen(environment: dict[str, str]) -> dict[str, str]:
     """Return the environment without the password that the URL of a shared Redis may hold."""
-    from daemon.settings import redacted
 
     url = environment.get("FARENSE_REDIS_URL", "").strip()
     if not url or redacted(url) == url:
@@ -170,9 +163,6 @@ def uninstall() -> None:
     \b
     Example: farense daemon uninstall
     """
-    from daemon.service.service import service_of
-    from jobs.errors import WorkspaceError
-    from jobs.paths import Workspace
 
     workspace = Workspace.current()
     service = service_of(workspace)
@@ -196,10 +186,6 @@ def workers(as_json: bool) -> None:
     \b
     Example: farense workers
     """
-    from dataclasses import asdict
-
-    from cli.show.render import aligned, column_widths
-    from daemon.client import FarenseClient
 
     with FarenseClient.connect(start_server=False) as client:
         found = client.workers()

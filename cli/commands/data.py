@@ -9,6 +9,13 @@ import click
 
 from cli.options import json_option
 from cli.output import print_json
+from cli.show.data_report import report_lines
+from jobs.data.tokenizer import TemplateSettings
+from jobs.errors import ExitCode
+from jobs.model_store.folder import check_model
+from jobs.model_store.listing import list_models
+from jobs.model_store.place import model_folder
+from jobs.paths import Workspace
 
 if TYPE_CHECKING:
     from jobs.data.prompts import PromptFormat
@@ -79,11 +86,7 @@ def check(
     \b
     Example: farense data check data/train.jsonl --valid data/valid.jsonl
     """
-    from cli.show.data_report import report_lines
-    from jobs.data.check import check as check_data
-    from jobs.data.tokenizer import TemplateSettings
-    from jobs.errors import ExitCode
-    from jobs.paths import Workspace
+    from jobs.data.check import check as check_data  # noqa: PLC0415 - loads NumPy
 
     if prompt_format != "chat" and (chat_template is not None or thinking == "on"):
         raise click.UsageError("--chat-template and --thinking need --format chat.")
@@ -112,8 +115,6 @@ def check(
 
 def _model_folder(workspace: Workspace, name: str | None) -> Path | None:
     """Return the folder of the named model, else of the first usable one, else None."""
-    from jobs.model_store.listing import list_models
-    from jobs.model_store.place import model_folder
 
     if name is not None:
         # A config says models/NAME or an absolute path, a person NAME: all are understood.
@@ -124,10 +125,9 @@ def _model_folder(workspace: Workspace, name: str | None) -> Path | None:
 
 
 def _tokenizer(folder: Path, settings: TemplateSettings) -> Tokenizer:
-    from jobs.model_store.folder import check_model
 
     check_model(folder)
     # Importing MLX takes two seconds: not before the folder is known to hold a model.
-    from jobs.model.load import load_tokenizer
+    from jobs.model.load import load_tokenizer  # noqa: PLC0415 - loads MLX
 
     return load_tokenizer(folder, settings)

@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.commands.quickstart import PRESET as QUICKSTART
+from cli.commands.quickstart import sample_data
 from cli.completion import presets
 from cli.options import json_option, preset_from, set_option
 from cli.output import print_json, terminal_width, wants_colour
+from jobs.errors import ExitCode
+from jobs.paths import Workspace
 from jobs.storage.values import printable
 
 if TYPE_CHECKING:
@@ -40,11 +44,7 @@ def doctor(ctx: click.Context, preset: str, overrides: tuple[str, ...], as_json:
     \b
     Example: farense doctor v2 --set batch_size=1
     """
-    from cli.commands.quickstart import PRESET as QUICKSTART
-    from cli.commands.quickstart import sample_data
-    from daemon.doctor.doctor import examine
-    from jobs.errors import ExitCode
-    from jobs.paths import Workspace
+    from daemon.doctor.doctor import examine  # noqa: PLC0415 - loads what it looks at
 
     # As the command of that name does it.
     extra = sample_data(Workspace.current()) if preset == QUICKSTART else ()

@@ -6,6 +6,9 @@ from datetime import UTC, datetime
 
 import click
 
+from cli.commands.config import plan_text
+from cli.commands.evaluate import queued, refuse_both
+from cli.commands.watch import watch_job
 from cli.completion import jobs_in
 from cli.options import (
     PRIORITY,
@@ -17,6 +20,11 @@ from cli.options import (
 )
 from cli.output import print_json, warn
 from cli.reading import job_named
+from daemon.client import FarenseClient
+from daemon.latest import FOLLOWED, NEWEST
+from daemon.submit.checks import SubmitChecks, Wanted
+from daemon.times import parse_at, parse_in
+from jobs.paths import Workspace
 
 
 @click.command(short_help="Queue a training job.", context_settings={"allow_extra_args": True})
@@ -67,13 +75,6 @@ def enqueue(
     \b
     Example: farense enqueue v2 --set learning_rate=1e-4 --at 23:00
     """
-    from cli.commands.config import plan_text
-    from cli.commands.evaluate import queued, refuse_both
-    from cli.commands.watch import watch_job
-    from daemon.client import FarenseClient
-    from daemon.latest import FOLLOWED, NEWEST
-    from daemon.submit.checks import SubmitChecks, Wanted
-    from jobs.paths import Workspace
 
     refuse_extra(ctx)
     refuse_both(watching, as_json)
@@ -131,7 +132,6 @@ def start_time(at: str | None, delay: str | None) -> datetime | None:
         UsageError: both are given.
         InvalidInput: what is given is no time, or not one ahead.
     """
-    from daemon.times import parse_at, parse_in
 
     if at is not None and delay is not None:
         raise click.UsageError("--at and --in cannot be combined.")

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.commands.watch import watch_job
 from cli.options import job_argument, json_option
 from cli.output import print_json, warn
 from cli.reading import job_named
+from daemon.client import FarenseClient
+from daemon.latest import EVALUATED
 
 if TYPE_CHECKING:
     from daemon.store.records import JobRecord
@@ -63,9 +66,6 @@ def evaluate(
     \b
     Example: farense evaluate latest --watch
     """
-    from cli.commands.watch import watch_job
-    from daemon.client import FarenseClient
-    from daemon.latest import EVALUATED
 
     refuse_both(watching, as_json)
     with FarenseClient.connect() as client:

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.foreground import foreground_job
 from cli.options import job_argument, json_option
 from cli.output import note, print_json, warn
+from jobs.export.kinds import ExportRequest
+from jobs.paths import Workspace
+from jobs.storage.formatting import size_text
 
 if TYPE_CHECKING:
     from jobs.export.kinds import Exported
@@ -52,13 +56,10 @@ def export(
       farense export latest
       farense export latest --fuse --peft --to farense-assistant
     """
-    from cli.foreground import foreground_job
-    from jobs.export.kinds import ExportRequest
 
     wanted = ExportRequest(fuse=fuse, requantize=requantize, peft=peft, name=name, force=force)
     with foreground_job(job, "Export") as (spec, state):
-        from jobs.export.export import export as run_export
-        from jobs.paths import Workspace
+        from jobs.export.export import export as run_export  # noqa: PLC0415 - loads MLX
 
         if not state.finished:
             warn(f"{spec.id} has not ended: this is its best adapter so far.")
@@ -85,6 +86,5 @@ def described(found: Exported) -> str:
 
 def size(count: int) -> str:
     """Return a number of bytes for people."""
-    from jobs.storage.formatting import size_text
 
     return size_text(count) if count >= 1e6 else f"{count / 1e3:.0f} kB"

@@ -9,10 +9,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from cli.completion import jobs_in
+from cli.main import report
 from cli.options import json_option, set_option
 from cli.output import note, print_json, warn
 from cli.reading import job_named
-from jobs.errors import FarenseError
+from daemon.client import FarenseClient
+from daemon.latest import CHECKPOINT, DELAYED, FINISHED, PAUSED, TO_PAUSE, UNFINISHED, WAITS
+from daemon.process import daemon_status
+from daemon.runs.workspace_id import is_home
+from daemon.submit.checks import SubmitChecks, Wanted
+from jobs.errors import FarenseError, InvalidInput
+from jobs.kinds import kind_named
+from jobs.paths import Workspace
+from jobs.state import PENDING, State
 from jobs.storage.values import printable
 
 if TYPE_CHECKING:
@@ -49,8 +58,6 @@ def cancel(ctx: click.Context, jobs: tuple[str, ...], force: bool, as_json: bool
     \b
     Example: farense cancel latest
     """
-    from daemon.latest import UNFINISHED
-    from jobs.state import State
 
     def change(client: FarenseClient, before: JobRecord) -> tuple[JobRecord, str]:
         record = client.cancel(before.id, force=force)
@@ -76,9 +83,6 @@ def pause(ctx: click.Context, jobs: tuple[str, ...], as_json: bool) -> None:
     \b
     Example: farense pause latest
     """
-    from daemon.latest import TO_PAUSE
-    from jobs.kinds import kind_named
-    from jobs.state import State
 
     def change(client: FarenseClient, before: JobRecord) -> tuple[JobRecord, str]:
         _refuse_to_pause(before)
@@ -105,9 +109,6 @@ def resume(ctx: click.Context, jobs: tuple[str, ...], as_json: bool) -> None:
     \b
     Example: farense resume latest
     """
-    from daemon.latest import PAUSED
-    from jobs.errors import InvalidInput
-    from jobs.state import PENDING, State
 
     def change(client: FarenseClient, before: JobRecord) -> tuple[JobRecord, str]:
         if before.state is not State.PAUSED and not before.pause_requested:
@@ -136,7 +137,6 @@ def start(ctx: click.Context, jobs: tuple[str, ...], as_json: bool) -> None:
     \b
     Example: farense start latest
     """
-    from daemon.latest import DELAYED
 
     held: set[str] = set()
 
@@ -185,8 +185,6 @@ def retry(
       farense retry latest --from-checkpoint
       farense retry latest --set learning_rate=1e-4
     """
-    from daemon.latest import CHECKPOINT, FINISHED, WAITS
-    from daemon.submit.checks import SubmitChecks, Wanted
 
     given = {
         "--set": bool(overrides), "--from-checkpoint": from_checkpoint, "--anywhere": anywhere
@@ -250,8 +248,6 @@ def change_each(arguments: tuple[str, ...], use: Use, as_json: bool, change: Cha
     Raises:
         FarenseError: there is one job, and it cannot be changed.
     """
-    from cli.main import report
-    from daemon.client import FarenseClient
 
     code = 0
     with FarenseClient.connect() as client:
@@ -304,7 +300,6 @@ def _refuse_to_pause(record: JobRecord) -> None:
     Raises:
         InvalidInput: it has ended, or is being cancelled.
     """
-    from jobs.errors import InvalidInput
 
     if record.finished:
         raise InvalidInput(f"{record.id} is {record.state} already.", _instead(record))
@@ -317,9 +312,6 @@ def _refuse_to_pause(record: JobRecord) -> None:
 
 def _by_whom(record: JobRecord) -> str:
     """Return who carries out a wish, where that is not the daemon that runs here."""
-    from daemon.process import daemon_status
-    from daemon.runs.workspace_id import is_home
-    from jobs.paths import Workspace
 
     here = Workspace.current()
     if not is_home(record.home, here) or daemon_status(here).running:

@@ -9,6 +9,10 @@ import click
 from cli.options import json_option, optional_job_argument
 from cli.output import print_json_line
 from cli.reading import job_named, reading
+from daemon.latest import LATEST, RAN, SPEAKS
+from jobs.console import Console
+from jobs.errors import InvalidInput
+from jobs.paths import Workspace
 
 
 @click.command(short_help="Print what a job has said so far.")
@@ -25,8 +29,6 @@ def logs(job: str | None, follow: bool, raw: bool, as_json: bool) -> None:
     \b
     Example: farense logs latest -f
     """
-    from daemon.latest import LATEST, RAN, SPEAKS
-    from jobs.console import Console
 
     if raw and (follow or as_json):
         raise click.UsageError("--stderr cannot be combined with --follow or --json.")
@@ -50,8 +52,6 @@ def print_stderr_of(job_id: str) -> None:
     Raises:
         InvalidInput: this machine has none.
     """
-    from jobs.errors import InvalidInput
-    from jobs.paths import Workspace
 
     path = Workspace.current().job_stderr(job_id)
     try:

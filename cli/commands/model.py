@@ -6,9 +6,16 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 from cli.options import json_option
 from cli.output import note, print_json, terminal_width
+from jobs.model_store.listing import list_models
+from jobs.model_store.store import pull as pull_model
+from jobs.paths import Workspace
+from jobs.storage.formatting import size_text
 
 if TYPE_CHECKING:
     from jobs.model_store.listing import ModelInfo
@@ -38,8 +45,6 @@ def pull(name: str, as_name: str | None) -> None:
       farense model pull smollm2-135m
       farense model pull mlx-community/Mistral-7B-Instruct-v0.3-4bit --as mistral-7b-4bit
     """
-    from jobs.model_store.store import pull as pull_model
-    from jobs.paths import Workspace
 
     folder = pull_model(name, Workspace.current(), as_name=as_name, report=note)
     click.echo(folder)
@@ -53,8 +58,6 @@ def list_(as_json: bool) -> None:
     \b
     Example: farense model list --json
     """
-    from jobs.model_store.listing import list_models
-    from jobs.paths import Workspace
 
     workspace = Workspace.current()
     models = list_models(workspace)
@@ -67,11 +70,6 @@ def list_(as_json: bool) -> None:
 
 
 def _print_table(models: list[ModelInfo]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    from jobs.storage.formatting import size_text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("model", overflow="fold")

@@ -10,6 +10,16 @@ import click
 
 from cli.options import json_option
 from cli.output import note, print_json, warn
+from cli.show.render import aligned, column_widths, shortened
+from daemon.client import FarenseClient
+from daemon.prune.plan import Selection, freed, plan_prune
+from daemon.prune.removal import carry_out
+from daemon.reader import open_reader
+from daemon.times import parse_duration
+from jobs.errors import InvalidInput, QueueUnreachable
+from jobs.paths import Workspace
+from jobs.state import FINISHED, State
+from jobs.storage.formatting import local, size_text
 
 if TYPE_CHECKING:
     from daemon.prune.plan import Plan, Selection
@@ -58,9 +68,6 @@ def prune(
       farense prune --state failed --state cancelled
       farense prune --keep 10 --checkpoints-only --yes
     """
-    from daemon.prune.plan import plan_prune
-    from daemon.reader import open_reader
-    from jobs.paths import Workspace
 
     selection = _selection(older_than, keep, states, checkpoints_only)
     workspace = Workspace.current()
@@ -90,10 +97,6 @@ def prune(
 def _selection(
     older_than: str | None, keep: int | None, states: tuple[str, ...], checkpoints_only: bool
 ) -> Selection:
-    from daemon.prune.plan import Selection
-    from daemon.times import parse_duration
-    from jobs.errors import InvalidInput
-    from jobs.state import FINISHED, State
 
     if older_than is None and keep is None and not states and not checkpoints_only:
         raise InvalidInput(
@@ -111,7 +114,6 @@ def _selection(
 
 def _confirm(plan: Plan) -> None:
     """Ask whether to remove; end the command where the answer is no."""
-    from jobs.errors import InvalidInput
 
     if not sys.stdin.isatty():
         command = shlex.join(["farense", *sys.argv[1:], "--yes"])
@@ -123,10 +125,6 @@ def _confirm(plan: Plan) -> None:
 
 
 def _carry_out(plan: Plan) -> Removed:
-    from daemon.client import FarenseClient
-    from daemon.prune.removal import carry_out
-    from jobs.errors import QueueUnreachable
-    from jobs.paths import Workspace
 
     try:
         client = FarenseClient.connect()
@@ -138,7 +136,6 @@ def _carry_out(plan: Plan) -> Removed:
 
 
 def _report(plan: Plan, removed: Removed, as_json: bool) -> None:
-    from jobs.storage.formatting import size_text
 
     for job_id, reason in removed.kept.items():
         note(f"{job_id} is kept: {reason}.")
@@ -156,9 +153,6 @@ def _report(plan: Plan, removed: Removed, as_json: bool) -> None:
 
 def _lines(plan: Plan) -> list[str]:
     """Return what a plan would remove, a line each."""
-    from cli.show.render import aligned, column_widths
-    from daemon.prune.plan import freed
-    from jobs.storage.formatting import local, size_text
 
     rows = [(job.id, str(job.state), local(job.ended), size_text(job.bytes)) for job in plan.jobs]
     rows += [(_short(path.stem), "data", "", size_text(size)) for path, size in plan.data.items()]
@@ -168,13 +162,11 @@ def _lines(plan: Plan) -> list[str]:
 
 
 def _short(digest: str) -> str:
-    from cli.show.render import shortened
 
     return shortened(digest, DIGEST_WIDTH)
 
 
 def _what(plan: Plan) -> str:
-    from jobs.storage.formatting import size_text
 
     return f"{_things(len(plan.jobs), len(plan.data), plan)}, {size_text(plan.bytes)}"
 

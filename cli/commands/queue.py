@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -9,6 +10,23 @@ import click
 from cli.options import PRIORITY, job_argument, json_option, queue_option
 from cli.output import note, print_json, terminal_width
 from cli.reading import job_named, reading
+from cli.show.render import (
+    LEAST_REASON,
+    NONE,
+    aligned,
+    column_widths,
+    fitting,
+    preset_text,
+    reason_text,
+    shortened,
+)
+from daemon.client import FarenseClient
+from daemon.latest import WAITS
+from daemon.queue.position import places
+from daemon.reader import QueueReader
+from daemon.settings import Settings
+from jobs.state import State
+from jobs.storage.formatting import local, local_exact
 from jobs.storage.values import printable
 
 if TYPE_CHECKING:
@@ -88,10 +106,6 @@ def dead(clear: bool, as_json: bool) -> None:
     \b
     Example: farense queue dead --clear
     """
-    from dataclasses import asdict
-
-    from daemon.client import FarenseClient
-    from jobs.storage.formatting import local_exact
 
     with FarenseClient.connect(start_server=False) as client:
         found = client.dead_letters(clear=clear)
@@ -109,9 +123,6 @@ def dead(clear: bool, as_json: bool) -> None:
 
 
 def _show(queue_name: str | None, as_json: bool) -> None:
-    from daemon.queue.position import places
-    from daemon.reader import QueueReader
-    from daemon.settings import Settings
 
     with reading(queue=queue_name) as reader:
         found = reader.queue() if isinstance(reader, QueueReader) else places(reader.jobs())
@@ -127,8 +138,6 @@ def _show(queue_name: str | None, as_json: bool) -> None:
 
 
 def _move(job: str, priority: int | None, as_json: bool) -> None:
-    from daemon.client import FarenseClient
-    from daemon.latest import WAITS
 
     with FarenseClient.connect() as client:
         record = client.move(job_named(client, job, WAITS).id, priority)
@@ -144,7 +153,6 @@ def _move(job: str, priority: int | None, as_json: bool) -> None:
 
 
 def _print_table(found: Sequence[QueuedJob]) -> None:
-    from cli.show.render import LEAST_REASON, aligned, column_widths, fitting, shortened
 
     width = terminal_width()
     rows = [HEADINGS, *(_row(place) for place in found)]
@@ -157,7 +165,6 @@ def _print_table(found: Sequence[QueuedJob]) -> None:
 
 
 def _row(place: QueuedJob) -> tuple[str, ...]:
-    from cli.show.render import NONE, preset_text, reason_text
 
     record = place.record
     return (
@@ -173,9 +180,6 @@ def _row(place: QueuedJob) -> tuple[str, ...]:
 
 def _starts(record: JobRecord) -> str:
     """Return what a job that is not queued yet starts after: a moment, or another job."""
-    from cli.show.render import NONE
-    from jobs.state import State
-    from jobs.storage.formatting import local
 
     if record.state is State.WAITING and record.after:
         return printable(f"after {record.after}")

@@ -13,9 +13,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.commands.watch import report_end, show
 from cli.foreground import interrupted_by_signals
 from cli.options import preset_from
 from cli.output import note
+from daemon.client import FarenseClient
+from daemon.process import daemon_status, start_daemon, stop_daemon
+from jobs.backend.blas import load_fast_blas
+from jobs.data.examples import Dialogue, Message, read_examples
+from jobs.data.prompts import farense_prompt
+from jobs.model_store.store import pull
+from jobs.paths import REPOSITORY, Workspace
 from jobs.verdict import NOT_LEARNED
 
 if TYPE_CHECKING:
@@ -47,18 +55,14 @@ def quickstart(ctx: click.Context) -> None:
     \b
     Example: farense quickstart
     """
-    from jobs.paths import Workspace
 
     workspace = Workspace.current()
     preset = preset_from(PRESET, (*sample_data(workspace), *model_settings(workspace)))
-    with running_daemon(workspace):
-        from daemon.client import FarenseClient
-
-        with FarenseClient.connect(workspace) as client:
-            record = client.enqueue(preset, priority=PRIORITY)
-            note(f"Queued {record.id}.")
-            code = train(client, record.id)
-            record = client.job(record.id)
+    with running_daemon(workspace), FarenseClient.connect(workspace) as client:
+        record = client.enqueue(preset, priority=PRIORITY)
+        note(f"Queued {record.id}.")
+        code = train(client, record.id)
+        record = client.job(record.id)
     if code == 0 and record.gap_status == NOT_LEARNED:
         note(NOTHING_TO_ASK)
     elif code == 0:
@@ -73,13 +77,11 @@ def model_settings(workspace: Workspace) -> tuple[str, ...]:
     On a Linux CPU without a fast BLAS a step of the real model takes a minute: a tiny one with
     random weights shows the way of a job, and nothing else.
     """
-    from jobs.backend.blas import load_fast_blas
-    from jobs.model_store.store import pull
 
     if sys.platform != "linux" or load_fast_blas():
         pull(MODEL, workspace, report=note)
         return ()
-    from jobs.model_store.tiny import make_tiny_model
+    from jobs.model_store.tiny import make_tiny_model  # noqa: PLC0415 - loads MLX
 
     note(
         "No fast BLAS was found, so a tiny model with random weights is trained instead: its "
@@ -91,7 +93,6 @@ def model_settings(workspace: Workspace) -> tuple[str, ...]:
 
 def sample_data(workspace: Workspace) -> tuple[str, ...]:
     """Return the settings that point a workspace without sample data to the repository's."""
-    from jobs.paths import REPOSITORY
 
     if (workspace.data / "sample").is_dir():
         return ()
@@ -104,7 +105,6 @@ def sample_data(workspace: Workspace) -> tuple[str, ...]:
 @contextmanager
 def running_daemon(workspace: Workspace) -> Iterator[None]:
     """Provide a daemon; one that is started here is stopped at the end, whatever happens."""
-    from daemon.process import daemon_status, start_daemon, stop_daemon
 
     with interrupted_by_signals():
         started = not daemon_status(workspace).running
@@ -119,7 +119,6 @@ def running_daemon(workspace: Workspace) -> Iterator[None]:
 
 def train(client: FarenseClient, job_id: str) -> int:
     """Show the job until it ends and return its exit code; an interrupted job is cancelled."""
-    from cli.commands.watch import report_end, show
 
     try:
         show(client, job_id)
@@ -153,7 +152,6 @@ def next_steps(workspace: Workspace, config: TrainConfig, record: JobRecord) -> 
 
 def sample_question(workspace: Workspace, config: TrainConfig) -> str:
     """Return the first question of the data the job was validated on."""
-    from jobs.data.examples import Dialogue, read_examples
 
     examples = read_examples(workspace.root / (config.data.valid or config.data.train))
     dialogues = (example for example in examples if isinstance(example, Dialogue))
@@ -166,8 +164,6 @@ def prompt_options(question: str, config: TrainConfig) -> list[str]:
 
     mlx_lm.generate reads ``\n`` in a prompt as a new line.
     """
-    from jobs.data.examples import Dialogue, Message
-    from jobs.data.prompts import farense_prompt
 
     if config.prompt_format == "chat":
         return ["--prompt", question]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,10 @@ import click
 from cli.completion import jobs_in
 from cli.options import json_option, open_option, output_option, sweep_argument
 from cli.output import print_json, warn
+from cli.past import past_run
 from cli.reading import reading
+from jobs.errors import InvalidInput
+from jobs.paths import Workspace
 
 if TYPE_CHECKING:
     from jobs.past_run import PastRun
@@ -41,9 +45,7 @@ def report(jobs: tuple[str, ...], output: Path | None, opening: bool, as_json: b
               farense report 0931 quickstart-kblp --output both.html
               farense report old_runs/v1 latest
     """
-    from cli.past import past_run
-    from jobs.errors import InvalidInput
-    from jobs.report.publish import publish
+    from jobs.report.publish import publish  # noqa: PLC0415 - loads what draws
 
     if len(jobs) > MOST:
         raise InvalidInput(
@@ -74,11 +76,10 @@ def sweep_report(name: str, output: Path | None, opening: bool, as_json: bool) -
     Examples: farense sweep report --open
               farense sweep report 1125 --output night.html
     """
-    from daemon.sweep.view import view_sweep
-    from jobs.paths import Workspace
-    from jobs.report.publish import publish_sweep
-    from jobs.report.sweep_data import swept
-    from jobs.sweep.folder import find_sweep
+    from daemon.sweep.view import view_sweep  # noqa: PLC0415 - loads pydantic
+    from jobs.report.publish import publish_sweep  # noqa: PLC0415 - loads what draws
+    from jobs.report.sweep_data import swept  # noqa: PLC0415 - loads what draws
+    from jobs.sweep.folder import find_sweep  # noqa: PLC0415 - loads pydantic
 
     workspace = Workspace.current()
     folder = find_sweep(workspace, name)
@@ -91,7 +92,6 @@ def sweep_report(name: str, output: Path | None, opening: bool, as_json: bool) -
 
 def _refuse_twice(runs: Sequence[PastRun]) -> None:
     """Refuse runs of which one was named twice: it would lie over itself."""
-    from jobs.errors import InvalidInput
 
     folders = [run.directory.path.resolve() for run in runs]
     for number, run in enumerate(runs):
@@ -111,7 +111,5 @@ def present(published: Published | PublishedSweep, *, as_json: bool, opening: bo
 
 def open_page(page: Path) -> None:
     """Open a page in the browser; warn where there is none."""
-    import webbrowser
-
     if not webbrowser.open(page.resolve().as_uri()):
         warn(f"No browser could be opened: open {page} yourself.")

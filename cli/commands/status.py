@@ -7,6 +7,11 @@ import click
 from cli.options import json_option, optional_job_argument
 from cli.output import note, print_json, terminal_width, wants_colour
 from cli.reading import job_named, reading
+from cli.show.render import job_details, status_table
+from daemon.latest import RAN
+from daemon.standstill import held_lines
+from daemon.store.progress import phase_lines
+from jobs.state import State
 
 
 @click.command(short_help="Show the jobs, or one of them.")
@@ -24,11 +29,6 @@ def status(job: str | None, show_all: bool, as_json: bool) -> None:
     \b
     Example: farense status latest
     """
-    from cli.show.render import job_details, status_table
-    from daemon.latest import RAN
-    from daemon.standstill import held_lines
-    from daemon.store.progress import phase_lines
-    from jobs.state import State
 
     held: list[str] = []
     with reading() as reader:

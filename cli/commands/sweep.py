@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
 
+from cli.commands.evaluate import refuse_both
+from cli.commands.export import export
 from cli.commands.report import sweep_report
 from cli.completion import sweep_files
+from cli.main import INTERRUPTED
 from cli.options import json_option, queue_option, sweep_argument
 from cli.output import note, print_json, terminal_width, wants_colour, warn
+from cli.show.sweep_live import show_until_end
+from cli.show.sweep_view import begun_lines, best_lines, best_values, list_lines, status_lines
 from cli.sweep_files import FILES, find_file, named_file
+from daemon.client import FarenseClient
+from daemon.reader import open_reader
+from daemon.settings import Settings, check_queue_name
+from daemon.standstill import daemon_runs, held_lines
+from daemon.times import parse_at
+from jobs.errors import ExitCode, FarenseError, JobFailed
+from jobs.paths import REPOSITORY, Workspace
+from jobs.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,11 +119,7 @@ def run(
     \b
     Example: farense sweep run configs/sweeps/overnight.yaml --until 07:00
     """
-    from cli.commands.evaluate import refuse_both
-    from cli.show.sweep_view import begun_lines
-    from daemon.settings import Settings, check_queue_name
-    from daemon.sweep.start import begin_sweep
-    from jobs.paths import REPOSITORY, Workspace
+    from daemon.sweep.start import begin_sweep  # noqa: PLC0415 - loads pydantic
 
     refuse_both(watching, as_json, "farense sweep status --json")
     workspace = Workspace.current()
@@ -145,7 +155,6 @@ def status(ctx: click.Context, name: str, watching: bool, as_json: bool) -> None
     \b
     Example: farense sweep status --watch
     """
-    from cli.commands.evaluate import refuse_both
 
     refuse_both(watching, as_json, "farense sweep status --json")
     folder = _folder(name)
@@ -168,9 +177,7 @@ def list_sweeps(as_json: bool) -> None:
     \b
     Example: farense sweep list
     """
-    from cli.show.sweep_view import list_lines
-    from daemon.sweep.view import all_sweeps
-    from jobs.paths import Workspace
+    from daemon.sweep.view import all_sweeps  # noqa: PLC0415 - loads pydantic
 
     views = all_sweeps(Workspace.current())
     if as_json:
@@ -197,8 +204,6 @@ def best(ctx: click.Context, name: str, exporting: bool, as_json: bool) -> None:
     \b
     Example: farense sweep best --export
     """
-    from cli.show.sweep_view import best_lines, best_values
-    from jobs.errors import JobFailed
 
     if exporting and as_json:
         raise click.UsageError(
@@ -220,8 +225,6 @@ def best(ctx: click.Context, name: str, exporting: bool, as_json: bool) -> None:
     for line in best_lines(view, view.best):
         click.echo(line)
     if exporting:
-        from cli.commands.export import export
-
         ctx.invoke(export, job=best_values(view, view.best)["job"])
 
 
@@ -234,9 +237,8 @@ def stop(name: str, as_json: bool) -> None:
     \b
     Example: farense sweep stop
     """
-    from daemon.client import FarenseClient
-    from daemon.sweep.start import stop_sweep
-    from jobs.sweep.folder import read_sweep_state
+    from daemon.sweep.start import stop_sweep  # noqa: PLC0415 - loads pydantic
+    from jobs.sweep.folder import read_sweep_state  # noqa: PLC0415 - loads pydantic
 
     folder = _folder(name, lambda folder: read_sweep_state(folder).active, "does not run")
     with FarenseClient.connect() as client:
@@ -254,13 +256,9 @@ def resume(name: str, until: str | None, as_json: bool) -> None:
     \b
     Example: farense sweep resume --until 07:00
     """
-    from datetime import UTC, datetime
 
-    from daemon.client import FarenseClient
-    from daemon.sweep.start import resume_sweep
-    from daemon.times import parse_at
-    from jobs.state import State
-    from jobs.sweep.folder import read_sweep_state
+    from daemon.sweep.start import resume_sweep  # noqa: PLC0415 - loads pydantic
+    from jobs.sweep.folder import read_sweep_state  # noqa: PLC0415 - loads pydantic
 
     folder = _folder(
         name, lambda folder: read_sweep_state(folder).state is State.PAUSED, "is not paused"
@@ -290,9 +288,7 @@ def _folder(
         usable: tells which sweeps will do for ``latest``; one that is damaged will not.
         lacks: what is said of one that will not: ``is not paused``.
     """
-    from jobs.errors import FarenseError
-    from jobs.paths import Workspace
-    from jobs.sweep.folder import find_sweep
+    from jobs.sweep.folder import find_sweep  # noqa: PLC0415 - loads pydantic
 
     def will_do(folder: SweepFolder) -> bool:
         try:
@@ -308,13 +304,12 @@ def _folder(
 
 
 def _view(folder: SweepFolder) -> SweepView:
-    from daemon.sweep.view import view_sweep
+    from daemon.sweep.view import view_sweep  # noqa: PLC0415 - loads pydantic
 
     return view_sweep(folder)
 
 
 def _print(view: SweepView) -> None:
-    from cli.show.sweep_view import status_lines
 
     for line in status_lines(view, terminal_width(), wants_colour()):
         click.echo(line)
@@ -322,10 +317,6 @@ def _print(view: SweepView) -> None:
 
 def _watch(folder: SweepFolder) -> int:
     """Show a sweep until it ends, or until Ctrl-C; return the exit code that tells how."""
-    from cli.main import INTERRUPTED
-    from cli.show.sweep_live import show_until_end
-    from jobs.errors import ExitCode
-    from jobs.state import State
 
     try:
         view = show_until_end(folder, _why_nothing_runs)
@@ -343,9 +334,6 @@ def _tell_why_nothing_runs() -> None:
 
 def _why_nothing_runs() -> list[str]:
     """Return what keeps the sweeps of this workspace from going on; nothing where they do."""
-    from daemon.reader import open_reader
-    from daemon.standstill import daemon_runs, held_lines
-    from jobs.paths import Workspace
 
     if not daemon_runs(Workspace.current()):
         return ["No daemon of this workspace runs, which coordinates it. Start one: farense daemon"]

@@ -12,6 +12,13 @@ import click
 from cli.options import json_option, optional_job_argument
 from cli.output import note, print_json_line
 from cli.reading import job_named, reading
+from cli.show.live import LiveView
+from daemon.latest import LATEST, SPEAKS
+from daemon.standstill import StandstillWatch
+from jobs.console import Console
+from jobs.errors import ExitCode
+from jobs.events import StoodStill
+from jobs.state import State
 
 if TYPE_CHECKING:
     from daemon.store.records import JobRecord
@@ -58,7 +65,6 @@ def watch(ctx: click.Context, job: str | None, as_json: bool) -> None:
     \b
     Example: farense watch latest
     """
-    from daemon.latest import LATEST, SPEAKS
 
     with reading() as reader:
         record = default_job(reader.jobs()) if job is None else None
@@ -78,8 +84,6 @@ def watch_job(reader: JobFollower, job_id: str, *, as_json: bool = False) -> int
 
 def report_end(record: JobRecord) -> int:
     """Say how a job ended where its own last words do not; return the exit code that tells so."""
-    from jobs.errors import ExitCode
-    from jobs.state import State
 
     if record.state in (State.COMPLETED, State.EARLY_STOPPED):
         return ExitCode.OK
@@ -93,7 +97,6 @@ def show(reader: JobFollower, job_id: str, *, as_json: bool = False) -> None:
     Args:
         as_json: as JSON lines; else live on a terminal, and plain lines elsewhere.
     """
-    from daemon.standstill import StandstillWatch
 
     with (json_lines if as_json else live if sys.stdout.isatty() else plain_lines)() as add:
         still = StandstillWatch(reader, job_id, add)
@@ -110,7 +113,6 @@ def json_lines() -> Iterator[Add]:
 @contextmanager
 def live() -> Iterator[Add]:
     """Provide what adds an event to a live view on the terminal."""
-    from cli.show.live import LiveView
 
     with LiveView() as view:
         yield view.add
@@ -119,8 +121,6 @@ def live() -> Iterator[Add]:
 @contextmanager
 def plain_lines() -> Iterator[Add]:
     """Provide what prints an event as lines; what the job does not say itself goes to stderr."""
-    from jobs.console import Console
-    from jobs.events import StoodStill
 
     console = Console()
 
@@ -139,7 +139,6 @@ def default_job(records: Sequence[JobRecord]) -> JobRecord | None:
     Args:
         records: newest first.
     """
-    from jobs.state import State
 
     def rank(record: JobRecord) -> int:
         if record.finished:

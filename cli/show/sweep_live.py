@@ -9,8 +9,11 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import click
+from rich.live import Live
+from rich.text import Text
 
 from cli.show.render import number
+from cli.show.sweep_view import status_lines
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -28,7 +31,7 @@ def show_until_end(folder: SweepFolder, why_still: Callable[[], list[str]]) -> S
     Args:
         why_still: returns in lines why nothing of it goes on; each is said when it is new.
     """
-    from daemon.sweep.view import view_sweep
+    from daemon.sweep.view import view_sweep  # noqa: PLC0415 - loads pydantic
 
     said: set[int] = set()
     told: list[str] = []
@@ -61,7 +64,6 @@ def ended_line(trial: Trial) -> str:
 def _live() -> AbstractContextManager[Live | None]:
     if not sys.stdout.isatty():
         return nullcontext()
-    from rich.live import Live
 
     return Live(auto_refresh=False, transient=True)
 
@@ -70,15 +72,10 @@ def _say(live: Live | None, line: str) -> None:
     if live is None:
         click.echo(line)
     else:
-        from rich.text import Text
-
         live.console.print(Text(line))
 
 
 def _update(live: Live, view: SweepView) -> None:
-    from rich.text import Text
-
-    from cli.show.sweep_view import status_lines
 
     lines = status_lines(view, live.console.width)
     live.update(Text("\n".join(lines[: max(1, live.console.height - 2)])), refresh=True)
