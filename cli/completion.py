@@ -93,7 +93,6 @@ def sweeps(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem[str]]:
     """Complete the sweeps of the workspace."""
-
     folder = sweeps_of(Workspace.current())
     names = _names(folder.iterdir()) if folder.is_dir() else []
     found = [CompletionItem(name) for name in names if JOB_ID.fullmatch(name)]
@@ -104,7 +103,6 @@ def presets(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem[str]]:
     """Complete the presets, else the paths of files."""
-
     folders = (Workspace.current().configs, REPOSITORY / "configs")
     names = {path.stem for folder in folders for path in folder.glob("*.yaml")}
     found = _beginning([CompletionItem(name) for name in sorted(names)], incomplete)
@@ -113,7 +111,6 @@ def presets(
 
 def sweep_files(incomplete: str) -> list[CompletionItem[str]]:
     """Complete the sweep files of the workspace and the repository, else the paths of files."""
-
     names = sorted({str(path) for path in known_files()})
     return _beginning([CompletionItem(name) for name in names], incomplete) or [
         CompletionItem(incomplete, type="file")
@@ -129,7 +126,6 @@ def settings(
 
 def _jobs(states: tuple[str, ...]) -> Iterator[CompletionItem[str]]:
     """Yield the newest jobs by their ids, and those with names by these, too."""
-
     workspace = Workspace.current()
     try:
         names = _names(workspace.runs.iterdir())

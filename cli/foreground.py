@@ -36,7 +36,6 @@ def foreground_job(
         UnknownJob: there is no such job.
         InvalidInput: it is no training job, has no adapter, or its files or its model are not here.
     """
-
     with reading() as reader:
         workspace = reader.workspace
         record = job_named(reader, job, ADAPTER if needs_adapter else LEFT)
@@ -66,7 +65,6 @@ def interrupted_by_signals() -> Iterator[None]:
 @contextmanager
 def surroundings(workspace: Workspace) -> Iterator[None]:
     """Give this process what the child of a job has around it; before MLX is imported."""
-
     wanted = {"HF_HUB_OFFLINE": "1", "TMPDIR": str(temporary_folder(workspace))}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)

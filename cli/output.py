@@ -15,13 +15,11 @@ from jobs.storage.files import JSON_OPTIONS, plain
 
 def print_json(value: Any) -> None:
     """Print one JSON object or list, indented, on stdout."""
-
     click.echo(orjson.dumps(plain(value), option=JSON_OPTIONS).decode(), nl=False)
 
 
 def print_json_line(value: Any) -> None:
     """Print one JSON object on one line of stdout."""
-
     click.echo(orjson.dumps(plain(value)))
 
 

@@ -31,7 +31,6 @@ def past_run(argument: str, reader: QueueReader | FileClient) -> PastRun:
         UnknownJob: there is no such job, and no such folder.
         InvalidInput: its files are elsewhere, or there are none.
     """
-
     folder = _folder(argument, reader.workspace.root)
     if folder is not None and "/" in argument:
         return read_run(folder)

@@ -20,7 +20,6 @@ def find_file(file: Path) -> Path:
     Raises:
         ConfigError: there is none; the nearest is suggested.
     """
-
     for path in (file, *(root / file for root in _roots())):
         if path.is_file():
             return path

@@ -120,7 +120,7 @@ class FarenseClient(QueueReader):
         """
         from daemon.submit.checks import Wanted  # noqa: PLC0415 - for the same reason
 
-        said = self._desk().check([Wanted(preset.config) for preset in presets])
+        said = self._checks().check([Wanted(preset.config) for preset in presets])
         return list(dict.fromkeys(remark for remarks in said for remark in remarks))
 
     def enqueue_many(
@@ -146,7 +146,7 @@ class FarenseClient(QueueReader):
         requests = [
             found if isinstance(found, Request) else Request(found, state=state) for found in wanted
         ]
-        placed = place_jobs(requests, self.workspace, checks or self._desk())
+        placed = place_jobs(requests, self.workspace, checks or self._checks())
         return accept(self._lifecycle, placed)
 
     def retry(
@@ -171,7 +171,7 @@ class FarenseClient(QueueReader):
         from daemon.submit.enqueue import accept  # noqa: PLC0415 - loads what only this needs
         from daemon.submit.retry import place_again  # noqa: PLC0415
 
-        checks = checks or self._desk()
+        checks = checks or self._checks()
         if overrides:
             return self.enqueue_many([self.changed(job_id, *overrides)], checks=checks)[0]
         placed = place_again(job_id, self.workspace, checks, from_checkpoint=from_checkpoint)
@@ -198,6 +198,7 @@ class FarenseClient(QueueReader):
         priority: int = 0,
         anywhere: bool = False,
         after_any: bool = False,
+        checks: SubmitChecks | None = None,
     ) -> JobRecord:
         """Enqueue an evaluation of a training job; of one that has not ended, after it ends well.
 
@@ -211,6 +212,7 @@ class FarenseClient(QueueReader):
             anywhere: also of a job of this workspace that another has taken over: the machine
                 with its adapter then takes the evaluation.
             after_any: however the job ends, also where it has not learned.
+            checks: by which the training was just checked: what it has is not looked at again.
 
         Raises:
             InvalidInput: the job cannot be evaluated; nothing was left behind.
@@ -234,7 +236,7 @@ class FarenseClient(QueueReader):
             return self._begin(state)
 
         placed = place_evaluation(
-            record, wanted, self.workspace, begin, self._desk(), anywhere=anywhere
+            record, wanted, self.workspace, begin, checks or self._checks(), anywhere=anywhere
         )
         return accept(self._lifecycle, [placed])[0]
 
@@ -368,7 +370,7 @@ class FarenseClient(QueueReader):
             self._ask(partial(self._lifecycle.change, record.id, rule))
         return self.job(job_id)
 
-    def _desk(self) -> SubmitChecks:
+    def _checks(self) -> SubmitChecks:
         from daemon.submit.checks import SubmitChecks  # noqa: PLC0415 - for the same reason
 
         return SubmitChecks(self.workspace, shared=self._store.shared)

@@ -96,7 +96,6 @@ def lines_of(source: Iterable[bytes]) -> Iterator[str]:
     Raises:
         DataError: a line is not UTF-8.
     """
-
     for number, line in enumerate(source, 1):
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")

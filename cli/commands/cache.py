@@ -79,7 +79,6 @@ def clear(key: str | None, yes: bool) -> None:
       farense cache clear
       farense cache clear 3f9c --yes
     """
-
     found = _cache()
     entries = found.listing()
     if key is not None:
@@ -116,7 +115,6 @@ def _entry(entries: Sequence[EntryInfo], key: str) -> EntryInfo:
 
 def _confirm(entries: Sequence[EntryInfo], key: str | None) -> None:
     """Ask whether to remove; end the command where the answer is no."""
-
     what = f"{_count(len(entries))}, {size_text(sum(entry.bytes for entry in entries))}"
     if not sys.stdin.isatty():
         command = " ".join(filter(None, ("farense cache clear", key, "--yes")))

@@ -75,7 +75,6 @@ def train_again(run: PastRun, found: Comparison, workspace: Workspace) -> str | 
 
     It sets what B's settings have that its preset, as it is today, has not.
     """
-
     changes = {row.setting: row.to for finding in found.advice for row in finding.changes}
     if run.spec is None or not changes:
         return None
@@ -96,7 +95,6 @@ def train_again(run: PastRun, found: Comparison, workspace: Workspace) -> str | 
 
 def _same_data(run: PastRun, preset: dict[str, Any], workspace: Workspace) -> list[str]:
     """Return the settings by which the preset names the very data that the run had."""
-
     spec, same = run.spec, []
     for key, file in (("data.train", spec and spec.train), ("data.valid", spec and spec.valid)):
         try:

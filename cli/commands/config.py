@@ -54,7 +54,6 @@ def show(preset: str, overrides: tuple[str, ...], as_json: bool) -> None:
     \b
     Example: farense config show v2 --set learning_rate=1e-4
     """
-
     loaded = preset_from(preset, overrides)
     schedule, missing = plan_of(loaded)
     patience = loaded.config.early_stopping_patience
@@ -90,7 +89,6 @@ def diff(a: str, b: str, as_json: bool) -> None:
     \b
     Example: farense config diff v1 v2
     """
-
     first, second = preset_from(a), preset_from(b)
     why = second.why or first.why
     configs = first.config.model_dump(), second.config.model_dump()
@@ -107,7 +105,6 @@ def diff(a: str, b: str, as_json: bool) -> None:
 
 def diff_lines(names: tuple[str, str], rows: list[list[str]]) -> list[str]:
     """Return the table of differences; on a narrow terminal the reason moves to its own line."""
-
     table = [["SETTING", *names, "WHY"], *rows]
     widths = column_widths(table)
     width = terminal_width()
@@ -132,7 +129,6 @@ def plan_of(preset: Preset) -> tuple[Schedule | None, str]:
 
 def adapted(config: TrainConfig) -> tuple[Reach | None, str | None]:
     """Return the layers that a config adapts, where its model is there, and what to know of it."""
-
     try:
         reach = check_lora(model_folder(Workspace.current(), config.model), config.lora)
     except ConfigError as error:

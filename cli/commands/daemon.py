@@ -68,7 +68,6 @@ def stop(as_json: bool) -> None:
     \b
     Example: farense daemon stop
     """
-
     stopped = stop_daemon(Workspace.current())
     if as_json:
         print_json({"stopped": stopped})
@@ -84,7 +83,6 @@ def status(as_json: bool) -> None:
     \b
     Example: farense daemon status --json
     """
-
     now = daemon_status(Workspace.current())
     if as_json:
         print_json(asdict(now))
@@ -146,7 +144,6 @@ def install(window: str | None, only_print: bool) -> None:
 
 def _for_a_screen(environment: dict[str, str]) -> dict[str, str]:
     """Return the environment without the password that the URL of a shared Redis may hold."""
-
     url = environment.get("FARENSE_REDIS_URL", "").strip()
     if not url or redacted(url) == url:
         return environment
@@ -163,7 +160,6 @@ def uninstall() -> None:
     \b
     Example: farense daemon uninstall
     """
-
     workspace = Workspace.current()
     service = service_of(workspace)
     outcome = service.uninstall()
@@ -186,7 +182,6 @@ def workers(as_json: bool) -> None:
     \b
     Example: farense workers
     """
-
     with FarenseClient.connect(start_server=False) as client:
         found = client.workers()
     if as_json:

@@ -115,7 +115,6 @@ def check(
 
 def _model_folder(workspace: Workspace, name: str | None) -> Path | None:
     """Return the folder of the named model, else of the first usable one, else None."""
-
     if name is not None:
         # A config says models/NAME or an absolute path, a person NAME: all are understood.
         named = name if name[0:1] in ("/", "~") else f"models/{name.removeprefix('models/')}"

@@ -75,7 +75,6 @@ def enqueue(
     \b
     Example: farense enqueue v2 --set learning_rate=1e-4 --at 23:00
     """
-
     refuse_extra(ctx)
     refuse_both(watching, as_json)
     if after_any and after is None:
@@ -103,15 +102,18 @@ def enqueue(
         )
         jobs = [record]
         if evaluated:
-            jobs.append(client.evaluate(record.id, priority=priority, after_any=evaluate_any))
+            evaluation = client.evaluate(
+                record.id, priority=priority, after_any=evaluate_any, checks=checks
+            )
+            jobs.append(evaluation)
         if as_json:
             plan = {
                 "validations": len(schedule.validation_steps),
                 "warning": schedule.warning(patience),
                 "warnings": remarks,
             }
-            evaluation = jobs[1].id if evaluated else None
-            print_json({**record.as_dict(), **plan, "evaluation": evaluation})
+            following = jobs[1].id if evaluated else None
+            print_json({**record.as_dict(), **plan, "evaluation": following})
         else:
             click.echo(queued(record))
             click.echo(f"  {plan_text(schedule, patience)}")
@@ -132,7 +134,6 @@ def start_time(at: str | None, delay: str | None) -> datetime | None:
         UsageError: both are given.
         InvalidInput: what is given is no time, or not one ahead.
     """
-
     if at is not None and delay is not None:
         raise click.UsageError("--at and --in cannot be combined.")
     now = datetime.now(UTC)

@@ -66,7 +66,6 @@ def evaluate(
     \b
     Example: farense evaluate latest --watch
     """
-
     refuse_both(watching, as_json)
     with FarenseClient.connect() as client:
         record = client.evaluate(

@@ -56,7 +56,6 @@ def export(
       farense export latest
       farense export latest --fuse --peft --to farense-assistant
     """
-
     wanted = ExportRequest(fuse=fuse, requantize=requantize, peft=peft, name=name, force=force)
     with foreground_job(job, "Export") as (spec, state):
         from jobs.export.export import export as run_export  # noqa: PLC0415 - loads MLX
@@ -86,5 +85,4 @@ def described(found: Exported) -> str:
 
 def size(count: int) -> str:
     """Return a number of bytes for people."""
-
     return size_text(count) if count >= 1e6 else f"{count / 1e3:.0f} kB"

@@ -137,7 +137,6 @@ def start(ctx: click.Context, jobs: tuple[str, ...], as_json: bool) -> None:
     \b
     Example: farense start latest
     """
-
     held: set[str] = set()
 
     def change(client: FarenseClient, before: JobRecord) -> tuple[JobRecord, str]:
@@ -185,7 +184,6 @@ def retry(
       farense retry latest --from-checkpoint
       farense retry latest --set learning_rate=1e-4
     """
-
     given = {
         "--set": bool(overrides), "--from-checkpoint": from_checkpoint, "--anywhere": anywhere
     }  # fmt: skip
@@ -248,7 +246,6 @@ def change_each(arguments: tuple[str, ...], use: Use, as_json: bool, change: Cha
     Raises:
         FarenseError: there is one job, and it cannot be changed.
     """
-
     code = 0
     with FarenseClient.connect() as client:
         answers = _found(client, arguments, use)
@@ -300,7 +297,6 @@ def _refuse_to_pause(record: JobRecord) -> None:
     Raises:
         InvalidInput: it has ended, or is being cancelled.
     """
-
     if record.finished:
         raise InvalidInput(f"{record.id} is {record.state} already.", _instead(record))
     if record.cancel_requested:
@@ -312,7 +308,6 @@ def _refuse_to_pause(record: JobRecord) -> None:
 
 def _by_whom(record: JobRecord) -> str:
     """Return who carries out a wish, where that is not the daemon that runs here."""
-
     here = Workspace.current()
     if not is_home(record.home, here) or daemon_status(here).running:
         return ""

@@ -29,7 +29,6 @@ def logs(job: str | None, follow: bool, raw: bool, as_json: bool) -> None:
     \b
     Example: farense logs latest -f
     """
-
     if raw and (follow or as_json):
         raise click.UsageError("--stderr cannot be combined with --follow or --json.")
     with reading() as reader:
@@ -52,7 +51,6 @@ def print_stderr_of(job_id: str) -> None:
     Raises:
         InvalidInput: this machine has none.
     """
-
     path = Workspace.current().job_stderr(job_id)
     try:
         sys.stdout.buffer.write(path.read_bytes())

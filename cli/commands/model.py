@@ -45,7 +45,6 @@ def pull(name: str, as_name: str | None) -> None:
       farense model pull smollm2-135m
       farense model pull mlx-community/Mistral-7B-Instruct-v0.3-4bit --as mistral-7b-4bit
     """
-
     folder = pull_model(name, Workspace.current(), as_name=as_name, report=note)
     click.echo(folder)
 
@@ -58,7 +57,6 @@ def list_(as_json: bool) -> None:
     \b
     Example: farense model list --json
     """
-
     workspace = Workspace.current()
     models = list_models(workspace)
     if as_json:

@@ -68,7 +68,6 @@ def prune(
       farense prune --state failed --state cancelled
       farense prune --keep 10 --checkpoints-only --yes
     """
-
     selection = _selection(older_than, keep, states, checkpoints_only)
     workspace = Workspace.current()
     reader, _ = open_reader(workspace)  # without Redis the files tell all that is needed
@@ -114,7 +113,6 @@ def _selection(
 
 def _confirm(plan: Plan) -> None:
     """Ask whether to remove; end the command where the answer is no."""
-
     if not sys.stdin.isatty():
         command = shlex.join(["farense", *sys.argv[1:], "--yes"])
         raise InvalidInput(
@@ -153,7 +151,6 @@ def _report(plan: Plan, removed: Removed, as_json: bool) -> None:
 
 def _lines(plan: Plan) -> list[str]:
     """Return what a plan would remove, a line each."""
-
     rows = [(job.id, str(job.state), local(job.ended), size_text(job.bytes)) for job in plan.jobs]
     rows += [(_short(path.stem), "data", "", size_text(size)) for path, size in plan.data.items()]
     rows += [(path.name, "left over", "", size_text(freed([path]))) for path in plan.leftovers]

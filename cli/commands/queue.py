@@ -106,7 +106,6 @@ def dead(clear: bool, as_json: bool) -> None:
     \b
     Example: farense queue dead --clear
     """
-
     with FarenseClient.connect(start_server=False) as client:
         found = client.dead_letters(clear=clear)
     if as_json:
@@ -180,7 +179,6 @@ def _row(place: QueuedJob) -> tuple[str, ...]:
 
 def _starts(record: JobRecord) -> str:
     """Return what a job that is not queued yet starts after: a moment, or another job."""
-
     if record.state is State.WAITING and record.after:
         return printable(f"after {record.after}")
     if record.state is State.SCHEDULED and record.schedule:

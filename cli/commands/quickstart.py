@@ -55,7 +55,6 @@ def quickstart(ctx: click.Context) -> None:
     \b
     Example: farense quickstart
     """
-
     workspace = Workspace.current()
     preset = preset_from(PRESET, (*sample_data(workspace), *model_settings(workspace)))
     with running_daemon(workspace), FarenseClient.connect(workspace) as client:
@@ -77,7 +76,6 @@ def model_settings(workspace: Workspace) -> tuple[str, ...]:
     On a Linux CPU without a fast BLAS a step of the real model takes a minute: a tiny one with
     random weights shows the way of a job, and nothing else.
     """
-
     if sys.platform != "linux" or load_fast_blas():
         pull(MODEL, workspace, report=note)
         return ()
@@ -93,7 +91,6 @@ def model_settings(workspace: Workspace) -> tuple[str, ...]:
 
 def sample_data(workspace: Workspace) -> tuple[str, ...]:
     """Return the settings that point a workspace without sample data to the repository's."""
-
     if (workspace.data / "sample").is_dir():
         return ()
     folder = REPOSITORY / "data" / "sample"
@@ -105,7 +102,6 @@ def sample_data(workspace: Workspace) -> tuple[str, ...]:
 @contextmanager
 def running_daemon(workspace: Workspace) -> Iterator[None]:
     """Provide a daemon; one that is started here is stopped at the end, whatever happens."""
-
     with interrupted_by_signals():
         started = not daemon_status(workspace).running
         if started:
@@ -119,7 +115,6 @@ def running_daemon(workspace: Workspace) -> Iterator[None]:
 
 def train(client: FarenseClient, job_id: str) -> int:
     """Show the job until it ends and return its exit code; an interrupted job is cancelled."""
-
     try:
         show(client, job_id)
     except KeyboardInterrupt:
@@ -152,7 +147,6 @@ def next_steps(workspace: Workspace, config: TrainConfig, record: JobRecord) -> 
 
 def sample_question(workspace: Workspace, config: TrainConfig) -> str:
     """Return the first question of the data the job was validated on."""
-
     examples = read_examples(workspace.root / (config.data.valid or config.data.train))
     dialogues = (example for example in examples if isinstance(example, Dialogue))
     first = next(dialogues, None)
@@ -164,7 +158,6 @@ def prompt_options(question: str, config: TrainConfig) -> list[str]:
 
     mlx_lm.generate reads ``\n`` in a prompt as a new line.
     """
-
     if config.prompt_format == "chat":
         return ["--prompt", question]
     text = farense_prompt(Dialogue((Message("user", question),), ""))

@@ -92,7 +92,6 @@ def sweep_report(name: str, output: Path | None, opening: bool, as_json: bool) -
 
 def _refuse_twice(runs: Sequence[PastRun]) -> None:
     """Refuse runs of which one was named twice: it would lie over itself."""
-
     folders = [run.directory.path.resolve() for run in runs]
     for number, run in enumerate(runs):
         if folders.index(folders[number]) < number:

@@ -29,7 +29,6 @@ def status(job: str | None, show_all: bool, as_json: bool) -> None:
     \b
     Example: farense status latest
     """
-
     held: list[str] = []
     with reading() as reader:
         if job is not None:

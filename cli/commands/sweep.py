@@ -155,7 +155,6 @@ def status(ctx: click.Context, name: str, watching: bool, as_json: bool) -> None
     \b
     Example: farense sweep status --watch
     """
-
     refuse_both(watching, as_json, "farense sweep status --json")
     folder = _folder(name)
     if watching:
@@ -204,7 +203,6 @@ def best(ctx: click.Context, name: str, exporting: bool, as_json: bool) -> None:
     \b
     Example: farense sweep best --export
     """
-
     if exporting and as_json:
         raise click.UsageError(
             "--export and --json cannot be combined: `farense sweep best` names the job; "
@@ -256,7 +254,6 @@ def resume(name: str, until: str | None, as_json: bool) -> None:
     \b
     Example: farense sweep resume --until 07:00
     """
-
     from daemon.sweep.start import resume_sweep  # noqa: PLC0415 - loads pydantic
     from jobs.sweep.folder import read_sweep_state  # noqa: PLC0415 - loads pydantic
 
@@ -317,7 +314,6 @@ def _print(view: SweepView) -> None:
 
 def _watch(folder: SweepFolder) -> int:
     """Show a sweep until it ends, or until Ctrl-C; return the exit code that tells how."""
-
     try:
         view = show_until_end(folder, _why_nothing_runs)
     except KeyboardInterrupt:
@@ -334,7 +330,6 @@ def _tell_why_nothing_runs() -> None:
 
 def _why_nothing_runs() -> list[str]:
     """Return what keeps the sweeps of this workspace from going on; nothing where they do."""
-
     if not daemon_runs(Workspace.current()):
         return ["No daemon of this workspace runs, which coordinates it. Start one: farense daemon"]
     reader, _ = open_reader()

@@ -65,7 +65,6 @@ def watch(ctx: click.Context, job: str | None, as_json: bool) -> None:
     \b
     Example: farense watch latest
     """
-
     with reading() as reader:
         record = default_job(reader.jobs()) if job is None else None
         record = record or job_named(reader, job or LATEST, SPEAKS)
@@ -84,7 +83,6 @@ def watch_job(reader: JobFollower, job_id: str, *, as_json: bool = False) -> int
 
 def report_end(record: JobRecord) -> int:
     """Say how a job ended where its own last words do not; return the exit code that tells so."""
-
     if record.state in (State.COMPLETED, State.EARLY_STOPPED):
         return ExitCode.OK
     note(f"{record.id} {record.state.verb}" + (f": {record.reason}" if record.reason else "."))
@@ -97,7 +95,6 @@ def show(reader: JobFollower, job_id: str, *, as_json: bool = False) -> None:
     Args:
         as_json: as JSON lines; else live on a terminal, and plain lines elsewhere.
     """
-
     with (json_lines if as_json else live if sys.stdout.isatty() else plain_lines)() as add:
         still = StandstillWatch(reader, job_id, add)
         for envelope in reader.follow(job_id, idle=still.look):
@@ -113,7 +110,6 @@ def json_lines() -> Iterator[Add]:
 @contextmanager
 def live() -> Iterator[Add]:
     """Provide what adds an event to a live view on the terminal."""
-
     with LiveView() as view:
         yield view.add
 
@@ -121,7 +117,6 @@ def live() -> Iterator[Add]:
 @contextmanager
 def plain_lines() -> Iterator[Add]:
     """Provide what prints an event as lines; what the job does not say itself goes to stderr."""
-
     console = Console()
 
     def add(envelope: Envelope) -> None:

@@ -276,7 +276,7 @@ class SubmitChecks:
             model_folder(self._workspace, config.model),
             config.prompt_format,
             TemplateSettings.of(config, wanted.date),
-            tuple((path, self._digest(path)) for path in files),
+            tuple((self._first_of(path), self._digest(path)) for path in files),
         )
 
     @contextmanager
@@ -317,7 +317,13 @@ class SubmitChecks:
             )
 
     def _count(self, path: Path, prompt_format: PromptFormat) -> Count:
-        return self._once(("count", path, prompt_format), lambda: count(path, prompt_format))
+        # By the content: of a job that was just frozen it is known already.
+        key = ("count", self._digest(path), prompt_format)
+        return self._once(key, lambda: count(path, prompt_format))
+
+    def _first_of(self, path: Path) -> Path:
+        """Return the file in which the content of one was first met: a frozen one is no other."""
+        return self._once(("first", self._digest(path)), lambda: path)
 
     def _digest(self, path: Path) -> str:
         return self._once(("digest", path), lambda: _sha256(path))

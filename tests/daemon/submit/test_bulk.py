@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +15,12 @@ from daemon.file_client import FileClient
 from daemon.lifecycle.claims import Claims
 from daemon.queue.broker import Broker
 from daemon.settings import Settings
+from daemon.submit.checks import SubmitChecks
 from daemon.submit.enqueue import UNTOLD
 from daemon.submit.placing import Request
 from jobs.config.config import Preset, load_preset
+from jobs.data import examples
+from jobs.data.examples import Example, Problem, scan_examples
 from jobs.errors import ConfigError, DataError, InvalidInput, QueueUnreachable, WorkspaceError
 from jobs.model_store import store as models
 from jobs.paths import Workspace
@@ -96,6 +101,23 @@ def test_what_jobs_share_is_looked_at_once(
     assert looked_at == [workspace.models / "tiny"]
     prints = {read_spec(workspace.run(job.id)).model_fingerprint for job in jobs}
     assert prints == {"of the model"}
+
+
+def test_the_data_of_a_training_and_its_evaluation_are_parsed_once(
+    workspace: Workspace, preset: Preset, client: FarenseClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = []
+
+    def scan(path: Path) -> Iterator[tuple[int, Example | Problem]]:
+        parsed.append(path.name)
+        return scan_examples(path)
+
+    monkeypatch.setattr(examples, "scan_examples", scan)
+    checks = SubmitChecks(workspace)
+    job = client.enqueue(preset, checks=checks)
+    assert client.evaluate(job.id, checks=checks).evaluates == job.id
+    # The first rows of the training data are also looked at for their language.
+    assert sorted(parsed) == ["train.jsonl", "train.jsonl", "valid.jsonl"]
 
 
 @pytest.mark.parametrize(
