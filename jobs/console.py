@@ -29,7 +29,7 @@ from jobs.events import (
     Validation,
     Warned,
 )
-from jobs.storage.formatting import duration
+from jobs.storage.formatting import NONE, duration, figure
 from jobs.storage.values import printable
 from jobs.verdict import BELOW, Verdict, verdict
 
@@ -144,14 +144,14 @@ class Console:
     def _loss(self, event: TrainMetrics) -> list[str]:
         if event.loss is None:
             return []
-        before = "" if self._last_loss is None else f"{_loss_text(self._last_loss)} → "
+        before = "" if self._last_loss is None else f"{figure(self._last_loss)} → "
         self._last_loss = event.loss
         of_all = f"/{self._total_steps}" if self._total_steps else ""
         width = len(str(self._total_steps or ""))
         rate = "" if event.learning_rate is None else f"   lr {event.learning_rate:.1e}"
         speed = "" if event.tokens_per_second is None else f"   {event.tokens_per_second:.0f} tok/s"
         step = f"  Step {event.step:>{width}}{of_all}"
-        return [f"{step}   Loss: {before}{_loss_text(event.loss)}{rate}{speed}"]
+        return [f"{step}   Loss: {before}{figure(event.loss)}{rate}{speed}"]
 
 
 def header(envelope: Envelope, event: Started) -> list[str]:
@@ -210,21 +210,21 @@ def validation(event: Validation, baseline: float | None = None) -> list[str]:
         baseline: the validation loss before training, where it is known.
     """
     if event.step == 0:
-        return [f"  Val Loss: {_loss_text(event.val_loss)}   baseline, before training"]
+        return [f"  Val Loss: {figure(event.val_loss)}   baseline, before training"]
     found = verdict(baseline=baseline, best=event.val_loss, gap=event.overfitting_gap)
     of_patience = f"/{event.patience}" if event.patience else ""
     waited = f"({event.without_improvement}{of_patience})"
     if not event.improved:
         said = f"no improvement {waited}"
     elif found is not None and not found.learned:
-        said = f"lowest so far, but not below the {_loss_text(baseline)} before training"
+        said = f"lowest so far, but not below the {figure(baseline)} before training"
     elif event.without_improvement:
         said = f"best so far ✅, by less than min_delta {waited}"
     else:
         said = "best so far ✅"
     judged = "" if found is None else f"   {found.mark} {found.short}"
     return [
-        f"  Val Loss: {_loss_text(event.val_loss)}   {said}",
+        f"  Val Loss: {figure(event.val_loss)}   {said}",
         f"  Overfitting Gap: {_gap_text(event.overfitting_gap)}{judged}",
     ]
 
@@ -232,18 +232,18 @@ def validation(event: Validation, baseline: float | None = None) -> list[str]:
 def early_stopping(event: StoppedEarly, baseline: float | None = None) -> list[str]:
     """Return why training stopped, and what the best was; ``baseline``: before training."""
     ruined = verdict(baseline=baseline, best=event.best_val_loss, gap=None)
-    above = f", not below the {_loss_text(baseline)} before training" if ruined else ""
+    above = f", not below the {figure(baseline)} before training" if ruined else ""
     return [
         "",
         f"🛑 EARLY STOPPING at step {event.step}: {event.patience} validations without improvement",
         f"  Best model: epoch {event.best_epoch}, step {event.best_step}, "
-        f"val loss {_loss_text(event.best_val_loss)}{above}",
+        f"val loss {figure(event.best_val_loss)}{above}",
     ]
 
 
 def final_analysis(event: Finished) -> list[str]:
     """Return ANÁLISE FINAL: what came out, how it overfits, where everything is."""
-    found = verdict_of(event)
+    found = event.verdict
     rows = {"Status": _status(event, found)}
     if found is not None and found.note:
         rows["Note"] = found.note
@@ -253,7 +253,7 @@ def final_analysis(event: Finished) -> list[str]:
         )
     if event.best_val_loss is not None:
         rows["Best val loss"] = (
-            f"{_loss_text(event.best_val_loss)} (epoch {event.best_epoch}, step {event.best_step})"
+            f"{figure(event.best_val_loss)} (epoch {event.best_epoch}, step {event.best_step})"
         )
     if event.baseline_val_loss is not None:
         rows["Baseline"] = _baseline(event.baseline_val_loss, event.best_val_loss)
@@ -268,21 +268,6 @@ def final_analysis(event: Finished) -> list[str]:
     return ["", "📊 ANÁLISE FINAL", *(f"  {name:<17}{value}" for name, value in rows.items())]
 
 
-def memory_text(megabytes: float) -> str:
-    """Return an amount of memory for a person: ``592 MB``, ``5.1 GB``."""
-    return f"{megabytes / 1000:.1f} GB" if megabytes >= 1000 else f"{megabytes:.0f} MB"
-
-
-def verdict_of(event: Finished) -> Verdict | None:
-    """Return what a run came to; that of an older log is judged as a new one is."""
-    return verdict(
-        baseline=event.baseline_val_loss,
-        best=event.best_val_loss,
-        gap=event.best_gap,
-        told=event.gap_status,
-    )
-
-
 def _status(event: Finished, found: Verdict | None) -> str:
     if found is None:
         return "unknown: overfitting shows only against validation data"
@@ -295,9 +280,9 @@ def _status(event: Finished, found: Verdict | None) -> str:
 
 def _baseline(baseline: float, best: float | None) -> str:
     if best is None or not baseline > 0:
-        return f"{_loss_text(baseline)} before training"
+        return f"{figure(baseline)} before training"
     change = (best - baseline) / baseline
-    return f"{_loss_text(baseline)} before training ({change:+.0%} since)"
+    return f"{figure(baseline)} before training ({change:+.0%} since)"
 
 
 def _validation_plan(event: Started) -> str:
@@ -311,10 +296,6 @@ def _validation_plan(event: Started) -> str:
     return f"{plan}; stops after {patience} without an improvement over {delta:g}, keeps the lowest"
 
 
-def _loss_text(loss: float | None) -> str:
-    return "-" if loss is None else f"{loss:.4f}"
-
-
 def _gap_text(gap: float) -> str:
     """Return a gap; between losses of which one is not finite there is none."""
-    return f"{gap:.3f}" if math.isfinite(gap) else "-"
+    return f"{gap:.3f}" if math.isfinite(gap) else NONE

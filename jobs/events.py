@@ -14,6 +14,7 @@ import orjson
 
 from jobs.storage.files import from_plain, plain
 from jobs.storage.values import well_typed
+from jobs.verdict import Verdict, verdict
 
 SCHEMA = 1
 
@@ -255,6 +256,16 @@ class Finished(Event):
     gap_note: str | None = None
     rollbacks: int = 0
     pruned_by: str | None = None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What the run came to; that of an older log is judged as a new one is."""
+        return verdict(
+            baseline=self.baseline_val_loss,
+            best=self.best_val_loss,
+            gap=self.best_gap,
+            told=self.gap_status,
+        )
 
 
 @dataclass(frozen=True)

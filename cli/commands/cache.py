@@ -10,10 +10,10 @@ import click
 
 from cli.options import json_option
 from cli.output import note, print_json
-from cli.show.render import NONE, aligned, column_widths
+from cli.show.table import table
 from jobs.errors import InvalidInput
 from jobs.paths import Workspace
-from jobs.storage.formatting import local, size_text
+from jobs.storage.formatting import NONE, local, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,11 +125,7 @@ def _confirm(entries: Sequence[EntryInfo], key: str | None) -> None:
 
 
 def _print_table(entries: Sequence[EntryInfo], total: int, budget: int) -> None:
-
-    rows = [HEADINGS, *(_row(entry) for entry in entries)]
-    widths = column_widths(rows)
-    for row in rows:
-        click.echo(aligned(row, widths, RIGHT))
+    click.echo("\n".join(table([HEADINGS, *(_row(entry) for entry in entries)], RIGHT)))
     click.echo(
         f"{size_text(total)} in all; {size_text(budget)} allowed (a tenth of the free disk; "
         "a job's prefix_cache_gb goes before it)."

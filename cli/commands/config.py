@@ -11,7 +11,7 @@ from cli.completion import presets
 from cli.options import json_option, preset_argument, preset_from, set_option
 from cli.output import note, print_json, terminal_width, warn
 from cli.show.differences import cells, paired
-from cli.show.render import aligned, column_widths
+from cli.show.table import aligned, column_widths
 from jobs.config.differences import differences
 from jobs.config.lora_keys import described
 from jobs.errors import ConfigError, DataError, InvalidInput, ModelError

@@ -9,7 +9,7 @@ import click
 
 from cli.options import json_option, queue_option
 from cli.output import note, print_json
-from cli.show.render import aligned, column_widths
+from cli.show.table import table
 from daemon.client import FarenseClient
 from daemon.process import daemon_status, stop_daemon
 from daemon.runs.workspace_locks import daemon_lock
@@ -199,6 +199,4 @@ def workers(as_json: bool) -> None:
         name, queue, does, place = map(printable, (card.name, card.queue, does, card.workspace))
         told = (name, queue, f"{card.seconds_ago:.0f} s ago", does, place)
         rows.append(told)
-    widths = column_widths(rows)
-    for row in rows:
-        click.echo(aligned(row, widths))
+    click.echo("\n".join(table(rows)))

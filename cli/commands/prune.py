@@ -10,7 +10,7 @@ import click
 
 from cli.options import json_option
 from cli.output import note, print_json, warn
-from cli.show.render import aligned, column_widths, shortened
+from cli.show.table import shortened, table
 from daemon.client import FarenseClient
 from daemon.prune.plan import Selection, freed, plan_prune
 from daemon.prune.removal import carry_out
@@ -154,8 +154,7 @@ def _lines(plan: Plan) -> list[str]:
     rows = [(job.id, str(job.state), local(job.ended), size_text(job.bytes)) for job in plan.jobs]
     rows += [(_short(path.stem), "data", "", size_text(size)) for path, size in plan.data.items()]
     rows += [(path.name, "left over", "", size_text(freed([path]))) for path in plan.leftovers]
-    widths = column_widths(rows)
-    return [aligned(row, widths, (False, False, False, True)) for row in rows]
+    return table(rows, (False, False, False, True))
 
 
 def _short(digest: str) -> str:

@@ -10,23 +10,15 @@ import click
 from cli.options import PRIORITY, job_argument, json_option, queue_option
 from cli.output import note, print_json, terminal_width
 from cli.reading import job_named, reading
-from cli.show.render import (
-    LEAST_REASON,
-    NONE,
-    aligned,
-    column_widths,
-    fitting,
-    preset_text,
-    reason_text,
-    shortened,
-)
+from cli.show.render import LEAST_REASON, preset_text, reason_text
+from cli.show.table import aligned, column_widths, fitting, shortened
 from daemon.client import FarenseClient
 from daemon.latest import WAITS
 from daemon.queue.position import places
 from daemon.reader import QueueReader
 from daemon.settings import Settings
 from jobs.state import State
-from jobs.storage.formatting import local, local_exact
+from jobs.storage.formatting import NONE, local, local_exact
 from jobs.storage.values import printable
 
 if TYPE_CHECKING:

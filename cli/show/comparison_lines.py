@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from click import style
 
 from cli.show.differences import cells, paired, set_text, value_text
-from cli.show.render import GAP_COLOURS, aligned, column_widths, shortened
+from cli.show.render import GAP_COLOURS
+from cli.show.table import aligned, column_widths, shortened
 from jobs.compare.changed import Changed
 from jobs.compare.comparison import Comparison
 from jobs.compare.criteria import Judged
@@ -18,17 +19,15 @@ from jobs.compare.paired import ScoreDifference
 from jobs.compare.side import Side
 from jobs.config.config_file import flatten
 from jobs.config.differences import Difference
-from jobs.console import memory_text
 from jobs.evaluation.bootstrap import RESAMPLES
 from jobs.evaluation.scores import TITLES
 from jobs.state import State
-from jobs.storage.formatting import duration
+from jobs.storage.formatting import NONE, figure, length_text, memory_text
 from jobs.storage.values import printable
 from jobs.verdict import BELOW_IN_TABLE, is_far_below
 
 WIDTH = 100
 NARROWEST = 40
-NONE = "-"
 # Of the answers that changed, in each direction; all that --json holds are ten.
 EXAMPLES = 3
 # An answer takes at most about as many lines.
@@ -103,9 +102,9 @@ class _Page:
             _figures("Gap at the best step", a.curve.gap, b.curve.gap, GAP_DECIMALS),
             ["Status of the gap", *(_gap_word(side.curve) for side in (a, b)), ""],
             ["Best step", *(_whole(side.curve.best_step) for side in (a, b)), ""],
-            ["Duration", *(_time(side.duration_seconds) for side in (a, b)), ""],
-            ["Training time", *(_time(side.curve.seconds) for side in (a, b)), ""],
-            ["Peak memory", *(_memory(side.curve.memory_mb) for side in (a, b)), ""],
+            ["Duration", *(length_text(side.duration_seconds) for side in (a, b)), ""],
+            ["Training time", *(length_text(side.curve.seconds) for side in (a, b)), ""],
+            ["Peak memory", *(memory_text(side.curve.memory_mb) for side in (a, b)), ""],
         ]
         yield from self._table(rows, right=[False, True, True, True])
         for label, side in (("A", a), ("B", b)):
@@ -239,8 +238,8 @@ def _together(found: Comparison) -> list[Difference]:
 
 
 def _score_cells(row: ScoreDifference) -> list[str]:
-    means = [NONE if mean is None else f"{mean:.3f}" for mean in (row.a, row.b)]
-    change = NONE if row.difference is None else f"{row.difference:+.3f}"
+    means = [figure(mean, 3) for mean in (row.a, row.b)]
+    change = figure(row.difference, 3, "+")
     if row.low is None or row.high is None or row.p is None:
         return [TITLES[row.metric], *means, change, NONE, NONE]
     p = "< 0.001" if row.p < 0.001 else f"{row.p:.3f}"
@@ -259,9 +258,8 @@ def _colour(cell: str) -> str | None:
 
 def _figures(name: str, a: float | None, b: float | None, decimals: int = 4) -> list[str]:
     """Return a measure of both runs, and the difference."""
-    cells = [NONE if value is None else f"{value:.{decimals}f}" for value in (a, b)]
-    change = NONE if a is None or b is None else f"{b - a:+.{decimals}f}"
-    return [name, *cells, change]
+    change = None if a is None or b is None else b - a
+    return [name, figure(a, decimals), figure(b, decimals), figure(change, decimals, "+")]
 
 
 def _gap_word(curve: Curve) -> str:
@@ -277,11 +275,3 @@ def _gap_word(curve: Curve) -> str:
 
 def _whole(value: int | None) -> str:
     return NONE if value is None else str(value)
-
-
-def _time(seconds: float | None) -> str:
-    return NONE if seconds is None else duration(seconds)
-
-
-def _memory(megabytes: float | None) -> str:
-    return NONE if megabytes is None else memory_text(megabytes)

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from click import style
-
+from cli.show.table import GAP, aligned, column_widths, fitting, shortened, table_width
 from daemon.lifecycle.failures import label
 from daemon.runs.workspace_id import shown
 from daemon.standstill import standstill
 from daemon.store.progress import phase_text
 from jobs.state import DEFAULT_QUEUE, FINISHED, State
-from jobs.storage.formatting import duration, local, local_exact
+from jobs.storage.formatting import (
+    NONE,
+    duration,
+    figure,
+    length_text,
+    local,
+    local_exact,
+    moment_text,
+)
 from jobs.storage.values import printable
-from jobs.verdict import BELOW_IN_TABLE, NOT_LEARNED, Verdict, is_far_below, verdict
+from jobs.verdict import BELOW_IN_TABLE, NOT_LEARNED, is_far_below
 
 if TYPE_CHECKING:
     from daemon.store.records import JobRecord
 
-GAP = "  "
 NAME_WIDTH = 20
-NONE = "-"
 NEWLINE = "\n"
 
 STATE_COLOURS = {
@@ -65,15 +69,15 @@ COLUMNS = (
         "STATE", lambda record: state_text(record), 0, colour=lambda r: STATE_COLOURS.get(r.state)
     ),
     Column("STEP", lambda record: _steps(record), 1, right=True),
-    Column("LOSS", lambda record: number(record.loss), 8, right=True),
-    Column("BEST VAL", lambda record: number(_best_val(record)), 3, right=True),
+    Column("LOSS", lambda record: figure(record.loss), 8, right=True),
+    Column("BEST VAL", lambda record: figure(_best_val(record)), 3, right=True),
     Column(
         "GAP", lambda record: _gap(record), 2, colour=lambda r: GAP_COLOURS.get(r.gap_status or "")
     ),
     Column("SPEED", lambda record: _speed(record), 9, right=True),
     Column("LEFT", lambda record: _left(record), 4, right=True),
     Column("ENDED", lambda record: _ended(record), 6),
-    Column("DURATION", lambda record: _duration(record), 5, right=True),
+    Column("DURATION", lambda record: length_text(record.duration_seconds), 5, right=True),
 )
 REASON = "REASON"
 # A reason that has less room than this says nothing.
@@ -147,21 +151,21 @@ def job_details(record: JobRecord) -> list[str]:
         "Queue": record.queue if record.queue != DEFAULT_QUEUE else None,
         "Priority": str(record.priority) if record.priority else None,
         "Answers" if record.evaluates else "Step": _steps(record) + epoch,
-        "Loss": number(record.loss),
-        "Best val loss": number(_best_val(record)),
-        "Last val loss": None if record.evaluates else number(record.val_loss),
+        "Loss": figure(record.loss),
+        "Best val loss": figure(_best_val(record)),
+        "Last val loss": None if record.evaluates else figure(record.val_loss),
         "Baseline": _baseline(record),
         "Gap": _gap(record),
         "Note": _note(record),
-        "Token F1": number(record.token_f1),
-        "Exact match": number(record.exact_match),
+        "Token F1": figure(record.token_f1),
+        "Exact match": figure(record.exact_match),
         "Speed": _speed(record),
         "Time left": _left(record),
         "Doing": phase_text(record),
-        "Queued": _moment(record.created_at),
-        "Started": _moment(record.started_at),
-        "Finished": _moment(record.finished_at),
-        "Duration": _duration(record),
+        "Queued": moment_text(record.created_at),
+        "Started": moment_text(record.started_at),
+        "Finished": moment_text(record.finished_at),
+        "Duration": length_text(record.duration_seconds),
         "Adapter": record.adapter,
         "Worker": record.worker if record.state is State.RUNNING else None,
         "Run directory": record.run_dir,
@@ -172,76 +176,6 @@ def job_details(record: JobRecord) -> list[str]:
         for name, value in rows.items()
         if value and value != NONE
     ]
-
-
-def column_widths(rows: Sequence[Sequence[str]]) -> list[int]:
-    """Return the width of each column, in terminal cells."""
-    columns = zip(*rows, strict=True)
-    return [max(display_width(printable(cell)) for cell in column) for column in columns]
-
-
-def table_width(widths: Sequence[int]) -> int:
-    """Return the terminal cells that a line of such columns takes."""
-    return sum(widths) + len(GAP) * (len(widths) - 1)
-
-
-def fitting(widths: Sequence[int], give_way: Sequence[int], width: int | None) -> list[int]:
-    """Return the places of the columns that are shown.
-
-    Args:
-        widths: of all columns.
-        give_way: the places of those that may be left out, in that order, until the others fit.
-        width: of the terminal in columns; None sets no limit.
-    """
-    kept = list(range(len(widths)))
-    for place in give_way:
-        if width is None or table_width([widths[column] for column in kept]) <= width:
-            break
-        kept.remove(place)
-    return kept
-
-
-def aligned(
-    cells: Sequence[str],
-    widths: Sequence[int],
-    right: Sequence[bool] | None = None,
-    colours: Sequence[str | None] | None = None,
-) -> str:
-    """Return one line of cells padded to ``widths``; colour is added after padding."""
-    parts = []
-    for index, (given, width) in enumerate(zip(cells, widths, strict=True)):
-        cell = printable(given)
-        padding = " " * (width - display_width(cell))
-        colour = colours[index] if colours else None
-        text = style(cell, fg=colour) if colour else cell
-        parts.append(padding + text if right and right[index] else text + padding)
-    return GAP.join(parts).rstrip()
-
-
-def display_width(text: str) -> int:
-    """Return the terminal cells that ``text`` takes: wide characters two, combining marks none."""
-    return sum(
-        0
-        if unicodedata.combining(character) or unicodedata.category(character) == "Cf"
-        else 2
-        if unicodedata.east_asian_width(character) in "WF"
-        else 1
-        for character in text
-    )
-
-
-def shortened(text: str, width: int) -> str:
-    """Return ``text`` cut to ``width`` terminal cells, ending in ``…`` where it was cut."""
-    if display_width(text) <= width:
-        return text
-    while display_width(text) > width - 1:
-        text = text[:-1]
-    return f"{text}…"
-
-
-def number(value: float | None) -> str:
-    """Return a loss with four decimals, ``-`` where there is none."""
-    return NONE if value is None else f"{value:.4f}"
 
 
 def state_text(record: JobRecord) -> str:
@@ -261,16 +195,8 @@ def _best_val(record: JobRecord) -> float | None:
     return record.val_loss if record.evaluates else record.best_val_loss
 
 
-def _moment(moment: str | None) -> str | None:
-    return local_exact(moment) if moment else None
-
-
 def _ended(record: JobRecord) -> str:
     return local(record.finished_at) if record.finished_at else NONE
-
-
-def _duration(record: JobRecord) -> str:
-    return NONE if record.duration_seconds is None else duration(record.duration_seconds)
 
 
 def _steps(record: JobRecord) -> str:
@@ -294,22 +220,13 @@ def _gap(record: JobRecord) -> str:
 
 def _baseline(record: JobRecord) -> str | None:
     loss = record.baseline_val_loss
-    return None if loss is None else f"{number(loss)} before training"
+    return None if loss is None else f"{figure(loss)} before training"
 
 
 def _note(record: JobRecord) -> str | None:
     """Return what else there is to know of a training that has ended."""
-    found = _verdict(record) if record.finished else None
+    found = record.verdict if record.finished else None
     return None if found is None else found.note
-
-
-def _verdict(record: JobRecord) -> Verdict | None:
-    return verdict(
-        baseline=record.baseline_val_loss,
-        best=record.best_val_loss,
-        gap=record.overfitting_gap,
-        told=record.gap_status,
-    )
 
 
 def _speed(record: JobRecord) -> str:
@@ -339,7 +256,7 @@ def _history(record: JobRecord) -> str | None:
     if len(record.history) < 2:
         return None
     return "\n".join(
-        f"attempt {entry.get('attempt')}: {label(entry)}, {_moment(entry.get('at')) or NONE}"
+        f"attempt {entry.get('attempt')}: {label(entry)}, {moment_text(entry.get('at'))}"
         for entry in record.history
     )
 

@@ -12,8 +12,8 @@ import click
 from rich.live import Live
 from rich.text import Text
 
-from cli.show.render import number
 from cli.show.sweep_view import status_lines
+from jobs.storage.formatting import figure
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -58,7 +58,7 @@ def ended_line(trial: Trial) -> str:
     settings = ", ".join(f"{name} {value}" for name, value in trial.settings.items())
     how = f"{trial.state}, pruned by {trial.pruned_by}" if trial.pruned else str(trial.state)
     reason = f": {trial.reason}" if trial.reason and trial.value is None else ""
-    return f"trial {trial.number}: {number(trial.value)}, {how}{reason} ({settings})"
+    return f"trial {trial.number}: {figure(trial.value)}, {how}{reason} ({settings})"
 
 
 def _live() -> AbstractContextManager[Live | None]:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from click import style
 
-from cli.show.render import NONE, STATE_COLOURS, aligned, column_widths, number, shortened
+from cli.show.render import STATE_COLOURS
+from cli.show.table import shortened, table
 from jobs.state import State
-from jobs.storage.formatting import duration, local
+from jobs.storage.formatting import NONE, duration, figure, local
 from jobs.sweep.trial import best_job, lowest
 from jobs.verdict import NOT_LEARNED
 
@@ -58,12 +59,12 @@ def list_lines(views: Sequence[SweepView]) -> list[str]:
             view.spec.id,
             _listed(view),
             _counted(view),
-            number(view.best.value) if view.best else NONE,
+            figure(view.best.value) if view.best else NONE,
             view.spec.plan.objective,
         ]
         for view in views
     ]
-    return _aligned(["SWEEP", "STATE", "TRIALS", "BEST", "OBJECTIVE"], rows) if rows else []
+    return table([["SWEEP", "STATE", "TRIALS", "BEST", "OBJECTIVE"], *rows]) if rows else []
 
 
 def _listed(view: SweepView) -> str:
@@ -79,7 +80,7 @@ def best_lines(view: SweepView, trial: Trial) -> list[str]:
     rows = {
         "Sweep": view.spec.id,
         "Trial": f"{trial.number}, {_state(view, trial)}",
-        "Objective": f"{view.spec.plan.objective} {number(trial.value)}",
+        "Objective": f"{view.spec.plan.objective} {figure(trial.value)}",
         **{name: str(value) for name, value in trial.settings.items()},
         "Job": values["job"],
         "Adapter": values["adapter"],
@@ -147,7 +148,7 @@ def _table(view: SweepView, trials: Sequence[Trial], width: int | None, colour: 
     headings = ["TRIAL", view.spec.plan.objective.upper().replace("_", " "), "STATE", "STEP"]
     headings += [_short(name) for name in names] + ["JOB"]
     rows = [_row(view, trial, names) for trial in trials]
-    lines = _aligned(headings, rows, right=(True, True, False, True))
+    lines = table([headings, *rows], right=(True, True, False, True))
     cut = [shortened(line, width - 2) if width else line for line in lines]
     best = view.best
     if colour and best is not None:
@@ -166,7 +167,7 @@ def _row(view: SweepView, trial: Trial, names: Sequence[str]) -> list[str]:
     job = trial.jobs[-1] if trial.jobs else NONE
     if trial.ended and trial.jobs:
         job = best_job(trial, maximizes=view.spec.plan.maximizes)
-    return [str(trial.number), number(shown), _state(view, trial), step, *settings, job]
+    return [str(trial.number), figure(shown), _state(view, trial), step, *settings, job]
 
 
 def _failed(view: SweepView, width: int | None) -> list[str]:
@@ -206,11 +207,3 @@ def _short(name: str) -> str:
 
 def _value(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _aligned(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool] = ()
-) -> list[str]:
-    widths = column_widths([headings, *rows])
-    sides = [*right, *([False] * (len(headings) - len(right)))]
-    return [aligned(row, widths, sides) for row in (headings, *rows)]

@@ -22,7 +22,6 @@ from daemon.runs.snapshot import Where, snapshot_of
 from jobs.errors import FarenseError
 from jobs.paths import Workspace
 from jobs.state import FINISHED, FINISHED_WELL, PENDING, JobState, State
-from jobs.verdict import verdict
 
 log = structlog.get_logger(__name__)
 
@@ -59,12 +58,7 @@ def why_unlearned(workspace: Workspace, broker: Broker, job_id: str) -> str | No
     """
     found = verdict_of_files(workspace, job_id)
     if found is None and (record := broker.store.get(job_id)) is not None:
-        found = verdict(
-            baseline=record.baseline_val_loss,
-            best=record.best_val_loss,
-            gap=record.overfitting_gap,
-            told=record.gap_status,
-        )
+        found = record.verdict
     return None if found is None or found.learned else f"{found.word}: {found.why}"
 
 

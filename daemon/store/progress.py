@@ -27,7 +27,7 @@ from jobs.events import (
 )
 from jobs.state import State
 from jobs.storage.formatting import duration
-from jobs.verdict import verdict, word_of
+from jobs.verdict import word_of
 
 LOADING = "loading the model and the data"
 FILLING = "computing prefix states"
@@ -139,10 +139,9 @@ def _validated(event: Validation) -> dict[str, Any]:
 
 def _verdict(event: Finished) -> dict[str, Any]:
     """Return what a run came to; of an older log, as it is judged now."""
-    baseline, best, gap = event.baseline_val_loss, event.best_val_loss, event.best_gap
-    found = verdict(baseline=baseline, best=best, gap=gap, told=event.gap_status)
-    at_best = {} if gap is None else {"overfitting_gap": gap}
-    return {"baseline_val_loss": baseline, "gap_status": word_of(found), **at_best}
+    at_best = {} if event.best_gap is None else {"overfitting_gap": event.best_gap}
+    told = {"baseline_val_loss": event.baseline_val_loss, "gap_status": word_of(event.verdict)}
+    return told | at_best
 
 
 def _best(loss: float | None) -> dict[str, Any]:

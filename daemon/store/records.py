@@ -29,6 +29,7 @@ from jobs.state import (
 )
 from jobs.storage.files import plain
 from jobs.storage.values import well_typed
+from jobs.verdict import Verdict, verdict
 
 
 class Written(IntEnum):
@@ -161,6 +162,16 @@ class JobRecord:
             # Of a job of an older version: it has had no pause.
             return max(0.0, seconds_between(self.started_at, self.finished_at))
         return found
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What a training has come to so far; None where that cannot be said."""
+        return verdict(
+            baseline=self.baseline_val_loss,
+            best=self.best_val_loss,
+            gap=self.overfitting_gap,
+            told=self.gap_status,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as JSON-ready values under the same names, and its duration."""

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from jobs.evaluation.answers import ADAPTER, BASE
 from jobs.evaluation.scores import METRICS, TITLES
 from jobs.past_run import Row
-from jobs.report.plot import SHORT_NAME, Plot, figure, short
+from jobs.report.plot import SHORT_NAME, Plot, short
 from jobs.report.theme import HEIGHT, LEGEND_ROW, Look, drawing, legend_above, png
+from jobs.storage.formatting import figure
 from jobs.storage.values import finite
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.past_run import PastRun
-from jobs.report.plot import amount, figure, step_text
+from jobs.report.plot import step_text
 from jobs.report.run_data import Measured, Series
+from jobs.storage.formatting import amount, figure
 
 
 @dataclass(frozen=True)

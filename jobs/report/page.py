@@ -20,11 +20,11 @@ from jobs.past_run import PastRun, Row
 from jobs.report import tables
 from jobs.report.evaluation_plots import plots_of_report, plots_of_reports
 from jobs.report.findings import Named
-from jobs.report.plot import Plot, figure
+from jobs.report.plot import Plot
 from jobs.report.run_data import Measured, measured
 from jobs.report.theme import DARK, LIGHT
 from jobs.report.training_plots import plots_of_one, plots_of_several
-from jobs.storage.formatting import duration, local_exact
+from jobs.storage.formatting import duration, figure, local_exact
 from jobs.storage.values import finite, printable
 
 TEMPLATE = "page.html.j2"

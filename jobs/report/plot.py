@@ -33,20 +33,6 @@ def short(text: str, length: int = 28) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def figure(value: float | None, digits: int = 4) -> str:
-    """Return a number for a person; ``-`` where there is none."""
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def amount(value: float | None) -> str:
-    """Return a number of any size in up to three digits, thousands set apart."""
-    if value is None:
-        return "-"
-    if 100 <= abs(value) < 1e9:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
-
-
 def step_text(step: float) -> str:
     """Return the number of a step."""
     return f"{step:,.0f}"

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.report.curves import WIDE
-from jobs.report.plot import amount, short
+from jobs.report.plot import short
 from jobs.report.sweep_data import Swept
 from jobs.report.tables import text_of
+from jobs.storage.formatting import amount
 from jobs.storage.values import finite
 from jobs.sweep.space import Choice, Dimension, Scalar, label
 from jobs.sweep.trial import Trial

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobs.report.plot import figure, step_text
+from jobs.report.plot import step_text
 from jobs.report.sweep_data import MOST, Kind, Swept, series_of
-from jobs.report.tables import NONE, Line, text_of
-from jobs.storage.formatting import local_exact
+from jobs.report.tables import Line, text_of
+from jobs.storage.formatting import NONE, figure, local_exact
 from jobs.storage.values import finite
 from jobs.sweep.space import Choice, Dimension
 from jobs.sweep.trial import Trial

@@ -7,21 +7,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.compare.curve import ROUGH
-from jobs.console import memory_text
 from jobs.evaluation.answers import ADAPTER, BASE
 from jobs.evaluation.report import GAIN
 from jobs.evaluation.scores import METRICS, TITLES
 from jobs.past_run import Row
 from jobs.report.evaluation_plots import categories_of, interval, scores_of
 from jobs.report.findings import Named
-from jobs.report.plot import amount, figure, step_text
+from jobs.report.plot import step_text
 from jobs.report.run_data import BestPoint, Measured
 from jobs.state import FINISHED_WELL, State
-from jobs.storage.formatting import duration, local_exact
+from jobs.storage.formatting import (
+    NONE,
+    amount,
+    figure,
+    length_text,
+    memory_text,
+    moment_text,
+)
 from jobs.storage.values import finite
 from jobs.verdict import BELOW
 
-NONE = "-"
 # Words of so many characters are not broken: no figure is longer.
 WORD = 12
 
@@ -65,12 +70,12 @@ def outcome(runs: Sequence[Named]) -> list[Line]:
         "Token F1": lambda run: _score(run, "token_f1"),
         "Exact match": lambda run: _score(run, "exact_match"),
         "Steps": steps_text,
-        "Started": lambda run: _moment(run.started_at),
-        "Finished": lambda run: _moment(run.finished_at),
-        "Duration": lambda run: _length(run.duration_seconds),
-        "Training time": lambda run: _length(run.training_seconds),
+        "Started": lambda run: moment_text(run.started_at),
+        "Finished": lambda run: moment_text(run.finished_at),
+        "Duration": lambda run: length_text(run.duration_seconds),
+        "Training time": lambda run: length_text(run.training_seconds),
         "Median speed (tokens/s)": lambda run: amount(run.series("tokens_per_second").median),
-        "Peak memory": lambda run: _memory(run.series("memory_mb").highest),
+        "Peak memory": lambda run: memory_text(run.series("memory_mb").highest),
     }
     lines = [Line(name, tuple(cell(named.run) for named in runs)) for name, cell in rows.items()]
     return [line for line in lines if set(line.cells) != {NONE}]
@@ -203,18 +208,6 @@ def _interval(scores: Any, metric: str, sign: str = "") -> str:
 
 def _gap(run: Measured) -> str:
     return figure(run.best.gap if run.best else None, 3)
-
-
-def _moment(moment: str | None) -> str:
-    return NONE if moment is None else local_exact(moment)
-
-
-def _length(seconds: float | None) -> str:
-    return NONE if seconds is None else duration(seconds)
-
-
-def _memory(megabytes: float | None) -> str:
-    return NONE if megabytes is None else memory_text(megabytes)
 
 
 def _score(run: Measured, metric: str) -> str:

@@ -1,4 +1,6 @@
-"""Sizes, lengths of time and moments as a person reads them; files keep bytes, seconds and UTC.
+"""Figures, sizes, lengths of time and moments as a person reads them, wherever they are shown.
+
+Files keep numbers in full, bytes, seconds and UTC.
 
 A moment is shown in the machine's own zone; one that cannot be read, as it stands in the file.
 """
@@ -8,6 +10,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 ENDLESS = 1e10
+# What stands where there is nothing to show.
+NONE = "-"
 
 
 def size_text(size: int) -> str:
@@ -21,7 +25,7 @@ def duration(seconds: float) -> str:
     ``-`` stands for one that is endless, or as good as.
     """
     if not abs(seconds) < ENDLESS:
-        return "-"
+        return NONE
     whole = max(0, round(seconds))
     for unit, size, below, part in (
         ("d", 86400, "h", 3600),
@@ -63,3 +67,38 @@ def _here(moment: str | datetime) -> datetime | None:
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone()
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def length_text(seconds: float | None) -> str:
+    """Return a length of time as :func:`duration` does; ``-`` where there is none."""
+    return NONE if seconds is None else duration(seconds)
+
+
+def moment_text(moment: str | None) -> str:
+    """Return a moment as :func:`local_exact` does; ``-`` where there is none."""
+    return NONE if moment is None else local_exact(moment)
+
+
+def memory_text(megabytes: float | None) -> str:
+    """Return an amount of memory for a person: ``592 MB``; ``-`` where none is known."""
+    if megabytes is None:
+        return NONE
+    return f"{megabytes / 1000:.1f} GB" if megabytes >= 1000 else f"{megabytes:.0f} MB"
+
+
+def figure(value: float | None, digits: int = 4, sign: str = "") -> str:
+    """Return a loss, a gap or a score for a person; ``-`` where there is none.
+
+    Args:
+        sign: ``+`` for a difference.
+    """
+    return NONE if value is None else f"{value:{sign}.{digits}f}"
+
+
+def amount(value: float | None) -> str:
+    """Return a number of any size in up to three digits, thousands set apart."""
+    if value is None:
+        return NONE
+    if 100 <= abs(value) < 1e9:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"

@@ -9,7 +9,7 @@ import pytest
 from click import unstyle
 
 from cli.show.comparison_lines import comparison_lines
-from cli.show.render import display_width
+from cli.show.table import display_width
 from jobs.compare.advice import advice
 from jobs.compare.changed import Changed
 from jobs.compare.comparison import Comparison, compare

@@ -18,7 +18,6 @@ from daemon.runs.files import record_from_files
 from daemon.store.records import JobRecord
 from jobs.compare.comparison import compare
 from jobs.config.config import Preset, load_preset
-from jobs.console import memory_text
 from jobs.past_run import read_run
 from jobs.paths import Workspace
 from jobs.report import tables
@@ -26,7 +25,7 @@ from jobs.report.findings import Named
 from jobs.report.run_data import measured
 from jobs.state import State, read_state, seconds_between
 from jobs.storage.files import read_json, whole_lines
-from jobs.storage.formatting import duration, local, local_exact
+from jobs.storage.formatting import duration, local, local_exact, memory_text
 from tests.cli.conftest import Run
 from tests.helpers.jobs import ended, running
 from tests.helpers.servers import Daemons

@@ -7,14 +7,8 @@ from typing import Any
 
 import pytest
 
-from cli.show.render import (
-    aligned,
-    column_widths,
-    display_width,
-    job_details,
-    shortened,
-    status_table,
-)
+from cli.show.render import job_details, status_table
+from cli.show.table import aligned, column_widths, display_width, shortened
 from daemon.store.progress import advanced, phase_lines
 from daemon.store.records import JobRecord
 from jobs.events import Envelope, PrefixCached, Progress
