@@ -338,7 +338,7 @@ class FarenseClient(QueueReader):
         record = self.job(job_id)
         if priority is None:
             priority = self._ask(lambda: QueueOrder(self._broker).top(record))
-        self._ask(partial(self._lifecycle.reprioritize, record.id, priority))
+        self._ask(partial(self._lifecycle.reprioritize, record, priority))
         return self.job(record.id)
 
     def prune(self, plan: Plan) -> Removed:

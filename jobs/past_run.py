@@ -21,6 +21,7 @@ from jobs.paths import RunDirectory
 from jobs.spec import JobSpec, read_spec
 from jobs.state import State
 from jobs.storage.files import from_plain, read_json, whole_lines
+from jobs.storage.values import finite
 
 Row = dict[str, Any]
 Found = TypeVar("Found")
@@ -79,6 +80,12 @@ class PastRun:
     def validations(self) -> list[Row]:
         """The rows with a validation loss, oldest first; that of step 0 is the baseline."""
         return [row for row in self.rows if row.get("val_loss") is not None]
+
+    @property
+    def training_seconds(self) -> float | None:
+        """What steps, validations and checkpoints took, over all attempts; None if unknown."""
+        told = [self.summary, *reversed(self.rows)]
+        return next((s for row in told if (s := finite(row.get("elapsed_time_sec")))), None)
 
 
 def read_run(folder: Path) -> PastRun:

@@ -70,7 +70,7 @@ class Decision:
         record: what the record shall say of a job whose files are not here; None to leave it.
         wish: what its worker shall find on the record.
         publish: the record shall be made to say what ``state.json`` says.
-        push: a message shall be put on the queue.
+        push: a message shall be put on the queue; ``first`` before fresh ones of its priority.
         wait: a child still writes its last checkpoint; decide again when it is gone.
     """
 
@@ -79,6 +79,7 @@ class Decision:
     wish: Mapping[str, bool | None] | None = None
     publish: bool = False
     push: bool = False
+    first: bool = False
     wait: bool = False
 
 
@@ -139,7 +140,8 @@ def resumed(seen: JobSnapshot, begin: Callable[[JobState], JobState]) -> Decisio
         return NOTHING
     new = begin(old)
     # Of one whose time has not come a daemon is told, too.
-    return replace(to(old.to(new.state, reason=new.reason)), push=new.state in UNSTARTED)
+    decision = to(old.to(new.state, reason=new.reason))
+    return replace(decision, push=new.state in UNSTARTED, first=True)
 
 
 def started(seen: JobSnapshot) -> Decision:

@@ -30,7 +30,7 @@ from daemon.lifecycle.decisions import (
 from daemon.lifecycle.outcome import Outcome
 from daemon.queue.broker import Broker
 from daemon.queue.position import QueueOrder
-from daemon.runs.files import last_word, record_from_files
+from daemon.runs.files import keep_damaged, last_word, record_from_files
 from daemon.runs.snapshot import JobSnapshot, Where, snapshot_of
 from daemon.runs.workspace_id import home_of, is_home
 from daemon.runs.workspace_locks import changing, daemon_lock
@@ -39,7 +39,7 @@ from jobs.errors import FarenseError, JobFailed, UnknownJob
 from jobs.paths import Workspace
 from jobs.spec import JobSpec, read_spec, spec_text
 from jobs.state import FINISHED, JobState, State, state_values, write_state
-from jobs.storage.files import keep_damaged, sync_folder, write_many_json
+from jobs.storage.files import sync_folder, write_many_json
 from jobs.storage.locks import is_held
 from jobs.summary_head import summary_head
 
@@ -143,7 +143,7 @@ class Lifecycle:
             seen = snapshot_of(self.workspace, job_id)
             self.carry_out(seen, withdrawn(seen, reason))
 
-    def reprioritize(self, job_id: str, priority: int) -> None:
+    def reprioritize(self, record: JobRecord, priority: int) -> None:
         """Give a job that waits another priority.
 
         Raises:
@@ -151,17 +151,19 @@ class Lifecycle:
             JobFailed: its files are on another machine, or it is changing at this moment.
         """
         with changing(self.workspace):
-            seen = self.look(job_id)
-            if seen.record is None:
-                raise UnknownJob(f"The files of {job_id} cannot be read any more.")
+            # First of all the file: where Redis is away, the daemon brings it there.
+            seen = snapshot_of(self.workspace, record.id, record)
             state = reprioritized(seen, priority)
             self._write(seen, state)
-            written = self.store.annotate(job_id, seen.record, {"priority": priority})
-            if written is not Written.DONE:
-                raise JobFailed(f"{job_id} is changing at this moment.", "Try again.")
+            known = self.store.get(record.id)
+            if known is None:
+                if self._restored(record.id) is None:
+                    raise UnknownJob(f"The files of {record.id} cannot be read any more.")
+            elif self.store.annotate(record.id, known, {"priority": priority}) is not Written.DONE:
+                raise JobFailed(f"{record.id} is changing at this moment.", "Try again.")
             if state.state is State.QUEUED:
                 order = QueueOrder(self.broker)
-                order.score(job_id, state.queue, priority, resumed=state.attempt > 0)
+                order.score(record.id, state.queue, priority, resumed=state.attempt > 0)
 
     def move_record(self, record: JobRecord, new: JobState, **fields: Any) -> bool:
         """Move the record of a job that has no files here, and push it where it is queued now.
@@ -177,14 +179,14 @@ class Lifecycle:
             self._on_end(record.id, new)
         return moved
 
-    def push(self, job_id: str, state: JobState, *, resumed: bool | None = None) -> None:
+    def push(self, job_id: str, state: JobState, *, first: bool = False) -> None:
         """Put a message on the queue of a job.
 
         Args:
-            resumed: it goes before fresh ones of its priority; where left out, if it has run.
+            first: it goes before fresh ones of its priority, as one that has run does.
         """
-        first = state.attempt > 0 if resumed is None else resumed
-        self.broker.queue(state.queue).push(job_id, state.priority, resumed=first)
+        resumed = first or state.attempt > 0
+        self.broker.queue(state.queue).push(job_id, state.priority, resumed=resumed)
 
     # For who holds the lock.
 
@@ -211,8 +213,7 @@ class Lifecycle:
         if decision.publish and state is not None:
             self._publish(seen.job, state, seen.record or self._record(seen.job))
         if decision.push and state is not None:
-            was_paused = seen.state is not None and seen.state.state is State.PAUSED
-            self.push(seen.job, state, resumed=was_paused or state.attempt > 0)
+            self.push(seen.job, state, first=decision.first)
 
     def begin_attempt(self, seen: JobSnapshot, old: JobState, new: JobState, **fields: Any) -> bool:
         """Write that an attempt begins, if no other machine has been first with the record.

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 
 from daemon.joblog import LogReader, events_at_end
-from daemon.runs.snapshot import Where, snapshot_of, spec_damage, state_without_record
+from daemon.runs.snapshot import (
+    DAMAGED,
+    GONE,
+    Where,
+    snapshot_of,
+    spec_damage,
+    state_without_record,
+)
 from daemon.runs.workspace_id import home_of
 from daemon.store.progress import advanced
 from daemon.store.records import JobRecord, record_of, record_of_id
-from jobs.errors import FarenseError
+from jobs.errors import FarenseError, WorkspaceError
 from jobs.kinds import kind_named, kind_of
 from jobs.paths import JOB_ID, RunDirectory, Workspace
 from jobs.spec import read_spec
@@ -86,6 +95,21 @@ def _state_without_file(workspace: Workspace, job_id: str, damage: str) -> JobSt
         return JobState(State.RUNNING, attempt, reason=damage)
     summary = summary_head(workspace.run(job_id)).state
     return state_without_record(job_id, damage, summary, attempt)
+
+
+def keep_damaged(path: Path) -> None:
+    """Give a file that cannot be read another name beside it, for a person: nothing is destroyed.
+
+    Raises:
+        WorkspaceError: the folder cannot be written.
+    """
+    name = f"{path.name}{DAMAGED}-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
+    try:
+        path.rename(path.with_name(name))
+    except GONE:
+        return
+    except OSError as error:
+        raise WorkspaceError(f"{path} is damaged and cannot be renamed: {error}") from error
 
 
 def last_attempt(workspace: Workspace, job_id: str) -> int:

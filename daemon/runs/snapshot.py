@@ -13,9 +13,10 @@ from jobs.errors import InvalidInput, JobFailed, WorkspaceError
 from jobs.paths import RunDirectory, Workspace
 from jobs.spec import read_spec
 from jobs.state import FINISHED_WELL, JobState, State, now, read_state
-from jobs.storage.files import DAMAGED
 from jobs.storage.values import printable
 
+# How the name goes on that a damaged file is given.
+DAMAGED = ".damaged"
 # Errors of the system that say what stands there, not that it cannot be read for now.
 GONE = (FileNotFoundError, NotADirectoryError)
 BAD = (*GONE, IsADirectoryError)

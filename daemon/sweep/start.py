@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from daemon.client import FarenseClient
+from daemon.runs.files import keep_damaged
 from daemon.runs.private_folder import PRIVATE
 from daemon.runs.workspace_locks import changing, freezing
 from daemon.submit.checks import SubmitChecks, Wanted
@@ -23,7 +24,7 @@ from jobs.config.step_plan import Schedule
 from jobs.errors import InvalidInput, JobFailed, UnknownJob, WorkspaceError
 from jobs.paths import Workspace
 from jobs.state import DEFAULT_QUEUE, FINISHED, State, now
-from jobs.storage.files import explain, keep_damaged
+from jobs.storage.files import explain
 from jobs.sweep.budget import Budget
 from jobs.sweep.folder import (
     SweepSpec,

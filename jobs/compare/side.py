@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs.compare.curve import Curve, curve_of, number, whole
@@ -128,6 +128,8 @@ def side_of(run: PastRun) -> Side:
     """Return what is known of a run, from what was read and from the files beside it."""
     (config, problem), spec, state = _settings(run), run.spec, _state(run)
     curve = curve_of(run.rows, number(config, "early_stopping_min_delta") or 0.0, run.kept_step)
+    # Of the summary, which a report shows: the last row was written a little earlier.
+    curve = replace(curve, seconds=run.training_seconds)
     report, rows = run.report or {}, run.rows
     means = {metric: number(report, metric) for metric in METRICS}
     accents = report.get("ignore_accents")

@@ -196,8 +196,7 @@ class Measured:
     @property
     def training_seconds(self) -> float | None:
         """What steps, validations and checkpoints took so far, over all attempts."""
-        told = finite(self.run.summary.get("elapsed_time_sec"))
-        return self.series("elapsed_time_sec").last if told is None else told
+        return self.run.training_seconds
 
     @property
     def broken_off(self) -> str | None:

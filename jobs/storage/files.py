@@ -10,7 +10,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from functools import partial
 from io import FileIO
 from pathlib import Path
@@ -23,7 +22,6 @@ from jobs.paths import JOB_ID
 
 JSON_OPTIONS = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
 MAX_LEVELS = 50
-DAMAGED = ".damaged"
 
 
 def plain(value: Any) -> Any:
@@ -229,21 +227,6 @@ def replace_folder(new: Path, target: Path, aside: Path) -> None:
     new.rename(target)
     sync_folder(target.parent)
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def keep_damaged(path: Path) -> None:
-    """Give a file that cannot be read another name beside it, for a person: nothing is destroyed.
-
-    Raises:
-        WorkspaceError: the folder cannot be written.
-    """
-    name = f"{path.name}{DAMAGED}-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
-    try:
-        path.rename(path.with_name(name))
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError as error:
-        raise WorkspaceError(f"{path} is damaged and cannot be renamed: {error}") from error
 
 
 def sync_folder(folder: Path) -> None:

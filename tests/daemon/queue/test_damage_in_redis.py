@@ -116,7 +116,7 @@ def test_a_job_that_a_full_disk_keeps_from_being_taken_closes_the_queue(
     def full(*_: object) -> None:
         raise DiskFull("The disk is full: state.json could not be written.")
 
-    monkeypatch.setattr(worker.lifecycle, "claim", full)
+    monkeypatch.setattr(worker.claims, "claim", full)
     assert not worker.closed()
     worker.run(JOB)
     assert worker.closed()
