@@ -117,14 +117,14 @@ class Evaluation:
 
     def measured(self) -> tuple[dict[str, Arrays], EvaluationLosses]:
         """Return what makes the model answer as adapter or as base model, and both losses."""
-        engine, feed = self.session.measuring()
+        engine, batches = self.session.measuring()
         # A fresh adapter adds nothing: with it the model is the base model.
         arrays = {ADAPTER: self.adapter.fitting(engine.adapter), BASE: dict(engine.adapter)}
         losses: dict[str, float] = {}
         for by in ANSWERERS:
             engine.adapter = arrays[by]
             self.emit(PhaseBegan(f"measuring the validation loss ({by})"))
-            losses[by] = engine.measure(feed.validation)
+            losses[by] = engine.measure(batches.validation)
         return arrays, EvaluationLosses(**losses)
 
     def use(self, arrays: Arrays) -> None:

@@ -73,7 +73,7 @@ def _loss(workspace: Workspace, spec: JobSpec, warn: Tell, adapter: TrainedAdapt
             warn(event.message)
 
     session = Session(workspace, spec, emit, lambda: None, 0)
-    engine, feed = session.measuring()
+    engine, batches = session.measuring()
     if adapter is not None:
         engine.adapter = adapter.fitting(engine.adapter)
-    return engine.measure(feed.validation)
+    return engine.measure(batches.validation)

@@ -86,23 +86,23 @@ class Session:
 
     def train(self, ending: Stop) -> Finished | None:
         """Run the job to its end; None when asked to stop."""
-        feed = self._feed()
+        batches = self._batches()
         self.base.load()
         engine = self._engine()
         settings = adapter_config(self.config.lora, self.base.reach.paths, self.config.model)
         best = BestAdapter(self.run.adapters, settings)
         told = self._baseline, self.versions, self.emit, self.stop_reason, ending
-        trainer = Trainer(self.run, self.config, engine, feed, best, *told)
-        self.emit(self._started(feed, engine, trainer.resume()))
+        trainer = Trainer(self.run, self.config, engine, batches, best, *told)
+        self.emit(self._started(batches, engine, trainer.resume()))
         if warning := self.base.reach.warning:
             self._warn(warning)
-        self._check_room(engine, feed)
+        self._check_room(engine, batches)
         try:
             self._fill(ending)
         except FillStopped:
             outcome = trainer.finish() if ending() and not self.stop_reason() else None
         else:
-            self._check_memory(engine, feed)
+            self._check_memory(engine, batches)
             outcome = trainer.run()
         if outcome:
             write_summary(self.run, outcome, self.spec.config, self.versions)
@@ -118,8 +118,8 @@ class Session:
             prefix = Prefix(self.base.language.prefix, self.base.load_below, self.lanes)
             states = PrefixStates(prefix, valid, self._warn)
         source = Source(valid, states)
-        feed = BatchPlan(source, source, self.config, self.lanes, self.splits)
-        return self._engine(), feed
+        batches = BatchPlan(source, source, self.config, self.lanes, self.splits)
+        return self._engine(), batches
 
     def _engine(self) -> Engine:
         """Return what computes steps, by shortcuts where those give the same result."""
@@ -133,32 +133,32 @@ class Session:
             self._warn(f"The plain way is taken instead of a compiled step: {why}.")
         return engine
 
-    def _feed(self) -> BatchPlan:
+    def _batches(self) -> BatchPlan:
         """Return the batches of the run: of prefix states where the model can be cut."""
         if self.base.language.prefix is not None:
             prefix = Prefix(self.base.language.prefix, self.base.load_below, self.lanes)
             states = [PrefixStates(prefix, rows, self._warn) for rows in self.examples]
-            feed = self._feed_of(states)
-            self.cache = self._open_cache(prefix, states, feed)
+            batches = self._batches_of(states)
+            self.cache = self._open_cache(prefix, states, batches)
             if self.cache and self.cache.is_whole:
-                return feed
+                return batches
         if self.base.language.chain is not None:
             # Blocks one by one are tried out before anything is computed with them.
             self.base.verify()
             if self.base.language.prefix is not None:
-                return feed
+                return batches
         self.cache = None
         self._warn(f"Training without the prefix cache: {self.base.language.whole_because}.")
         if self.config.grad_checkpoint and self.base.language.chain is None:
             self._warn("grad_checkpoint has no effect on this architecture.")
-        return self._feed_of([None] * len(self.examples))
+        return self._batches_of([None] * len(self.examples))
 
-    def _feed_of(self, states: Sequence[PrefixStates | None]) -> BatchPlan:
+    def _batches_of(self, states: Sequence[PrefixStates | None]) -> BatchPlan:
         train, *valid = map(Source, self.examples, states)
         return BatchPlan(train, valid[0] if valid else None, self.config, self.lanes, self.splits)
 
     def _open_cache(
-        self, prefix: Prefix, states: list[PrefixStates], feed: BatchPlan
+        self, prefix: Prefix, states: list[PrefixStates], batches: BatchPlan
     ) -> StatesCache | None:
         budget = self.config.prefix_cache_gb
         if budget == 0:
@@ -179,7 +179,7 @@ class Session:
         about = {"model": self.model_path.name, "boundary": f"{boundary} blocks"}
         entries = PrefixCache(self.workspace.prefix_cache, budget)
         cache = StatesCache(prefix, entries, inputs, about, self.emit)
-        cache.add(self.spec.train.source, states[0], feed.used_rows())
+        cache.add(self.spec.train.source, states[0], batches.used_rows())
         for valid in states[1:]:
             name = self.spec.valid.source if self.spec.valid else ""
             cache.add(name, valid, range(len(valid.examples)))
@@ -214,7 +214,7 @@ class Session:
             self.cache.forget_weights()
             self.base.unload_below()
 
-    def _check_room(self, engine: Engine, feed: BatchPlan) -> None:
+    def _check_room(self, engine: Engine, batches: BatchPlan) -> None:
         """Compare what the run will need on disk with what is free; the cache is let go first.
 
         Raises:
@@ -223,7 +223,7 @@ class Session:
         needed = partial(
             disk_needed,
             self.config,
-            feed.schedule,
+            batches.schedule,
             adapter_bytes=sum(array.nbytes for array in engine.adapter.values()),
             state_bytes=sum(array.nbytes for array in engine.state().values()),
         )
@@ -237,14 +237,14 @@ class Session:
         if warning:
             self._warn(warning)
 
-    def _check_memory(self, engine: Engine, feed: BatchPlan) -> None:
+    def _check_memory(self, engine: Engine, batches: BatchPlan) -> None:
         """Try steps of the largest shapes, and compare what they take with what there is.
 
         Raises:
             OutOfMemory: it takes more.
         """
         self.emit(PhaseBegan("compiling kernels"))
-        needed = engine.peak_memory(feed.largest_pieces())
+        needed = engine.peak_memory(batches.largest_pieces())
         limits = memory_limits(*backend().memory())
         if warning := check_memory(needed, limits.whole, limits.available):
             self._warn(warning)
@@ -286,18 +286,18 @@ class Session:
     def _warn(self, text: str) -> None:
         self.emit(Warned(text))
 
-    def _started(self, feed: BatchPlan, engine: Engine, resumed_step: int) -> Started:
+    def _started(self, batches: BatchPlan, engine: Engine, resumed_step: int) -> Started:
         return Started(
             pid=os.getpid(),
             preset=self.spec.preset,
             model=self.model_path.name,
             device=f"{backend().describe()}, weights {self.base.form}",
-            total_steps=feed.schedule.total_steps,
-            steps_per_epoch=feed.schedule.steps_per_epoch,
+            total_steps=batches.schedule.total_steps,
+            steps_per_epoch=batches.schedule.steps_per_epoch,
             num_epochs=self.config.num_epochs,
-            validations=len(feed.schedule.validation_steps),
-            train_examples=feed.schedule.examples,
-            valid_examples=feed.validation_examples,
+            validations=len(batches.schedule.validation_steps),
+            train_examples=batches.schedule.examples,
+            valid_examples=batches.validation_examples,
             trainable_parameters=sum(array.size for array in engine.adapter.values()),
             config=self.spec.config,
             resumed_step=resumed_step,

@@ -49,7 +49,7 @@ class Trainer:
         run: where everything is written.
         config: what to do.
         engine: the model with its adapter and optimizer, fresh from the seed.
-        feed: the batches.
+        batches: of the run.
         best: the folder of the best adapter.
         baseline: returns the losses before training, by what it is given unless it knows them.
         versions: what computes, noted in every checkpoint.
@@ -63,7 +63,7 @@ class Trainer:
         run: RunDirectory,
         config: TrainConfig,
         engine: Engine,
-        feed: BatchPlan,
+        batches: BatchPlan,
         best: BestAdapter,
         baseline: Callable[[Callable[[], Losses]], Losses],
         versions: dict[str, str],
@@ -71,10 +71,10 @@ class Trainer:
         stop_reason: Callable[[], str | None],
         ending: Callable[[], str | None] = lambda: None,
     ) -> None:
-        self.directory, self.config, self.engine, self.feed = run, config, engine, feed
+        self.directory, self.config, self.engine, self.batches = run, config, engine, batches
         self.best, self.baseline, self.versions = best, baseline, versions
         self.emit, self.stop_reason, self.ending = emit, stop_reason, ending
-        self.schedule = feed.schedule
+        self.schedule = batches.schedule
         self.metrics = MetricsFiles(run)
         self.at = Position.start(config)
         self._started = self._row_started = time.monotonic()
@@ -119,7 +119,7 @@ class Trainer:
 
     def _begin(self) -> None:
         """Do what comes before step 1, unless a checkpoint of that moment says it is done."""
-        if self.feed.validation_examples and self.at.baseline_val_loss is None:
+        if self.batches.validation_examples and self.at.baseline_val_loss is None:
             self._validate_baseline()
         if self.config.on_divergence == "rollback":
             self._checkpoint("the beginning, to go back to")
@@ -131,7 +131,7 @@ class Trainer:
         return self.at.early_stopping.should_stop or self.at.step == self.schedule.total_steps
 
     def _step(self) -> None:
-        pieces = self.feed.step(self.at.step + 1)
+        pieces = self.batches.step(self.at.step + 1)
         self.at.count([piece.batch for piece in pieces])
         self.engine.step(pieces, self.at.step)
         if self.schedule.ends_update(self.at.step):
@@ -185,9 +185,9 @@ class Trainer:
 
     def _measure(self) -> Losses:
         started = time.monotonic()
-        valid = self.engine.measure(self.feed.validation)
+        valid = self.engine.measure(self.batches.validation)
         validated = time.monotonic()
-        train = self.engine.measure(self.feed.train_slice)
+        train = self.engine.measure(self.batches.train_slice)
         self._pace.paused(VALIDATION, time.monotonic() - started)
         return Losses(valid, train, time.monotonic() - started, validated - started)
 
@@ -315,7 +315,7 @@ class Trainer:
         """
         self._check_finite()
         pruned_by = None if self._has_ended() else self.ending()
-        if not self.feed.validation_examples:
+        if not self.batches.validation_examples:
             self.best.save(self.engine.adapter)
         elif pruned_by and self.at.step and not self.best.weights.exists():
             self._validate()

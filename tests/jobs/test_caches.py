@@ -166,7 +166,7 @@ def ask(
                 alone, tiny_model, f"20261122-210000-tiny-aaa{next(numbers)}", **settings
             )
             work = Session(alone, read_spec(run), lambda event: None, lambda: None, 0)
-            work._feed()
+            work._batches()
             work._baseline(lambda: Losses(1.0, 1.0, 1.0, 1.0))
         return Asked(seen)
 

@@ -89,7 +89,7 @@ def test_what_was_accumulated_goes_over_to_another_number_of_lanes(
     assert new.engine.take_loss() == pytest.approx(old.engine.take_loss(), rel=1e-5)
 
 
-def feed(splits: int, on: Lanes) -> BatchPlan:
+def batches(splits: int, on: Lanes) -> BatchPlan:
     config = settings(batch_size=4, gradient_accumulation=3, num_epochs=1)
     return BatchPlan(Source(examples(30)), None, config, on, splits)
 
@@ -103,7 +103,7 @@ def targets_of(pieces: list[Piece]) -> list[int]:
 @pytest.mark.parametrize("lanes_count", [1, 2])
 @pytest.mark.parametrize("splits", [0, 1, 2, 5])
 def test_splitting_keeps_every_row_and_every_step(splits: int, lanes_count: int) -> None:
-    plain, split = feed(0, lanes(1)), feed(splits, lanes(lanes_count))
+    plain, split = batches(0, lanes(1)), batches(splits, lanes(lanes_count))
     assert split.schedule == plain.schedule
     for step in range(1, plain.schedule.total_steps + 1):
         (whole,) = plain.step(step)
@@ -118,7 +118,7 @@ def test_splitting_keeps_every_row_and_every_step(splits: int, lanes_count: int)
 
 
 def test_every_lane_has_work_in_a_full_update() -> None:
-    two, rows = feed(0, lanes(2)), [0, 0]
+    two, rows = batches(0, lanes(2)), [0, 0]
     for step in (1, 2, 3):
         for piece in two.step(step):
             rows[piece.lane] += len(piece.batch.inputs)

@@ -9,9 +9,9 @@ from jobs.training.batches import BatchPlan, Source
 from tests.helpers.engines import examples, lanes, settings
 
 
-def shapes_of(feed: BatchPlan, epoch: int) -> set[tuple[int, tuple[int, ...], int]]:
-    steps = feed.schedule.steps_per_epoch
-    pieces = [p for n in range(steps) for p in feed.step(epoch * steps + n + 1)]
+def shapes_of(batches: BatchPlan, epoch: int) -> set[tuple[int, tuple[int, ...], int]]:
+    steps = batches.schedule.steps_per_epoch
+    pieces = [p for n in range(steps) for p in batches.step(epoch * steps + n + 1)]
     return {(p.lane, p.batch.inputs.shape, p.batch.targets.size) for p in pieces}
 
 
@@ -24,13 +24,13 @@ def test_later_epochs_bring_no_new_shape(
     config = settings(
         batch_size=batch_size, gradient_accumulation=accumulation, num_epochs=4, max_steps=None
     )
-    feed = BatchPlan(Source(examples(count)), None, config, lanes(lane_count))
-    tried = feed.largest_pieces()
-    known = shapes_of(feed, 0) | {
+    batches = BatchPlan(Source(examples(count)), None, config, lanes(lane_count))
+    tried = batches.largest_pieces()
+    known = shapes_of(batches, 0) | {
         (p.lane, p.batch.inputs.shape, p.batch.targets.size) for p in tried
     }
     for epoch in (1, 2, 3):
-        assert shapes_of(feed, epoch) <= known
+        assert shapes_of(batches, epoch) <= known
 
 
 def test_more_padding_changes_no_loss() -> None:
