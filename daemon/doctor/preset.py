@@ -6,12 +6,12 @@ import shlex
 from pathlib import Path
 
 from daemon.doctor.findings import Finding, ok, problem, warning
+from daemon.submit.data_files import sources
 from jobs.config.config import TrainConfig
 from jobs.config.lora_keys import described
 from jobs.data.check import DataReport, FileReport
 from jobs.data.check import check as check_data
 from jobs.data.tokenizer import TemplateSettings, Tokenizer
-from jobs.errors import DataError
 from jobs.model_store.architectures import check_trainable
 from jobs.model_store.folder import check_lora, check_model, folder_bytes
 from jobs.paths import Workspace
@@ -69,16 +69,8 @@ def data_report(
     Raises:
         DataError: a file is missing or unreadable.
     """
-    train, valid = config.data.train, config.data.valid
-    paths = workspace.root / train, workspace.root / valid if valid else None
-    for path in filter(None, paths):
-        if not path.exists():
-            raise DataError(
-                f"There is no data file {path}.",
-                f"Put it there. Paths in a config are relative to {workspace.root}, or absolute.",
-            )
     return check_data(
-        *paths,
+        *sources(config, workspace),
         tokenizer,
         prompt_format=config.prompt_format,
         max_seq_length=config.max_seq_length,

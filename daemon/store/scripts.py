@@ -40,19 +40,26 @@ redis.call(change, KEYS[2], ARGV[1])
 return 1
 """
 
+# Sets the fields and values that stand in ARGV from a place on; an empty value removes the field.
+SET_FIELDS = """
+local function set_fields(first)
+  for i = first, #ARGV, 2 do
+    if ARGV[i + 1] == '' then
+      redis.call('HDEL', KEYS[1], ARGV[i])
+    else
+      redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+    end
+  end
+end
+"""
+
 # KEYS: record, unfinished. ARGV: expected state, expected attempt, id, "1" where finished after it,
-# then fields and values; an empty value removes the field.
-WRITE = """
+# then fields and values.
+WRITE = f"""{SET_FIELDS}
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return -1 end
 local found = redis.call('HMGET', KEYS[1], 'state', 'attempt')
 if found[1] ~= ARGV[1] or found[2] ~= ARGV[2] then return 0 end
-for i = 5, #ARGV, 2 do
-  if ARGV[i + 1] == '' then
-    redis.call('HDEL', KEYS[1], ARGV[i])
-  else
-    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
-  end
-end
+set_fields(5)
 if ARGV[4] == '1' then
   redis.call('SREM', KEYS[2], ARGV[3])
 else
@@ -63,7 +70,7 @@ return 1
 
 # KEYS: record, stream. ARGV: attempt, offset at which the lines start, offset at which they end,
 # longest stream, number of lines, the lines, then fields and values of the record.
-EVENTS = """
+EVENTS = f"""{SET_FIELDS}
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return -1 end
 local found = redis.call('HMGET', KEYS[1], 'attempt', 'log_offset')
 if found[1] ~= ARGV[1] then return 0 end
@@ -78,13 +85,7 @@ local first = 6 + ARGV[5]
 for i = 6, first - 1 do
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'event', ARGV[i])
 end
-for i = first, #ARGV, 2 do
-  if ARGV[i + 1] == '' then
-    redis.call('HDEL', KEYS[1], ARGV[i])
-  else
-    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
-  end
-end
+set_fields(first)
 redis.call('HSET', KEYS[1], 'log_offset', ARGV[3])
 return 1
 """

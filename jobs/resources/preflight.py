@@ -15,6 +15,7 @@ from pathlib import Path
 from jobs.config.config import TrainConfig
 from jobs.config.step_plan import Schedule
 from jobs.errors import OutOfMemory, WorkspaceError
+from jobs.storage.formatting import size_text
 
 # Above this share of the memory a run is told that it is tight.
 TIGHT = 0.8
@@ -52,13 +53,13 @@ def check_memory(step_peak: int, whole: int | None, available: int | None) -> st
     Raises:
         OutOfMemory: the step needs more than the machine can give.
     """
-    figures = f"a training step on the largest batch needs {_size(step_peak)} of memory"
+    figures = f"a training step on the largest batch needs {size_text(step_peak)} of memory"
     if whole is not None and step_peak > whole:
         raise OutOfMemory(
-            f"Out of memory before training: {figures}, and there are {_size(whole)}."
+            f"Out of memory before training: {figures}, and there are {size_text(whole)}."
         )
     if available is not None and step_peak > TIGHT * available:
-        return f"Memory is tight: {figures}, and {_size(available)} are available now."
+        return f"Memory is tight: {figures}, and {size_text(available)} are available now."
     return None
 
 
@@ -132,8 +133,8 @@ def compare_disk(folder: Path, free: int, needed: int) -> str | None:
         WorkspaceError: it will not fit.
     """
     figures = (
-        f"checkpoints, metrics and cache of this run need up to {_size(needed)}, "
-        f"and {folder} has room for {_size(free)}"
+        f"checkpoints, metrics and cache of this run need up to {size_text(needed)}, "
+        f"and {folder} has room for {size_text(free)}"
     )
     if needed > free:
         raise WorkspaceError(
@@ -141,10 +142,6 @@ def compare_disk(folder: Path, free: int, needed: int) -> str | None:
             "Free some space, or lower keep_checkpoints, lora.rank or prefix_cache_gb.",
         )
     return f"Disk space is tight: {figures}." if free < 2 * needed else None
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e7 else f"{count / 1e6:.2f} MB"
 
 
 def _held(folder: Path) -> int:
