@@ -12,8 +12,10 @@ from daemon.store.records import JobRecord
 from daemon.worker.terminal import end_line, start_line
 from jobs.config.config import Preset
 from jobs.state import State
-from tests.helpers.jobs import ended
+from jobs.storage.locks import is_held
+from tests.helpers.jobs import ended, running
 from tests.helpers.servers import Daemons
+from tests.helpers.waiting import wait_until
 
 ID = "20251122-220104-v2-kqzd"
 
@@ -98,3 +100,23 @@ def test_the_terminal_says_what_starts_and_ends_and_nothing_else(
     assert words[0].startswith(f"{good.id} starts: tiny")
     assert words[1].startswith(f"{good.id} completed after ")
     assert all(line.startswith(bad.id) for line in words[2:])
+
+
+def test_the_terminal_tells_of_a_job_that_ended_while_no_daemon_was_there(
+    client: FarenseClient, daemons: Daemons, preset: Preset
+) -> None:
+    job = client.enqueue(preset, name="endless")
+    killed = daemons.start("as_named")
+    running(client, job.id)
+    killed.kill()
+    killed.wait()
+    wait_until(lambda: not is_held(client.workspace.run(job.id).lock), "the child's end")
+    daemon = daemons.start("as_named", max_attempts=1)
+    assert ended(client, job.id).state is State.FAILED
+    daemon.send_signal(signal.SIGTERM)
+    assert daemon.wait(20) == os.EX_OK
+    assert daemon.stderr is not None
+    lines = [line.split("  ", 1)[1] for line in daemon.stderr.read().decode().splitlines()]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"{job.id} failed after ")
+    assert "Given up after 1 lost attempt" in lines[0]
