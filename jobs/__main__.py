@@ -12,7 +12,6 @@ import sys
 import traceback
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jobs.backend.kernel_cache import Kernels, is_about_kernels
 from jobs.errors import ExitCode, FarenseError, InvalidInput, OutOfMemory, Superseded
@@ -25,9 +24,6 @@ from jobs.stopping import StopRequest
 from jobs.storage.files import as_disk_full
 from jobs.storage.locks import hold
 from jobs.summary_head import summary_head
-
-if TYPE_CHECKING:
-    pass
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -73,6 +69,11 @@ def _run_by_hand(run: RunDirectory, spec: JobSpec, stop: StopRequest) -> ExitCod
     state = read_state(run)
     if state.state in FINISHED:
         raise InvalidInput(f"{run.job_id} {state.state.verb} already.", "Enqueue it again.")
+    if state.home is not None:
+        raise InvalidInput(
+            f"{run.job_id} is a job of another workspace, {state.home.rpartition('#')[0]}.",
+            "Run it there, or queue it here: farense retry",
+        )
     # A job that says `running` lost its process: we hold its lock.
     state = replace(
         state, state=State.RUNNING, attempt=state.attempt + 1, reason=None, updated_at=now()

@@ -59,7 +59,7 @@ MOST = 1_000_000
 # job whose files turn out to be damaged fails wherever it stands.
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.RUNNING, State.CANCELLED, State.PAUSED, State.FAILED}),
-    State.SCHEDULED: FINISHED_BADLY | {State.QUEUED, State.PAUSED},
+    State.SCHEDULED: FINISHED_BADLY | {State.QUEUED, State.WAITING, State.PAUSED},
     State.WAITING: FINISHED_BADLY | {State.QUEUED, State.SCHEDULED, State.PAUSED},
     State.RUNNING: FINISHED | {State.QUEUED, State.PAUSED},
     State.PAUSED: PENDING | FINISHED_BADLY | {State.QUEUED},

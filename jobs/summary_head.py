@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jobs.paths import RunDirectory
+from jobs.state import JobState, seconds_between
 from jobs.storage.files import read_json
 
 
@@ -20,6 +21,13 @@ class SummaryHead:
     state: str | None = None
     pruned_by: str | None = None
     finished_at: str | None = None
+
+    def is_of_attempt(self, state: JobState) -> bool:
+        """Tell whether the attempt under way has written it; where neither says when, it has."""
+        began = state.attempt_started_at
+        if self.finished_at is None or began is None:
+            return True
+        return seconds_between(began, self.finished_at) >= 0
 
 
 def summary_head(run: RunDirectory) -> SummaryHead:

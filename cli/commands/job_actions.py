@@ -25,7 +25,6 @@ from jobs.state import PENDING, State
 from jobs.storage.values import printable
 
 if TYPE_CHECKING:
-    from daemon.client import FarenseClient
     from daemon.latest import Use
     from daemon.store.records import JobRecord
 

@@ -12,7 +12,6 @@ from daemon.lifecycle.takeover import Taking
 from daemon.lifecycle.transitions import Lifecycle, place
 from daemon.runs.snapshot import JobSnapshot, Where
 from daemon.runs.workspace_id import home_of, is_home, shown
-from daemon.runs.workspace_locks import changing
 from daemon.store.records import Claim, JobRecord, state_from
 from jobs.state import JobState, State
 
@@ -30,7 +29,7 @@ class Claims:
     def claim(self, job_id: str, worker: str) -> Claim | None:
         """Take a queued job for its next attempt; None where it is not to be run.
 
-        Stale and doubled messages end here, and those of jobs whose files are on another machine.
+        Drops stale and duplicate messages, and those for jobs whose files are elsewhere.
 
         Args:
             worker: who takes it, as the record is to say.
@@ -39,7 +38,7 @@ class Claims:
             RedisError: the server is away.
             WorkspaceError: the workspace cannot be read or written for now.
         """
-        with changing(self.workspace):
+        with self.lifecycle.locked():
             seen = self.lifecycle.look(job_id).known()
             record = seen.record
             if record is None:
@@ -65,7 +64,8 @@ class Claims:
             if old.started_at is None:  # begun by a version that noted it in the record alone
                 old = replace(old, started_at=record.started_at)
             new = old.to(State.RUNNING, attempt=old.attempt + 1, reason=None, boot=boot_id())
-            if not self.lifecycle.begin_attempt(seen, old, new, **fields):
+            taken_from = record if ours is None else None
+            if not self.lifecycle.begin_attempt(seen, old, new, taken_from, **fields):
                 return None
         return Claim(job_id, new.attempt, new.priority, offset, new)
 
@@ -84,7 +84,7 @@ class Claims:
                 failed = state_from(record).to(
                     State.FAILED, reason=f"{gone}: {self.workspace.root}"
                 )
-                self.lifecycle.move_record(record, failed)
+                self.lifecycle.carry_out(seen, Decision(record=failed))
             return None
         spec = self.taking.take(record)
         if spec is None:

@@ -1,4 +1,4 @@
-"""What becomes of a job, by what is known of it: the rules, all of them pure functions.
+"""What becomes of a job, by what is known of it: the rules, which look at nothing but the clock.
 
 :mod:`daemon.lifecycle.transitions` carries out what they decide; what an attempt came to is judged
 in :mod:`daemon.lifecycle.outcome`.
@@ -11,7 +11,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from daemon.lifecycle.failures import Failure, FailureClass
-from daemon.lifecycle.outcome import PAUSED, Outcome, given_up_or_queued, outcome_of_lost, pruned
+from daemon.lifecycle.outcome import (
+    CANCELLED,
+    PAUSED,
+    Outcome,
+    given_up_or_queued,
+    outcome_of_lost,
+    pruned,
+)
 from daemon.runs.snapshot import JobSnapshot, Where, state_here, state_without_record
 from daemon.runs.workspace_id import host_of
 from daemon.store.records import JobRecord, state_from
@@ -38,8 +45,6 @@ NO_WISHES: dict[str, bool | None] = {
     "prune_requested": None,
 }
 NO_WORKER = {"worker": None, "pid": None, "lease_until": None}
-
-CANCELLED = "cancelled by the user"
 
 
 def agreement(state: JobState, record: JobRecord) -> JobState:
@@ -114,7 +119,7 @@ def _as_the_user_wants(
         if old.state is State.RUNNING and seen.attended:
             return Decision(wish=wish)
         if state in TRANSITIONS[old.state]:
-            # Of one that nothing runs any more the time since is not its own.
+            # If nothing runs the job any more, the time since its last sign of life does not count.
             return to(old.to(state, ended_at=seen.ended_at, reason=reason))
     elif seen.record is not None:
         if seen.record.state is State.RUNNING:
@@ -139,7 +144,7 @@ def resumed(seen: JobSnapshot, begin: Callable[[JobState], JobState]) -> Decisio
     if old.state is not State.PAUSED:
         return NOTHING
     new = begin(old)
-    # Of one whose time has not come a daemon is told, too.
+    # The daemon must hear of it even if it is not due yet.
     decision = to(old.to(new.state, reason=new.reason))
     return replace(decision, push=new.state in UNSTARTED, first=True)
 
@@ -185,7 +190,7 @@ def concluded(seen: JobSnapshot, attempt: int, outcome: Outcome) -> Decision:
 
 
 def withdrawn(seen: JobSnapshot, reason: str) -> Decision:
-    """Return how a job ends of which the queue could not be told; one that has begun goes on."""
+    """Return how a job ends that the queue was never told of, unless it has already started."""
     old = seen.own
     if old is None or old.attempt > 0 or old.finished:
         return NOTHING

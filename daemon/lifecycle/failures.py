@@ -78,7 +78,7 @@ class Ending:
         verdict: why the daemon stopped it: it hung, or its time was up.
         progressed: it saved a checkpoint later than the one it began from (:func:`made_progress`).
         disk_free: bytes left on the workspace's disk when it had ended.
-        kind: of the job: a training or an evaluation.
+        kind: of the job.
         config: of the job.
         splits: how often the attempt halved each micro-batch.
     """

@@ -1,4 +1,4 @@
-"""The end of an attempt, translated into the state of the job: here and nowhere else."""
+"""The end of an attempt that was looked after, translated into the state of the job."""
 
 from __future__ import annotations
 
@@ -58,10 +58,11 @@ ONCE = (FailureClass.GPU_TIMEOUT, FailureClass.HANG)
 ADVICE = {
     FailureClass.GPU_TIMEOUT: "macOS ends GPU work that keeps the screen waiting: let the display "
     "sleep, and close programs that use the GPU.",
-    FailureClass.RESOURCE_LIMIT: "A fresh process has all of them again.",
+    FailureClass.RESOURCE_LIMIT: "A new process starts with fresh buffers, files and threads.",
     FailureClass.TIME_LIMIT: "The best adapter so far is kept; `farense retry {job} "
     "--from-checkpoint` goes on from the last checkpoint.",
 }
+CANCELLED = "cancelled by the user"
 PAUSED = "paused by the user; `farense resume` resumes it"
 WENT_DOWN_TWICE = (
     "The machine went down twice while this job was running, so it may be what brings the machine "
@@ -195,7 +196,7 @@ def _cancelled(ending: Ending) -> str:
         return "cancelled by the user; its process was killed, as asked"
     if ending.killed:
         return "cancelled by the user; it did not stop in time and was killed"
-    return "cancelled by the user"
+    return CANCELLED
 
 
 def _stopped(ending: Ending) -> str:

@@ -15,8 +15,8 @@ from daemon.runs.frozen_data import freeze, frozen_path
 from daemon.runs.snapshot import snapshot_of
 from daemon.runs.workspace_id import host_of
 from daemon.store.job_store import JobStore
-from daemon.store.records import JobRecord
-from jobs.errors import FarenseError, InvalidInput
+from daemon.store.records import JobRecord, Written
+from jobs.errors import FarenseError, InvalidInput, JobFailed
 from jobs.paths import Workspace
 from jobs.spec import DataFile, JobSpec, parse_spec
 from jobs.state import State
@@ -33,7 +33,7 @@ class Taking:
         self.workspace, self.store = workspace, store
 
     def take(self, record: JobRecord) -> JobSpec | None:
-        """Return what a queued job is to do, its data frozen here, for its run directory.
+        """Return the spec of a queued job that this workspace can run, with its data frozen here.
 
         None where the job is not queued or has to be left to others, which are told.
 
@@ -156,7 +156,8 @@ def release(store: JobStore, record: JobRecord) -> None:
     """Let any machine run a job that waits for the one with its checkpoint: from the beginning.
 
     Raises:
-        InvalidInput: the job has ended, or that machine runs it.
+        InvalidInput: the job has ended, that machine runs it, or its spec is only there.
+        JobFailed: it is changing at this moment.
         RedisError: the server is away.
     """
     if record.finished or record.state is State.RUNNING:
@@ -169,4 +170,6 @@ def release(store: JobStore, record: JobRecord) -> None:
             f"{record.id} can run on {host_of(record.home)} alone: its spec is only there.",
             "Only jobs enqueued with FARENSE_REDIS_URL can go to other machines.",
         )
-    store.annotate(record.id, record, {"checkpoint_step": None, "reason": None})
+    freed = store.annotate(record.id, record, {"checkpoint_step": None, "reason": None})
+    if freed is not Written.DONE:
+        raise JobFailed(f"{record.id} is changing at this moment.", "Try again.")

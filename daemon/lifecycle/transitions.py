@@ -11,8 +11,8 @@ Between machines that share a Redis, the compare-and-set of the record decides.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -70,8 +70,9 @@ class Lifecycle:
     that they need none of it.
 
     Args:
-        on_end: is told, under the lock, of each job that ends: its id, and the state it came to.
-            The one place that knows of every end that this process writes down.
+        on_end: is told of each job that ends, once the lock is free again: its id, and the state
+            it came to. The one place that knows of every end that this process writes down; what
+            another process writes, a client that cancels a job which waits, say, that one tells.
     """
 
     def __init__(
@@ -80,10 +81,25 @@ class Lifecycle:
         self.workspace = workspace
         self.broker, self.store = broker, broker.store
         self._on_end = on_end
+        self._ends: list[tuple[str, JobState]] = []
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock of the workspace; then tell of the jobs that ended meanwhile."""
+        try:
+            with changing(self.workspace):
+                yield
+        finally:
+            self._tell_ends()
+
+    def _tell_ends(self) -> None:
+        ends, self._ends = self._ends, []
+        for job_id, state in ends:
+            self._on_end(job_id, state)
 
     def change(self, job_id: str, rule: Rule) -> None:
         """Look at a job under the lock, and carry out what a rule says of it."""
-        with changing(self.workspace):
+        with self.locked():
             seen = self.look(job_id)
             self.carry_out(seen, rule(seen))
 
@@ -93,7 +109,7 @@ class Lifecycle:
         Returns:
             Whether it was carried out: the job has not moved on since.
         """
-        with changing(self.workspace):
+        with self.locked():
             found = self.look(seen.job)
             if not _stands_as(seen, found):
                 return False
@@ -111,7 +127,7 @@ class Lifecycle:
         Raises:
             WorkspaceError: the file cannot be read or written for now.
         """
-        with changing(self.workspace):
+        with self.locked():
             seen = self._mended(claim)
             # The child's own word, so that its summary and the job's state name one moment.
             ended_at = summary_head(self.workspace.run(claim.job_id)).finished_at
@@ -125,7 +141,7 @@ class Lifecycle:
         Args:
             claim: of the attempt under way, from which a damaged file is made again.
         """
-        with changing(self.workspace):
+        with self.locked():
             if claim is not None:
                 self._mended(claim)
             seen = self.look(job_id)
@@ -139,7 +155,7 @@ class Lifecycle:
         Needs nothing of Redis. The answer may be all that was lost: a job that a daemon has begun
         is left to it.
         """
-        with changing(self.workspace):
+        with self.locked():
             seen = snapshot_of(self.workspace, job_id)
             self.carry_out(seen, withdrawn(seen, reason))
 
@@ -150,8 +166,8 @@ class Lifecycle:
             InvalidInput: the job runs or has ended.
             JobFailed: its files are on another machine, or it is changing at this moment.
         """
-        with changing(self.workspace):
-            # First of all the file: where Redis is away, the daemon brings it there.
+        with self.locked():
+            # The file first: it is the truth, and what the next attempt goes by.
             seen = snapshot_of(self.workspace, record.id, record)
             state = reprioritized(seen, priority)
             self._write(seen, state)
@@ -171,12 +187,16 @@ class Lifecycle:
         Returns:
             Whether it was moved: no other machine has done so first.
         """
+        with self.locked():
+            return self._move_record(record, new, **fields)
+
+    def _move_record(self, record: JobRecord, new: JobState, **fields: Any) -> bool:
         old = state_from(record)
         moved = self.store.transition(record.id, old, new, **fields) is Written.DONE
         if moved and new.state is State.QUEUED:
             self.push(record.id, new)
         if moved and new.finished:
-            self._on_end(record.id, new)
+            self._ends.append((record.id, new))
         return moved
 
     def push(self, job_id: str, state: JobState, *, first: bool = False) -> None:
@@ -188,7 +208,7 @@ class Lifecycle:
         resumed = first or state.attempt > 0
         self.broker.queue(state.queue).push(job_id, state.priority, resumed=resumed)
 
-    # For who holds the lock.
+    # Whoever calls what follows holds the lock.
 
     def look(self, job_id: str) -> JobSnapshot:
         """Return how a job stands, its record made again where Redis has lost it."""
@@ -204,9 +224,11 @@ class Lifecycle:
         """Make the changes that were decided on a snapshot."""
         known = seen.own or seen.record
         if decision.wish is not None and known is not None:
+            if seen.own is not None:  # of a run that was started by hand the record knows nothing
+                self._publish(seen.job, seen.own, seen.record)
             self.store.update(seen.job, known.attempt, decision.wish)
         if decision.record is not None and seen.record is not None:
-            self.move_record(seen.record, decision.record)
+            self._move_record(seen.record, decision.record)
         if decision.state is not None:
             self._write(seen, decision.state)
         state = decision.state or seen.state
@@ -215,23 +237,35 @@ class Lifecycle:
         if decision.push and state is not None:
             self.push(seen.job, state, first=decision.first)
 
-    def begin_attempt(self, seen: JobSnapshot, old: JobState, new: JobState, **fields: Any) -> bool:
+    def begin_attempt(
+        self,
+        seen: JobSnapshot,
+        old: JobState,
+        new: JobState,
+        taken_from: JobRecord | None,
+        **fields: Any,
+    ) -> bool:
         """Write that an attempt begins, if no other machine has been first with the record.
 
         Args:
             old: the state that file and record agree on.
             new: the state in which the attempt runs.
+            taken_from: the record of a job that is being taken over from another workspace.
             fields: what else the record is to say.
         """
         self._write(seen, new)
         try:
             written = self.store.transition(seen.job, old, new, **fields)
         except RedisError:
-            # Redis may have stored it all the same: this attempt is spent, the next one waits.
+            # Redis may have stored it all the same: this attempt is spent, the next one waits. Of
+            # one that was not ours yet others may have this attempt: the lease tells.
             reason = "the queue went away while the job was being taken"
-            self._write(seen, new.to(State.QUEUED, reason=reason))
+            spent = new.to(State.QUEUED, reason=reason)
+            self._write(seen, _copy_of(taken_from) if taken_from else spent)
             raise
-        if written is not Written.DONE:
+        if written is not Written.DONE and taken_from is not None:
+            self._write(seen, _copy_of(self.store.get(seen.job) or taken_from))
+        elif written is not Written.DONE:
             changed = self.store.get(seen.job)
             self._write(seen, agreement(old, changed) if changed else old)
         return written is Written.DONE
@@ -290,7 +324,12 @@ class Lifecycle:
         write_state(run, new)
         # Of a job that another workspace has this is a copy: it has been told there.
         if new.finished and new.home is None and not (old is not None and old.finished):
-            self._on_end(seen.job, new)
+            self._ends.append((seen.job, new))
+
+
+def _copy_of(record: JobRecord) -> JobState:
+    """Return what ``state.json`` says of a job that another workspace has."""
+    return state_from(record, home=record.home)
 
 
 def _stands_as(seen: JobSnapshot, found: JobSnapshot) -> bool:
@@ -299,8 +338,8 @@ def _stands_as(seen: JobSnapshot, found: JobSnapshot) -> bool:
         return False
     if seen.damage is not None:
         return _at(seen.record) == _at(found.record)
-    return _at(seen.state) == _at(found.state)
+    return seen.state == found.state
 
 
-def _at(known: JobState | JobRecord | None) -> tuple[State, int] | None:
-    return (known.state, known.attempt) if known is not None else None
+def _at(record: JobRecord | None) -> tuple[State, int] | None:
+    return (record.state, record.attempt) if record is not None else None

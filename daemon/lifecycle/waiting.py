@@ -49,7 +49,7 @@ def begun(
 
 
 def why_unlearned(workspace: Workspace, broker: Broker, job_id: str) -> str | None:
-    """Return by which losses a training that has ended has not learned, None of every other.
+    """Return why a training that has ended counts as not learned, its losses; else None.
 
     Of a job of another machine its record says so.
 
@@ -93,10 +93,9 @@ class Pending:
         self._others.look_again()
         now = datetime.now(UTC)
         for job_id, state in sorted(self._states.items(), key=lambda item: item[0]):
-            if state is not None and not self._may_begin(state, now):
-                continue
             try:
-                self._look(job_id)
+                if state is None or self._may_begin(state, now):
+                    self._look(job_id)
             except FarenseError as error:
                 log.error("pending_job_not_moved", job=job_id, reason=error.message)
 
@@ -122,7 +121,7 @@ class Pending:
 
 
 class Others:
-    """The states of the jobs that others wait for; a file is read again only when it is another."""
+    """The states of the jobs that others wait for; a file is read again once it has changed."""
 
     def __init__(self, workspace: Workspace, broker: Broker) -> None:
         self.workspace, self.broker = workspace, broker

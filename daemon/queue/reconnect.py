@@ -42,6 +42,7 @@ class RedisLink:
         self._delay = FIRST_DELAY
         self._next_try = 0.0
         self._lost_at = -math.inf
+        self._said = ""
         self.away = False
         self.lost_something = False
 
@@ -51,7 +52,7 @@ class RedisLink:
         return max(0.0, self._next_try - self._clock()) if self.away else 0.0
 
     def call(self, operation: Callable[[], Result]) -> Result | None:
-        """Return what ``operation`` returns, or None where the server is away.
+        """Return what ``operation`` returns; None where the server, or a file, is not there.
 
         An embedded server that has died is started again.
         """
@@ -59,10 +60,16 @@ class RedisLink:
             return None
         try:
             if self.away:
-                self._broker.ensure(REVIVE_SECONDS)
+                self._revive()
             result = operation()
-        except (RedisError, QueueUnreachable, WorkspaceError, OSError) as error:
+        except (RedisError, QueueUnreachable) as error:
             self.lost(error)
+            return None
+        except (WorkspaceError, OSError) as error:
+            if isinstance(error, OSError) and error.filename is None:  # of a socket
+                self.lost(error)
+            else:
+                self._say_of_files(error)
             return None
         if self.away:
             log.info("the queue at %s is back", self._broker.address)
@@ -71,6 +78,18 @@ class RedisLink:
             # An answer alone does not tell: of two commands, the server may refuse one each time.
             self._delay = FIRST_DELAY
         return result
+
+    def _revive(self) -> None:
+        try:
+            self._broker.ensure(REVIVE_SECONDS)
+        except WorkspaceError as error:
+            raise QueueUnreachable(error.message, error.hint) from error
+
+    def _say_of_files(self, error: Exception) -> None:
+        """Tell of a file that cannot be read or written for now: the queue is not away for that."""
+        if str(error) != self._said:
+            log.error("what the queue was asked for came to nothing: %s", error)
+        self._said = str(error)
 
     def lost(self, error: Exception) -> None:
         """Note that the server did not answer."""

@@ -17,11 +17,11 @@ class LeaseWatch:
     """Watches the leases of jobs that run elsewhere.
 
     Args:
-        default_seconds: a lease whose length is not known.
+        least_seconds: a lease holds at least so long; one whose length is not known, exactly.
     """
 
-    def __init__(self, default_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._default_seconds = default_seconds
+    def __init__(self, least_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._least_seconds = least_seconds
         self._clock = clock
         self._seen: dict[str, tuple[tuple[int, float | None], float]] = {}
 
@@ -39,6 +39,6 @@ class LeaseWatch:
             then, since = before.get(record.id, (lease, now))
             since = since if then == lease else now
             self._seen[record.id] = (lease, since)
-            if now - since > max(record.lease_seconds or 0.0, self._default_seconds):
+            if now - since > max(record.lease_seconds or 0.0, self._least_seconds):
                 found.append(record)
         return found

@@ -15,7 +15,7 @@ from jobs.storage.locks import Holder, holder
 
 log = structlog.get_logger(__name__)
 
-# Twice the time a child has for its checkpoint: when it began with it is not known here.
+# We cannot know when the child began its checkpoint, so allow two grace periods.
 GRACES = 2
 
 

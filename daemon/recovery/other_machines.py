@@ -1,4 +1,4 @@
-"""The jobs of other workspaces that share the Redis of this one.
+"""Unfinished jobs without files here: those of other workspaces that share the Redis of this one.
 
 Every daemon looks after all of them, whoever enqueued them: the machine that did may be gone. Each
 change is a compare-and-set on the record, so that of several daemons one makes it.
@@ -21,8 +21,8 @@ from jobs.state import PENDING, JobState, State
 log = structlog.get_logger(__name__)
 
 GONE = (
-    "Its run directory {} was removed while it ran, and what it had learned with it. Enqueue it "
-    "anew."
+    "Its run directory {} was removed while the job was running, and its progress was lost. "
+    "Queue it again."
 )
 
 

@@ -45,7 +45,7 @@ class Recovery:
         self._unsettled: set[str] = set()
 
     def run(self, busy_with: str | None = None, *, thorough: bool = True) -> bool:
-        """Mend what differs; False where a job has to be looked at again shortly.
+        """Reconcile files, records and queue; False where a job has to be looked at again soon.
 
         Args:
             busy_with: the job that this daemon is running, which needs nothing.

@@ -17,7 +17,7 @@ from daemon.runs.files import job_ids, last_attempt, last_word
 from daemon.runs.snapshot import JobSnapshot, Where, snapshot_of, spec_damage
 from daemon.store.records import JobRecord
 from jobs.paths import JOB_ID, Workspace
-from jobs.state import FINISHED, JobState, State, seconds_between
+from jobs.state import FINISHED, JobState, State
 from jobs.storage.locks import is_held
 from jobs.summary_head import SummaryHead, summary_head
 
@@ -102,26 +102,36 @@ class Survey:
         (self._copies.add if elsewhere else self._copies.discard)(job_id)
         known = state or record
         summary = summary_head(self.workspace.run(job_id))
+        running = state is not None and state.state is State.RUNNING
+        if state is not None and running and not summary.is_of_attempt(state):
+            summary = SummaryHead()  # of an attempt before, which came to its end and was killed
+        ended_at = None
+        if running:
+            ended_at = summary.finished_at or last_word(self.workspace, job_id)
         return replace(
             seen,
-            alive=is_held(self.workspace.run(job_id).lock),
             message=known is not None and job_id in messages(known.queue),
             summary=summary.state,
             pruned_by=summary.pruned_by,
-            ended_at=_ended_at(self.workspace, job_id, state, summary),
+            ended_at=ended_at,
             boot=boot_id(),
             spec_damage=spec_damage(self.workspace, job_id) if not (state and record) else None,
             last_attempt=last_attempt(self.workspace, job_id) if state is None else 0,
         )
 
     def _read(self, job_id: str, record: JobRecord | None) -> JobSnapshot:
+        """Return how a job stands, and whether a process lives; says what cannot be read, once."""
         seen = snapshot_of(self.workspace, job_id, record)
+        if seen.where is not Where.MISSING:
+            try:
+                seen = replace(seen, alive=is_held(self.workspace.run(job_id).lock))
+            except OSError as error:
+                seen = replace(seen, where=Where.UNREADABLE, damage=f"{error.filename}: {error}")
         if seen.where is not Where.UNREADABLE:
             self._told.pop(job_id, None)
-        elif seen.damage is not None:
-            if self._told.get(job_id) != seen.damage:
-                log.error("job_not_readable", job=job_id, reason=seen.damage)
-            self._told[job_id] = seen.damage
+        elif self._told.get(job_id) != seen.damage:
+            log.error("job_not_readable", job=job_id, reason=seen.damage)
+            self._told[job_id] = seen.damage or ""
         return seen
 
     def _states(
@@ -168,15 +178,3 @@ def _is_fresh(state: JobState) -> bool:
     except (ValueError, TypeError):
         return False
     return abs(age.total_seconds()) < FRESH_SECONDS
-
-
-def _ended_at(
-    workspace: Workspace, job_id: str, state: JobState | None, summary: SummaryHead
-) -> str | None:
-    """Return when an attempt that nobody saw end was last heard of; None of one that has ended."""
-    if state is None or state.state is not State.RUNNING:
-        return None
-    began = state.attempt_started_at
-    if summary.finished_at and began and seconds_between(began, summary.finished_at) > 0:
-        return summary.finished_at
-    return last_word(workspace, job_id)

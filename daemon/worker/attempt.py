@@ -44,7 +44,7 @@ class Attempts:
     Args:
         stop: set where the daemon is to end, after a checkpoint; ``kill`` where at once.
         meanwhile: the daemon's other duties, called again and again while a child runs.
-        tell: is given what makes a line for a person of a job's record, and the job.
+        tell: called with a function that formats a record as one line, and the id of the job.
     """
 
     def __init__(
@@ -201,9 +201,5 @@ class Attempts:
         if self.link.away:
             return False
         if state.state is State.QUEUED:
-            self._push_again(claim)
+            self.link.call(lambda: self.lifecycle.push(claim.job_id, state, first=True))
         return not self.link.away
-
-    def _push_again(self, claim: Claim) -> None:
-        queue = self.broker.queue(self.settings.queue)
-        self.link.call(lambda: queue.push(claim.job_id, claim.priority, resumed=True))

@@ -30,7 +30,7 @@ from daemon.worker.terminal import Tell, end_line
 from jobs.errors import DiskFull, FarenseError
 from jobs.paths import Workspace
 from jobs.state import JobState
-from jobs.storage.locks import is_held
+from jobs.storage.locks import holder, is_held
 
 log = structlog.get_logger(__name__)
 
@@ -82,12 +82,24 @@ class Worker:
         self.sweeps = SweepKeeper(workspace, settings)
         self._job: str | None = None
         self._recheck_at = 0.0
+        self._failed_with = ""
         self.name = own_name()
         self.announcer = Announcer(broker.redis, self.name, workspace, settings)
 
     def mend(self) -> None:
         """Bring files, records and queue together, where something may have been lost and now and
-        then; queue the jobs whose time has come; look after sweeps."""
+        then; queue the jobs whose time has come; look after sweeps.
+
+        Whatever is wrong with them is the end neither of the job under way nor of the daemon.
+        """
+        try:
+            self._mend()
+        except Exception as error:
+            if repr(error) != self._failed_with:
+                log.exception("duties_failed")
+            self._failed_with = repr(error)
+
+    def _mend(self) -> None:
         self.sweeps.tick()
         lost = self.link.lost_something
         if lost:
@@ -147,6 +159,9 @@ class Worker:
                     self._job = None
 
     def _claim(self, job_id: str) -> Claim | None:
+        if self._runs_by_hand(job_id):
+            log.info("message_dropped", reason="somebody runs the job by hand")
+            return None  # recovery pushes it again where it is queued afterwards
         if self.stop.is_set() or not self._child_of_before_is_gone(job_id):
             state = snapshot_of(self.workspace, job_id).state
             queue = self.broker.queue(self.settings.queue)
@@ -158,6 +173,10 @@ class Worker:
             # What another machine has to run is looked at again and again.
             log.debug("message_dropped", reason="the job is not queued here")
         return claim
+
+    def _runs_by_hand(self, job_id: str) -> bool:
+        found = holder(self.workspace.run(job_id).lock)
+        return found is not None and found.by_hand
 
     def _child_of_before_is_gone(self, job_id: str) -> bool:
         """Wait for the child of a daemon that died: it is writing its last checkpoint."""

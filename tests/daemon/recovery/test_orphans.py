@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from daemon.client import FarenseClient
@@ -16,7 +17,7 @@ from daemon.queue.embedded_server import EmbeddedServer
 from daemon.recovery.orphans import Orphans
 from jobs.config.config import Preset
 from jobs.paths import Workspace
-from jobs.state import State
+from jobs.state import State, now, read_state, write_state
 from jobs.storage.files import whole_lines
 from jobs.storage.locks import Holder, holder, is_held
 from tests.helpers.jobs import ended, running
@@ -135,3 +136,38 @@ def test_a_pid_that_a_holder_left_behind_is_nobodys(tmp_path: Path) -> None:
             assert holder(lock) is None
             lock.write_text(f"{other.pid}\n")
             assert holder(lock) == Holder(other.pid, by_hand=False)
+
+
+def run_by_hand(workspace: Workspace, job_id: str) -> None:
+    """Let ``state.json`` say what a child writes that somebody starts by hand."""
+    state = read_state(workspace.run(job_id))
+    begun = replace(state, state=State.RUNNING, attempt=state.attempt + 1, updated_at=now())
+    write_state(workspace.run(job_id), begun.begun())
+
+
+def test_a_run_that_was_started_by_hand_does_not_hold_up_the_queue(
+    client: FarenseClient, daemons: Daemons, preset: Preset, workspace: Workspace
+) -> None:
+    first, second = client.enqueue(preset), client.enqueue(preset)
+    with holding(workspace.run(first.id).lock, "by hand"):
+        run_by_hand(workspace, first.id)
+        daemons.start("good", reconcile_seconds=0.3)
+        assert ended(client, second.id).state is State.COMPLETED
+        state = read_state(workspace.run(first.id))
+        assert (state.state, state.attempt) == (State.RUNNING, 1)
+    # Its process is gone: the daemon goes on with it.
+    record = ended(client, first.id)
+    assert (record.state, record.attempt) == (State.COMPLETED, 2)
+
+
+def test_a_forced_cancel_reaches_a_run_that_was_started_by_hand(
+    client: FarenseClient, daemons: Daemons, preset: Preset, workspace: Workspace
+) -> None:
+    job = client.enqueue(preset)
+    with holding(workspace.run(job.id).lock, "by hand") as process:
+        run_by_hand(workspace, job.id)
+        asked = client.cancel(job.id, force=True)
+        assert (asked.state, asked.kill_requested) == (State.RUNNING, True)
+        daemons.start("good", reconcile_seconds=0.3)
+        assert process.wait(20) == -signal.SIGKILL
+        assert ended(client, job.id).state is State.CANCELLED

@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.exceptions import RedisError
 
 from daemon.client import FarenseClient
+from daemon.lifecycle.claims import Claims
+from daemon.lifecycle.transitions import Lifecycle
 from daemon.prune.plan import Selection, plan_prune
 from daemon.queue.embedded_server import EmbeddedServer
+from daemon.recovery.recovery import Recovery
 from daemon.runs.snapshot import snapshot_of
 from daemon.runs.workspace_id import home_of
+from daemon.settings import Settings
 from daemon.standstill import standstill
 from daemon.store.records import JobRecord
 from jobs.config.config import Preset
@@ -363,3 +368,29 @@ def test_queues_of_other_names_are_left_alone(
     south.start(queue="big-macs")
     assert ended(north.client, big.id).home == home_of(south.workspace)
     assert {card.queue for card in north.client.workers()} == {"default", "big-macs"}
+
+
+def test_a_takeover_that_failed_halfway_leaves_the_job_to_the_machine_that_has_it(
+    machines: tuple[Machine, Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    north, south = machines
+    job_id = north.client.enqueue(north.preset).id
+    lost, found = (Claims(Lifecycle(m.workspace, m.client._broker)) for m in (south, north))
+
+    def away(*_: object, **__: object) -> None:
+        raise RedisError("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lost.store, "transition", away)
+        with pytest.raises(RedisError):
+            lost.claim(job_id, "south:1")
+    assert found.claim(job_id, "north:1") is not None
+    Recovery(lost.lifecycle, Settings()).run()
+    assert lost.claim(job_id, "south:1") is None
+    record = north.client.store.get(job_id)
+    assert record is not None
+    assert (record.state, record.attempt, record.worker) == (State.RUNNING, 1, "north:1")
+    state = snapshot_of(south.workspace, job_id).state
+    assert state is not None
+    assert (state.state, state.attempt) == (State.RUNNING, 1)
+    assert state.home == home_of(north.workspace)
