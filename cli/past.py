@@ -12,7 +12,6 @@ from daemon.latest import LEFT
 from daemon.runs.snapshot import Where, snapshot_of
 from daemon.runs.workspace_id import shown
 from jobs.errors import InvalidInput, UnknownJob
-from jobs.past_run import read_run
 
 if TYPE_CHECKING:
     from daemon.file_client import FileClient
@@ -31,6 +30,8 @@ def past_run(argument: str, reader: QueueReader | FileClient) -> PastRun:
         UnknownJob: there is no such job, and no such folder.
         InvalidInput: its files are elsewhere, or there are none.
     """
+    from jobs.past_run import read_run  # noqa: PLC0415 - loads NumPy
+
     folder = _folder(argument, reader.workspace.root)
     if folder is not None and "/" in argument:
         return read_run(folder)

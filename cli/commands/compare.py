@@ -14,9 +14,7 @@ from cli.options import json_option, preset_from
 from cli.output import print_json, terminal_width, wants_colour
 from cli.past import past_run
 from cli.reading import reading
-from cli.show.differences import set_text
 from jobs.config.config_file import flatten
-from jobs.config.differences import differences
 from jobs.errors import ConfigError
 from jobs.storage.files import sha256_of
 
@@ -75,6 +73,9 @@ def train_again(run: PastRun, found: Comparison, workspace: Workspace) -> str | 
 
     It sets what B's settings have that its preset, as it is today, has not.
     """
+    from cli.show.differences import set_text  # noqa: PLC0415 - loads YAML
+    from jobs.config.differences import differences  # noqa: PLC0415 - loads YAML
+
     changes = {row.setting: row.to for finding in found.advice for row in finding.changes}
     if run.spec is None or not changes:
         return None

@@ -10,9 +10,7 @@ import click
 from cli.completion import presets
 from cli.options import json_option, preset_argument, preset_from, set_option
 from cli.output import note, print_json, terminal_width, warn
-from cli.show.differences import cells, paired
 from cli.show.table import aligned, column_widths
-from jobs.config.differences import differences
 from jobs.config.lora_keys import described
 from jobs.errors import ConfigError, DataError, InvalidInput, ModelError
 from jobs.model_store.folder import check_lora
@@ -89,6 +87,9 @@ def diff(a: str, b: str, as_json: bool) -> None:
     \b
     Example: farense config diff v1 v2
     """
+    from cli.show.differences import cells, paired  # noqa: PLC0415 - loads YAML
+    from jobs.config.differences import differences  # noqa: PLC0415 - loads YAML
+
     first, second = preset_from(a), preset_from(b)
     why = second.why or first.why
     configs = first.config.model_dump(), second.config.model_dump()

@@ -10,8 +10,6 @@ import click
 from cli.options import json_option, queue_option
 from cli.output import note, print_json
 from cli.show.table import table
-from daemon.client import FarenseClient
-from daemon.process import daemon_status, stop_daemon
 from daemon.runs.workspace_locks import daemon_lock
 from daemon.service.service import service_of
 from daemon.settings import Settings, check_queue_name, redacted
@@ -68,6 +66,8 @@ def stop(as_json: bool) -> None:
     \b
     Example: farense daemon stop
     """
+    from daemon.process import stop_daemon  # noqa: PLC0415 - a Tab would wait for redis
+
     stopped = stop_daemon(Workspace.current())
     if as_json:
         print_json({"stopped": stopped})
@@ -83,6 +83,8 @@ def status(as_json: bool) -> None:
     \b
     Example: farense daemon status --json
     """
+    from daemon.process import daemon_status  # noqa: PLC0415 - a Tab would wait for redis
+
     now = daemon_status(Workspace.current())
     if as_json:
         print_json(asdict(now))
@@ -182,6 +184,8 @@ def workers(as_json: bool) -> None:
     \b
     Example: farense workers
     """
+    from daemon.client import FarenseClient  # noqa: PLC0415 - a Tab would wait for redis
+
     with FarenseClient.connect(start_server=False) as client:
         found = client.workers()
     if as_json:

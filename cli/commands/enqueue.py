@@ -20,7 +20,6 @@ from cli.options import (
 )
 from cli.output import print_json, warn
 from cli.reading import job_named
-from daemon.client import FarenseClient
 from daemon.latest import FOLLOWED, NEWEST
 from daemon.submit.checks import SubmitChecks, Wanted
 from daemon.times import parse_at, parse_in
@@ -75,6 +74,8 @@ def enqueue(
     \b
     Example: farense enqueue v2 --set learning_rate=1e-4 --at 23:00
     """
+    from daemon.client import FarenseClient  # noqa: PLC0415 - a Tab would wait for redis
+
     refuse_extra(ctx)
     refuse_both(watching, as_json)
     if after_any and after is None:

@@ -10,7 +10,6 @@ from cli.commands.watch import watch_job
 from cli.options import job_argument, json_option
 from cli.output import print_json, warn
 from cli.reading import job_named
-from daemon.client import FarenseClient
 from daemon.latest import EVALUATED
 
 if TYPE_CHECKING:
@@ -66,6 +65,8 @@ def evaluate(
     \b
     Example: farense evaluate latest --watch
     """
+    from daemon.client import FarenseClient  # noqa: PLC0415 - a Tab would wait for redis
+
     refuse_both(watching, as_json)
     with FarenseClient.connect() as client:
         record = client.evaluate(

@@ -13,9 +13,7 @@ from cli.main import report
 from cli.options import json_option, set_option
 from cli.output import note, print_json, warn
 from cli.reading import job_named
-from daemon.client import FarenseClient
 from daemon.latest import CHECKPOINT, DELAYED, FINISHED, PAUSED, TO_PAUSE, UNFINISHED, WAITS
-from daemon.process import daemon_status
 from daemon.runs.workspace_id import is_home
 from daemon.submit.checks import SubmitChecks, Wanted
 from jobs.errors import FarenseError, InvalidInput
@@ -25,6 +23,7 @@ from jobs.state import PENDING, State
 from jobs.storage.values import printable
 
 if TYPE_CHECKING:
+    from daemon.client import FarenseClient
     from daemon.latest import Use
     from daemon.store.records import JobRecord
 
@@ -245,6 +244,8 @@ def change_each(arguments: tuple[str, ...], use: Use, as_json: bool, change: Cha
     Raises:
         FarenseError: there is one job, and it cannot be changed.
     """
+    from daemon.client import FarenseClient  # noqa: PLC0415 - a Tab would wait for redis
+
     code = 0
     with FarenseClient.connect() as client:
         answers = _found(client, arguments, use)
@@ -307,6 +308,8 @@ def _refuse_to_pause(record: JobRecord) -> None:
 
 def _by_whom(record: JobRecord) -> str:
     """Return who carries out a wish, where that is not the daemon that runs here."""
+    from daemon.process import daemon_status  # noqa: PLC0415 - a Tab would wait for redis
+
     here = Workspace.current()
     if not is_home(record.home, here) or daemon_status(here).running:
         return ""

@@ -11,10 +11,7 @@ import click
 from cli.options import json_option
 from cli.output import note, print_json, warn
 from cli.show.table import shortened, table
-from daemon.client import FarenseClient
 from daemon.prune.plan import Selection, freed, plan_prune
-from daemon.prune.removal import carry_out
-from daemon.reader import open_reader
 from daemon.times import parse_duration
 from jobs.errors import InvalidInput, QueueUnreachable
 from jobs.paths import Workspace
@@ -68,6 +65,8 @@ def prune(
       farense prune --state failed --state cancelled
       farense prune --keep 10 --checkpoints-only --yes
     """
+    from daemon.reader import open_reader  # noqa: PLC0415 - a Tab would wait for redis
+
     selection = _selection(older_than, keep, states, checkpoints_only)
     workspace = Workspace.current()
     reader, _ = open_reader(workspace)  # without Redis the files tell all that is needed
@@ -123,6 +122,9 @@ def _confirm(plan: Plan) -> None:
 
 
 def _carry_out(plan: Plan) -> Removed:
+
+    from daemon.client import FarenseClient  # noqa: PLC0415 - a Tab would wait for redis
+    from daemon.prune.removal import carry_out  # noqa: PLC0415 - a Tab would wait for redis
 
     try:
         client = FarenseClient.connect()

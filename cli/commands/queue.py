@@ -12,10 +12,7 @@ from cli.output import note, print_json, terminal_width
 from cli.reading import job_named, reading
 from cli.show.render import LEAST_REASON, preset_text, reason_text
 from cli.show.table import aligned, column_widths, fitting, shortened
-from daemon.client import FarenseClient
 from daemon.latest import WAITS
-from daemon.queue.position import places
-from daemon.reader import QueueReader
 from daemon.settings import Settings
 from jobs.state import State
 from jobs.storage.formatting import NONE, local, local_exact
@@ -98,6 +95,8 @@ def dead(clear: bool, as_json: bool) -> None:
     \b
     Example: farense queue dead --clear
     """
+    from daemon.client import FarenseClient  # noqa: PLC0415 - a Tab would wait for redis
+
     with FarenseClient.connect(start_server=False) as client:
         found = client.dead_letters(clear=clear)
     if as_json:
@@ -115,6 +114,9 @@ def dead(clear: bool, as_json: bool) -> None:
 
 def _show(queue_name: str | None, as_json: bool) -> None:
 
+    from daemon.queue.position import places  # noqa: PLC0415 - a Tab would wait for redis
+    from daemon.reader import QueueReader  # noqa: PLC0415 - a Tab would wait for redis
+
     with reading(queue=queue_name) as reader:
         found = reader.queue() if isinstance(reader, QueueReader) else places(reader.jobs())
         held = reader.why_nothing_starts(queue_name or Settings.from_environment().queue)
@@ -129,6 +131,8 @@ def _show(queue_name: str | None, as_json: bool) -> None:
 
 
 def _move(job: str, priority: int | None, as_json: bool) -> None:
+
+    from daemon.client import FarenseClient  # noqa: PLC0415 - a Tab would wait for redis
 
     with FarenseClient.connect() as client:
         record = client.move(job_named(client, job, WAITS).id, priority)

@@ -17,8 +17,6 @@ from cli.commands.watch import report_end, show
 from cli.foreground import interrupted_by_signals
 from cli.options import preset_from
 from cli.output import note
-from daemon.client import FarenseClient
-from daemon.process import daemon_status, start_daemon, stop_daemon
 from jobs.backend.blas import load_fast_blas
 from jobs.data.examples import Dialogue, Message, read_examples
 from jobs.data.prompts import farense_prompt
@@ -55,6 +53,8 @@ def quickstart(ctx: click.Context) -> None:
     \b
     Example: farense quickstart
     """
+    from daemon.client import FarenseClient  # noqa: PLC0415 - a Tab would wait for redis
+
     workspace = Workspace.current()
     preset = preset_from(PRESET, (*sample_data(workspace), *model_settings(workspace)))
     with running_daemon(workspace), FarenseClient.connect(workspace) as client:
@@ -102,6 +102,8 @@ def sample_data(workspace: Workspace) -> tuple[str, ...]:
 @contextmanager
 def running_daemon(workspace: Workspace) -> Iterator[None]:
     """Provide a daemon; one that is started here is stopped at the end, whatever happens."""
+    from daemon.process import daemon_status, start_daemon, stop_daemon  # noqa: PLC0415 - a Tab would wait for redis
+
     with interrupted_by_signals():
         started = not daemon_status(workspace).running
         if started:

@@ -19,8 +19,6 @@ from cli.output import note, print_json, terminal_width, wants_colour, warn
 from cli.show.sweep_live import show_until_end
 from cli.show.sweep_view import begun_lines, best_lines, best_values, list_lines, status_lines
 from cli.sweep_files import FILES, find_file, named_file
-from daemon.client import FarenseClient
-from daemon.reader import open_reader
 from daemon.settings import Settings, check_queue_name
 from daemon.standstill import daemon_runs, held_lines
 from daemon.times import parse_at
@@ -235,6 +233,7 @@ def stop(name: str, as_json: bool) -> None:
     \b
     Example: farense sweep stop
     """
+    from daemon.client import FarenseClient  # noqa: PLC0415 - a Tab would wait for redis
     from daemon.sweep.start import stop_sweep  # noqa: PLC0415 - loads pydantic
     from jobs.sweep.folder import read_sweep_state  # noqa: PLC0415 - loads pydantic
 
@@ -254,6 +253,7 @@ def resume(name: str, until: str | None, as_json: bool) -> None:
     \b
     Example: farense sweep resume --until 07:00
     """
+    from daemon.client import FarenseClient  # noqa: PLC0415 - a Tab would wait for redis
     from daemon.sweep.start import resume_sweep  # noqa: PLC0415 - loads pydantic
     from jobs.sweep.folder import read_sweep_state  # noqa: PLC0415 - loads pydantic
 
@@ -330,6 +330,8 @@ def _tell_why_nothing_runs() -> None:
 
 def _why_nothing_runs() -> list[str]:
     """Return what keeps the sweeps of this workspace from going on; nothing where they do."""
+    from daemon.reader import open_reader  # noqa: PLC0415 - a Tab would wait for redis
+
     if not daemon_runs(Workspace.current()):
         return ["No daemon of this workspace runs, which coordinates it. Start one: farense daemon"]
     reader, _ = open_reader()

@@ -12,7 +12,6 @@ import click
 from cli.options import json_option, optional_job_argument
 from cli.output import note, print_json_line
 from cli.reading import job_named, reading
-from cli.show.live import LiveView
 from daemon.latest import LATEST, SPEAKS
 from daemon.standstill import StandstillWatch
 from jobs.console import Console
@@ -110,6 +109,8 @@ def json_lines() -> Iterator[Add]:
 @contextmanager
 def live() -> Iterator[Add]:
     """Provide what adds an event to a live view on the terminal."""
+    from cli.show.live import LiveView  # noqa: PLC0415 - loads rich
+
     with LiveView() as view:
         yield view.add
 

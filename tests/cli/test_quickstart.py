@@ -204,7 +204,7 @@ def test_the_commands_survive_a_shell(preset: Preset, workspace: Workspace) -> N
 def test_without_a_fast_blas_a_tiny_model_stands_in(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("jobs.backend.blas.load_fast_blas", lambda: None)
+    monkeypatch.setattr("cli.commands.quickstart.load_fast_blas", lambda: None)
     monkeypatch.setattr("sys.platform", "linux")
     settings = (*sample_data(workspace), *model_settings(workspace))
     assert "tiny model with random weights" in capsys.readouterr().err
