@@ -10,7 +10,7 @@ from daemon.runs.files import last_word
 from daemon.runs.workspace_id import is_home
 from daemon.standstill import as_it_is, standstill
 from daemon.store.records import JobRecord
-from jobs.kinds import kind_named
+from jobs.kinds import kind_of
 from jobs.paths import RunDirectory, Workspace
 from jobs.state import State
 from jobs.storage.files import read_json
@@ -37,7 +37,7 @@ def as_shown(
         )
     if record.state is not State.RUNNING:  # what was said of the pace holds no more
         record = replace(record, steps_per_second=None, eta_seconds=None)
-    if not kind_named(record.kind).trains or not is_home(record.home, workspace):
+    if not kind_of(record).trains or not is_home(record.home, workspace):
         return record
     run = workspace.run(record.id)
     adapter = f"{record.run_dir}/{run.adapters.name}" if run.adapter_weights.is_file() else None

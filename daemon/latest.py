@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from daemon.runs.snapshot import Where, snapshot_of
 from daemon.store.records import JobRecord
 from jobs.errors import FarenseError, UnknownJob
-from jobs.kinds import kind_named
+from jobs.kinds import kind_of
 from jobs.paths import Workspace
 from jobs.spec import read_spec
 from jobs.state import FINISHED_BADLY, PENDING, State
@@ -72,7 +72,7 @@ def latest(
     newest = None
     for source in sources:
         records = sorted(source(), key=lambda record: record.created_at, reverse=True)
-        trainings = [record for record in records if kind_named(record.kind).trains] or records
+        trainings = [record for record in records if kind_of(record).trains] or records
         found = next((record for record in trainings if use.can(record, workspace)), None)
         newest = next(iter(trainings), None)
         if found is not None and newest is not None:

@@ -103,7 +103,7 @@ def _run(
     kernels = Kernels.of(workspace)
     kernels.remove_torn()
     try:
-        outcome = kind_of(spec).work(spec, stop)(workspace, spec, emit, stop.reason, state.splits)
+        outcome = kind_of(spec).work(workspace, spec, emit, stop, state.splits)
     except Exception as error:
         kernels.remove_named(str(error))
         if stop.reason() and is_about_kernels(str(error)):

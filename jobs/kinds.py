@@ -1,24 +1,22 @@
-"""The kinds of job, and all in which they differ: a training, a trial of a sweep, an evaluation.
+"""The kinds of job: what a training and an evaluation do differently.
 
-Who adds one adds it here, with what its child does; ``jobs/spec.py`` says what its ``job.json``
-has to hold.
+``jobs/spec.py`` says what ``job.json`` has to hold for each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 from jobs.resources.out_of_memory import FEWER_QUESTIONS, advice, what_next
 from jobs.spec import EVALUATE, TRAIN, JobSpec
 
 if TYPE_CHECKING:
     from jobs.events import Evaluated, Finished
+    from jobs.paths import Workspace
     from jobs.stopping import StopRequest
-
-Work = Callable[..., "Finished | Evaluated | None"]
+    from jobs.training.session import Emit
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,9 @@ class JobKind:
             user can change. Takes the config, how often the attempt halved each micro-batch, and
             whether another, smaller attempt follows.
         less_memory: returns what the user can change for a job to need less; takes the first two.
-        work: returns what does the work of a job in its child.
+        work: runs a job, in its child; returns how it ended, None where it was asked to stop. Takes
+            the workspace, the spec, where events go, who may ask it to stop, and how often each
+            micro-batch is halved.
     """
 
     name: str
@@ -47,31 +47,41 @@ class JobKind:
     length: Callable[[JobSpec], dict[str, Any]]
     after_out_of_memory: Callable[[Mapping[str, Any], int, bool], str]
     less_memory: Callable[[Mapping[str, Any], int], str]
-    work: Callable[[JobSpec, StopRequest], Work]
+    work: Callable[[Workspace, JobSpec, Emit, StopRequest, int], Finished | Evaluated | None]
 
     def id_stem(self, preset: str) -> str:
         """Return what stands in the middle of a job's id."""
         return f"{self.id_prefix}{preset}"
 
 
+class HasKind(Protocol):
+    """What says of which kind a job is: its spec, or its record."""
+
+    @property
+    def kind(self) -> str:
+        """The name of the kind."""
+
+
 def _steps(spec: JobSpec) -> dict[str, Any]:
     return {"num_epochs": spec.config.get("num_epochs"), "total_steps": spec.total_steps}
 
 
-def _train(spec: JobSpec, stop: StopRequest) -> Work:
+def _train(
+    workspace: Workspace, spec: JobSpec, emit: Emit, stop: StopRequest, splits: int
+) -> Finished | None:
     from jobs.training.session import train  # noqa: PLC0415 - loads MLX
 
-    return train
+    # Only a sweep ends a training early.
+    ending = stop.ending if spec.sweep is not None else lambda: None
+    return train(workspace, spec, emit, stop.reason, splits, ending)
 
 
-def _train_until_pruned(spec: JobSpec, stop: StopRequest) -> Work:
-    return partial(_train(spec, stop), ending=stop.ending)
-
-
-def _evaluate(spec: JobSpec, stop: StopRequest) -> Work:
+def _evaluate(
+    workspace: Workspace, spec: JobSpec, emit: Emit, stop: StopRequest, splits: int
+) -> Evaluated | None:
     from jobs.evaluation.evaluate import evaluate  # noqa: PLC0415 - loads MLX
 
-    return evaluate
+    return evaluate(workspace, spec, emit, stop.reason, splits)
 
 
 TRAINING = JobKind(
@@ -85,8 +95,6 @@ TRAINING = JobKind(
     less_memory=advice,
     work=_train,
 )
-# Of a sweep, which may end it early with what it has reached.
-TRIAL = replace(TRAINING, work=_train_until_pruned)
 HALVED = "The next attempt takes half as many questions at a time."
 EVALUATION = JobKind(
     name=EVALUATE,
@@ -101,16 +109,9 @@ EVALUATION = JobKind(
 )
 
 
-def kind_of(spec: JobSpec) -> JobKind:
-    """Return the kind of the job that a spec is for."""
-    if spec.kind == EVALUATION.name:
-        return EVALUATION
-    return TRAINING if spec.sweep is None else TRIAL
-
-
-def kind_named(name: str) -> JobKind:
-    """Return the kind that a record calls so; of a name that is damaged, a training."""
-    return EVALUATION if name == EVALUATION.name else TRAINING
+def kind_of(job: HasKind) -> JobKind:
+    """Return the kind of a job, by its spec or its record; a damaged name is that of a training."""
+    return EVALUATION if job.kind == EVALUATION.name else TRAINING
 
 
 def kind_in_id(stem: str) -> tuple[JobKind, str]:

@@ -17,7 +17,7 @@ from daemon.latest import CHECKPOINT, DELAYED, FINISHED, PAUSED, TO_PAUSE, UNFIN
 from daemon.runs.workspace_id import is_home
 from daemon.submit.checks import SubmitChecks, Wanted
 from jobs.errors import FarenseError, InvalidInput
-from jobs.kinds import kind_named
+from jobs.kinds import kind_of
 from jobs.paths import Workspace
 from jobs.state import PENDING, State
 from jobs.storage.values import printable
@@ -89,7 +89,7 @@ def pause(ctx: click.Context, jobs: tuple[str, ...], as_json: bool) -> None:
             return record, f"{record.id} is paused already."
         if record.state is State.PAUSED:
             return record, f"Paused {record.id}."
-        return record, f"Pausing {record.id}: it {kind_named(record.kind).when_stopped}."
+        return record, f"Pausing {record.id}: it {kind_of(record).when_stopped}."
 
     ctx.exit(change_each(jobs, TO_PAUSE, as_json, change))
 

@@ -91,7 +91,7 @@ class Decision:
 NOTHING = Decision()
 
 
-def to(state: JobState) -> Decision:
+def come_to(state: JobState) -> Decision:
     """Return that a job is to come to a state, here and in its record."""
     return Decision(state=state, publish=True, push=state.state is State.QUEUED)
 
@@ -120,7 +120,7 @@ def _as_the_user_wants(
             return Decision(wish=wish)
         if state in TRANSITIONS[old.state]:
             # If nothing runs the job any more, the time since its last sign of life does not count.
-            return to(old.to(state, ended_at=seen.ended_at, reason=reason))
+            return come_to(old.to(state, ended_at=seen.ended_at, reason=reason))
     elif seen.record is not None:
         if seen.record.state is State.RUNNING:
             return Decision(wish=wish)
@@ -145,7 +145,7 @@ def resumed(seen: JobSnapshot, begin: Callable[[JobState], JobState]) -> Decisio
         return NOTHING
     new = begin(old)
     # The daemon must hear of it even if it is not due yet.
-    decision = to(old.to(new.state, reason=new.reason))
+    decision = come_to(old.to(new.state, reason=new.reason))
     return replace(decision, push=new.state in UNSTARTED, first=True)
 
 
@@ -159,7 +159,7 @@ def started(seen: JobSnapshot) -> Decision:
     if old.state is not State.PAUSED and old.state not in PENDING:
         return NOTHING
     now_due = replace(old, schedule=None, after=None, after_any=False)
-    return to(now_due.to(State.QUEUED, reason=None))
+    return come_to(now_due.to(State.QUEUED, reason=None))
 
 
 def reprioritized(seen: JobSnapshot, priority: int) -> JobState:

@@ -75,7 +75,7 @@ class Ending:
         held_because: why the daemon itself has asked the child to stop, to go on later.
         killed: it did not stop in time and was killed.
         killed_for_memory: the kernel killed it, and says that it killed something for this.
-        verdict: why the daemon stopped it: it hung, or its time was up.
+        stopped_because: why the daemon stopped it: it hung, or its time was up.
         progressed: it saved a checkpoint later than the one it began from (:func:`made_progress`).
         disk_free: bytes left on the workspace's disk when it had ended.
         kind: of the job.
@@ -99,7 +99,7 @@ class Ending:
     queue_away: bool = False
     killed: bool = False
     killed_for_memory: bool = False
-    verdict: StopReason | None = None
+    stopped_because: StopReason | None = None
     progressed: bool = False
     disk_free: int | None = None
     kind: JobKind = TRAINING
@@ -189,7 +189,7 @@ def classify(ending: Ending) -> FailureClass | None:
     if _as_wanted(ending):
         return None
     said_so = ending.returncode == ExitCode.FAILED
-    return ending.verdict.kind if ending.verdict and not said_so else kind
+    return ending.stopped_because.kind if ending.stopped_because and not said_so else kind
 
 
 def made_progress(events: Iterable[Envelope], attempt: int) -> bool:
@@ -260,7 +260,7 @@ def _of_words(text: str, otherwise: FailureClass) -> FailureClass:
 def _as_wanted(ending: Ending) -> bool:
     if ending.cancel_requested or ending.pause_requested:
         return True
-    if ending.verdict or ending.returncode == ExitCode.FAILED:
+    if ending.stopped_because or ending.returncode == ExitCode.FAILED:
         return False
     held = ending.held_because is not None
     return held or ending.stop_requested or ending.returncode == ExitCode.STOPPED

@@ -224,7 +224,7 @@ def _reason(ending: Ending, kind: FailureClass) -> str:
         return "Another process is running this job (it holds run.lock)."
     if kind is FailureClass.SUPERSEDED:
         return f"Attempt {ending.attempt} found a newer attempt of itself."
-    stopped = f"was stopped: {ending.verdict.reason}" if ending.verdict else None
+    stopped = f"was stopped: {ending.stopped_because.reason}" if ending.stopped_because else None
     reason = f"Attempt {ending.attempt} {stopped or _end(ending)}."
     perhaps = PERHAPS_MEMORY.get(ending.returncode)
     if perhaps and not (ending.killed or stopped):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from daemon.lifecycle.decisions import begin, to
+from daemon.lifecycle.decisions import begin, come_to
 from daemon.lifecycle.transitions import Lifecycle
 from daemon.queue.broker import Broker
 from daemon.runs.files import verdict_of_files
@@ -116,7 +116,7 @@ class Pending:
         if new.state is state.state:
             return
         self._states[job_id] = None
-        if self.lifecycle.settle(seen, to(state.to(new.state, reason=new.reason))):
+        if self.lifecycle.settle(seen, come_to(state.to(new.state, reason=new.reason))):
             log.info("job_due", job=job_id, state=new.state, reason=new.reason)
 
 

@@ -20,7 +20,7 @@ from daemon.runs.workspace_id import home_of
 from daemon.store.progress import advanced
 from daemon.store.records import JobRecord, record_of, record_of_id
 from jobs.errors import FarenseError, WorkspaceError
-from jobs.kinds import kind_named, kind_of
+from jobs.kinds import kind_of
 from jobs.paths import JOB_ID, RunDirectory, Workspace
 from jobs.spec import read_spec
 from jobs.state import JobState, State
@@ -131,7 +131,7 @@ def _record(workspace: Workspace, job_id: str, state: JobState) -> JobRecord:
     log = workspace.job_log(job_id)
     said = events_at_end(log)
     # Of a run directory that was copied without its log.
-    if not said and kind_named(record.kind).trains:
+    if not said and kind_of(record).trains:
         record = with_figures(record, workspace.run(job_id))
     for envelope in said:
         record = advanced(record, envelope)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from daemon.runs.files import job_ids
 from daemon.runs.snapshot import not_here, refuse_damaged, snapshot_of
 from jobs.errors import InvalidInput, ModelError
-from jobs.kinds import kind_named
+from jobs.kinds import kind_of
 from jobs.paths import RunDirectory, Workspace
 from jobs.spec import JobSpec, read_spec
 from jobs.state import FINISHED_WELL, State
@@ -34,7 +34,7 @@ def training_of(
         InvalidInput: it is no training job, or its files are not here.
         JobFailed: its ``state.json`` is damaged.
     """
-    if not kind_named(record.kind).trains:
+    if not kind_of(record).trains:
         raise InvalidInput(
             f"{record.id} is an evaluation itself.", f"It evaluates {record.evaluates}."
         )

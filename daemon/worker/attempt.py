@@ -112,7 +112,7 @@ class Attempts:
             keep_awake(child.pid)
             before = events_at_end(log_path, LOG_BYTES)
             watchdog = watchdog_of(spec.config, before, time.monotonic())
-            returncode, verdict = self._look_after(child, mirror, watchdog)
+            returncode, stopped_because = self._look_after(child, mirror, watchdog)
         summary = summary_head(run)
         ending = Ending(
             job=claim.job_id,
@@ -128,7 +128,7 @@ class Attempts:
             pause_requested=mirror.pause_requested,
             held_because=self.admission.closed_because,
             queue_away=self.link.away,
-            verdict=verdict,
+            stopped_because=stopped_because,
             killed=child.killed,
             said=text_at_end(stderr, said_before),
             killed_for_memory=child.killed_for_memory,
@@ -145,10 +145,10 @@ class Attempts:
         self, child: Child, mirror: LogMirror, watchdog: Watchdog
     ) -> tuple[int, StopReason | None]:
         """Return the exit code, and why the watchdog had the child stopped, if it had."""
-        verdict: StopReason | None = None
+        stopped_because: StopReason | None = None
         while (returncode := child.wait(self.settings.poll_seconds)) is None:
-            verdict = verdict or watchdog.look(time.monotonic(), mirror.log_size)
-            if verdict is not None:
+            stopped_because = stopped_because or watchdog.look(time.monotonic(), mirror.log_size)
+            if stopped_because is not None:
                 child.stop()
             mirror.sync()
             self._meanwhile()
@@ -159,7 +159,7 @@ class Attempts:
             if wanted or self.stop.is_set() or self.admission.look() is not None:
                 child.stop()
         mirror.sync()
-        return returncode, verdict
+        return returncode, stopped_because
 
     def _record(self, claim: Claim, mirror: LogMirror, outcome: Outcome) -> None:
         """Write the end into ``state.json``, then into Redis, which may be away for now."""

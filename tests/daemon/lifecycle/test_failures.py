@@ -118,7 +118,7 @@ def test_the_kernel_says_that_it_killed_for_memory() -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"summary_state": "completed", "verdict": HUNG}, None),
+        ({"summary_state": "completed", "stopped_because": HUNG}, None),
         ({"summary_state": "early_stopped"}, None),
         ({"summary_state": "running"}, "error"),
         ({"returncode": ExitCode.STOPPED}, None),
@@ -129,12 +129,12 @@ def test_the_kernel_says_that_it_killed_for_memory() -> None:
         ({"returncode": 1, "failure": RESOURCE_LIMIT, "cancel_requested": True}, None),
         ({"returncode": 1, "failure": "no", "cancel_requested": True}, "error"),
         ({"returncode": ExitCode.DIVERGED, "pause_requested": True}, "diverged"),
-        ({"returncode": ExitCode.STOPPED, "verdict": HUNG}, "hang"),
-        ({"returncode": -9, "verdict": HUNG}, "hang"),
-        ({"returncode": -9, "verdict": HUNG, "stop_requested": True}, "hang"),
-        ({"returncode": -9, "verdict": HUNG, "cancel_requested": True}, None),
-        ({"returncode": -9, "verdict": HUNG, "pause_requested": True}, None),
-        ({"returncode": 1, "failure": "no", "verdict": HUNG}, "error"),
+        ({"returncode": ExitCode.STOPPED, "stopped_because": HUNG}, "hang"),
+        ({"returncode": -9, "stopped_because": HUNG}, "hang"),
+        ({"returncode": -9, "stopped_because": HUNG, "stop_requested": True}, "hang"),
+        ({"returncode": -9, "stopped_because": HUNG, "cancel_requested": True}, None),
+        ({"returncode": -9, "stopped_because": HUNG, "pause_requested": True}, None),
+        ({"returncode": 1, "failure": "no", "stopped_because": HUNG}, "error"),
     ],
 )
 def test_what_was_wanted_is_no_failure(changes: dict[str, Any], expected: str | None) -> None:

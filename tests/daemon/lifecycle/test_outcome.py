@@ -135,7 +135,7 @@ def test_where_one_cannot_be_sure_it_says_perhaps(returncode: int, words: str) -
         {"returncode": ABORTED, "said": METAL_OOM, "config": CONFIG},
         {"returncode": ABORTED, "said": METAL_OOM, "config": SMALLER},
         {"returncode": KILLED, "config": CONFIG},
-        {"returncode": KILLED, "verdict": StopReason(FailureClass.TIME_LIMIT, "too long")},
+        {"returncode": KILLED, "stopped_because": StopReason(FailureClass.TIME_LIMIT, "too long")},
         {"returncode": ExitCode.OK},
         {"returncode": ExitCode.FAILED, "failure": ""},
     ],
@@ -182,8 +182,12 @@ def attempts(endings: list[Ending], max_attempts: int = 3) -> JobState:
 SHOT_DEAD = replace(END, returncode=KILLED, failure="")
 TIMEOUT = replace(END, returncode=ABORTED, failure="", said=GPU_TIMEOUT)
 LEAK = replace(END, returncode=ExitCode.FAILED, failure=RESOURCE_LIMIT)
-HUNG = replace(END, returncode=KILLED, killed=True, verdict=StopReason(FailureClass.HANG, "silent"))
-LATE = replace(END, returncode=75, verdict=StopReason(FailureClass.TIME_LIMIT, "8 hours are over"))
+HUNG = replace(
+    END, returncode=KILLED, killed=True, stopped_because=StopReason(FailureClass.HANG, "silent")
+)
+LATE = replace(
+    END, returncode=75, stopped_because=StopReason(FailureClass.TIME_LIMIT, "8 hours are over")
+)
 FULL = replace(END, returncode=ExitCode.FAILED, failure="The disk is full: x. Free some space.")
 DONE = replace(END, summary_state="completed")
 

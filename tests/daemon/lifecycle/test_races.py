@@ -10,7 +10,7 @@ import pytest
 
 from daemon.client import FarenseClient
 from daemon.lifecycle.claims import Claims
-from daemon.lifecycle.decisions import to
+from daemon.lifecycle.decisions import come_to
 from daemon.lifecycle.outcome import Outcome
 from daemon.lifecycle.takeover import release
 from daemon.lifecycle.transitions import Lifecycle
@@ -72,7 +72,7 @@ def test_a_change_that_came_first_is_not_overwritten(
     seen = snapshot_of(workspace, second.id)
     assert seen.state is not None
     client.move(second.id, 7)
-    assert not lifecycle.settle(seen, to(seen.state.to(State.QUEUED)))
+    assert not lifecycle.settle(seen, come_to(seen.state.to(State.QUEUED)))
     state = read_state(workspace.run(second.id))
     assert (state.state, state.priority) == (State.WAITING, 7)
 
