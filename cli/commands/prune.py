@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from daemon.prune.plan import Plan, Selection
     from daemon.prune.removal import Removed
 
-# As in jobs.state.FINISHED, which a test holds it equal to.
-ENDS = ("completed", "early_stopped", "failed", "cancelled")
+ENDS = tuple(str(state) for state in State if state in FINISHED)
 
 DIGEST_WIDTH = 24
 

@@ -9,13 +9,12 @@ import subprocess
 
 import pytest
 
-from cli.commands.prune import ENDS
 from daemon.queue.broker import Broker
 from daemon.queue.embedded_server import EmbeddedServer
 from daemon.runs.files import job_ids, record_from_files
 from daemon.settings import Settings
 from jobs.paths import Workspace
-from jobs.state import FINISHED, State
+from jobs.state import State
 from tests.cli.conftest import FARENSE, Run, environment
 from tests.helpers.ended import job_id, put_adapter, put_job
 
@@ -61,10 +60,6 @@ def test_what_cannot_be_meant_is_refused(
     assert (done.code, done.out) == (2, "")
     assert arguments[1] in done.err
     assert len(job_ids(jobs)) == 3
-
-
-def test_the_states_to_choose_from_are_those_of_jobs_that_ended() -> None:
-    assert set(ENDS) == FINISHED
 
 
 def test_a_dry_run_shows_and_changes_nothing(invoke: Run, jobs: Workspace) -> None:
