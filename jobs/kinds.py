@@ -71,9 +71,9 @@ def _train(
 ) -> Finished | None:
     from jobs.training.session import train  # noqa: PLC0415 - loads MLX
 
-    # Only a sweep ends a training early.
-    ending = stop.ending if spec.sweep is not None else lambda: None
-    return train(workspace, spec, emit, stop.reason, splits, ending)
+    if spec.sweep is None:
+        return train(workspace, spec, emit, stop.reason, splits)
+    return train(workspace, spec, emit, stop.reason, splits, ending=stop.ending)
 
 
 def _evaluate(
