@@ -45,9 +45,14 @@ class Admission:
         self._look_at = 0.0
         self.closed_because: str | None = None
 
-    def disk_is_full(self) -> None:
-        """Let no job run until there is more space, or a good while has passed."""
-        self._needed = self._free() + SPACE_BYTES
+    def disk_is_full(self, free: int | None = None) -> None:
+        """Let no job run until there is more space, or a good while has passed.
+
+        Args:
+            free: bytes that were free when that was found; None to look now, when somebody may have
+                made space already.
+        """
+        self._needed = (self._free() if free is None else free) + SPACE_BYTES
         self._held_until = time.monotonic() + HOLD_SECONDS
         self._look_at = 0.0
 

@@ -64,12 +64,14 @@ class Attempts:
         self.link, self.admission = link, admission
         self.stop, self.kill = stop, kill
         self._meanwhile, self._tell = meanwhile, tell
+        # Bytes, when the last child had ended: what judges its end says when there is space again.
+        self._disk_free: int | None = None
 
     def run(self, claim: Claim) -> None:
         """Run the child of an attempt to its end, and write that down."""
         log.info("job_started", attempt=claim.attempt)
         self._tell(start_line, claim.job_id)
-        mirror = self._mirror(claim)
+        mirror, self._disk_free = self._mirror(claim), None
         try:
             outcome = self._attempt(claim, mirror)
         except FarenseError as error:
@@ -80,7 +82,7 @@ class Attempts:
             reason = f"The daemon failed: {error!r}. See logs/daemon.jsonl."
             outcome = self._not_run(claim, ExitCode.FAILED, reason)
         if outcome.hold:
-            self.admission.disk_is_full()
+            self.admission.disk_is_full(self._disk_free)
         self._record(claim, mirror, outcome)
 
     def _not_run(self, claim: Claim, code: ExitCode, reason: str) -> Outcome:
@@ -113,6 +115,7 @@ class Attempts:
             before = events_at_end(log_path, LOG_BYTES)
             watchdog = watchdog_of(spec.config, before, time.monotonic())
             returncode, stopped_because = self._look_after(child, mirror, watchdog)
+        self._disk_free = disk_usage(self.workspace.root).free
         summary = summary_head(run)
         ending = Ending(
             job=claim.job_id,
@@ -133,7 +136,7 @@ class Attempts:
             said=text_at_end(stderr, said_before),
             killed_for_memory=child.killed_for_memory,
             progressed=made_progress(events_at_end(log_path, LOG_BYTES), claim.attempt),
-            disk_free=disk_usage(self.workspace.root).free,
+            disk_free=self._disk_free,
             kind=kind_of(spec),
             config=spec.config,
             splits=state.splits,

@@ -44,6 +44,12 @@ def test_a_full_disk_closes_it_until_there_is_space(workspace: Workspace) -> Non
     assert full.look() is None
 
 
+def test_space_that_is_there_again_opens_it_at_once(workspace: Workspace) -> None:
+    full = Admission(workspace, Settings(), free=lambda: 10**12)
+    full.disk_is_full(free=0)
+    assert full.look() is None
+
+
 def test_a_full_disk_does_not_close_it_for_ever(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
