@@ -184,6 +184,7 @@ class Worker:
         orphans = self.recovery.orphans
         while is_held(lock):
             orphans.look(job_id, lock)
+            self.mend()  # a person may not want to wait for it
             if waited > orphans.patience + LOCK_MARGIN or self.stop.wait(
                 self.settings.poll_seconds
             ):

@@ -89,6 +89,18 @@ def test_a_forced_cancel_kills_the_hung_child_of_a_killed_daemon(
     assert not is_held(workspace.run(job_id).lock)
 
 
+def test_a_second_message_about_its_job_keeps_the_daemon_from_nothing(
+    client: FarenseClient, daemons: Daemons, preset: Preset, workspace: Workspace
+) -> None:
+    job_id, _ = left_behind(client, daemons, preset)
+    other = client.enqueue(preset, after=job_id, after_any=True)
+    client._broker.queue().push(job_id, 9)
+    daemons.start("good")
+    client.cancel(job_id, force=True)
+    assert ended(client, job_id).state is State.CANCELLED
+    assert ended(client, other.id).state is State.COMPLETED
+
+
 def test_a_job_whose_daemon_was_killed_is_in_the_list_when_redis_was_wiped_too(
     client: FarenseClient, daemons: Daemons, preset: Preset, server: EmbeddedServer
 ) -> None:
