@@ -22,7 +22,8 @@ from jobs.evaluation.answers import ANSWERERS
 from jobs.evaluation.evaluate import Evaluation
 from jobs.evaluation.generation import generate, groups
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import EvaluationSpec, read_spec, write_spec
+from jobs.spec import EvaluationSpec, read_spec
+from tests.helpers.specs import write_spec
 
 STEPS, QUICK_STEPS, QUICK_QUESTIONS = 160, 8, 12
 # What may lead where two answers part: rounding moves a logit by less.

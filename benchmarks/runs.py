@@ -26,9 +26,10 @@ from jobs.data.examples import read_examples
 from jobs.data.tokenize import TokenizedExample, tokenize
 from jobs.data.tokenizer import Tokenizer
 from jobs.paths import REPOSITORY, RunDirectory, Workspace
-from jobs.spec import DataFile, JobSpec, read_spec, write_spec
+from jobs.spec import DataFile, JobSpec, read_spec
 from jobs.state import JobState, State, now, write_state
 from jobs.storage.files import sha256_of
+from tests.helpers.specs import write_spec
 
 MODEL = "smollm2-135m-4bit"
 PULL = "farense model pull smollm2-135m"

@@ -12,7 +12,7 @@ from daemon.lifecycle.transitions import Lifecycle, Rule
 from daemon.queue.broker import Broker
 from daemon.reader import QueueReader
 from daemon.runs.workspace_id import is_home
-from daemon.store.records import JobRecord
+from daemon.store.records import JobRecord, state_from
 from jobs.errors import InvalidInput
 from jobs.paths import Workspace
 from jobs.state import DEFAULT_QUEUE, JobState, State
@@ -250,9 +250,8 @@ class FarenseClient(QueueReader):
 
         record = self.job(job_id)
         self._ask(lambda: release(self._store, record))
-        queue = self._broker.queue(record.queue)
-        self._ask(lambda: queue.push(job_id, record.priority))
-        return self.job(job_id)
+        self._ask(lambda: self._lifecycle.push(record.id, state_from(record)))
+        return self.job(record.id)
 
     def cancel(self, job_id: str, *, force: bool = False) -> JobRecord:
         """Cancel a job that waits, at once; ask the worker of one that runs. Returns the record.

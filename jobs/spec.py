@@ -11,7 +11,7 @@ import orjson
 
 from jobs.errors import InvalidInput
 from jobs.paths import JOB_ID, RunDirectory
-from jobs.storage.files import explain, plain, read_json, write_json
+from jobs.storage.files import plain, read_json
 from jobs.storage.values import well_typed
 
 VERSION = 1
@@ -148,19 +148,6 @@ def day_of_sweep(sweep_id: str) -> str | None:
         return date.fromisoformat(sweep_id[:8]).isoformat()
     except ValueError:
         return None
-
-
-def write_spec(run: RunDirectory, spec: JobSpec) -> None:
-    """Write ``job.json``; a run directory begins with it.
-
-    Raises:
-        WorkspaceError: the folder cannot be written.
-    """
-    try:
-        run.path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise explain(error, run.path) from error
-    write_json(run.job, asdict(spec))
 
 
 def spec_text(spec: JobSpec) -> bytes:

@@ -49,12 +49,8 @@ class JobStore:
         self._write = redis.register_script(WRITE)
         self._lease = redis.register_script(LEASE)
 
-    def create(self, record: JobRecord) -> bool:
-        """Store a new record; False, and nothing changed, where the id exists."""
-        return self.create_many([record]) == 1
-
     def create_many(self, records: Iterable[JobRecord]) -> int:
-        """Store new records in one exchange, as :meth:`create` does; return how many were new."""
+        """Store new records in one exchange; return how many: none for an id there is."""
         pipeline = self.redis.pipeline(transaction=False)
         for record in records:
             self._create_in(pipeline, record)

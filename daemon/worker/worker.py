@@ -29,7 +29,7 @@ from daemon.worker.attempt import Attempts
 from daemon.worker.terminal import Tell, end_line
 from jobs.errors import DiskFull, FarenseError
 from jobs.paths import Workspace
-from jobs.state import JobState
+from jobs.state import JobState, State
 from jobs.storage.locks import holder, is_held
 
 log = structlog.get_logger(__name__)
@@ -164,8 +164,8 @@ class Worker:
             return None  # recovery pushes it again where it is queued afterwards
         if self.stop.is_set() or not self._child_of_before_is_gone(job_id):
             state = snapshot_of(self.workspace, job_id).state
-            queue = self.broker.queue(self.settings.queue)
-            queue.push(job_id, state.priority if state else 0, resumed=True)
+            own = JobState(State.QUEUED, queue=self.settings.queue)
+            self.lifecycle.push(job_id, state or own, first=True)
             return None
         claim = self.claims.claim(job_id, self.name)
         if claim is None:

@@ -16,11 +16,12 @@ from daemon.queue.broker import Broker
 from daemon.settings import Settings
 from jobs.errors import UnknownJob
 from jobs.paths import Workspace
-from jobs.spec import DataFile, EvaluationSpec, read_spec, write_spec
+from jobs.spec import DataFile, EvaluationSpec, read_spec
 from jobs.state import State
 from jobs.verdict import NOT_LEARNED
 from tests.cli.conftest import Run
 from tests.helpers.ended import job_id, put_adapter, put_job, record_of
+from tests.helpers.specs import write_spec
 
 COMPLETED, PAUSED, CANCELLED, QUEUED, EVALUATION = 1, 2, 3, 4, 5
 

@@ -36,7 +36,7 @@ def in_redis(workspace: Workspace) -> list[str]:
     for job in job_ids(workspace):
         record = record_from_files(workspace, job)
         assert record is not None
-        broker.store.create(record)
+        broker.store.create_many([record])
     ids = broker.store.ids()
     broker.close()
     return ids

@@ -40,7 +40,7 @@ def queued(waiting: Workspace, server: EmbeddedServer) -> Workspace:
     for job in sorted(job_ids(waiting)):
         record = record_from_files(waiting, job)
         assert record is not None
-        broker.store.create(record)
+        broker.store.create_many([record])
         if record.state is State.QUEUED:
             broker.queue().push(record.id, record.priority)
     broker.close()

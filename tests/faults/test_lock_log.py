@@ -13,11 +13,12 @@ import pytest
 
 from jobs.errors import ExitCode
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import read_spec, write_spec
+from jobs.spec import read_spec
 from tests.helpers.lock_log import overlaps, runs
 from tests.helpers.phase_notes import Phase, read_lines, spans
 from tests.helpers.runs import make_run
 from tests.helpers.servers import HELPERS
+from tests.helpers.specs import write_spec
 from tests.helpers.waiting import wait_until
 
 STORM = str(HELPERS.parent / "children" / "storm.py")

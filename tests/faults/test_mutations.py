@@ -194,8 +194,8 @@ def test_records(broker: Broker) -> None:
 
     def attempt(mutator: Mutator) -> bool:
         redis.flushall()
-        store.create(good)
-        store.create(record)
+        store.create_many([good])
+        store.create_many([record])
         for name in mutator.random.sample(list(record.as_dict()), mutator.random.randint(1, 3)):
             value = orjson.loads(to_hash(record.as_dict())[name] or b"null")
             redis.hset(keys.job(JOB), name, mutator.json_or_bytes(value))

@@ -11,8 +11,9 @@ from typing import Any
 from daemon.runs.files import record_from_files
 from daemon.store.records import JobRecord
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import DataFile, JobSpec, write_spec
+from jobs.spec import DataFile, JobSpec
 from jobs.state import JobState, State, write_state
+from tests.helpers.specs import write_spec
 
 NOW = datetime(2026, 11, 22, 21, 0, tzinfo=UTC)
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import EvaluationSpec, read_spec, write_spec
+from jobs.spec import EvaluationSpec, read_spec
 from jobs.state import JobState, State, write_state
 from jobs.storage.files import read_json
+from tests.helpers.specs import write_spec
 
 ABOUT_TIME = ("evaluated_at", "elapsed_time_sec")
 

@@ -14,9 +14,10 @@ from typing import Any
 from jobs.config.config import config_from
 from jobs.model_store.store import fingerprint
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import DataFile, JobSpec, write_spec
+from jobs.spec import DataFile, JobSpec
 from jobs.state import JobState, State, write_state
 from jobs.storage.files import read_json, sha256_of, whole_lines
+from tests.helpers.specs import write_spec
 
 CHILD = [sys.executable, "-P", "-m", "jobs"]
 

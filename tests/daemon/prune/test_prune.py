@@ -147,7 +147,7 @@ def test_all_there_is_of_a_job_goes_and_nothing_of_others(
 ) -> None:
     for number in (1, 2):
         put_adapter(put_job(workspace, number, data=f"data of {number}"))
-        broker.store.create(record_of(workspace, number))
+        broker.store.create_many([record_of(workspace, number)])
         broker.redis.xadd(f"farense:events:{job_id(number)}", {"event": "{}"})
     other = [name for name in left(workspace) if job_id(2) in name]
     plan = plan_prune(workspace, Selection(keep=1), client.jobs())

@@ -113,7 +113,7 @@ def test_without_redis_the_files_go_and_the_record_follows(
 ) -> None:
     put_job(workspace, 1)
     # The record never learned of the end, and a message still points to the job.
-    broker.store.create(record_of(workspace, 1, state=State.QUEUED, attempt=0))
+    broker.store.create_many([record_of(workspace, 1, state=State.QUEUED, attempt=0)])
     broker.queue().push(job_id(1))
     removed = carry_out(workspace, plan_prune(workspace, ALL), None)
     assert (removed.jobs, removed.records_left) == ([job_id(1)], 1)

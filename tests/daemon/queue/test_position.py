@@ -42,7 +42,7 @@ def put(
     put_job(workspace, number, state, **{"attempt": 0, **fields})
     record = record_from_files(workspace, job_id(number))
     assert record is not None
-    broker.store.create(record)
+    broker.store.create_many([record])
     if state is State.QUEUED:
         broker.queue().push(record.id, record.priority, resumed=record.attempt > 0)
     return record
@@ -212,7 +212,7 @@ def test_a_job_whose_files_are_elsewhere_is_not_moved(
 ) -> None:
     run = run_dir_of(job_id(1))
     record = JobRecord(job_id(1), "v2", State.QUEUED, run, home="mac-mini:/Users/ana/farense")
-    broker.store.create(record)
+    broker.store.create_many([record])
     with pytest.raises(JobFailed, match="not in this workspace") as caught:
         client.move(job_id(1), 4)
     assert "mac-mini" in (caught.value.hint or "")

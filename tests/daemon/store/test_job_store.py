@@ -47,7 +47,7 @@ def record(state: State = State.QUEUED, **values: object) -> JobRecord:
 
 @pytest.mark.parametrize(("old", "new"), list(product(State, State)))
 def test_the_table_and_the_script_allow_the_same(store: JobStore, old: State, new: State) -> None:
-    store.create(record(old, attempt=1))
+    store.create_many([record(old, attempt=1)])
     before, after = JobState(old, 1), JobState(new, 2, reason="why")
     if new not in TRANSITIONS[old]:
         with pytest.raises(JobFailed, match=f"is {old} cannot become {new}"):
@@ -78,13 +78,13 @@ def test_a_job_that_is_not_there_is_not_changed(store: JobStore) -> None:
 
 
 def test_a_record_is_created_once(store: JobStore) -> None:
-    assert store.create(record(name="first"))
-    assert not store.create(record(name="second"))
+    assert store.create_many([record(name="first")])
+    assert not store.create_many([record(name="second")])
     assert store.get(JOB) == record(name="first")
 
 
 def test_a_record_that_is_stored_again_after_its_end_is_not_unfinished(store: JobStore) -> None:
-    store.create(record(State.RUNNING, attempt=1))
+    store.create_many([record(State.RUNNING, attempt=1)])
     store.redis.set(keys.job(JOB), "owned")
     store.restore(record(State.COMPLETED, attempt=1))
     assert store.unfinished() == set()
@@ -129,14 +129,14 @@ def test_the_newest_and_all_unfinished_are_shown(store: JobStore) -> None:
         state = State.QUEUED if number == 3 else State.COMPLETED
         created = f"2026-11-22T21:00:{number:02}+00:00"
         job = f"20261122-2100{number:02}-v2-abcd"
-        store.create(record(state, id=job, run_dir=run_dir_of(job), created_at=created))
+        store.create_many([record(state, id=job, run_dir=run_dir_of(job), created_at=created)])
     shown = store.current(newest=5)
     assert [found.id[13:15] for found in shown] == ["29", "28", "27", "26", "25", "03"]
     assert len(store.get_many(store.ids())) == 30
 
 
 def test_events_arrive_once_and_in_order(store: JobStore) -> None:
-    store.create(record(State.RUNNING, attempt=1))
+    store.create_many([record(State.RUNNING, attempt=1)])
     first, second = LogLines([b"a", b"b"], 0, 4), LogLines([b"c"], 4, 6)
     assert store.events.append(JOB, 1, first, {"step": 1}) is Written.DONE
     # The answer was lost, so it is sent again; or somebody skipped a part.
@@ -152,7 +152,7 @@ def test_events_arrive_once_and_in_order(store: JobStore) -> None:
 
 
 def test_the_stream_is_capped_and_goes_after_a_while(store: JobStore) -> None:
-    store.create(record(State.RUNNING, attempt=1))
+    store.create_many([record(State.RUNNING, attempt=1)])
     for batch in range(60):
         lines = LogLines([b"x"] * 100, batch, batch + 1)
         assert store.events.append(JOB, 1, lines, {}) is Written.DONE
@@ -162,7 +162,7 @@ def test_the_stream_is_capped_and_goes_after_a_while(store: JobStore) -> None:
 
 
 def test_a_lease_belongs_to_the_running_attempt(store: JobStore) -> None:
-    store.create(record(State.RUNNING, attempt=2))
+    store.create_many([record(State.RUNNING, attempt=2)])
     assert store.renew_lease(JOB, 1, 30) is Written.REFUSED
     assert store.renew_lease(JOB, 2, 30) is Written.DONE
     now = store.redis.time()
@@ -177,7 +177,7 @@ def test_a_name_of_another_workspace_is_not_ours(workspace: Workspace, store: Jo
 
 
 def test_a_record_that_is_made_again_is_never_missing(store: JobStore) -> None:
-    store.create(record())
+    store.create_many([record()])
 
     def restore() -> None:
         for _ in range(300):

@@ -35,7 +35,7 @@ def test_what_runs_is_shown_however_many_wait(client: FarenseClient) -> None:
 
 def test_a_record_that_cannot_be_read_hides_no_other(client: FarenseClient) -> None:
     good = record(1, State.QUEUED)
-    client._store.create(good)
+    client._store.create_many([good])
     client._store.redis.sadd(keys.UNFINISHED, "garbage", "20261122-000002-v2-abcd")
     client._store.redis.set(keys.job("garbage"), "no hash")
     assert client.overview().records == [good]

@@ -90,7 +90,7 @@ def test_what_a_child_said_after_its_daemon_had_died_is_carried_over(
     write_state(run, JobState(State.RUNNING, 1))
     record = record_from_files(workspace, JOB)
     assert record is not None
-    broker.store.create(replace(record, step=0))
+    broker.store.create_many([replace(record, step=0)])
     log = workspace.job_log(JOB)
     log.parent.mkdir(parents=True)
     log.write_bytes(line(1) + line(7))

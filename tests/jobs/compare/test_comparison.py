@@ -14,10 +14,11 @@ from jobs.compare.decision import Action, Basis, Relation
 from jobs.errors import InvalidInput
 from jobs.past_run import read_run
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import read_spec, write_spec
+from jobs.spec import read_spec
 from jobs.storage.files import read_json, write_json
 from tests.helpers.past_runs import CHANGED, FIRST, SECOND
 from tests.helpers.sides import write_older_run
+from tests.helpers.specs import write_spec
 
 
 def compared(workspace: Workspace, a: str = FIRST, b: str = SECOND) -> Comparison:

@@ -12,12 +12,13 @@ import pytest
 from jobs.errors import ExitCode
 from jobs.events import Event, Finished, Validation
 from jobs.paths import RunDirectory, Workspace
-from jobs.spec import SweepTrial, read_spec, write_spec
+from jobs.spec import SweepTrial, read_spec
 from jobs.state import State
 from jobs.stopping import StopRequest, end_early
 from jobs.storage.files import read_json
 from jobs.training.session import train
 from tests.helpers.runs import events, make_run
+from tests.helpers.specs import write_spec
 from tests.helpers.waiting import wait_until
 from tests.jobs.test_child import child
 
