@@ -132,7 +132,7 @@ def lora_parameters(model: Any, config: TrainConfig) -> dict[str, Any]:
     paths = [path for path, _ in model.layers[-1].named_modules()]
     return {
         "rank": config.lora.rank,
-        "scale": config.lora.scale,
+        "scale": config.lora.factor,
         "dropout": config.lora.dropout,
         "keys": {path for path in paths if path.rpartition(".")[2] in config.lora.keys},
     }

@@ -74,7 +74,7 @@ class Pieces:
 
     def lora_matmuls(self, shape: Shape) -> Job:
         """Products with the low-rank matrices, and their gradients."""
-        scale = self.lora.scale
+        scale = self.lora.factor
 
         def forward(x: mx.array, a: mx.array, b: mx.array) -> mx.array:
             return ((x @ a) * scale) @ b

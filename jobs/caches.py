@@ -83,12 +83,13 @@ TABLE: dict[str, Kept] = {
 # prompts change the tokens, and count with them too.
 TRAINING_ONLY = {
     *("data", "model", "seed", "batch_size", "gradient_accumulation", "learning_rate"),
-    *("adam_bias_correction", "weight_decay", "warmup_steps", "max_grad_norm", "num_epochs"),
+    *("lr_schedule", "min_learning_rate", "warmup_steps", "warmup_ratio"),
+    *("adam_bias_correction", "weight_decay", "max_grad_norm", "num_epochs"),
     *("max_steps", "save_steps", "eval_steps", "log_steps", "keep_checkpoints"),
     *("early_stopping_patience", "early_stopping_min_delta", "on_divergence", "on_oom"),
     *("stall_minutes", "max_hours"),
 }
-TRAINING_ONLY_LORA = {"rank", "dropout"}
+TRAINING_ONLY_LORA = {"rank", "scale", "alpha", "rslora", "dropout"}
 
 # Files of a model folder that do not change what it computes from token ids. All others count: its
 # weights by their digest, the rest by their content.

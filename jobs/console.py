@@ -7,7 +7,9 @@ log of last night.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 from jobs.config.lora_keys import described
 from jobs.evaluation.lines import evaluated, evaluation_started
@@ -183,14 +185,32 @@ def _settings(event: Started) -> dict[str, str]:
     config, lora = event.config, event.config["lora"]
     batch, accumulation = config["batch_size"], config["gradient_accumulation"]
     return {
-        "LoRA": f"rank {lora['rank']}, scale {lora['scale']:g}, dropout {lora['dropout']:g}, "
+        "LoRA": f"rank {lora['rank']}, {_scale(lora)}, dropout {lora['dropout']:g}, "
         f"last {lora['num_layers']} layers, {event.trainable_parameters:,} parameters",
         **_adapted(event),
         "Batch": f"{batch} x {accumulation} accumulated = {batch * accumulation}",
-        "Learning rate": f"{config['learning_rate']:.1e} after {config['warmup_steps']} warmup "
-        f"steps, weight decay {config['weight_decay']:g}",
+        "Learning rate": f"{_learning_rate(config)}, weight decay {config['weight_decay']:g}",
         "Validations": _validation_plan(event),
     }
+
+
+def _scale(lora: Mapping[str, Any]) -> str:
+    if lora.get("alpha") is None:
+        return f"scale {lora['scale']:g}"
+    return f"alpha {lora['alpha']:g}{' (rsLoRA)' if lora['rslora'] else ''}"
+
+
+def _learning_rate(config: Mapping[str, Any]) -> str:
+    """Return how the rate goes; an older version's config knows warmup steps alone."""
+    ratio, schedule = config.get("warmup_ratio"), config.get("lr_schedule", "constant")
+    warmup = f"{config['warmup_steps']} warmup steps"
+    if ratio is not None:
+        warmup = f"{ratio * 100:g}% of the updates as warmup"
+    text = f"{config['learning_rate']:.1e} after {warmup}"
+    if schedule == "constant":
+        return text
+    lowest = config["min_learning_rate"]
+    return f"{text}, then {schedule} to {f'{lowest:.1e}' if lowest else 0}"
 
 
 def _adapted(event: Started) -> dict[str, str]:

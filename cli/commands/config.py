@@ -27,6 +27,9 @@ MIN_DELTA = (
     "# early_stopping_min_delta counts for patience alone: the adapter of the lowest validation is "
     "kept"
 )
+# The learning rate as it is drawn: so many updates of the run, each as high as its rate.
+DRAWN_UPDATES = 48
+BARS = "▁▂▃▄▅▆▇█"
 
 
 @click.group(short_help="Show and compare configurations.")
@@ -60,7 +63,8 @@ def show(preset: str, overrides: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         shown = loaded.model_dump(mode="json")
         plan = {"plan": schedule and plan_json(schedule), "warning": warning}
-        print_json({**shown, **plan, "adapted_layers": reach.adapted if reach else None})
+        curve = {"learning_rate": schedule and rates(loaded.config, schedule)}
+        print_json({**shown, **plan, **curve, "adapted_layers": reach.adapted if reach else None})
     else:
         click.echo(f"# {loaded.name}: {loaded.description or 'no description'}")
         if loaded.made_from:
@@ -69,6 +73,8 @@ def show(preset: str, overrides: tuple[str, ...], as_json: bool) -> None:
         if loaded.config.early_stopping_min_delta:
             click.echo(MIN_DELTA)
         click.echo(f"# {plan_text(schedule, patience) if schedule else missing}")
+        if schedule:
+            click.echo(f"# learning rate: {rate_text(loaded.config, schedule)}")
         if reach:
             click.echo(f"# adapted: {described(reach.adapted)}")
     for remark in filter(None, (warning, of_layers)):
@@ -152,12 +158,40 @@ def plan_text(schedule: Schedule, patience: int | None) -> str:
     return f"{text}; early stopping at step {validations[patience]} at the earliest"
 
 
+def rate_text(config: TrainConfig, schedule: Schedule) -> str:
+    """Return the learning rate over a run, drawn and with its highest and last value."""
+    from cli.show.differences import value_text  # noqa: PLC0415 - loads YAML
+
+    curve = rates(config, schedule)
+    highest = max(curve.values())
+    first = next(step for step, rate in curve.items() if rate == highest)
+    drawn = "".join(BARS[round(rate / highest * (len(BARS) - 1))] for rate in curve.values())
+    last = curve[schedule.total_steps]
+    return (
+        f"{drawn}  {value_text(highest)} from step {first}"
+        f"{'' if last == highest else f', {value_text(last or 0)} at the last'}"
+    )
+
+
+def rates(config: TrainConfig, schedule: Schedule) -> dict[int, float]:
+    """Return the learning rate of some updates, the last among them, by the step they end with."""
+    from jobs.training.learning_rate import learning_rate, warmup_steps  # noqa: PLC0415 - as above
+
+    total = schedule.total_updates
+    shown = min(total, DRAWN_UPDATES)
+    updates = {1 + (total - 1) * n // max(shown - 1, 1) for n in range(shown)}
+    full = min(max(warmup_steps(config, schedule), 1), schedule.total_steps)
+    steps = sorted({schedule.last_step(update) for update in updates | {schedule.updates(full)}})
+    return {step: learning_rate(config, schedule, step) for step in steps}
+
+
 def plan_json(schedule: Schedule) -> dict[str, int]:
     """Return the figures of a schedule."""
     return {
         "examples": schedule.examples,
         "steps_per_epoch": schedule.steps_per_epoch,
         "total_steps": schedule.total_steps,
+        "updates": schedule.total_updates,
         "validations": len(schedule.validation_steps),
     }
 

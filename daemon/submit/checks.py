@@ -30,7 +30,15 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 # Settings by which hundreds of jobs differ and no check does.
-NOT_CHECKED = {"learning_rate": 1.0, "weight_decay": 0.0, "warmup_steps": 0, "seed": 0}
+NOT_CHECKED = {
+    "learning_rate": 1.0,
+    "lr_schedule": "constant",
+    "min_learning_rate": 0.0,
+    "warmup_steps": 0,
+    "warmup_ratio": None,
+    "weight_decay": 0.0,
+    "seed": 0,
+}
 
 
 @dataclass(frozen=True)

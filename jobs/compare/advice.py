@@ -100,15 +100,13 @@ def _unstable(a: Side, b: Side, now: Values) -> Advice | None:
         symptom = f"the training loss once rose by {curve.train_rise:.2f} between two validations"
     else:
         return None
-    warmup = now.get("warmup_steps") or 0
-    tenth = max(1, (b.total_steps or 0) // 10)
     return Advice(
         "unstable",
         symptom,
         _changes(
             now,
             learning_rate=_half(now.get("learning_rate")),
-            warmup_steps=2 * warmup or tenth,
+            **_longer_warmup(b, now),
             max_grad_norm=1.0 if now.get("max_grad_norm") is None else None,
         ),
     )
@@ -120,14 +118,14 @@ def _not_learned(a: Side, b: Side, now: Values) -> Advice | None:
     if curve.learned or curve.best_val_loss is None or curve.baseline_val_loss is None:
         return None
     best, before = f"{curve.best_val_loss:.4f}", f"{curve.baseline_val_loss:.4f}"
-    rate, tenth = now.get("learning_rate"), max(1, (b.total_steps or 0) // 10)
+    rate = now.get("learning_rate")
     return Advice(
         "not learned",
         f"its best validation loss, {best}, is not below {before} before training",
         _changes(
             now,
             learning_rate=None if rate is None else rate / 10,
-            warmup_steps=2 * (now.get("warmup_steps") or 0) or tenth,
+            **_longer_warmup(b, now),
         ),
         also="Where the training loss fell all the same, the two sets may have little in common.",
     )
@@ -266,6 +264,14 @@ RULES: tuple[Rule, ...] = (
     _not_learned, _unstable, _out_of_memory, _no_validation, _overfitting, _late_stop,
     _few_validations, _stopped_early, _ended_early, _underfitting,
 )  # fmt: skip
+
+
+def _longer_warmup(b: Side, now: Values) -> dict[str, Any]:
+    """Return twice the warmup of B; a tenth of the run where it has none."""
+    if ratio := now.get("warmup_ratio"):
+        return {"warmup_ratio": min(2 * ratio, 0.5)}
+    tenth = max(1, (b.total_steps or 0) // 10)
+    return {"warmup_steps": 2 * (now.get("warmup_steps") or 0) or tenth}
 
 
 def _changes(now: Values, **wanted: Any) -> tuple[Change, ...]:

@@ -8,6 +8,7 @@ Importing this module loads pydantic (0.3 s): commands that only read records mu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -46,7 +47,11 @@ class LoraConfig(ConfigModel):
     """
 
     rank: int = Field(default=6, ge=1, le=1024)
-    scale: float = Field(default=16.0, gt=0, description="a factor, not alpha: alpha / rank")
+    scale: float | None = Field(
+        default=None, gt=0, description="a factor, not alpha: alpha / rank; 16 without an alpha"
+    )
+    alpha: float | None = Field(default=None, gt=0, description="in place of scale: alpha / rank")
+    rslora: bool = Field(default=False, description="scale is alpha / sqrt(rank)")
     dropout: float = Field(default=0.08, ge=0, lt=1)
     num_layers: int = Field(
         default=8, ge=1, le=MANY, description="adapted blocks, counted from the last"
@@ -55,6 +60,37 @@ class LoraConfig(ConfigModel):
         *("q_proj", "k_proj", "v_proj", "o_proj"),
         *("gate_proj", "up_proj", "down_proj"),
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_a_scale(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("scale") is None and given.get("alpha") is None:
+            return {**given, "scale": 16.0}
+        return given
+
+    @model_validator(mode="after")
+    def _one_scale(self) -> Self:
+        if self.scale is not None and self.alpha is not None:
+            raise ValueError(
+                "lora.scale and lora.alpha are both given, and each says how much the adapter "
+                "counts: to use lora.alpha, set lora.scale to null"
+            )
+        if self.rslora and self.alpha is None:
+            raise ValueError(
+                "lora.rslora has no effect without lora.alpha: set lora.alpha, and lora.scale to "
+                "null"
+            )
+        return self
+
+    @property
+    def factor(self) -> float:
+        """What the product of the two matrices is multiplied with: ``scale``, or what alpha says.
+
+        alpha / rank, and with rsLoRA alpha / sqrt(rank) (arXiv 2312.03732).
+        """
+        if self.alpha is None:
+            return self.scale or 16.0
+        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
 
 class DataConfig(ConfigModel):
@@ -84,7 +120,16 @@ class TrainConfig(ConfigModel):
     optimizer: Literal["adamw"] = "adamw"
     adam_bias_correction: bool = False
     weight_decay: float = Field(default=0.01, ge=0, lt=1)
+    lr_schedule: Literal["constant", "linear", "cosine"] = Field(
+        default="constant", description="how the rate goes on after the warmup, to the last update"
+    )
+    min_learning_rate: float = Field(
+        default=0.0, ge=0, le=1, description="of the last update, where lr_schedule lowers it"
+    )
     warmup_steps: int = Field(default=0, ge=0, le=MANY)
+    warmup_ratio: float | None = Field(
+        default=None, ge=0, lt=1, description="in place of warmup_steps: a part of the updates"
+    )
     num_epochs: int = Field(ge=1, le=10_000)
     max_steps: int | None = Field(default=None, ge=1, le=MANY, description="ends the run earlier")
     max_seq_length: int = Field(default=512, ge=8, le=1_048_576)
@@ -143,6 +188,25 @@ class TrainConfig(ConfigModel):
             raise ValueError(
                 "early_stopping_min_delta has no effect without early_stopping_patience: "
                 "set both, or neither"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_learning_rate(self) -> Self:
+        if self.warmup_ratio is not None and self.warmup_steps:
+            raise ValueError(
+                "warmup_steps and warmup_ratio are both given: set warmup_steps to 0, or "
+                "warmup_ratio to null"
+            )
+        if self.min_learning_rate and self.lr_schedule == "constant":
+            raise ValueError(
+                "min_learning_rate has no effect with lr_schedule: constant; set lr_schedule to "
+                "linear or cosine, or min_learning_rate to 0"
+            )
+        if self.min_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"min_learning_rate {self.min_learning_rate:g} is above learning_rate "
+                f"{self.learning_rate:g}: it is what the rate goes down to"
             )
         return self
 

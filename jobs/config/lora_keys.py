@@ -1,8 +1,9 @@
 """Which layers of which blocks the keys of an adapter reach. Pure; no MLX.
 
-A key is a layer's own name (``q_proj``) or its path within a block (``self_attn.q_proj``). It is
-looked for in the adapted blocks together, not in each: in a hybrid model attention, and with it
-``q_proj``, stands in every fourth block only.
+A key is a layer's own name (``q_proj``), its path within a block (``self_attn.q_proj``), or a
+group: ``all-linear``, ``attention`` (all that mixes tokens: gated delta and state space layers,
+too) or ``mlp`` (experts and their router, too). It is looked for in the adapted blocks together,
+not in each: in a hybrid model attention, and with it ``q_proj``, stands in every fourth block only.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ MLP_LAYERS = {
     *("gate_proj", "up_proj", "down_proj", "gate_up_proj"),
     *("w1", "w2", "w3", "fc1", "fc2", "c_fc"),
 }
+
+# Keys that stand for many layers.
+GROUPS = ALL_LINEAR, ATTENTION, MLP = "all-linear", "attention", "mlp"
 
 Blocks = Mapping[int, Collection[str]]
 
@@ -88,7 +92,7 @@ def reached(blocks: Blocks, keys: Iterable[str]) -> Reach:
     known = {path for paths in blocks.values() for path in paths}
     unknown = []
     for key in keys:
-        found = _named(known, key)
+        found = _named(known, key) or _group(blocks, key)
         wanted |= found
         if not found:
             unknown.append(key)
@@ -96,7 +100,7 @@ def reached(blocks: Blocks, keys: Iterable[str]) -> Reach:
         names = sorted({path.rpartition(".")[2] for path in known})
         raise ConfigError(
             f"lora.keys: no layer {', '.join(unknown)} in the adapted blocks.",
-            f"The blocks have: {', '.join(names)}.",
+            f"The blocks have: {', '.join(names)}; {', '.join(GROUPS)} stand for groups of them.",
         )
     return Reach(_by_path(blocks, wanted), _left_out(blocks, wanted))
 
@@ -125,6 +129,21 @@ def _named(paths: Collection[str], key: str) -> set[str]:
                 if path.rpartition(".")[2] in others and beside <= _beside(paths, path)
             }
     return set()
+
+
+def _group(blocks: Blocks, key: str) -> set[str]:
+    """Return the paths of a group of layers; none where ``key`` is no group."""
+    if key not in GROUPS:
+        return set()
+    found = set()
+    for paths in blocks.values():
+        for path in paths:
+            part, dot, _ = path.partition(".")
+            within = frozenset(_within(paths, part))
+            mlp = _is_mlp(part, within) if dot else part in MLP_LAYERS
+            if key == ALL_LINEAR or (key == MLP) == mlp:
+                found.add(path)
+    return found
 
 
 def _beside(paths: Collection[str], path: str) -> set[str]:

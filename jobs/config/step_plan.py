@@ -59,6 +59,23 @@ class Schedule:
         full = (index + 1) % self.gradient_accumulation == 0
         return full or index + 1 == self.steps_per_epoch or step == self.total_steps
 
+    def updates(self, step: int) -> int:
+        """Return how many updates there are up to the one that ``step`` belongs to, with it."""
+        epoch, index = self.position(step)
+        in_epoch = -(-self.steps_per_epoch // self.gradient_accumulation)
+        return epoch * in_epoch + index // self.gradient_accumulation + 1
+
+    @property
+    def total_updates(self) -> int:
+        """Updates of the optimizer in the run."""
+        return self.updates(self.total_steps) if self.total_steps else 0
+
+    def last_step(self, update: int) -> int:
+        """Return the step that an update ends with; both are counted from 1."""
+        epoch, index = divmod(update - 1, -(-self.steps_per_epoch // self.gradient_accumulation))
+        within = min((index + 1) * self.gradient_accumulation, self.steps_per_epoch)
+        return min(epoch * self.steps_per_epoch + within, self.total_steps)
+
     def warning(self, patience: int | None) -> str | None:
         """Return what to tell a person whose early stopping cannot engage, or None."""
         count = len(self.validation_steps)

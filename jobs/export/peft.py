@@ -68,13 +68,14 @@ def peft_arrays(adapter: TrainedAdapter) -> Arrays:
 def peft_config(adapter: TrainedAdapter, lora: LoraConfig, base: str) -> dict[str, Any]:
     """Return the content of PEFT's ``adapter_config.json``."""
     found = [_parts(name) for name in adapter.arrays]
-    alpha = lora.scale * lora.rank
+    alpha = lora.alpha or lora.factor * lora.rank
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
         "r": lora.rank,
         "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
+        **({"use_rslora": True} if lora.rslora else {}),
         "lora_dropout": lora.dropout,
         "target_modules": sorted({match["path"] for match in found}),
         "layers_to_transform": sorted({int(match["block"]) for match in found}),

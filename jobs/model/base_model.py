@@ -86,7 +86,7 @@ class BaseModel:
                 raise ConfigError(
                     f"lora.keys: {', '.join(bypassed)} cannot be adapted: mlx-lm's code for this "
                     f"architecture does not call that layer ({type(error).__name__}: {error}).",
-                    "Remove it from lora.keys.",
+                    "Name the other layers in lora.keys, without it.",
                 ) from error
             raise failed(self.module, error) from error
 

@@ -176,12 +176,12 @@ def adaptable(blocks: Sequence[nn.Module]) -> dict[int, dict[str, Any]]:
 
 def _adapted(layer: Any, lora: LoraConfig, noise: DropoutNoise) -> LoRALinear | LoRASwitchLinear:
     if isinstance(layer, SwitchLinear | QuantizedSwitchLinear):
-        experts: LoRASwitchLinear = LoRASwitchLinear.from_base(layer, lora.rank, scale=lora.scale)
+        experts: LoRASwitchLinear = LoRASwitchLinear.from_base(layer, lora.rank, scale=lora.factor)
         experts.dropout = NoiseDropout(noise, layer.input_dims)  # type: ignore[assignment]  # called alike
         return experts
     if isinstance(layer, nn.Linear) and layer.weight.dtype == mx.float32 and backend().own_layers:
-        return CpuLoRALinear.of(layer, lora.rank, lora.scale, noise)
-    adapted: LoRALinear = LoRALinear.from_base(layer, lora.rank, scale=lora.scale)
+        return CpuLoRALinear.of(layer, lora.rank, lora.factor, noise)
+    adapted: LoRALinear = LoRALinear.from_base(layer, lora.rank, scale=lora.factor)
     adapted.dropout = NoiseDropout(noise, adapted.lora_a.shape[0])  # type: ignore[assignment]  # called alike
     return adapted
 
@@ -194,7 +194,7 @@ def adapter_config(lora: LoraConfig, paths: list[str], model: str) -> dict[str, 
         "num_layers": lora.num_layers,
         "lora_parameters": {
             "rank": lora.rank,
-            "scale": lora.scale,
+            "scale": lora.factor,
             "dropout": lora.dropout,
             "keys": paths,
         },

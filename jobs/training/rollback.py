@@ -13,7 +13,7 @@ def diverged(step: int) -> Diverged:
     return Diverged(
         f"The loss or an update became NaN or infinite at step {step}. "
         "The best adapter so far is kept; nothing was saved from that step on.",
-        "Lower learning_rate, or raise warmup_steps.",
+        "Lower learning_rate, or give it a longer warmup.",
     )
 
 

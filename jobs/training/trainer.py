@@ -161,7 +161,7 @@ class Trainer:
     @property
     def learning_rate(self) -> float:
         """The rate of an update made now."""
-        return learning_rate(self.config, self.at.step, self.at.rollbacks)
+        return learning_rate(self.config, self.schedule, self.at.step, self.at.rollbacks)
 
     @property
     def epoch(self) -> int:

@@ -59,7 +59,7 @@ def test_presets_and_settings(farense: Run, workspace: Workspace) -> None:
         assert values(farense, f"farense {command} ") == ["minha", "quickstart", "v1", "v2"]
     assert values(farense, "farense enqueue v") == ["v1", "v2"]
     assert ask(farense, "bash", "farense enqueue ./m") == ["file,./m"]
-    assert values(farense, "farense enqueue v2 --set lora.r") == ["lora.rank="]
+    assert values(farense, "farense enqueue v2 --set lora.r") == ["lora.rank=", "lora.rslora="]
     assert values(farense, "farense retry latest --set early") == [
         "early_stopping_patience=", "early_stopping_min_delta="
     ]  # fmt: skip

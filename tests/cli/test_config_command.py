@@ -216,3 +216,17 @@ def test_a_file_of_a_preset_and_changes_is_shown_and_compared(
     assert [(row["setting"], row["a"], row["b"]) for row in rows] == [
         ("learning_rate", 2e-4, 1e-4)
     ]  # fmt: skip
+
+
+def test_show_draws_the_learning_rate(invoke: Run, workspace: Workspace) -> None:
+    write_data(workspace, 40)  # 20 steps an epoch, 5 updates
+    decay = ("--set", "lr_schedule=linear", "--set", "warmup_steps=20", "--set", "num_epochs=2")
+    lines = invoke("config", "show", "v2", *decay).out.splitlines()
+    (drawn,) = [line for line in lines if line.startswith("# learning rate: ")]
+    assert drawn == "# learning rate: ▂▄▅▇█▇▅▄▂▁  2e-4 from step 20, 0 at the last"
+    found = json.loads(invoke("config", "show", "v2", *decay, "--json").out)
+    assert found["plan"]["updates"] == 10
+    assert found["learning_rate"]["4"] == pytest.approx(4e-5)
+    assert list(found["learning_rate"]) == [str(step) for step in range(4, 41, 4)]
+    constant = invoke("config", "show", "v2", "--set", "warmup_steps=0").out
+    assert "# learning rate: ███████████████  2e-4 from step 4" in constant

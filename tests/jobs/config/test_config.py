@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.config.config import load_preset
+from jobs.config.config import LoraConfig, load_preset
 from jobs.config.config_file import flatten, preset_names
 from jobs.errors import ConfigError
 from jobs.paths import REPOSITORY
@@ -87,6 +87,13 @@ def test_lora_settings_that_are_left_out_are_those_of_v2(tmp_path: Path) -> None
         ("optimizer=sgd", "optimizer: input should be 'adamw' (given: 'sgd')"),
         ("lora.rang=4", "lora.rang: unknown key (given: 4)"),
         ("lora.keys=[]", "lora.keys: "),
+        ("lora.alpha=12", "lora.scale and lora.alpha are both given"),
+        ("lora.rslora=true", "lora.rslora has no effect without lora.alpha"),
+        ("lora.alpha=0", "lora.alpha: input should be greater than 0 (given: 0)"),
+        ("lr_schedule=cosin", "lr_schedule: input should be 'constant', 'linear' or 'cosine'"),
+        ("min_learning_rate=1e-5", "min_learning_rate has no effect with lr_schedule: constant"),
+        ("warmup_ratio=0.1", "warmup_steps and warmup_ratio are both given: set warmup_steps to 0"),
+        ("warmup_ratio=1", "warmup_ratio: input should be less than 1 (given: 1)"),
         ("data.valid=null", "early_stopping_patience needs validation data"),
         ("early_stopping_patience=null", "early_stopping_min_delta has no effect"),
         ("lora=3", "lora: "),
@@ -99,6 +106,28 @@ def test_a_value_that_is_not_allowed_is_named(override: str, expected: str) -> N
     with pytest.raises(ConfigError) as caught:
         load_preset("v2", FOLDERS, (override,))
     assert expected in caught.value.message
+
+
+def test_the_lowest_rate_is_below_the_highest() -> None:
+    overrides = ("lr_schedule=linear", "min_learning_rate=3e-4")
+    with pytest.raises(ConfigError, match=r"min_learning_rate 0.0003 is above learning_rate 0"):
+        load_preset("v2", FOLDERS, overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "factor"),
+    [
+        ((), 16.0),
+        (("lora.scale=null",), 16.0),
+        (("lora.scale=null", "lora.alpha=12"), 2.0),
+        (("lora.scale=null", "lora.alpha=12", "lora.rank=9", "lora.rslora=true"), 4.0),
+    ],
+)
+def test_what_an_adapter_is_multiplied_with(overrides: tuple[str, ...], factor: float) -> None:
+    lora = load_preset("v2", FOLDERS, overrides).config.lora
+    assert lora.factor == factor
+    # As a job's frozen spec holds it.
+    assert LoraConfig(**lora.model_dump()) == lora
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,12 @@ from jobs.errors import ModelError
 from jobs.export.peft import check_peft
 from jobs.model.adapter import read_adapter
 from jobs.paths import REPOSITORY, Workspace
+from jobs.spec import read_spec
 from jobs.storage.files import read_json
 from tests.helpers.exports import exported, float32_model, mlx_logits
 from tests.helpers.past_runs import FIRST, SECOND
 from tests.helpers.required import peft_python
+from tests.helpers.specs import write_spec
 
 PROGRAM = REPOSITORY / "tests/children/peft_logits.py"
 # A prompt is a text of any tokens.
@@ -57,6 +60,20 @@ def test_peft_computes_with_it_what_mlx_computes_with_the_adapter(
     # The adapter counts: without it the logits are others by far.
     bare = np.array(mlx_logits(base, None, TOKENS))
     assert np.abs(theirs - bare).max() > 100 * CLOSE
+
+
+def test_rslora_is_told_to_peft_which_computes_the_same(past: Workspace, tmp_path: Path) -> None:
+    peft_python()
+    spec = read_spec(past.run(SECOND))
+    lora = {**spec.config["lora"], "scale": None, "alpha": 16.0 * math.sqrt(2), "rslora": True}
+    write_spec(past.run(SECOND), replace(spec, config={**spec.config, "lora": lora}))
+    base = float32_model(past.models / "tiny", tmp_path / "base")
+    written = exported(past, SECOND, peft=True)
+    config = read_json(Path(written["peft"].folder) / "adapter_config.json")
+    assert (config["lora_alpha"], config["use_rslora"]) == (16.0 * math.sqrt(2), True)
+    theirs = peft_logits(base, Path(written["peft"].folder), TOKENS, tmp_path)
+    ours = np.array(mlx_logits(base, Path(written["adapter"].folder), TOKENS))
+    assert np.abs(theirs - ours).max() < CLOSE
 
 
 def test_its_configuration_says_where_the_matrices_belong(past: Workspace) -> None:

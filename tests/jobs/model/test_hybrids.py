@@ -305,6 +305,22 @@ def test_a_key_has_to_reach_some_adapted_block_and_no_other_counts() -> None:
     assert "gate_proj, in_proj, out_proj, up_proj" in str(found.value.hint)
 
 
+def test_a_key_may_be_a_group_of_layers() -> None:
+    blocks = {2: [*DELTA, *MLP, "mlp.gate"], 3: [*ATTENTION, *MLP]}
+    assert reached(blocks, ["all-linear"]).paths == sorted({*DELTA, *MLP, *ATTENTION, "mlp.gate"})
+    assert reached(blocks, ["attention"]).paths == sorted({*DELTA, *ATTENTION})
+    assert reached(blocks, ["mlp", "q_proj"]).paths == sorted(
+        {*MLP, "mlp.gate", "self_attn.q_proj"}
+    )
+    # All parts of a block have one name, and a block without parts.
+    mixer = {0: ["mixer.in_proj"], 1: ["mixer.q_proj"], 2: ["mixer.up_proj", "mixer.down_proj"]}
+    assert reached(mixer, ["attention"]).paths == ["mixer.in_proj", "mixer.q_proj"]
+    assert reached({0: ["q_proj", "fc1"]}, ["mlp"]).paths == ["fc1"]
+    with pytest.raises(ConfigError, match="no layer mlp in the adapted blocks") as found:
+        reached({0: ATTENTION}, ["mlp"])
+    assert "all-linear, attention, mlp stand for groups" in str(found.value.hint)
+
+
 def test_only_a_hybrid_of_which_some_layers_are_reached_is_warned_of() -> None:
     hybrid = {2: [*DELTA, *MLP], 3: [*ATTENTION, *MLP]}
     assert reached(hybrid, ["q_proj"]).left_out == dict.fromkeys(DELTA, (2,))
