@@ -76,7 +76,7 @@ class Row:
     def of(cls, example: TokenizedExample) -> Row:
         """Return the row of an example; its last token is a target only."""
         length = len(example.tokens)
-        return cls(length - 1, length - max(example.prompt_length, 1))
+        return cls(length - 1, example.target_count)
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ def tokenized(
         read_examples(workspace_of(run).inside(file.path)),
         tokenizer,
         prompt_format=config.prompt_format,
-        mask_prompt=config.mask_prompt,
+        mask_prompt=config.loss_on != "everything",
         max_seq_length=config.max_seq_length,
     )
     return data.examples

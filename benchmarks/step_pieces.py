@@ -262,7 +262,7 @@ def noise_seconds(pieces: Pieces, shape: Shape) -> float:
 
 
 def _shape(examples: Sequence[TokenizedExample]) -> Shape:
-    batch = make_batch([(example.tokens, example.prompt_length) for example in examples])
+    batch = make_batch(examples)
     rows, width = batch.inputs.shape
     return Shape(rows, width, len(batch.positions))
 

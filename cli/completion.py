@@ -34,6 +34,7 @@ SETTINGS = (
     "prompt_format",
     "chat_template",
     "thinking",
+    "loss_on",
     "mask_prompt",
     "lora.rank",
     "lora.scale",

@@ -14,7 +14,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -237,7 +237,7 @@ def _rehearsed(part: Part, workspace: Workspace) -> tuple[dict[str, Any], list[l
     for path, digest in part.files:
         style, cache = part.prompt_format, workspace.token_cache
         rows = encoded(path, digest, part.model, style, tokenizer, cache, part.template)
-        lengths.append([[len(row.tokens), row.completion_start] for row in rows])
+        lengths.append([list(astuple(Length.of(row))) for row in rows])
     facts = _kept_facts(part, workspace)
     if facts is None:
         facts = _found(part, tokenizer())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,12 @@ from cli.options import json_option
 from cli.output import print_json
 from cli.show.data_report import report_lines
 from jobs.data.tokenizer import TemplateSettings
-from jobs.errors import ExitCode
+from jobs.errors import ExitCode, InvalidInput
 from jobs.model_store.folder import check_model
 from jobs.model_store.listing import list_models
 from jobs.model_store.place import model_folder
 from jobs.paths import Workspace
+from jobs.storage.values import printable
 
 if TYPE_CHECKING:
     from jobs.data.prompts import PromptFormat
@@ -60,6 +62,20 @@ def data() -> None:
     help="Whether the chat template asks the model to reason first.",
 )
 @click.option(
+    "--loss-on",
+    type=click.Choice(["last_answer", "all_answers", "everything"]),
+    default="last_answer",
+    show_default=True,
+    help="What the job will learn.",
+)
+@click.option(
+    "--line",
+    "lines",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="Show what is learned of this line. [default: the first two; may be repeated]",
+)
+@click.option(
     "--max-seq-length",
     type=click.IntRange(min=8),
     default=512,
@@ -76,31 +92,57 @@ def check(
     prompt_format: PromptFormat,
     chat_template: str | None,
     thinking: Thinking,
+    loss_on: str,
+    lines: tuple[int, ...],
     max_seq_length: int,
     as_json: bool,
 ) -> None:
     """Report what FILE holds: bad lines, duplicates, leakage, lengths.
 
+    It ends with some examples as the model reads them: what is learned stands between >> and <<.
     Leakage and duplicates are warnings. Bad lines, or no example that fits, end with exit code 2.
 
     \b
     Example: farense data check data/train.jsonl --valid data/valid.jsonl
     """
     from jobs.data.check import check as check_data  # noqa: PLC0415 - loads NumPy
+    from jobs.data.marked import (  # noqa: PLC0415 - as above
+        MarkedExample,
+        marked_examples,
+        shown,
+    )
 
     if prompt_format != "chat" and (chat_template is not None or thinking == "on"):
         raise click.UsageError("--chat-template and --thinking need --format chat.")
-    settings = TemplateSettings(thinking, chat_template)
+    settings = TemplateSettings(thinking, chat_template, all_answers=loss_on == "all_answers")
     folder = _model_folder(Workspace.current(), name)
+    tokenizer = _tokenizer(folder, settings) if folder else None
+    if lines and tokenizer is None:
+        raise InvalidInput(
+            "--line shows tokens, and there is no model in models/ to make them.",
+            "farense model pull NAME gets one.",
+        )
     report = check_data(
         file,
         valid,
-        _tokenizer(folder, settings) if folder else None,
+        tokenizer,
         prompt_format=prompt_format,
         max_seq_length=max_seq_length,
     )
+    marked = list[MarkedExample]()
+    if tokenizer is not None:
+        marked = marked_examples(
+            file,
+            tokenizer,
+            prompt_format,
+            lines,
+            everything=loss_on == "everything",
+            max_seq_length=max_seq_length,
+        )
     if as_json:
-        print_json({**report.as_dict(), "model": folder.name if folder else None})
+        examples = {"examples": [asdict(example) for example in marked]}
+        model = {"model": folder.name if folder else None}
+        print_json({**report.as_dict(), **model, **examples})
     else:
         measured_with = (
             f"Tokens are those of the model {folder.name}."
@@ -109,6 +151,11 @@ def check(
         )
         for line in report_lines(report, measured_with):
             click.echo(line)
+        if marked and tokenizer is not None:
+            click.echo("\nWhat is learned stands between >> and <<:")
+            for example in marked:
+                for line in shown(example, tokenizer):
+                    click.echo(printable(line))
     if not report.usable:
         ctx.exit(ExitCode.INVALID)
 

@@ -68,7 +68,7 @@ def enqueue(
 ) -> None:
     """Queue a training job and print its id.
 
-    PRESET is a name (v1, v2, quickstart) or a YAML file. Configuration, model and data are checked
+    PRESET is a name (v1, v2, chat, quickstart) or a YAML file. Configuration, model and data are checked
     first, and the data is copied: editing it later changes nothing for this job.
 
     \b

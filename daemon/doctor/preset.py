@@ -169,7 +169,7 @@ def data_size(report: DataReport, config: TrainConfig) -> DataSize:
         if file is report.train:
             longest = min(file.lengths.longest, limit) if known else limit
     lengths = report.train.lengths
-    masked = config.mask_prompt and lengths is not None
+    masked = config.loss_on != "everything" and lengths is not None
     learned = lengths.mean_completion / lengths.mean if masked and lengths else 1.0
     return DataSize(int(tokens), longest, learned)
 

@@ -141,7 +141,7 @@ TABLE: tuple[Check, ...] = (
         "a tokenizer that cannot be loaded, or has no EOS token",
         "jobs.model.load:load_tokenizer",
         (*TRAININGS, RETRY),
-        ("jobs.model.load:load_tokenizer", "jobs.data.tokenize:_eos"),
+        ("jobs.model.load:load_tokenizer", "jobs.data.templating:eos_of"),
     ),
     Check(
         "chat template",
@@ -150,19 +150,21 @@ TABLE: tuple[Check, ...] = (
         "jobs.data.tokenizer:Tokenizer.template",
         (*TRAININGS, RETRY),
         (
-            *("jobs.data.tokenize:_turns", "jobs.data.tokenizer:Tokenizer.template"),
+            *("jobs.data.templating:turns_of", "jobs.data.tokenizer:Tokenizer.template"),
             *("jobs.data.tokenizer:Tokenizer.reads",),
         ),
     ),
     Check(
         "conversations",
         "a conversation that the chat template refuses, an answer that is an end of turn alone, "
-        "reasoning in an answer with `thinking: off`",
+        "reasoning in an answer with `thinking: off`, and with `loss_on: all_answers` an earlier "
+        "answer that the template writes otherwise once the conversation goes on",
         "jobs.data.tokenize:encode_example",
         (*TRAININGS, RETRY),
         (
             *("jobs.data.tokenize:encode_example", "jobs.data.tokenize:_check_reasoning"),
-            *("jobs.data.tokenize:_refused",),
+            *("jobs.data.templating:refused", "jobs.data.turns:earlier_answers"),
+            *("jobs.data.turns:_agreeing",),
         ),
     ),
     Check(

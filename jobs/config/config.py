@@ -31,6 +31,9 @@ from jobs.suggest import did_you_mean
 # More than any run has; what is written must fit into 64 bits.
 MANY = 1_000_000_000
 
+# What mask_prompt says of each loss_on: nothing of one that it cannot say.
+MASKS = {"last_answer": True, "all_answers": None, "everything": False}
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -112,7 +115,13 @@ class TrainConfig(ConfigModel):
     thinking: Literal["off", "on"] = Field(
         default="off", description="whether the chat template asks the model to reason first"
     )
-    mask_prompt: bool = True
+    loss_on: Literal["last_answer", "all_answers", "everything"] = Field(
+        default="last_answer", description="whose tokens are learned"
+    )
+    mask_prompt: bool | None = Field(
+        default=None,
+        description="true is loss_on: last_answer, false loss_on: everything; give one of the two",
+    )
     lora: LoraConfig = LoraConfig()
     batch_size: int = Field(ge=1, le=4096)
     gradient_accumulation: int = Field(default=1, ge=1, le=4096)
@@ -176,6 +185,28 @@ class TrainConfig(ConfigModel):
     max_hours: float | None = Field(
         default=None, gt=0, description="of training, over all attempts; then the job is stopped"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _both_say_what_is_learned(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        learned, masked = given.get("loss_on"), given.get("mask_prompt")
+        if learned is None and (masked is None or isinstance(masked, bool)):
+            learned = "everything" if masked is False else "last_answer"
+            return {**given, "loss_on": learned, "mask_prompt": learned == "last_answer"}
+        if masked is None and learned in MASKS:
+            return {**given, "mask_prompt": MASKS[learned]}
+        return given
+
+    @model_validator(mode="after")
+    def _they_agree(self) -> Self:
+        if self.mask_prompt != MASKS[self.loss_on]:
+            raise ValueError(
+                f"mask_prompt: {str(self.mask_prompt).lower()} contradicts loss_on: "
+                f"{self.loss_on}. Set mask_prompt to null, or leave loss_on out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _patience_needs_validation(self) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -42,27 +43,45 @@ class Batch:
     token_count: int
 
 
-def make_batch(rows: Sequence[tuple[Sequence[int], int]], shape: tuple[int, int] = (0, 0)) -> Batch:
+class Row(Protocol):
+    """What a batch is made of: a :class:`jobs.data.tokenize.TokenizedExample`."""
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        """The token ids."""
+
+    @property
+    def prompt_length(self) -> int:
+        """How many of the first are no targets."""
+
+    @property
+    def gaps(self) -> Sequence[tuple[int, int]]:
+        """Which of the others are none."""
+
+
+def make_batch(rows: Sequence[Row], shape: tuple[int, int] = (0, 0)) -> Batch:
     """Return the batch of some examples.
 
     Args:
-        rows: for each example its tokens and ``prompt_length``, the number of leading tokens that
-            are not targets (at least 1: nothing predicts the first token).
         shape: pad to at least this width and so many targets.
     """
     # The last token predicts nothing: it is a target only.
-    longest = max(len(tokens) - 1 for tokens, _ in rows)
+    longest = max(len(row.tokens) - 1 for row in rows)
     width = padded_to(max(longest, shape[0]), WIDTH_MULTIPLE)
     inputs = np.zeros((len(rows), width), dtype=np.int32)
     positions: list[IntArray] = []
     targets: list[IntArray] = []
-    for row, (tokens, prompt_length) in enumerate(rows):
-        ids = np.asarray(tokens, dtype=np.int32)
-        first = max(prompt_length, 1)
-        inputs[row, : len(ids) - 1] = ids[:-1]
+    for number, row in enumerate(rows):
+        ids = np.asarray(row.tokens, dtype=np.int32)
+        inputs[number, : len(ids) - 1] = ids[:-1]
+        learned = np.ones(len(ids), dtype=bool)
+        learned[: max(row.prompt_length, 1)] = False
+        for start, end in row.gaps:
+            learned[start:end] = False
+        chosen = np.flatnonzero(learned).astype(np.int32)
         # Targets are shifted by one: the token at index t is predicted at position t - 1.
-        positions.append(row * width + np.arange(first - 1, len(ids) - 1, dtype=np.int32))
-        targets.append(ids[first:])
+        positions.append(number * width + chosen - 1)
+        targets.append(ids[chosen])
     count = sum(len(part) for part in targets)
     padding = np.zeros(padded_to(max(count, shape[1]), TARGET_MULTIPLE) - count, dtype=np.int32)
     weights = np.zeros(count + len(padding), dtype=np.float32)
@@ -73,7 +92,7 @@ def make_batch(rows: Sequence[tuple[Sequence[int], int]], shape: tuple[int, int]
         targets=np.concatenate([*targets, padding]),
         weights=weights,
         target_count=count,
-        token_count=sum(len(tokens) - 1 for tokens, _ in rows),
+        token_count=sum(len(row.tokens) - 1 for row in rows),
     )
 
 

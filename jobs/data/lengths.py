@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from jobs.data.examples import Document, Example
 from jobs.data.prompts import PromptFormat, farense_prompt
-from jobs.data.tokenize import encode_example
+from jobs.data.tokenize import EncodedExample, encode_example
 from jobs.data.tokenizer import Tokenizer
 
 # Bins start at round lengths, and there are about half a screenful of them at most.
@@ -17,10 +17,22 @@ MAX_BINS = 12
 
 @dataclass(frozen=True)
 class Length:
-    """The length of one example, and where in it the completion starts."""
+    """The length of one example, where in it answers start, and how much of the rest is none."""
 
     whole: int
     completion_start: int
+    between: int = 0
+
+    @classmethod
+    def of(cls, example: EncodedExample) -> Length:
+        """Return the length of an example in tokens."""
+        whole, start = len(example.tokens), example.completion_start
+        return cls(whole, start, whole - start - example.learned)
+
+    @property
+    def learned(self) -> int:
+        """Length of what is learned when the prompt is masked."""
+        return self.whole - self.completion_start - self.between
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,7 @@ def measure(example: Example, tokenizer: Tokenizer | None, prompt_format: Prompt
     """
     if tokenizer is not None:
         encoded = encode_example(example, tokenizer, prompt_format)
-        return Length(len(encoded.tokens), encoded.completion_start)
+        return Length.of(encoded)
     if isinstance(example, Document):
         return Length(len(example.text), 0)
     if prompt_format == "farense":
@@ -81,7 +93,7 @@ def summarize(lengths: Sequence[Length], unit: str, max_seq_length: int) -> Leng
     return Lengths(
         unit=unit,
         mean=sum(whole) / len(whole),
-        mean_completion=(sum(whole) - sum(start)) / len(whole),
+        mean_completion=sum(length.learned for length in lengths) / len(whole),
         longest=max(whole),
         histogram=_histogram(whole),
         truncated=truncated if in_tokens else None,

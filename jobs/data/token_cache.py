@@ -8,6 +8,7 @@ tokens for the same data, tokenizer and code. So they are kept under a name that
       tokens              int32, the token ids of all examples, one after the other
       ends                int64, where each example ends in ``tokens``
       completion_starts   int32, see :class:`jobs.data.tokenize.EncodedExample`
+      gaps                int32 [N, 3], of each gap the example, the first index and the last's next
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from typing import TypeVar
 import numpy as np
 
 from jobs import caches
-from jobs.data import examples, prompts, reasoning, tokenize
+from jobs.data import examples, prompts, reasoning, templating, tokenize, turns
 from jobs.data import tokenizer as tokenizer_module
 from jobs.data.examples import read_examples
 from jobs.data.lengths import Length
 from jobs.data.prompts import PromptFormat
-from jobs.data.tokenize import EncodedExample, encode_example
+from jobs.data.tokenize import EncodedExample, Gaps, encode_example
 from jobs.data.tokenizer import CLOCK, TemplateSettings, Tokenizer
 from jobs.errors import DataError, WorkspaceError
 from jobs.storage.files import keep_newest, sha256_of, write_with
@@ -37,11 +38,11 @@ from jobs.storage.files import keep_newest, sha256_of, write_with
 Found = TypeVar("Found")
 
 KEPT_FILES = 32
-LAYOUT = 1
+LAYOUT = 2
 
 # What turns a line of data into tokens. The code counts by its content, since nobody would
 # remember to raise a number with every change.
-CODE = (tokenize, examples, prompts, reasoning, tokenizer_module)
+CODE = (tokenize, turns, templating, examples, prompts, reasoning, tokenizer_module)
 PACKAGES = ("mlx-lm", "transformers", "tokenizers", "jinja2")
 
 
@@ -158,8 +159,14 @@ def _parse_lengths(file: Path, key: str) -> list[Length]:
         if str(arrays["key"]) != key:
             raise ValueError("renamed")
         ends, starts = arrays["ends"].tolist(), arrays["completion_starts"].tolist()
+        between = [0] * len(ends)
+        for example, first, end in arrays["gaps"].tolist():
+            between[example] += end - first
     bounds = itertools.pairwise([0, *ends])
-    return [Length(end - begin, start) for (begin, end), start in zip(bounds, starts, strict=True)]
+    return [
+        Length(end - begin, start, gap)
+        for (begin, end), start, gap in zip(bounds, starts, between, strict=True)
+    ]
 
 
 def _parse(file: Path, key: str) -> list[EncodedExample]:
@@ -168,12 +175,17 @@ def _parse(file: Path, key: str) -> list[EncodedExample]:
             raise ValueError("renamed")
         tokens, ends = arrays["tokens"].tolist(), arrays["ends"].tolist()
         completion_starts = arrays["completion_starts"].tolist()
+        gaps: list[Gaps] = [()] * len(ends)
+        for example, first, end in arrays["gaps"].tolist():
+            gaps[example] += ((first, end),)
     if ends[-1] != len(tokens):
         raise ValueError("of another length")
     bounds = itertools.pairwise([0, *ends])
     return [
-        EncodedExample(tuple(tokens[start:end]), completion_start)
-        for (start, end), completion_start in zip(bounds, completion_starts, strict=True)
+        EncodedExample(tuple(tokens[start:end]), completion_start, between)
+        for (start, end), completion_start, between in zip(
+            bounds, completion_starts, gaps, strict=True
+        )
     ]
 
 
@@ -187,6 +199,10 @@ def _write(file: Path, key: str, encoded_examples: list[EncodedExample]) -> None
         "completion_starts": np.array(
             [example.completion_start for example in encoded_examples], np.int32
         ),
+        "gaps": np.array(
+            [(n, *gap) for n, example in enumerate(encoded_examples) for gap in example.gaps],
+            np.int32,
+        ).reshape(-1, 3),
     }
     with contextlib.suppress(OSError):  # the private folder, where no daemon has made it yet
         file.parent.parent.mkdir(mode=0o700, exist_ok=True)

@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from jinja2 import TemplateError
-
 from jobs.caches import tokens_input
 from jobs.data.examples import Dialogue, Document, Example, Message, located
 from jobs.data.prompts import PromptFormat, farense_prompt
 from jobs.data.reasoning import Frame
+from jobs.data.templating import eos_of, templated, templated_text
 from jobs.data.tokenizer import Tokenizer
-from jobs.errors import DataError, ModelError
-
-# What a template, a small program of strangers, may raise: jinja's errors, and those of Python for
-# `"a" + none` and the like.
-TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError, AttributeError)
+from jobs.data.turns import earlier_answers, end_of_turn, without_idle_end
+from jobs.errors import DataError
 
 # What a text is encoded behind, to keep SentencePiece from writing a space before it.
 ANCHORS = ("\n", ":", "]")
 PLAIN_ANSWER = "Em Faro."
+
+
+# Indices of a first token and of the one behind the last, in order.
+Gaps = tuple[tuple[int, int], ...]
+
+
+def _width(gaps: Gaps) -> int:
+    return sum(end - start for start, end in gaps)
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,25 @@ class EncodedExample:
 
     Attributes:
         tokens: with BOS (where the tokenizer adds one) and EOS.
-        completion_start: index of the first token of the completion; 1 for a text without a prompt.
+        completion_start: index of the first token of the first answer that is learned; 1 for a text
+            without a prompt.
+        gaps: stretches after it, from one index to before another, that are no answer: what stands
+            between the answers of a conversation.
     """
 
     tokens: tuple[int, ...]
     completion_start: int
+    gaps: Gaps = ()
+
+    @property
+    def last_answer_start(self) -> int:
+        """Index of the first token of the last answer."""
+        return self.gaps[-1][1] if self.gaps else self.completion_start
+
+    @property
+    def learned(self) -> int:
+        """Number of tokens in answers."""
+        return len(self.tokens) - self.completion_start - _width(self.gaps)
 
 
 @dataclass(frozen=True)
@@ -44,10 +62,17 @@ class TokenizedExample:
         tokens: at most ``max_seq_length`` token ids, with BOS and (unless cut) EOS.
         prompt_length: number of leading tokens that are not targets; at least 1, since nothing
             predicts the first token, and less than ``len(tokens)``.
+        gaps: stretches behind those that are no targets either; none of them ends the example.
     """
 
     tokens: tuple[int, ...]
     prompt_length: int
+    gaps: Gaps = ()
+
+    @property
+    def target_count(self) -> int:
+        """Number of tokens that are targets."""
+        return len(self.tokens) - max(self.prompt_length, 1) - _width(self.gaps)
 
 
 @dataclass(frozen=True)
@@ -75,7 +100,7 @@ def tokenize(
     """Return ``rows`` as token ids, cut to ``max_seq_length`` tokens.
 
     Args:
-        mask_prompt: only the completion is learned; else every token but the first.
+        mask_prompt: only answers are learned; else every token but the first.
 
     Raises:
         DataError: a row that ``prompt_format`` cannot express, naming its file and line.
@@ -91,13 +116,20 @@ def cut(
     """Cut encoded examples to ``max_seq_length`` tokens; those left without completion go."""
     kept = [example for example in encoded if example.completion_start < max_seq_length]
     examples = tuple(
-        TokenizedExample(
-            example.tokens[:max_seq_length], example.completion_start if mask_prompt else 1
-        )
+        _cut(example, max_seq_length)
+        if mask_prompt
+        else TokenizedExample(example.tokens[:max_seq_length], 1)
         for example in kept
     )
     truncated = sum(len(example.tokens) > max_seq_length for example in kept)
     return TokenizedData(examples, truncated, left_out=len(encoded) - len(kept))
+
+
+def _cut(example: EncodedExample, longest: int) -> TokenizedExample:
+    """Return an example of so many tokens; a gap at its end goes: nothing is learned there."""
+    whole = tuple(gap for gap in example.gaps if gap[1] < longest)
+    torn = next((start for start, end in example.gaps if start < longest <= end), longest)
+    return TokenizedExample(example.tokens[:torn], example.completion_start, whole)
 
 
 def encode_example(
@@ -106,12 +138,13 @@ def encode_example(
     """Return one example as token ids at its full length.
 
     The prompt is encoded by itself, so that generation, which has only the prompt, starts from
-    exactly the tokens that training saw. The completion is encoded as what follows it.
+    exactly the tokens that training saw. The completion is encoded as what follows it. The answers
+    before it are learned, too, where the tokenizer's settings say so.
 
     Raises:
         DataError, ModelError: as :func:`tokenize`.
     """
-    eos = _eos(tokenizer)
+    eos = eos_of(tokenizer)
     if isinstance(row, Document):
         return EncodedExample((*_document(row.text, tokenizer), eos), completion_start=1)
     prompt = prompt_tokens(row, tokenizer, prompt_format)
@@ -123,7 +156,13 @@ def encode_example(
     else:
         before = farense_prompt(row)
         completion = [*_following(before, prompt, answer, tokenizer, whole_text=True), eos]
-    return EncodedExample((*prompt, *completion), completion_start=max(len(prompt), 1))
+    start = max(len(prompt), 1)
+    if not tokenizer.settings.all_answers:
+        return EncodedExample((*prompt, *completion), start)
+    earlier = earlier_answers(row, answer, tokenizer, prompt)
+    starts = [*(first for first, _ in earlier), start]
+    gaps = tuple(zip((end for _, end in earlier), starts[1:], strict=True))
+    return EncodedExample((*prompt, *completion), starts[0], gaps)
 
 
 def prompt_tokens(
@@ -135,9 +174,9 @@ def prompt_tokens(
         DataError, ModelError: as :func:`tokenize`.
     """
     if prompt_format == "chat":
-        return _templated(row.context, row, tokenizer, answer_next=True)
+        return templated(row.context, row, tokenizer, answer_next=True)
     tokens = tokenizer.encode(farense_prompt(row), add_special_tokens=True)
-    return tuple(_without_final(_eos(tokenizer), tokens))
+    return tuple(_without_final(eos_of(tokenizer), tokens))
 
 
 def without_end(completion: str, tokenizer: Tokenizer) -> str:
@@ -165,7 +204,7 @@ def frame_of(row: Dialogue, tokenizer: Tokenizer, prompt_format: PromptFormat) -
     if prompt_format != "chat":
         return Frame(tokenizer.marks, closed=True)
     asked = replace(row, completion=PLAIN_ANSWER)
-    prompt = _templated_text(row.context, row, tokenizer, answer_next=True)
+    prompt = templated_text(row.context, row, tokenizer, answer_next=True)
     found = encode_example(asked, tokenizer, prompt_format)
     learned = tokenizer.decode(found.tokens[found.completion_start : -1])
     frame = Frame.around(PLAIN_ANSWER, prompt=prompt, learned=learned, marks=tokenizer.marks)
@@ -176,7 +215,7 @@ def frame_of(row: Dialogue, tokenizer: Tokenizer, prompt_format: PromptFormat) -
 
 def _document(text: str, tokenizer: Tokenizer) -> list[int]:
     """Return the tokens of a text with one BOS, where there is any, and no EOS."""
-    eos, bos = _eos(tokenizer), tokenizer.bos_token_id
+    eos, bos = eos_of(tokenizer), tokenizer.bos_token_id
     tokens = tokenizer.encode(text, add_special_tokens=True)
     while tokens[-1:] == [eos]:
         tokens = tokens[:-1]
@@ -196,11 +235,11 @@ def _templated_completion(
     """
     _check_reasoning(row, answer, tokenizer)
     conversation = (*row.context, Message("assistant", answer))
-    whole = _templated(conversation, row, tokenizer, answer_next=False)
+    whole = templated(conversation, row, tokenizer, answer_next=False)
     if whole[: len(prompt)] == prompt:
         return _ended(list(whole[len(prompt) :]), tokenizer)
-    before = _templated_text(row.context, row, tokenizer, answer_next=True)
-    text = _templated_text(conversation, row, tokenizer, answer_next=False)
+    before = templated_text(row.context, row, tokenizer, answer_next=True)
+    text = templated_text(conversation, row, tokenizer, answer_next=False)
     if text.startswith(before):
         rest = text[len(before) :]
     else:
@@ -242,7 +281,7 @@ def _following(
     if tokenizer.adds_space:
         both = tokenizer.encode(before + text, add_special_tokens=whole_text)
         if whole_text:
-            both = _without_final(_eos(tokenizer), both)
+            both = _without_final(eos_of(tokenizer), both)
         if tuple(both[: len(prompt)]) == prompt:
             return both[len(prompt) :]
         # The text grows together with the end of the prompt. Behind something else it does not.
@@ -260,28 +299,9 @@ def _ended(completion: list[int], tokenizer: Tokenizer) -> list[int]:
     Templates often put a newline, or another end, after the end of a turn: nothing generates that
     far. Where nothing stops at the end that a template writes, the tokenizer's EOS takes its place.
     """
-    eos = _eos(tokenizer)
-    ends = tokenizer.eos_token_ids | {eos}
-    places = [i for i, token in enumerate(completion) if token in ends]
-    end = places[-1] if places else len(completion)
-    last = completion[end] if places else eos
-    for place in reversed(places[:-1]):
-        if tokenizer.decode(completion[place + 1 : end]).strip():
-            break
-        end, last = place, completion[place]
-    body = completion[:end]
-    return [*_without_idle_end(body, tokenizer), last]
-
-
-def _without_idle_end(body: list[int], tokenizer: Tokenizer) -> list[int]:
-    """Drop an end of the turn at which nothing stops, with the white space around it."""
-    length = len(body)
-    while length and (
-        body[length - 1] in tokenizer.idle_ends or not tokenizer.decode([body[length - 1]]).strip()
-    ):
-        length -= 1
-    dropped = tokenizer.idle_ends.intersection(body[length:])
-    return body[:length] if dropped else body
+    end = end_of_turn(completion, tokenizer)
+    last = eos_of(tokenizer) if end is None else completion[end]
+    return [*without_idle_end(completion[:end], tokenizer), last]
 
 
 def _check_reasoning(row: Dialogue, answer: str, tokenizer: Tokenizer) -> None:
@@ -293,7 +313,7 @@ def _check_reasoning(row: Dialogue, answer: str, tokenizer: Tokenizer) -> None:
     marks = tokenizer.marks
     if marks is None or not marks.split(answer)[0]:
         return
-    if marks.closed(_templated_text(row.context, row, tokenizer, answer_next=True)):
+    if marks.closed(templated_text(row.context, row, tokenizer, answer_next=True)):
         raise DataError(
             located(
                 row,
@@ -304,54 +324,9 @@ def _check_reasoning(row: Dialogue, answer: str, tokenizer: Tokenizer) -> None:
         )
 
 
-def _templated(
-    messages: Sequence[Message], row: Dialogue, tokenizer: Tokenizer, *, answer_next: bool
-) -> tuple[int, ...]:
-    turns = _turns(messages, tokenizer)
-    try:
-        return tuple(tokenizer.templated(turns, answer_next=answer_next))
-    except TEMPLATE_ERRORS as error:
-        raise _refused(row, error) from error
-
-
-def _templated_text(
-    messages: Sequence[Message], row: Dialogue, tokenizer: Tokenizer, *, answer_next: bool
-) -> str:
-    turns = _turns(messages, tokenizer)
-    try:
-        return tokenizer.templated_text(turns, answer_next=answer_next)
-    except TEMPLATE_ERRORS as error:
-        raise _refused(row, error) from error
-
-
-def _turns(messages: Sequence[Message], tokenizer: Tokenizer) -> list[dict[str, str]]:
-    """Return messages as templates take them.
-
-    Raises:
-        ModelError: there is no template, or none that can be parsed.
-    """
-    if not tokenizer.has_chat_template:
-        raise ModelError(
-            "The model's tokenizer has no chat template, and prompt_format: chat needs one.",
-            "Use prompt_format: farense, or an instruction-tuned model.",
-        )
-    return [{"role": message.role, "content": message.content} for message in messages]
-
-
-def _refused(row: Dialogue, error: Exception) -> DataError:
-    reason = str(error) or type(error).__name__
-    return DataError(located(row, f"the model's chat template refuses the conversation: {reason}"))
-
-
 def _without_final(eos: int, tokens: list[int]) -> list[int]:
     """Drop the EOS that some tokenizers add to everything they encode."""
     return tokens[:-1] if tokens[-1:] == [eos] else tokens
-
-
-def _eos(tokenizer: Tokenizer) -> int:
-    if tokenizer.eos_token_id is None:
-        raise ModelError("The model's tokenizer names no EOS token, so no answer could end.")
-    return tokenizer.eos_token_id
 
 
 def examples_input(files: Sequence[Sequence[TokenizedExample]]) -> bytes:
@@ -360,4 +335,5 @@ def examples_input(files: Sequence[Sequence[TokenizedExample]]) -> bytes:
     for examples in files:
         parts.append(tokens_input([example.tokens for example in examples]))
         parts.append(tokens_input([[example.prompt_length for example in examples]]))
+        parts.append(tokens_input([sum(example.gaps, ()) for example in examples]))
     return b"".join(parts)

@@ -4,6 +4,7 @@ writes a prompt (training, evaluation, ``ask``, checks) then writes the same one
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -45,28 +46,33 @@ SPELLED_MARKS = (
     Marks("<|START_THINKING|>", "<|END_THINKING|>"),
     Marks("<|channel|>analysis<|message|>", "<|end|>", "<|start|>assistant"),
 )
+# The block of a template that marks what an assistant says.
+GENERATION = re.compile(r"\{%-?\s*generation\b")
 # Where SentencePiece writes a space.
 SPACE = "▁"
 
 
 @dataclass(frozen=True)
 class TemplateSettings:
-    """What a job tells the chat template, beside the messages.
+    """How a job has conversations written, and which of their answers are learned.
 
     Attributes:
         thinking: whether the model is asked to reason before it answers.
         name: of the template, where the tokenizer has several.
         date: ``YYYY-MM-DD``, the day that a template which writes one is given; None for today.
+        all_answers: every answer of a conversation is learned, not the last one alone.
     """
 
     thinking: Thinking = "off"
     name: str | None = None
     date: str | None = None
+    all_answers: bool = False
 
     @classmethod
     def of(cls, config: TrainConfig, date: str | None) -> TemplateSettings:
         """Return the settings of a config, for the day that the job's prompts hold."""
-        return cls(config.thinking, config.chat_template, date)
+        every = config.loss_on == "all_answers"
+        return cls(config.thinking, config.chat_template, date, every)
 
     def strftime(self, pattern: str) -> str:
         """Return the day as a template asks for it."""
@@ -142,6 +148,24 @@ class Tokenizer:
                 turns, add_generation_prompt=answer_next, tokenize=False, **options
             )
         )
+
+    def marked(self, turns: list[dict[str, str]]) -> list[tuple[int, bool]] | None:
+        """Return the tokens of a conversation, each with whether the template marks it as said by
+        the assistant (``{% generation %}``); None where the template marks nothing.
+
+        Raises: what :meth:`templated` raises.
+        """
+        if GENERATION.search(self.template or "") is None or not self._tokenizer.is_fast:
+            return None
+        found = self._tokenizer.apply_chat_template(
+            turns,
+            tokenize=True,
+            return_dict=True,
+            return_assistant_tokens_mask=True,
+            **self._options(),
+        )
+        marks = map(bool, found["assistant_masks"])
+        return list(zip(found["input_ids"], marks, strict=True))
 
     @cached_property
     def template(self) -> str | None:

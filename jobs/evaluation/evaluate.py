@@ -283,6 +283,6 @@ def _room(
         plain = tokenizer.encode(without_end(row.completion, tokenizer), add_special_tokens=False)
         # A template may want more than the answer to be said: a reasoning block, a channel.
         whole = encode_example(row, tokenizer, style) if framed else None
-        taught = len(whole.tokens) - whole.completion_start if whole else 0
+        taught = len(whole.tokens) - whole.last_answer_start if whole else 0
         lengths.append(max(len(plain), taught))
     return max(LEAST_TOKENS, ROOM * max(lengths))

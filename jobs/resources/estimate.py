@@ -68,9 +68,11 @@ class DataSize:
         limit = config.max_seq_length
         kept = [[row for row in rows if row.completion_start < limit] for rows in files]
         sizes = [[min(row.whole, limit) for row in rows] for rows in kept]
-        prompts = sum(row.completion_start if config.mask_prompt else 1 for row in kept[0])
-        whole = sum(sizes[0])
-        learned = (whole - prompts) / max(1, whole)
+        if config.loss_on == "everything":
+            targets = sum(sizes[0]) - len(kept[0])
+        else:
+            targets = sum(max(1, row.learned - max(0, row.whole - limit)) for row in kept[0])
+        learned = targets / max(1, sum(sizes[0]))
         return cls(sum(map(sum, sizes)), max(sizes[0], default=0), learned)
 
 

@@ -43,6 +43,7 @@ NOT_SEARCHED = {
     "prompt_format": "losses of different prompts cannot be compared",
     "chat_template": "losses of different prompts cannot be compared",
     "thinking": "losses of different prompts cannot be compared",
+    "loss_on": "losses over different tokens cannot be compared",
     "mask_prompt": "losses over different tokens cannot be compared",
     "data.valid": "losses on different data cannot be compared",
 }

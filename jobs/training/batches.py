@@ -50,7 +50,7 @@ class Source:
     def piece(self, rows: Sequence[int], lane: int, shape: Shape = (0, 0)) -> Piece:
         """Return some examples as one piece, padded at least to ``shape``."""
         chosen = [self.examples[i] for i in rows]
-        batch = make_batch([(example.tokens, example.prompt_length) for example in chosen], shape)
+        batch = make_batch(chosen, shape)
         if self.states is None:
             return Piece(batch, mx.array(batch.inputs), lane)
         return Piece(batch, self.states.padded(rows, batch.inputs.shape[1]), lane)

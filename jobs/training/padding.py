@@ -30,9 +30,7 @@ class Shapes:
         first_epoch: Iterable[tuple[int, Sequence[int]]],
     ) -> None:
         self._widths = [len(example.tokens) - 1 for example in examples]
-        self._targets = [
-            len(example.tokens) - max(example.prompt_length, 1) for example in examples
-        ]
+        self._targets = [example.target_count for example in examples]
         pieces = list(first_epoch)
         # A run that ends within an epoch sees some of the examples only.
         self._used = sorted({row for _, rows in pieces for row in rows})

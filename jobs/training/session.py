@@ -267,7 +267,7 @@ class Session:
             raise DataError(message, error.hint) from error
         data = cut(
             tokens,
-            mask_prompt=self.config.mask_prompt,
+            mask_prompt=self.config.loss_on != "everything",
             max_seq_length=self.config.max_seq_length,
         )
         longest = self.config.max_seq_length

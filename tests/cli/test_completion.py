@@ -56,7 +56,7 @@ def test_commands_and_options(farense: Run, workspace: Workspace) -> None:
 def test_presets_and_settings(farense: Run, workspace: Workspace) -> None:
     (workspace.configs / "minha.yaml").write_text("preset: v2\n")
     for command in ("enqueue", "config show", "config diff v1", "doctor"):
-        assert values(farense, f"farense {command} ") == ["minha", "quickstart", "v1", "v2"]
+        assert values(farense, f"farense {command} ") == ["chat", "minha", "quickstart", "v1", "v2"]
     assert values(farense, "farense enqueue v") == ["v1", "v2"]
     assert ask(farense, "bash", "farense enqueue ./m") == ["file,./m"]
     assert values(farense, "farense enqueue v2 --set lora.r") == ["lora.rank=", "lora.rslora="]

@@ -156,3 +156,63 @@ def test_what_the_template_and_the_texts_make_is_said(
     assert done.code == 0
     assert "ends with <|im_end|>, which is added anyway; it is learned once: 2 lines (1, 2)" in told
     assert "opens a reasoning block (<think>) in every prompt" in told
+
+
+TALK = {
+    "messages": [
+        {"role": "user", "content": "Onde joga?"},
+        {"role": "assistant", "content": "Em Faro."},
+        {"role": "user", "content": "E quando?"},
+        {"role": "assistant", "content": "Hoje."},
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("loss_on", "shown"),
+    [
+        ("last_answer", ["Em Faro.<|im_end|>", ">>Hoje.<|im_end|><<"]),
+        ("all_answers", [">>Em Faro.<|im_end|><<", ">>Hoje.<|im_end|><<"]),
+        ("everything", ["Em Faro.<|im_end|>", "Hoje.<|im_end|><<"]),
+    ],
+)
+def test_it_shows_what_is_learned(
+    invoke: Run, tmp_path: Path, file: Path, tiny_model: Path, loss_on: str, shown: list[str]
+) -> None:
+    make_family("chatml", tiny_model, tmp_path / "models" / "tiny")
+    write_rows(file, [TALK, {"prompt": "Quem?", "completion": "Nós."}, TALK])
+    command = ("data", "check", str(file), "--format", "chat", "--loss-on", loss_on)
+    done = invoke(*command)
+    assert done.code == 0
+    assert [line[:7] for line in done.out.splitlines() if line.startswith("line ")] == [
+        "line 1:",
+        "line 2:",
+    ]
+    lines = invoke(*command, "--line", "3").out.splitlines()
+    head = next(number for number, line in enumerate(lines) if line.startswith("line 3:"))
+    answers = [line.strip() for line in lines[head:] if "Faro." in line or "Hoje." in line]
+    assert answers == shown
+    (example,) = json.loads(invoke(*command, "--line", "3", "--json").out)["examples"]
+    assert len(example["tokens"]) == len(example["texts"]) == len(example["learned"])
+    assert f"{len(example['tokens'])} tokens, {sum(example['learned'])} learned" in lines[head]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [("2", 'line 2: "completion" is missing'), ("9", "holds no example on line 9")],
+)
+def test_a_line_that_cannot_be_shown(
+    invoke: Run, tmp_path: Path, file: Path, tiny_model: Path, number: str, said: str
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "models" / "tiny")
+    file.write_text(GOOD + '{"prompt": "Quem?"}\n')
+    done = invoke("data", "check", str(file), "--line", number)
+    assert done.code == 2
+    assert said in done.err
+
+
+def test_lines_are_shown_by_a_model(invoke: Run, file: Path) -> None:
+    file.write_text(GOOD)
+    done = invoke("data", "check", str(file), "--line", "1")
+    assert done.code == 2
+    assert "there is no model in models/" in done.err

@@ -127,7 +127,8 @@ def plain_loss(module: nn.Module, rows: Examples) -> float:
     for example in rows:
         ids = mx.array([example.tokens])
         logits = np.array(module(ids).astype(mx.float32), np.float64)[0]
-        for index in range(example.prompt_length, len(example.tokens)):
+        between = {index for start, end in example.gaps for index in range(start, end)}
+        for index in sorted({*range(example.prompt_length, len(example.tokens))} - between):
             row = logits[index - 1]
             log_sum = row.max() + np.log(np.exp(row - row.max()).sum())
             losses.append(log_sum - row[example.tokens[index]])

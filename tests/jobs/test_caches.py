@@ -47,6 +47,9 @@ def test_inputs_do_not_run_together() -> None:
     lists = [[[1, 2], [3]], [[1], [2, 3]], [[1, 2], [3], []], []]
     assert len({caches.tokens_input(tokens) for tokens in lists}) == len(lists)
     one, other = TokenizedExample((1, 2, 3), 1), TokenizedExample((1, 2, 3), 2)
+    between = TokenizedExample((1, 2, 3, 4), 1, ((2, 3),))
+    whole = TokenizedExample((1, 2, 3, 4), 1)
+    assert examples_input([[between]]) != examples_input([[whole]])
     files = [[[one]], [[other]], [[one], []], [[], [one]], [[one, one]]]
     assert len({examples_input(examples) for examples in files}) == len(files)
     assert caches.mapping_input({"a": 1, "b": 2}) == caches.mapping_input({"b": 2, "a": 1})

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.config.config import LoraConfig, load_preset
+from jobs.config.config import LoraConfig, config_from, load_preset
 from jobs.config.config_file import flatten, preset_names
 from jobs.errors import ConfigError
 from jobs.paths import REPOSITORY
@@ -87,6 +87,9 @@ def test_lora_settings_that_are_left_out_are_those_of_v2(tmp_path: Path) -> None
         ("optimizer=sgd", "optimizer: input should be 'adamw' (given: 'sgd')"),
         ("lora.rang=4", "lora.rang: unknown key (given: 4)"),
         ("lora.keys=[]", "lora.keys: "),
+        ("loss_on=all_answers", "mask_prompt: true contradicts loss_on: all_answers"),
+        ("loss_on=everything", "mask_prompt: true contradicts loss_on: everything"),
+        ("loss_on=all", "loss_on: input should be 'last_answer', 'all_answers' or 'everything'"),
         ("lora.alpha=12", "lora.scale and lora.alpha are both given"),
         ("lora.rslora=true", "lora.rslora has no effect without lora.alpha"),
         ("lora.alpha=0", "lora.alpha: input should be greater than 0 (given: 0)"),
@@ -106,6 +109,30 @@ def test_a_value_that_is_not_allowed_is_named(override: str, expected: str) -> N
     with pytest.raises(ConfigError) as caught:
         load_preset("v2", FOLDERS, (override,))
     assert expected in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "learned", "masked"),
+    [
+        ((), "last_answer", True),
+        (("mask_prompt=false",), "everything", False),
+        (("mask_prompt=null",), "last_answer", True),
+        (("loss_on=last_answer",), "last_answer", True),
+        (("loss_on=all_answers", "mask_prompt=null"), "all_answers", None),
+        (("loss_on=everything", "mask_prompt=false"), "everything", False),
+    ],
+)
+def test_what_is_learned_may_be_said_in_two_ways(
+    overrides: tuple[str, ...], learned: str, masked: bool | None
+) -> None:
+    config = load_preset("v2", FOLDERS, overrides).config
+    assert (config.loss_on, config.mask_prompt) == (learned, masked)
+    # As a job's frozen spec holds it, and as one of an older version did.
+    frozen = config.model_dump(mode="json")
+    assert config_from(frozen, "test") == config
+    if masked is not None:
+        del frozen["loss_on"]
+        assert config_from(frozen, "test") == config
 
 
 def test_the_lowest_rate_is_below_the_highest() -> None:
@@ -176,7 +203,7 @@ def test_an_unknown_preset_lists_the_known_ones(name: str) -> None:
 
 
 def test_preset_names() -> None:
-    assert {"v1", "v2", "quickstart"} <= set(preset_names(FOLDERS))
+    assert {"v1", "v2", "chat", "quickstart"} <= set(preset_names(FOLDERS))
 
 
 def write(folder: Path, **files: str) -> None:

@@ -2,12 +2,15 @@ import numpy as np
 import pytest
 
 from jobs.data.batching import epoch_order, evaluation_order, fixed_slice, make_batch
+from jobs.data.tokenize import TokenizedExample
 
 LENGTHS = [5 + (7 * index) % 40 for index in range(101)]
 
 
 def test_targets_are_the_next_tokens_of_the_completion() -> None:
-    batch = make_batch([([10, 11, 12, 13, 14], 3), ([20, 21, 22], 1)])
+    batch = make_batch(
+        [TokenizedExample((10, 11, 12, 13, 14), 3), TokenizedExample((20, 21, 22), 1)]
+    )
     flat = batch.inputs.reshape(-1)
     real = batch.weights == 1
     seen = flat[batch.positions[real]].tolist()
@@ -17,8 +20,20 @@ def test_targets_are_the_next_tokens_of_the_completion() -> None:
     assert batch.token_count == 4 + 2
 
 
+def test_what_stands_between_answers_is_no_target() -> None:
+    row = TokenizedExample((10, 11, 12, 13, 14, 15, 16), 2, ((3, 5),))
+    batch = make_batch([TokenizedExample((1, 2, 3), 1), row])
+    real = batch.weights == 1
+    flat = batch.inputs.reshape(-1)
+    assert flat[batch.positions[real]].tolist() == [1, 2, 11, 14, 15]
+    assert batch.targets[real].tolist() == [2, 3, 12, 15, 16]
+    assert (batch.target_count, batch.token_count) == (5, 2 + 6)
+
+
 def test_shapes_are_few() -> None:
-    shapes = {make_batch([(list(range(n)), 1)]).inputs.shape for n in range(2, 400)}
+    shapes = {
+        make_batch([TokenizedExample(tuple(range(n)), 1)]).inputs.shape for n in range(2, 400)
+    }
     assert len(shapes) == 25
     assert all(width % 16 == 0 for _, width in shapes)
 

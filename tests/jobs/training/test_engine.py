@@ -50,6 +50,22 @@ def test_loss_is_the_mean_over_exactly_the_completion_targets(
     )
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_stands_between_answers_is_not_counted(tiny_model: Path, whole: bool) -> None:
+    """Three conversations of several answers, of one, and one whose answers are a token each."""
+    first, second, third = (list(range(start, start + 24)) for start in (3, 40, 90))
+    rows = (
+        TokenizedExample(tuple(first), 4, ((7, 11), (15, 20))),
+        TokenizedExample(tuple(second), 9),
+        TokenizedExample(tuple(third), 2, ((3, 6), (7, 23))),
+    )
+    rig = Rig(tiny_model, rows, whole=whole)
+    (piece,) = rig.all()
+    losses = rig.losses(piece)
+    assert len(losses) == sum(row.target_count for row in rows) == 11 + 15 + 3
+    assert losses.mean() == pytest.approx(plain_loss(rig.module, rows), abs=1e-5)
+
+
 def test_loss_equals_mlx_lm_without_the_position_it_counts_too_many(cut: Rig) -> None:
     from mlx_lm.tuner.trainer import default_loss
 

@@ -30,6 +30,7 @@ from jobs.training.best_adapter import BestAdapter
 from jobs.training.checkpoint import newest_checkpoint, prune_checkpoints, save_checkpoint
 from jobs.training.checkpoint_files import checkpoint_folders, step_of
 from jobs.training.session import train
+from tests.helpers.families import make_family
 from tests.helpers.runs import SETTINGS, make_run, metrics, numbers
 
 STEPS_PER_EPOCH = 6  # 11 examples in batches of 2
@@ -169,6 +170,41 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     attempt(alone, broken)
     assert numbers(broken) == numbers(whole)
     assert same(best_adapter(broken), best_adapter(whole))
+
+
+def test_every_answer_of_a_conversation_is_learned_and_resumed(
+    alone: Workspace, tiny_model: Path, tmp_path: Path
+) -> None:
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"Qual foi o resultado {n}?"},
+                {"role": "assistant", "content": f"{n} a {n % 3}."},
+                {"role": "user", "content": "E depois?"},
+                {"role": "assistant", "content": f"{n % 4} a 0."},
+            ]
+        }
+        for n in range(11)
+    ]
+    every = {"prompt_format": "chat", "loss_on": "all_answers", "mask_prompt": None}
+    settings: dict[str, Any] = {"train_rows": rows, "valid_rows": rows[:4], **every}
+    model = make_family("chatml", tiny_model, tmp_path / "chatml")
+    whole = make_run(alone, model, **settings)
+    attempt(alone, whole)
+    broken = make_run(alone, model, "20261122-210001-tiny-abcd", **settings)
+    for steps in (5, 3, None):
+        attempt(alone, broken, stop_at=steps)
+    assert numbers(broken) == numbers(whole)
+    assert same(best_adapter(broken), best_adapter(whole))
+    # Other tokens are learned than where the last answer alone is.
+    last = make_run(
+        alone,
+        model,
+        "20261122-210002-tiny-abcd",
+        **{**settings, "loss_on": "last_answer", "mask_prompt": True},
+    )
+    attempt(alone, last)
+    assert metrics(last)[0]["val_loss"] != metrics(whole)[0]["val_loss"]
 
 
 def test_what_came_after_the_checkpoint_is_taken_back(alone: Workspace, tiny_model: Path) -> None:

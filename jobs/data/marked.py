@@ -1,0 +1,109 @@
+"""Examples as they are learned, token by token: for a person to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from jobs.data.examples import Problem, scan_examples
+from jobs.data.prompts import PromptFormat
+from jobs.data.tokenize import cut, encode_example
+from jobs.data.tokenizer import Tokenizer
+from jobs.errors import DataError, InvalidInput
+
+FIRST = 2
+
+
+@dataclass(frozen=True)
+class MarkedExample:
+    """The tokens of an example, cut as for training.
+
+    Attributes:
+        texts: of its tokens; one that is a part of a character only is told by its number.
+        learned: whether each of them is a target.
+    """
+
+    line: int
+    tokens: tuple[int, ...]
+    texts: tuple[str, ...]
+    learned: tuple[bool, ...]
+
+    def stretches(self, tokenizer: Tokenizer) -> list[tuple[bool, str]]:
+        """Return the text in stretches that are learned, or are not."""
+        pairs = zip(self.learned, self.tokens, strict=True)
+        return [
+            (learned, tokenizer.decode([token for _, token in group]))
+            for learned, group in groupby(pairs, key=lambda pair: pair[0])
+        ]
+
+
+def marked_examples(
+    path: Path,
+    tokenizer: Tokenizer,
+    prompt_format: PromptFormat,
+    lines: Collection[int],
+    *,
+    everything: bool,
+    max_seq_length: int,
+) -> list[MarkedExample]:
+    """Return the examples on some lines of a file; the first ones where none is asked for.
+
+    Args:
+        everything: all tokens are learned, not those of answers alone.
+
+    Raises:
+        InvalidInput: a line that was asked for is not there, or holds no example that can be used.
+    """
+    found: dict[int, MarkedExample] = {}
+    for line, row in scan_examples(path):
+        if lines and line not in lines:
+            continue
+        if isinstance(row, Problem):
+            if lines:
+                raise InvalidInput(f"{path}, line {line}: {row.reason}")
+            continue
+        try:
+            encoded = encode_example(row, tokenizer, prompt_format)
+        except DataError:
+            if lines:
+                raise
+            continue
+        data = cut([encoded], mask_prompt=not everything, max_seq_length=max_seq_length)
+        for example in data.examples:
+            targets = set(range(max(1, example.prompt_length), len(example.tokens)))
+            for start, end in example.gaps:
+                targets -= set(range(start, end))
+            found[line] = MarkedExample(
+                line,
+                example.tokens,
+                tuple(_text(token, tokenizer) for token in example.tokens),
+                tuple(number in targets for number in range(len(example.tokens))),
+            )
+        if lines and line not in found:
+            raise InvalidInput(
+                f"{path}, line {line}: nothing of the answer is left within {max_seq_length} "
+                "tokens.",
+                "Raise --max-seq-length.",
+            )
+        if len(found) == (len(lines) or FIRST):
+            break
+    if missing := sorted(set(lines) - set(found)):
+        raise InvalidInput(f"{path} holds no example on line {', '.join(map(str, missing))}.")
+    return [found[line] for line in sorted(found)]
+
+
+def shown(example: MarkedExample, tokenizer: Tokenizer) -> Iterator[str]:
+    """Yield an example as lines: what is learned stands between ``>>`` and ``<<``."""
+    count = sum(example.learned)
+    yield f"line {example.line}: {len(example.tokens)} tokens, {count} learned"
+    text = "".join(
+        f">>{text}<<" if learned else text for learned, text in example.stretches(tokenizer)
+    )
+    yield from (f"    {line}".rstrip() for line in text.split("\n"))
+
+
+def _text(token: int, tokenizer: Tokenizer) -> str:
+    text = tokenizer.decode([token])
+    return f"<{token}>" if "\ufffd" in text else text
