@@ -209,13 +209,34 @@ def run_training(
         grad_accumulation_steps=config.gradient_accumulation,
     )
     optimizer = mlx.optimizers.AdamW(
-        learning_rate=config.learning_rate,
+        learning_rate=rate_of(config, len(train)),
         weight_decay=config.weight_decay,
         bias_correction=config.adam_bias_correction,
     )
     callback: Any = recorder
     trainer.train(model, optimizer, train, valid, arguments, training_callback=callback)
     return steps
+
+
+def rate_of(config: TrainConfig, examples: int) -> Any:
+    """Return the learning rate as MLX's optimizer takes it: a number, or schedules of its own."""
+    import mlx.optimizers as optim
+
+    from jobs.training.learning_rate import warmup_steps
+
+    plan = config.schedule(examples)
+    warmup = warmup_steps(config, plan) // config.gradient_accumulation
+    peak = max(warmup, 1)
+    left, rate, lowest = plan.total_updates - peak, config.learning_rate, config.min_learning_rate
+    decays = {
+        "constant": lambda: optim.linear_schedule(rate, rate, 1),
+        "linear": lambda: optim.linear_schedule(rate, lowest, left),
+        "cosine": lambda: optim.cosine_decay(rate, left, lowest),
+    }
+    rising = optim.linear_schedule(0.0, rate, peak)
+    joined = optim.join_schedules([rising, decays[config.lr_schedule]()], [peak])
+    # Its optimizer counts updates from 0, and the rate of the first would be 0.
+    return lambda update: joined(update + 1)
 
 
 def completion_loss(model: Any, batch: Any, lengths: Any) -> tuple[Any, Any]:

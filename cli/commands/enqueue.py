@@ -68,8 +68,8 @@ def enqueue(
 ) -> None:
     """Queue a training job and print its id.
 
-    PRESET is a name (v1, v2, chat, quickstart) or a YAML file. Configuration, model and data are checked
-    first, and the data is copied: editing it later changes nothing for this job.
+    PRESET is a name (v1, v2, chat, quickstart) or a YAML file. Configuration, model and data are
+    checked first, and the data is copied: editing it later changes nothing for this job.
 
     \b
     Example: farense enqueue v2 --set learning_rate=1e-4 --at 23:00
