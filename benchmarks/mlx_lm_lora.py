@@ -24,6 +24,7 @@ from typing import Any
 
 from benchmarks.runs import config_of, megabytes, tokenized, workspace_of
 from jobs.config.config import TrainConfig
+from jobs.data.tokenizer import TemplateSettings, Tokenizer
 from jobs.paths import RunDirectory
 from jobs.spec import read_spec
 
@@ -105,8 +106,9 @@ def load(
     from mlx_lm.utils import dequantize_model, load_model, load_tokenizer
 
     path = workspace_of(run).inside(config.model)
-    tokenizer = load_tokenizer(path)
     spec = read_spec(run)
+    settings = TemplateSettings.of(config, spec.prompts_written_on)
+    tokenizer = Tokenizer(load_tokenizer(path), settings)
     train, valid = (
         [
             (list(example.tokens), example.prompt_length)
