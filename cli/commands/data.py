@@ -129,9 +129,11 @@ def check(
         prompt_format=prompt_format,
         max_seq_length=max_seq_length,
     )
-    marked = list[MarkedExample]()
-    if tokenizer is not None:
-        marked = marked_examples(
+
+    def marked() -> list[MarkedExample]:
+        if tokenizer is None:
+            return []
+        return marked_examples(
             file,
             tokenizer,
             prompt_format,
@@ -139,8 +141,9 @@ def check(
             everything=loss_on == "everything",
             max_seq_length=max_seq_length,
         )
+
     if as_json:
-        examples = {"examples": [asdict(example) for example in marked]}
+        examples = {"examples": [asdict(example) for example in marked()]}
         model = {"model": folder.name if folder else None}
         print_json({**report.as_dict(), **model, **examples})
     else:
@@ -151,11 +154,11 @@ def check(
         )
         for line in report_lines(report, measured_with):
             click.echo(line)
-        if marked and tokenizer is not None:
-            click.echo("\nWhat is learned stands between >> and <<:")
-            for example in marked:
-                for line in shown(example, tokenizer):
-                    click.echo(printable(line))
+        for number, example in enumerate(marked()):
+            if not number:
+                click.echo("\nWhat is learned stands between >> and <<:")
+            for line in shown(example):
+                click.echo(printable(line))
     if not report.usable:
         ctx.exit(ExitCode.INVALID)
 

@@ -76,7 +76,7 @@ class LoraConfig(ConfigModel):
         if self.scale is not None and self.alpha is not None:
             raise ValueError(
                 "lora.scale and lora.alpha are both given, and each says how much the adapter "
-                "counts: to use lora.alpha, set lora.scale to null"
+                "counts: set the one that is not to be used to null"
             )
         if self.rslora and self.alpha is None:
             raise ValueError(
@@ -195,7 +195,7 @@ class TrainConfig(ConfigModel):
         if learned is None and (masked is None or isinstance(masked, bool)):
             learned = "everything" if masked is False else "last_answer"
             return {**given, "loss_on": learned, "mask_prompt": learned == "last_answer"}
-        if masked is None and learned in MASKS:
+        if masked is None and isinstance(learned, str) and learned in MASKS:
             return {**given, "mask_prompt": MASKS[learned]}
         return given
 
@@ -204,7 +204,7 @@ class TrainConfig(ConfigModel):
         if self.mask_prompt != MASKS[self.loss_on]:
             raise ValueError(
                 f"mask_prompt: {str(self.mask_prompt).lower()} contradicts loss_on: "
-                f"{self.loss_on}. Set mask_prompt to null, or leave loss_on out"
+                f"{self.loss_on}. Set one of the two to null"
             )
         return self
 

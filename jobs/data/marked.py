@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -21,6 +21,7 @@ class MarkedExample:
     """The tokens of an example, cut as for training.
 
     Attributes:
+        stretches: the text in stretches that are learned, or are not.
         texts: of its tokens; one that is a part of a character only is told by its number.
         learned: whether each of them is a target.
     """
@@ -29,14 +30,7 @@ class MarkedExample:
     tokens: tuple[int, ...]
     texts: tuple[str, ...]
     learned: tuple[bool, ...]
-
-    def stretches(self, tokenizer: Tokenizer) -> list[tuple[bool, str]]:
-        """Return the text in stretches that are learned, or are not."""
-        pairs = zip(self.learned, self.tokens, strict=True)
-        return [
-            (learned, tokenizer.decode([token for _, token in group]))
-            for learned, group in groupby(pairs, key=lambda pair: pair[0])
-        ]
+    stretches: tuple[tuple[bool, str], ...]
 
 
 def marked_examples(
@@ -75,11 +69,13 @@ def marked_examples(
             targets = set(range(max(1, example.prompt_length), len(example.tokens)))
             for start, end in example.gaps:
                 targets -= set(range(start, end))
+            learned = tuple(number in targets for number in range(len(example.tokens)))
             found[line] = MarkedExample(
                 line,
                 example.tokens,
                 tuple(_text(token, tokenizer) for token in example.tokens),
-                tuple(number in targets for number in range(len(example.tokens))),
+                learned,
+                _stretches(example.tokens, learned, tokenizer),
             )
         if lines and line not in found:
             raise InvalidInput(
@@ -94,14 +90,19 @@ def marked_examples(
     return [found[line] for line in sorted(found)]
 
 
-def shown(example: MarkedExample, tokenizer: Tokenizer) -> Iterator[str]:
+def shown(example: MarkedExample) -> Iterator[str]:
     """Yield an example as lines: what is learned stands between ``>>`` and ``<<``."""
     count = sum(example.learned)
     yield f"line {example.line}: {len(example.tokens)} tokens, {count} learned"
-    text = "".join(
-        f">>{text}<<" if learned else text for learned, text in example.stretches(tokenizer)
-    )
+    text = "".join(f">>{text}<<" if learned else text for learned, text in example.stretches)
     yield from (f"    {line}".rstrip() for line in text.split("\n"))
+
+
+def _stretches(
+    tokens: Sequence[int], learned: Sequence[bool], tokenizer: Tokenizer
+) -> tuple[tuple[bool, str], ...]:
+    groups = groupby(zip(learned, tokens, strict=True), key=lambda pair: pair[0])
+    return tuple((it, tokenizer.decode([token for _, token in group])) for it, group in groups)
 
 
 def _text(token: int, tokenizer: Tokenizer) -> str:

@@ -32,17 +32,6 @@ def earlier_answers(
     turns = [n for n, message in enumerate(row.context) if message.role == "assistant"]
     if not turns:
         return []
-    if (marked := _marked(row, answer, tokenizer, prompt)) is not None:
-        if len(marked) == len(turns):
-            return marked
-        raise DataError(
-            located(
-                row,
-                f"the chat template marks {len(marked)} answers ({{% generation %}}) before the "
-                f"last, and there are {len(turns)}",
-            ),
-            ONE_ANSWER_EACH,
-        )
     found = []
     for turn in turns:
         start = _agreeing(row, turn, tokenizer, prompt, answer_next=True)
@@ -51,7 +40,22 @@ def earlier_answers(
         end = end_of_turn(said, tokenizer)
         length = len(without_idle_end(list(said), tokenizer)) if end is None else end + 1
         found.append((start, _with_end(start + length, prompt, tokenizer)))
-    return found
+    marked = _marked(row, answer, tokenizer, prompt)
+    if marked is None:
+        return found
+    # Marks say what of a turn is the assistant's: never its header, nor what follows its end.
+    spans = zip(marked, found, strict=False)
+    both = [(max(a, c), _with_end(min(b, d), prompt, tokenizer)) for (a, b), (c, d) in spans]
+    if len(marked) == len(found) and all(start < end for start, end in both):
+        return both
+    raise DataError(
+        located(
+            row,
+            f"the chat template marks {len(marked)} answers ({{% generation %}}) before the last, "
+            f"and there are {len(found)}, or others",
+        ),
+        ONE_ANSWER_EACH,
+    )
 
 
 def end_of_turn(turn: Sequence[int], tokenizer: Tokenizer) -> int | None:
@@ -107,6 +111,16 @@ def _agreeing(
         for tokens in (found, prompt)
     )
     message = turns if answer_next else turns - 1
+    if answer_next and tokenizer.decode(prompt).startswith(tokenizer.decode(found)):
+        raise DataError(
+            located(
+                row,
+                f"loss_on: all_answers: the answer in message {message + 1} begins with "
+                f"characters that make one token with the end of its prompt: {there}. After that "
+                "prompt no model could begin so",
+            ),
+            "Take white space off its beginning, or use loss_on: last_answer.",
+        )
     raise DataError(
         located(
             row,
@@ -138,9 +152,7 @@ def _marked(
     # What is marked at the end of the prompt belongs to the last answer.
     if ends and ends[-1] == len(prompt):
         del starts[-1], ends[-1]
-    return [
-        (start, _with_end(end, prompt, tokenizer)) for start, end in zip(starts, ends, strict=True)
-    ]
+    return list(zip(starts, ends, strict=True))
 
 
 def _with_end(end: int, prompt: tuple[int, ...], tokenizer: Tokenizer) -> int:

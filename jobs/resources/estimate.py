@@ -68,10 +68,15 @@ class DataSize:
         limit = config.max_seq_length
         kept = [[row for row in rows if row.completion_start < limit] for rows in files]
         sizes = [[min(row.whole, limit) for row in rows] for rows in kept]
-        if config.loss_on == "everything":
-            targets = sum(sizes[0]) - len(kept[0])
-        else:
-            targets = sum(max(1, row.learned - max(0, row.whole - limit)) for row in kept[0])
+        targets: float = sum(sizes[0]) - len(kept[0])
+        if config.loss_on != "everything":
+            # Of an example that is cut, answers are taken to lie evenly behind the first prompt.
+            targets = sum(
+                row.learned
+                * (min(row.whole, limit) - row.completion_start)
+                / (row.whole - row.completion_start)
+                for row in kept[0]
+            )
         learned = targets / max(1, sum(sizes[0]))
         return cls(sum(map(sum, sizes)), max(sizes[0], default=0), learned)
 

@@ -40,5 +40,6 @@ def warmup_steps(config: TrainConfig, plan: Schedule) -> int:
     """
     if config.warmup_ratio is None:
         return config.warmup_steps
-    updates = math.ceil(config.warmup_ratio * plan.total_updates)
+    # Rounded first: 0.07 x 100 is 7.000000000000001.
+    updates = math.ceil(round(config.warmup_ratio * plan.total_updates, 9))
     return plan.last_step(updates) if updates else 0

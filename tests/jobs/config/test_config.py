@@ -87,6 +87,7 @@ def test_lora_settings_that_are_left_out_are_those_of_v2(tmp_path: Path) -> None
         ("optimizer=sgd", "optimizer: input should be 'adamw' (given: 'sgd')"),
         ("lora.rang=4", "lora.rang: unknown key (given: 4)"),
         ("lora.keys=[]", "lora.keys: "),
+        ("loss_on=[all_answers]", "loss_on: input should be 'last_answer', 'all_answers' or"),
         ("loss_on=all", "loss_on: input should be 'last_answer', 'all_answers' or 'everything'"),
         ("lora.alpha=12", "lora.scale and lora.alpha are both given"),
         ("lora.rslora=true", "lora.rslora has no effect without lora.alpha"),

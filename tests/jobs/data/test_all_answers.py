@@ -107,7 +107,9 @@ def test_a_template_that_rewrites_an_answer_is_told_of(
     assert learned(encode_example(one, tokenizer, "chat"), tokenizer) == [last]
 
 
-@pytest.mark.parametrize(("inside", "outside"), [("<|end|>", ""), ("", "<|end|>")])
+@pytest.mark.parametrize(
+    ("inside", "outside"), [("<|end|>", ""), ("", "<|end|>"), ("<|end|>\n", ""), ("<|end|> ", "")]
+)
 def test_the_marks_of_a_template_are_taken(inside: str, outside: str) -> None:
     tokenizer = marking(inside, outside)
     for row, answers in ((ROW, 1), (LONG, 2), (WITH_SYSTEM, 1)):
@@ -115,11 +117,38 @@ def test_the_marks_of_a_template_are_taken(inside: str, outside: str) -> None:
         assert learned(found, tokenizer) == [f"{ANSWER}<|end|>"] * answers + [f"{LAST}<|end|>"]
 
 
+def test_a_mark_around_the_header_of_a_turn_teaches_no_header() -> None:
+    template = (
+        "{% for m in messages %}{% if m['role'] == 'assistant' %}{%- generation -%}"
+        "<|turn|>assistant:{{ m['content'] }}<|end|>{%- endgeneration -%}{% else %}"
+        "<|turn|>{{ m['role'] }}:{{ m['content'] }}<|end|>{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|turn|>assistant:{% endif %}"
+    )
+    tokenizer = byte_tokenizer(template, eos_token="<|end|>", settings=EVERY)  # noqa: S106
+    found = encode_example(LONG, tokenizer, "chat")
+    assert learned(found, tokenizer) == [f"{ANSWER}<|end|>"] * 2 + [f"{LAST}<|end|>"]
+
+
+def test_marks_do_not_hide_that_an_answer_is_written_otherwise_later() -> None:
+    template = MARKING.replace("INSIDE", "<|end|>").replace("OUTSIDE", "")
+    template = template.replace(
+        "{{ m['content'] }}<|end|>{%- endgen",
+        "{{ m['content'] if loop.last else m['content'][:2] }}<|end|>{%- endgen",
+    )
+    tokenizer = byte_tokenizer(template, eos_token="<|end|>", settings=EVERY)  # noqa: S106
+    with pytest.raises(
+        DataError, match=r"line 7: loss_on: all_answers.*In the answer in message 2"
+    ):
+        encode_example(ROW, tokenizer, "chat")
+
+
 def test_marks_that_leave_an_answer_out_are_told_of() -> None:
     template = MARKING.replace("INSIDE", "<|end|>").replace("OUTSIDE", "")
     template = template.replace("== 'assistant'", "== 'assistant' and loop.last")
     tokenizer = byte_tokenizer(template, eos_token="<|end|>", settings=EVERY)  # noqa: S106
-    with pytest.raises(DataError, match=r"line 7: the chat template marks 0 answers .*there are 1"):
+    with pytest.raises(
+        DataError, match=r"line 7: the chat template marks 0 answers .*there are 1, or others"
+    ):
         encode_example(ROW, tokenizer, "chat")
 
 

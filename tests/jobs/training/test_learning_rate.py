@@ -92,6 +92,11 @@ def test_a_ratio_is_a_part_of_the_updates() -> None:
     assert found[:11] == pytest.approx([RATE * n / 10 for n in range(1, 11)] + [RATE])
 
 
+def test_a_ratio_is_not_rounded_up_past_what_it_says() -> None:
+    settings = config(warmup_ratio=0.07, batch_size=1, gradient_accumulation=1, num_epochs=1)
+    assert rates(settings, 100)[5:8] == pytest.approx([RATE * 6 / 7, RATE, RATE])
+
+
 def test_a_run_that_is_all_warmup_or_one_update_keeps_its_rate() -> None:
     short = {"batch_size": 1, "gradient_accumulation": 1, "num_epochs": 1, "lr_schedule": "cosine"}
     assert rates(config(**short), 1) == [RATE]
