@@ -31,16 +31,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def nearest(word: str, known: Iterable[str]) -> list[str]:
     """Return which of the known names is nearest to ``word``, or several that are equally near.
 
-    These are, whichever there are first: names of which it is a whole part (``rank`` of
-    ``lora.rank``, ``epochs`` of ``num_epochs``), names a few edits away, names that it begins.
-    Small and capital letters, and the dashes before an option, make no difference.
+    These are, whichever there are first: the same in other letters, small and capital; names of
+    which it is a whole part (``rank`` of ``lora.rank``, ``epochs`` of ``num_epochs``); names a few
+    edits away; names that it begins. The dashes before an option make no difference.
     """
     typed = _plain(word)
     names = [name for name in dict.fromkeys(known) if name != word]
     if not typed:
         return []
     whole = re.compile(rf"(?:^|[._-]){re.escape(_last(typed))}(?:$|[._-])")
-    found = [name for name in names if whole.search(_plain(name))]
+    found = [name for name in names if _plain(name) == typed]
+    found = found or [name for name in names if whole.search(_plain(name))]
     if not found:
         shares = {name: _share(typed, _plain(name)) for name in names}
         best = max(shares.values(), default=0.0)

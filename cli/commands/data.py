@@ -120,7 +120,7 @@ def check(
     if lines and tokenizer is None:
         raise InvalidInput(
             "--line shows tokens, and there is no model in models/ to make them.",
-            "farense model pull NAME gets one.",
+            "Get one: farense model pull smollm2-135m",
         )
     report = check_data(
         file,
