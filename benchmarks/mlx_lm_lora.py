@@ -221,24 +221,20 @@ def run_training(
 
 
 def rate_of(config: TrainConfig, examples: int) -> Any:
-    """Return the learning rate as MLX's optimizer takes it: a number, or schedules of its own."""
-    import mlx.optimizers as optim
-
+    """Return the learning rate as MLX's optimizer takes it: a function of its own count."""
     from jobs.training.learning_rate import warmup_steps
+    from tests.helpers.mlx_schedule import mlx_schedule
 
     plan = config.schedule(examples)
-    warmup = warmup_steps(config, plan) // config.gradient_accumulation
-    peak = max(warmup, 1)
-    left, rate, lowest = plan.total_updates - peak, config.learning_rate, config.min_learning_rate
-    decays = {
-        "constant": lambda: optim.linear_schedule(rate, rate, 1),
-        "linear": lambda: optim.linear_schedule(rate, lowest, left),
-        "cosine": lambda: optim.cosine_decay(rate, left, lowest),
-    }
-    rising = optim.linear_schedule(0.0, rate, peak)
-    joined = optim.join_schedules([rising, decays[config.lr_schedule]()], [peak])
+    schedule = mlx_schedule(
+        config.lr_schedule,
+        rate=config.learning_rate,
+        lowest=config.min_learning_rate,
+        warmup=warmup_steps(config, plan) // config.gradient_accumulation,
+        updates=plan.total_updates,
+    )
     # Its optimizer counts updates from 0, and the rate of the first would be 0.
-    return lambda update: joined(update + 1)
+    return lambda update: schedule(update + 1)
 
 
 def completion_loss(model: Any, batch: Any, lengths: Any) -> tuple[Any, Any]:

@@ -31,6 +31,8 @@ from jobs.suggest import did_you_mean
 # More than any run has; what is written must fit into 64 bits.
 MANY = 1_000_000_000
 
+# The adapter's factor where a config names neither a scale nor an alpha: that of v2.
+DEFAULT_SCALE = 16.0
 # What mask_prompt says of each loss_on: nothing of one that it cannot say.
 MASKS = {"last_answer": True, "all_answers": None, "everything": False}
 
@@ -68,7 +70,7 @@ class LoraConfig(ConfigModel):
     @classmethod
     def _with_a_scale(cls, given: Any) -> Any:
         if isinstance(given, dict) and given.get("scale") is None and given.get("alpha") is None:
-            return {**given, "scale": 16.0}
+            return {**given, "scale": DEFAULT_SCALE}
         return given
 
     @model_validator(mode="after")
@@ -92,7 +94,7 @@ class LoraConfig(ConfigModel):
         alpha / rank, and with rsLoRA alpha / sqrt(rank) (arXiv 2312.03732).
         """
         if self.alpha is None:
-            return self.scale or 16.0
+            return self.scale or DEFAULT_SCALE
         return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
 

@@ -27,6 +27,11 @@ class Schedule:
         return -(-self.examples // self.batch_size)
 
     @property
+    def updates_per_epoch(self) -> int:
+        """Updates of the optimizer in an epoch."""
+        return -(-self.steps_per_epoch // self.gradient_accumulation)
+
+    @property
     def total_steps(self) -> int:
         """Micro-batches in the run: all epochs, or ``max_steps`` if that is less."""
         steps = self.steps_per_epoch * self.num_epochs
@@ -62,8 +67,7 @@ class Schedule:
     def updates(self, step: int) -> int:
         """Return how many updates there are up to the one that ``step`` belongs to, with it."""
         epoch, index = self.position(step)
-        in_epoch = -(-self.steps_per_epoch // self.gradient_accumulation)
-        return epoch * in_epoch + index // self.gradient_accumulation + 1
+        return epoch * self.updates_per_epoch + index // self.gradient_accumulation + 1
 
     @property
     def total_updates(self) -> int:
@@ -72,7 +76,7 @@ class Schedule:
 
     def last_step(self, update: int) -> int:
         """Return the step that an update ends with; both are counted from 1."""
-        epoch, index = divmod(update - 1, -(-self.steps_per_epoch // self.gradient_accumulation))
+        epoch, index = divmod(update - 1, self.updates_per_epoch)
         within = min((index + 1) * self.gradient_accumulation, self.steps_per_epoch)
         return min(epoch * self.steps_per_epoch + within, self.total_steps)
 

@@ -59,6 +59,15 @@ class Row(Protocol):
         """Which of the others are none."""
 
 
+def is_target(row: Row) -> npt.NDArray[np.bool_]:
+    """Return which tokens of an example are targets, shape [tokens]."""
+    found = np.ones(len(row.tokens), dtype=bool)
+    found[: max(row.prompt_length, 1)] = False  # nothing predicts the first token
+    for start, end in row.gaps:
+        found[start:end] = False
+    return found
+
+
 def make_batch(rows: Sequence[Row], shape: tuple[int, int] = (0, 0)) -> Batch:
     """Return the batch of some examples.
 
@@ -74,11 +83,7 @@ def make_batch(rows: Sequence[Row], shape: tuple[int, int] = (0, 0)) -> Batch:
     for number, row in enumerate(rows):
         ids = np.asarray(row.tokens, dtype=np.int32)
         inputs[number, : len(ids) - 1] = ids[:-1]
-        learned = np.ones(len(ids), dtype=bool)
-        learned[: max(row.prompt_length, 1)] = False
-        for start, end in row.gaps:
-            learned[start:end] = False
-        chosen = np.flatnonzero(learned).astype(np.int32)
+        chosen = np.flatnonzero(is_target(row)).astype(np.int32)
         # Targets are shifted by one: the token at index t is predicted at position t - 1.
         positions.append(number * width + chosen - 1)
         targets.append(ids[chosen])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from jobs.data.batching import is_target
 from jobs.data.examples import Problem, scan_examples
 from jobs.data.prompts import PromptFormat
 from jobs.data.tokenize import cut, encode_example
@@ -66,10 +67,7 @@ def marked_examples(
             continue
         data = cut([encoded], mask_prompt=not everything, max_seq_length=max_seq_length)
         for example in data.examples:
-            targets = set(range(max(1, example.prompt_length), len(example.tokens)))
-            for start, end in example.gaps:
-                targets -= set(range(start, end))
-            learned = tuple(number in targets for number in range(len(example.tokens)))
+            learned = tuple(is_target(example).tolist())
             found[line] = MarkedExample(
                 line,
                 example.tokens,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 from jinja2 import TemplateError
 
 from jobs.data.examples import Dialogue, Message, located
 from jobs.data.tokenizer import Tokenizer
 from jobs.errors import DataError, ModelError
+
+Answer = TypeVar("Answer")
 
 # What a template, a small program of strangers, may raise: jinja's errors, and those of Python for
 # `"a" + none` and the like.
@@ -28,20 +32,36 @@ def templated(
         DataError: the template refuses it.
         ModelError: there is no template, or none that can be used.
     """
-    turns = turns_of(messages, tokenizer)
-    try:
-        return tuple(tokenizer.templated(turns, answer_next=answer_next))
-    except TEMPLATE_ERRORS as error:
-        raise refused(row, error) from error
+    return tuple(
+        _asked(messages, row, tokenizer, partial(tokenizer.templated, answer_next=answer_next))
+    )
 
 
 def templated_text(
     messages: Sequence[Message], row: Dialogue, tokenizer: Tokenizer, *, answer_next: bool
 ) -> str:
     """Return the text of a conversation, as :func:`templated` returns its tokens."""
+    return _asked(
+        messages, row, tokenizer, partial(tokenizer.templated_text, answer_next=answer_next)
+    )
+
+
+def marked(
+    messages: Sequence[Message], row: Dialogue, tokenizer: Tokenizer
+) -> list[tuple[int, bool]] | None:
+    """Return :meth:`jobs.data.tokenizer.Tokenizer.marked` of a conversation; raises as above."""
+    return _asked(messages, row, tokenizer, tokenizer.marked)
+
+
+def _asked(
+    messages: Sequence[Message],
+    row: Dialogue,
+    tokenizer: Tokenizer,
+    ask: Callable[[list[dict[str, str]]], Answer],
+) -> Answer:
     turns = turns_of(messages, tokenizer)
     try:
-        return tokenizer.templated_text(turns, answer_next=answer_next)
+        return ask(turns)
     except TEMPLATE_ERRORS as error:
         raise refused(row, error) from error
 
@@ -75,3 +95,8 @@ def eos_of(tokenizer: Tokenizer) -> int:
     if tokenizer.eos_token_id is None:
         raise ModelError("The model's tokenizer names no EOS token, so no answer could end.")
     return tokenizer.eos_token_id
+
+
+def stops_of(tokenizer: Tokenizer) -> set[int]:
+    """Return the tokens at which generation stops; raises as :func:`eos_of`."""
+    return tokenizer.eos_token_ids | {eos_of(tokenizer)}

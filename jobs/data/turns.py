@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jobs.data.examples import Dialogue, Message, located
-from jobs.data.templating import TEMPLATE_ERRORS, eos_of, refused, templated, turns_of
+from jobs.data.templating import marked, stops_of, templated
 from jobs.data.tokenizer import Tokenizer
 from jobs.errors import DataError
 
@@ -40,18 +40,18 @@ def earlier_answers(
         end = end_of_turn(said, tokenizer)
         length = len(without_idle_end(list(said), tokenizer)) if end is None else end + 1
         found.append((start, _with_end(start + length, prompt, tokenizer)))
-    marked = _marked(row, answer, tokenizer, prompt)
-    if marked is None:
+    within = _marked(row, answer, tokenizer, prompt)
+    if within is None:
         return found
     # Marks say what of a turn is the assistant's: never its header, nor what follows its end.
-    spans = zip(marked, found, strict=False)
+    spans = zip(within, found, strict=False)
     both = [(max(a, c), _with_end(min(b, d), prompt, tokenizer)) for (a, b), (c, d) in spans]
-    if len(marked) == len(found) and all(start < end for start, end in both):
+    if len(within) == len(found) and all(start < end for start, end in both):
         return both
     raise DataError(
         located(
             row,
-            f"the chat template marks {len(marked)} answers ({{% generation %}}) before the last, "
+            f"the chat template marks {len(within)} answers ({{% generation %}}) before the last, "
             f"and there are {len(found)}, or others",
         ),
         ONE_ANSWER_EACH,
@@ -63,7 +63,7 @@ def end_of_turn(turn: Sequence[int], tokenizer: Tokenizer) -> int | None:
 
     Templates often put white space, or another end, behind the end of a turn.
     """
-    stops = tokenizer.eos_token_ids | {eos_of(tokenizer)}
+    stops = stops_of(tokenizer)
     places = [n for n, token in enumerate(turn) if token in stops]
     if not places:
         return None
@@ -102,7 +102,7 @@ def _agreeing(
         return same
     # White space behind a turn may grow together with what follows; and some templates end the last
     # turn, or the whole, with a token of its own.
-    stops = tokenizer.eos_token_ids | {eos_of(tokenizer)}
+    stops = stops_of(tokenizer)
     rest = [token for token in found[same:] if token not in stops]
     if not answer_next and not tokenizer.decode(rest).strip():
         return same
@@ -137,16 +137,13 @@ def _marked(
 ) -> list[tuple[int, int]] | None:
     """Return the earlier answers by the template's own marks; None where it has none."""
     conversation = (*row.context, Message("assistant", answer))
-    try:
-        marked = tokenizer.marked(turns_of(conversation, tokenizer))
-    except TEMPLATE_ERRORS as error:
-        raise refused(row, error) from error
-    if marked is None:
+    pairs = marked(conversation, row, tokenizer)
+    if pairs is None:
         return None
-    tokens = tuple(token for token, _ in marked)
+    tokens = tuple(token for token, _ in pairs)
     if tokens[: len(prompt)] != prompt:  # the last prompt says it otherwise: turn by turn, or not
         return None
-    said = [by_assistant for _, by_assistant in marked[: len(prompt)]]
+    said = [by_assistant for _, by_assistant in pairs[: len(prompt)]]
     starts = [n for n, it in enumerate(said) if it and not (n and said[n - 1])]
     ends = [n + 1 for n, it in enumerate(said) if it and not (n + 1 < len(said) and said[n + 1])]
     # What is marked at the end of the prompt belongs to the last answer.
@@ -160,5 +157,5 @@ def _with_end(end: int, prompt: tuple[int, ...], tokenizer: Tokenizer) -> int:
 
     Some templates mark the words and not their end, others end a turn where the next one begins.
     """
-    stops = tokenizer.eos_token_ids | {eos_of(tokenizer)}
+    stops = stops_of(tokenizer)
     return end + (prompt[end - 1] not in stops and prompt[end] in stops)

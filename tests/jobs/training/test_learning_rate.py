@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import mlx.optimizers as optim
 import pytest
 
 from jobs.config.config import TrainConfig, config_from
 from jobs.paths import Workspace
 from jobs.training.learning_rate import learning_rate
+from tests.helpers.mlx_schedule import mlx_schedule
 from tests.helpers.runs import SETTINGS, make_run, metrics, numbers
 from tests.jobs.training.test_trainer import attempt, best_adapter, same
 
@@ -36,13 +36,7 @@ def rates(settings: TrainConfig, examples: int) -> list[float]:
 
 def theirs(kind: str, warmup: int, updates: int) -> list[float]:
     """Return what MLX's schedules give for a peak at update ``warmup``."""
-    peak = max(warmup, 1)
-    decay = {
-        "constant": lambda step: mx.full(step.shape, RATE, dtype=mx.float64),
-        "linear": optim.linear_schedule(RATE, LOWEST, updates - peak),
-        "cosine": optim.cosine_decay(RATE, updates - peak, LOWEST),
-    }[kind]
-    joined = optim.join_schedules([optim.linear_schedule(0, RATE, peak), decay], [peak])
+    joined = mlx_schedule(kind, rate=RATE, lowest=LOWEST, warmup=warmup, updates=updates)
     with mx.stream(mx.cpu):
         return [float(joined(mx.array(n, dtype=mx.float64))) for n in range(1, updates + 1)]
 
