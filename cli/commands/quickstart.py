@@ -18,7 +18,8 @@ from cli.foreground import interrupted_by_signals
 from cli.options import preset_from
 from cli.output import note
 from jobs.backend.blas import load_fast_blas
-from jobs.data.examples import Dialogue, Message, read_examples
+from jobs.data.examples import Dialogue, read_examples
+from jobs.data.messages import Message
 from jobs.data.prompts import farense_prompt
 from jobs.model_store.store import pull
 from jobs.paths import REPOSITORY, Workspace

@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jobs.data.examples import Document, Example, Problem, ProblemKind, scan_examples
+from jobs.data.examples import Document, Example, Problem, scan_examples
 from jobs.data.foreign_form import other_form
 from jobs.data.language import language_warning
 from jobs.data.lengths import Length, Lengths, measure, summarize
+from jobs.data.messages import Message, ProblemKind
 from jobs.data.prompt_check import prompt_warnings
 from jobs.data.prompts import PromptFormat
 from jobs.data.text_remarks import Remark, remarks_on
@@ -202,8 +203,12 @@ def _check_file(
 def _row(line: int, example: Example) -> _Row:
     if isinstance(example, Document):
         return _Row(line, example, normalized(example.text), None)
-    question = tuple((message.role, normalized(message.content)) for message in example.context)
-    return _Row(line, example, (question, normalized(example.completion)), question)
+    question = (tuple(map(_said, example.context)), example.tools)
+    return _Row(line, example, (question, _said(example.answer)), question)
+
+
+def _said(message: Message) -> Hashable:
+    return message.role, normalized(message.content), message.tool_calls
 
 
 def _groups(keyed: Iterable[tuple[Hashable, int]]) -> tuple[Lines, ...]:

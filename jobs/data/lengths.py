@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.data.examples import Document, Example
+from jobs.data.messages import Message
 from jobs.data.prompts import PromptFormat, farense_prompt
 from jobs.data.tokenize import EncodedExample, encode_example
 from jobs.data.tokenizer import Tokenizer
@@ -79,8 +80,13 @@ def measure(example: Example, tokenizer: Tokenizer | None, prompt_format: Prompt
     if prompt_format == "farense":
         prompt = len(farense_prompt(example))
     else:
-        prompt = sum(len(message.content) for message in example.context)
-    return Length(prompt + len(example.completion), prompt)
+        prompt = sum(map(_characters, example.context)) + len(example.tools or "")
+    return Length(prompt + _characters(example.answer), prompt)
+
+
+def _characters(message: Message) -> int:
+    calls = sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
+    return len(message.content) + len(message.reasoning or "") + calls
 
 
 def summarize(lengths: Sequence[Length], unit: str, max_seq_length: int) -> Lengths:

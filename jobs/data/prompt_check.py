@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from jobs.data.examples import Dialogue, Message
+from jobs.data.examples import Dialogue
+from jobs.data.messages import Message
 from jobs.data.prompts import PromptFormat
 from jobs.data.tokenize import PLAIN_ANSWER, encode_example, prompt_tokens
 from jobs.data.tokenizer import EFFORT, Tokenizer

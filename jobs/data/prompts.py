@@ -19,8 +19,14 @@ def farense_prompt(row: Dialogue) -> str:
     """Return the text up to where the answer starts.
 
     Raises:
-        DataError: the conversation has more than one question; naming its file and line.
+        DataError: the conversation has more than one question, or more than words; naming its file
+            and line.
     """
+    if not row.is_plain:
+        raise DataError(
+            located(row, "tools and reasoning are written by a chat template"),
+            "Use prompt_format: chat, and a model whose template knows them.",
+        )
     question = row.context[-1].content
     if len(row.context) == 2 and row.context[0].role == "system":
         question = f"{row.context[0].content}\n\n{question}"

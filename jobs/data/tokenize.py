@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from jobs.caches import tokens_input
-from jobs.data.examples import Dialogue, Document, Example, Message, located
+from jobs.data.examples import Dialogue, Document, Example, located
 from jobs.data.prompts import PromptFormat, farense_prompt
-from jobs.data.reasoning import Frame
-from jobs.data.templating import eos_of, templated, templated_text
+from jobs.data.reasoning import Frame, Marks
+from jobs.data.templating import check_written, eos_of, templated, templated_text
 from jobs.data.tokenizer import Tokenizer
 from jobs.data.turns import earlier_answers, end_of_turn, without_idle_end
 from jobs.errors import DataError
@@ -148,18 +148,19 @@ def encode_example(
     if isinstance(row, Document):
         return EncodedExample((*_document(row.text, tokenizer), eos), completion_start=1)
     prompt = prompt_tokens(row, tokenizer, prompt_format)
-    answer = without_end(row.completion, tokenizer)
-    if not answer.strip():
+    row = replace(row, completion=without_end(row.completion, tokenizer))
+    if not row.completion.strip() and not row.tool_calls:
         raise DataError(located(row, "the completion is the end of a turn and nothing else"))
     if prompt_format == "chat":
-        completion = _templated_completion(row, answer, tokenizer, prompt)
+        check_written(row, tokenizer)
+        completion = _templated_completion(row, tokenizer, prompt)
     else:
         before = farense_prompt(row)
-        completion = [*_following(before, prompt, answer, tokenizer, whole_text=True), eos]
+        completion = [*_following(before, prompt, row.completion, tokenizer, whole_text=True), eos]
     start = max(len(prompt), 1)
     if not tokenizer.settings.all_answers:
         return EncodedExample((*prompt, *completion), start)
-    earlier = earlier_answers(row, answer, tokenizer, prompt)
+    earlier = earlier_answers(row, tokenizer, prompt)
     starts = [*(first for first, _ in earlier), start]
     gaps = tuple(zip((end for _, end in earlier), starts[1:], strict=True))
     return EncodedExample((*prompt, *completion), starts[0], gaps)
@@ -187,8 +188,17 @@ def without_end(completion: str, tokenizer: Tokenizer) -> str:
     return text
 
 
-def reference_text(row: Dialogue, tokenizer: Tokenizer) -> str:
-    """Return what an answer is compared with: a completion without reasoning and end tokens."""
+def reference_text(row: Dialogue, tokenizer: Tokenizer, frame: Frame) -> str:
+    """Return what an answer is compared with: a completion without reasoning and end tokens.
+
+    That of an answer that calls tools is what the template writes for the calls.
+
+    Args:
+        frame: of the answers to such prompts.
+    """
+    if row.tool_calls:
+        found = encode_example(row, tokenizer, "chat")
+        return frame.parts(tokenizer.decode(found.tokens[found.last_answer_start : -1]))[1]
     text = without_end(row.completion, tokenizer)
     return text if tokenizer.marks is None else tokenizer.marks.split(text)[1]
 
@@ -203,10 +213,10 @@ def frame_of(row: Dialogue, tokenizer: Tokenizer, prompt_format: PromptFormat) -
     """
     if prompt_format != "chat":
         return Frame(tokenizer.marks, closed=True)
-    asked = replace(row, completion=PLAIN_ANSWER)
+    asked = replace(row, completion=PLAIN_ANSWER, reasoning=None, tool_calls=())
     prompt = templated_text(row.context, row, tokenizer, answer_next=True)
     found = encode_example(asked, tokenizer, prompt_format)
-    learned = tokenizer.decode(found.tokens[found.completion_start : -1])
+    learned = tokenizer.decode(found.tokens[found.last_answer_start : -1])
     frame = Frame.around(PLAIN_ANSWER, prompt=prompt, learned=learned, marks=tokenizer.marks)
     # An end at which nothing stops is not learned, and the base model may still write it.
     idle = "".join(tokenizer.decode([token]) for token in list(tokenizer.idle_ends)[:1])
@@ -226,38 +236,67 @@ def _document(text: str, tokenizer: Tokenizer) -> list[int]:
 
 
 def _templated_completion(
-    row: Dialogue, answer: str, tokenizer: Tokenizer, prompt: tuple[int, ...]
+    row: Dialogue, tokenizer: Tokenizer, prompt: tuple[int, ...]
 ) -> list[int]:
     """Return what follows the prompt up to the end of the turn.
 
     That is what the template adds to the prompt for the answer. Where it rewrites the prompt once
     there is an answer, the answer follows the prompt as it is, with the template's end of a turn.
     """
-    _check_reasoning(row, answer, tokenizer)
-    conversation = (*row.context, Message("assistant", answer))
-    whole = templated(conversation, row, tokenizer, answer_next=False)
+    _check_reasoning(row, tokenizer)
+    whole = templated(row.conversation, row, tokenizer, answer_next=False)
     if whole[: len(prompt)] == prompt:
         return _ended(list(whole[len(prompt) :]), tokenizer)
     before = templated_text(row.context, row, tokenizer, answer_next=True)
-    text = templated_text(conversation, row, tokenizer, answer_next=False)
+    text = templated_text(row.conversation, row, tokenizer, answer_next=False)
     if text.startswith(before):
         rest = text[len(before) :]
+    elif row.tool_calls:
+        rest = _calls_rewritten(before, text, row, tokenizer.marks)
     else:
-        rest = _rewritten(before, text, answer, tokenizer)
+        rest = _rewritten(before, text, row, tokenizer.marks)
     return _ended(_following(before, prompt, rest, tokenizer, whole_text=False), tokenizer)
 
 
-def _rewritten(before: str, whole: str, answer: str, tokenizer: Tokenizer) -> str:
+def _rewritten(before: str, whole: str, row: Dialogue, marks: Marks | None) -> str:
     """Return the text that follows a prompt which the template does not keep."""
-    marks, reasoning, core = tokenizer.marks, None, answer.strip()
+    answer = row.completion
+    reasoning, core = row.reasoning, answer.strip()
     if marks is not None:
-        reasoning, core = marks.split(answer)
-        core = core.strip()
+        thought, core = marks.split(answer)
+        reasoning, core = reasoning or thought, core.strip()
     place = whole.rfind(core)
     head, tail = (whole[:place], whole[place + len(core) :]) if place >= 0 else ("", "")
     if marks is not None and marks.opened(before):
         return marks.closing(before, reasoning or "") + core + tail
     return _space_between(before, head) + (answer if place < 0 else core) + tail
+
+
+def _calls_rewritten(before: str, whole: str, row: Dialogue, marks: Marks | None) -> str:
+    """Return the same where the answer calls tools: its words do not show where it begins.
+
+    Raises:
+        DataError: the template rewrites more of the prompt than a block of reasoning at its end.
+    """
+    ends = [before.rfind(mark) for mark in (marks.start, marks.end)] if marks is not None else []
+    for end in ends:
+        if end > 0 and whole.startswith(before[:end]):
+            rest = whole[end:]
+            if marks is None or not marks.opened(before):
+                return rest
+            thought, body = row.reasoning, rest
+            if rest.startswith(marks.start):
+                written, body = marks.split(rest)
+                thought = thought or written
+            return marks.closing(before, thought or "") + body.lstrip("\n")
+    raise DataError(
+        located(
+            row,
+            "the model's chat template writes what stands before the tool calls of the answer "
+            "otherwise once they are there",
+        ),
+        "Take the example out: after its prompt no model could answer so.",
+    )
 
 
 def _space_between(prompt: str, head: str) -> str:
@@ -304,14 +343,14 @@ def _ended(completion: list[int], tokenizer: Tokenizer) -> list[int]:
     return [*without_idle_end(completion[:end], tokenizer), last]
 
 
-def _check_reasoning(row: Dialogue, answer: str, tokenizer: Tokenizer) -> None:
+def _check_reasoning(row: Dialogue, tokenizer: Tokenizer) -> None:
     """Refuse reasoning that would be learned after a prompt which says that there is none.
 
     Raises:
         DataError: naming file and line.
     """
     marks = tokenizer.marks
-    if marks is None or not marks.split(answer)[0]:
+    if marks is None or not (row.reasoning or marks.split(row.completion)[0]):
         return
     if marks.closed(templated_text(row.context, row, tokenizer, answer_next=True)):
         raise DataError(

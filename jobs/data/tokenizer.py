@@ -5,19 +5,22 @@ writes a prompt (training, evaluation, ``ask``, checks) then writes the same one
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from jobs.data.reasoning import Marks
+from jobs.data.template_takes import TemplateTakes
 from jobs.errors import ModelError
 
 if TYPE_CHECKING:
     from jobs.config.config import TrainConfig
 
 Thinking = Literal["off", "on"]
+# Messages as templates take them.
+Turns = list[dict[str, Any]]
 # How templates call the switch of their reasoning, with its values for off and on. Qwen, GLM and
 # others read the first, DeepSeek-V3.1, Granite and Kimi the second, Command A the third; Seed-OSS
 # takes a number of tokens, and thinks as it likes where nobody names one.
@@ -93,6 +96,8 @@ class Tokenizer:
         self.wrapper = wrapper
         self._tokenizer = wrapper._tokenizer  # transformers' own
         self.settings = settings or TemplateSettings()
+        # Structure of a conversation -> the part of it that the template does not write.
+        self.unwritten: dict[Hashable, str | None] = {}
 
     @property
     def has_chat_template(self) -> bool:
@@ -125,31 +130,36 @@ class Tokenizer:
         """Return the text of token ids, special tokens among them."""
         return str(self.wrapper.decode(list(tokens)))
 
-    def templated(self, turns: list[dict[str, str]], *, answer_next: bool) -> list[int]:
+    def templated(
+        self, turns: Turns, tools: list[Any] | None = None, *, answer_next: bool
+    ) -> list[int]:
         """Return the token ids of a conversation.
 
         Args:
+            tools: what the assistant may call.
             answer_next: it ends where the assistant's answer begins.
 
         Raises:
             ModelError: there is no template to be used.
             Exception: whatever the template raises, which is a program of its own.
         """
-        options = self._options()
+        options = self._options(tools)
         return list(
             self.wrapper.apply_chat_template(turns, add_generation_prompt=answer_next, **options)
         )
 
-    def templated_text(self, turns: list[dict[str, str]], *, answer_next: bool) -> str:
+    def templated_text(
+        self, turns: Turns, tools: list[Any] | None = None, *, answer_next: bool
+    ) -> str:
         """Return a conversation as :meth:`templated` encodes it; raises what that raises."""
-        options = self._options()
+        options = self._options(tools)
         return str(
             self.wrapper.apply_chat_template(
                 turns, add_generation_prompt=answer_next, tokenize=False, **options
             )
         )
 
-    def marked(self, turns: list[dict[str, str]]) -> list[tuple[int, bool]] | None:
+    def marked(self, turns: Turns, tools: list[Any] | None = None) -> list[tuple[int, bool]] | None:
         """Return the tokens of a conversation, each with whether the template marks it as said by
         the assistant (``{% generation %}``); None where the template marks nothing.
 
@@ -162,7 +172,7 @@ class Tokenizer:
             tokenize=True,
             return_dict=True,
             return_assistant_tokens_mask=True,
-            **self._options(),
+            **self._options(tools),
         )
         marks = map(bool, found["assistant_masks"])
         return list(zip(found["input_ids"], marks, strict=True))
@@ -250,6 +260,11 @@ class Tokenizer:
         return options
 
     @cached_property
+    def template_takes(self) -> TemplateTakes:
+        """How the template takes what templates take in different ways."""
+        return TemplateTakes(partial(self.templated_text, answer_next=False))
+
+    @cached_property
     def marks(self) -> Marks | None:
         """The marks of reasoning that the model knows, or its template writes."""
         start, end = self.wrapper.think_start, self.wrapper.think_end
@@ -314,9 +329,11 @@ class Tokenizer:
         off = next((word for word in EFFORTS_OFF if word in self._words), EFFORTS_OFF[-1])
         return off, EFFORT_ON if EFFORT_ON in self._words else None
 
-    def _options(self) -> dict[str, object]:
+    def _options(self, tools: list[Any] | None = None) -> dict[str, object]:
         # mlx-lm gives every template `enable_thinking`, by a guess of its own where nobody has.
         options: dict[str, object] = {MLX_SWITCH: self.settings.thinking == "on"}
+        if tools is not None:
+            options["tools"] = tools
         options |= self._switches()
         if isinstance(self.wrapper.chat_template, Mapping):
             options["chat_template"] = self.template

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobs.data.examples import Dialogue, Message, located
+from jobs.data.examples import Dialogue, located
+from jobs.data.messages import ASSISTANT
 from jobs.data.templating import marked, stops_of, templated
 from jobs.data.tokenizer import Tokenizer
 from jobs.errors import DataError
@@ -15,21 +16,21 @@ ONE_ANSWER_EACH = (
 
 
 def earlier_answers(
-    row: Dialogue, answer: str, tokenizer: Tokenizer, prompt: tuple[int, ...]
+    row: Dialogue, tokenizer: Tokenizer, prompt: tuple[int, ...]
 ) -> list[tuple[int, int]]:
     """Return where in the last prompt the answers before it stand, each with its end of a turn.
 
     Where nothing stops at the end that a template writes, it is no part of the answer.
 
     Args:
-        answer: the last one.
-        prompt: up to where it begins.
+        row: its last answer without the text of end tokens.
+        prompt: up to where that begins.
 
     Raises:
         DataError: the template writes an earlier answer, or what stands before it, otherwise in the
             whole conversation than where it is the last; naming file, line and token.
     """
-    turns = [n for n, message in enumerate(row.context) if message.role == "assistant"]
+    turns = [n for n, message in enumerate(row.context) if message.role == ASSISTANT]
     if not turns:
         return []
     found = []
@@ -40,14 +41,14 @@ def earlier_answers(
         end = end_of_turn(said, tokenizer)
         length = len(without_idle_end(list(said), tokenizer)) if end is None else end + 1
         found.append((start, _with_end(start + length, prompt, tokenizer)))
-    within = _marked(row, answer, tokenizer, prompt)
+    within = _marked(row, tokenizer, prompt)
     if within is None:
-        return found
+        return _learned(row, turns, found)
     # Marks say what of a turn is the assistant's: never its header, nor what follows its end.
     spans = zip(within, found, strict=False)
     both = [(max(a, c), _with_end(min(b, d), prompt, tokenizer)) for (a, b), (c, d) in spans]
     if len(within) == len(found) and all(start < end for start, end in both):
-        return both
+        return _learned(row, turns, both)
     raise DataError(
         located(
             row,
@@ -56,6 +57,14 @@ def earlier_answers(
         ),
         ONE_ANSWER_EACH,
     )
+
+
+def _learned(
+    row: Dialogue, turns: Sequence[int], spans: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """Return the spans of the answers that the data does not leave out (``weight: 0``)."""
+    pairs = zip(turns, spans, strict=True)
+    return [span for turn, span in pairs if row.context[turn].learned]
 
 
 def end_of_turn(turn: Sequence[int], tokenizer: Tokenizer) -> int | None:
@@ -133,11 +142,10 @@ def _agreeing(
 
 
 def _marked(
-    row: Dialogue, answer: str, tokenizer: Tokenizer, prompt: tuple[int, ...]
+    row: Dialogue, tokenizer: Tokenizer, prompt: tuple[int, ...]
 ) -> list[tuple[int, int]] | None:
     """Return the earlier answers by the template's own marks; None where it has none."""
-    conversation = (*row.context, Message("assistant", answer))
-    pairs = marked(conversation, row, tokenizer)
+    pairs = marked(row.conversation, row, tokenizer)
     if pairs is None:
         return None
     tokens = tuple(token for token, _ in pairs)

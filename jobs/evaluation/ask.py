@@ -13,7 +13,8 @@ from jobs.backend.blas import set_blas_threads
 from jobs.backend.mlx import named, stream_generate, tree_unflatten
 from jobs.backend.streams import cpu_threads
 from jobs.config.config import config_from
-from jobs.data.examples import Dialogue, Message, read_examples
+from jobs.data.examples import Dialogue, read_examples
+from jobs.data.messages import Message
 from jobs.data.reasoning import Frame
 from jobs.data.tokenize import frame_of, prompt_tokens
 from jobs.data.tokenizer import TemplateSettings

@@ -92,7 +92,8 @@ class Evaluation:
         framed = self.frame != Frame()
         self.limits = self._limits(_room(self.questions, tokenizer, style, framed=framed))
         self.questions = [
-            replace(row, completion=reference_text(row, tokenizer)) for row in self.questions
+            replace(row, completion=reference_text(row, tokenizer, self.frame))
+            for row in self.questions
         ]
         self.batch_size = max(1, self.wanted.batch_size >> splits)
         self.without_question = len(rows) - len(self.questions)
@@ -282,7 +283,7 @@ def _room(
     for row in questions:
         plain = tokenizer.encode(without_end(row.completion, tokenizer), add_special_tokens=False)
         # A template may want more than the answer to be said: a reasoning block, a channel.
-        whole = encode_example(row, tokenizer, style) if framed else None
+        whole = encode_example(row, tokenizer, style) if framed or row.tool_calls else None
         taught = len(whole.tokens) - whole.last_answer_start if whole else 0
         lengths.append(max(len(plain), taught))
     return max(LEAST_TOKENS, ROOM * max(lengths))

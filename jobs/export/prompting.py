@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.config.config import TrainConfig
-from jobs.data.examples import Dialogue, Message
+from jobs.data.examples import Dialogue
+from jobs.data.messages import Message
 from jobs.data.prompts import PromptFormat, farense_prompt
 from jobs.data.tokenize import frame_of
 from jobs.data.tokenizer import TemplateSettings

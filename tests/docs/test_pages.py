@@ -15,7 +15,8 @@ from cli.main import COMMANDS
 from cli.main import farense as command_group
 from daemon.client import FarenseClient
 from daemon.process import daemon_status
-from jobs.data.examples import Dialogue, Message
+from jobs.data.examples import Dialogue
+from jobs.data.messages import Message
 from jobs.data.tokenize import prompt_tokens
 from jobs.model.load import load_tokenizer
 from jobs.paths import REPOSITORY, Workspace

@@ -212,9 +212,13 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def make_family(name: str, source: Path, folder: Path) -> Path:
-    """Write a copy of the tiny model with the tokenizer and template of a family; return it."""
-    family = FAMILIES[name]
+def make_family(name: str, source: Path, folder: Path, family: Family | None = None) -> Path:
+    """Write a copy of the tiny model with the tokenizer and template of a family; return it.
+
+    Args:
+        name: of one in :data:`FAMILIES`, where ``family`` is not given.
+    """
+    family = family or FAMILIES[name]
     shutil.copytree(source, folder)
     config = json.loads((folder / "config.json").read_text())
     special = ["<s>", "</s>", "<pad>", *family.tokens]

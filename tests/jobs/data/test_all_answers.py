@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from jobs.data.examples import Dialogue, Message, Origin
+from jobs.data.examples import Dialogue, Origin
+from jobs.data.messages import Message
 from jobs.data.tokenize import EncodedExample, cut, encode_example
 from jobs.data.tokenizer import TemplateSettings, Tokenizer
 from jobs.errors import DataError

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from jobs.data.examples import MAX_LINE_BYTES, Dialogue, Document, Message, read_examples
+from jobs.data.examples import MAX_LINE_BYTES, Dialogue, Document, read_examples
+from jobs.data.messages import Message
 from jobs.data.prompts import check_prompt_format
 from jobs.errors import DataError
 from jobs.paths import REPOSITORY

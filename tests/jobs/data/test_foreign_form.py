@@ -75,13 +75,10 @@ def answered(**changes: object) -> dict[str, object]:
 
 
 UNUSED = [
-    ({"messages": TURNS, "tools": [{"type": "function"}]}, '"tools" is not supported'),
+    ({"prompt": "a", "completion": "b", "tools": [{"name": "f"}]}, 'stand beside "messages"'),
     ({"messages": TURNS, "functions": [{"name": "tempo"}]}, '"functions" is not supported'),
-    (answered(tool_calls=[{"id": "1"}]), 'message 2: "tool_calls" is not supported'),
-    (answered(content=None, tool_calls=[{"id": "1"}]), '"tool_calls" is not supported'),
     (answered(function_call={"name": "tempo"}), '"function_call" is not supported'),
-    (answered(reasoning_content="porque sim"), "without its reasoning"),
-    (answered(thinking="porque sim"), "without its reasoning"),
+    ({"prompt": "a", "completion": "b", "thinking": "c"}, 'message of "messages"'),
     (answered(weight=0), 'message 2: "weight" is not supported'),
     (answered(weight=0.5), '"weight" is not supported'),
     (answered(train=False), '"train" is not supported'),

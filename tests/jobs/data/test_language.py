@@ -9,8 +9,9 @@ import pytest
 
 from daemon.submit.checks import SubmitChecks, Wanted
 from jobs.data.check import check
-from jobs.data.examples import Dialogue, Document, Message, read_examples
+from jobs.data.examples import Dialogue, Document, read_examples
 from jobs.data.language import language_warning, other_language
+from jobs.data.messages import Message
 from jobs.paths import REPOSITORY, Workspace
 from tests.daemon.conftest import fill
 from tests.helpers.runs import questions, write_rows

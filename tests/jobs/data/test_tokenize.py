@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from jobs.data.examples import Dialogue, Document, Example, Message, Origin
+from jobs.data.examples import Dialogue, Document, Example, Origin
+from jobs.data.messages import Message
 from jobs.data.tokenize import TokenizedExample, encode_example, prompt_tokens, tokenize
 from jobs.errors import DataError, ModelError
 from tests.helpers.byte_tokenizer import BOS, EOS, byte_tokenizer

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from jobs.config.config import config_from
-from jobs.data.examples import Dialogue, Document, Example, Message
+from jobs.data.examples import Dialogue, Document, Example
+from jobs.data.messages import Message
 from jobs.data.prompts import PromptFormat
 from jobs.data.reasoning import Frame, Marks
 from jobs.data.token_cache import encoded
@@ -89,7 +90,7 @@ def test_reasoning_in_the_data_is_learned_with_thinking_on(
     found = parts(row, tokenizer)
     assert found[0].endswith(given_ends)
     assert found[1] == learned
-    assert reference_text(row, tokenizer) == "Em Faro."
+    assert reference_text(row, tokenizer, Frame(tokenizer.marks)) == "Em Faro."
 
 
 @pytest.mark.parametrize("name", ["qwen3", "qwen3.5", "deepseek-v3.1", "glm"])
@@ -221,7 +222,8 @@ def test_an_end_at_which_nothing_stops_is_replaced_by_the_eos(
         (folder / name).write_text(json.dumps(values | {key: value}))
     tokenizer = load_tokenizer(folder)
     assert parts(ROW, tokenizer)[1] == "Em Faro.</s>"
-    assert reference_text(Dialogue(ROW.context, "Em Faro.<|im_end|>"), tokenizer) == "Em Faro."
+    row = Dialogue(ROW.context, "Em Faro.<|im_end|>")
+    assert reference_text(row, tokenizer, Frame(tokenizer.marks)) == "Em Faro."
 
 
 @pytest.mark.parametrize("style", ["farense", "chat"])
@@ -233,7 +235,7 @@ def test_an_end_that_the_file_has_already_is_learned_once(
     tokenizer = tokenizer_of(name, tiny_model, tmp_path)
     row = Dialogue(ROW.context, f"Em Faro.{written}")
     assert encode_example(row, tokenizer, style) == encode_example(ROW, tokenizer, style)
-    assert reference_text(row, tokenizer) == "Em Faro."
+    assert reference_text(row, tokenizer, Frame(tokenizer.marks)) == "Em Faro."
 
 
 def test_a_completion_that_is_an_end_alone_is_refused() -> None:

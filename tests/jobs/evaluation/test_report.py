@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from jobs.data.examples import Dialogue, Message
+from jobs.data.examples import Dialogue
+from jobs.data.messages import Message
 from jobs.evaluation.report import category_of
 
 

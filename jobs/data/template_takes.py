@@ -1,0 +1,67 @@
+"""How a chat template takes what templates take in different ways: found by asking it.
+
+Templates are programs of strangers. Most take a call's arguments as an object, as transformers asks
+for; some join them to a text and want text. Reasoning goes by three names. A role that one of them
+does not know it may write by its name, refuse, or pass over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from jobs.data.messages import ASSISTANT, DEVELOPER, REASONING, USER
+
+WORD = "palavra0fim"
+QUESTION = {"role": USER, "content": "A?"}
+TOOL_ID = "a1b2c3d4e"  # as long as the ids that Mistral's templates insist on
+
+# A conversation and its tools -> the text that a template makes of them.
+Render = Callable[[list[dict[str, Any]], list[Any] | None], str]
+
+
+class TemplateTakes:
+    """What a template makes of plain examples.
+
+    Args:
+        render: asks it; whatever it raises is its refusal.
+    """
+
+    def __init__(self, render: Render) -> None:
+        self._render = render
+
+    @cached_property
+    def developer(self) -> bool:
+        """Whether it writes what a message of the role ``developer`` says."""
+        return WORD in self._text([{"role": DEVELOPER, "content": WORD}, QUESTION])
+
+    @cached_property
+    def reasoning(self) -> str | None:
+        """The key of an assistant's message whose reasoning it writes; None where it knows none."""
+        answer = {"role": ASSISTANT, "content": "B."}
+        return next(
+            (key for key in REASONING if WORD in self._text([QUESTION, {**answer, key: WORD}])),
+            None,
+        )
+
+    @cached_property
+    def arguments_as_text(self) -> bool:
+        """Whether it wants the arguments of a call as the text of an object, not as an object."""
+        if self._writes_arguments({WORD: 1}):
+            return False
+        return self._writes_arguments(f'{{"{WORD}": 1}}')
+
+    def _writes_arguments(self, arguments: object) -> bool:
+        function = {"name": "f", "arguments": arguments}
+        call = {"id": TOOL_ID, "type": "function", "function": function}
+        answer = {"role": ASSISTANT, "content": "", "tool_calls": [call]}
+        text = self._text([QUESTION, answer])
+        # An object that is written as Python writes it is none that anybody could read.
+        return WORD in text and f"'{WORD}'" not in text
+
+    def _text(self, turns: list[dict[str, Any]]) -> str:
+        try:
+            return self._render(turns, None)
+        except Exception:  # a refusal of an example of ours: what it says of the data's counts
+            return ""
