@@ -17,6 +17,8 @@ WORD = "palavra0fim"
 QUESTION = {"role": USER, "content": "A?"}
 TOOL_ID = "a1b2c3d4e"  # as long as the ids that Mistral's templates insist on
 
+QUOTE_OF_HTML = "&#34;"
+
 # A conversation and its tools -> the text that a template makes of them.
 Render = Callable[[list[dict[str, Any]], list[Any] | None], str]
 
@@ -39,11 +41,13 @@ class TemplateTakes:
     @cached_property
     def reasoning(self) -> str | None:
         """The key of an assistant's message whose reasoning it writes; None where it knows none."""
-        answer = {"role": ASSISTANT, "content": "B."}
-        return next(
-            (key for key in REASONING if WORD in self._text([QUESTION, {**answer, key: WORD}])),
-            None,
-        )
+        return self._reasoning({"role": ASSISTANT, "content": "B."})
+
+    @cached_property
+    def reasoning_of_calls(self) -> str | None:
+        """The same of a message that calls tools: Gemma 4's writes the reasoning of those alone."""
+        arguments = "{}" if self.arguments_as_text else {}
+        return self._reasoning(_calling(arguments))
 
     @cached_property
     def arguments_as_text(self) -> bool:
@@ -52,16 +56,24 @@ class TemplateTakes:
             return False
         return self._writes_arguments(f'{{"{WORD}": 1}}')
 
+    def _reasoning(self, answer: dict[str, Any]) -> str | None:
+        texts = {key: self._text([QUESTION, {**answer, key: WORD}]) for key in REASONING}
+        return next((key for key, text in texts.items() if WORD in text), None)
+
     def _writes_arguments(self, arguments: object) -> bool:
-        function = {"name": "f", "arguments": arguments}
-        call = {"id": TOOL_ID, "type": "function", "function": function}
-        answer = {"role": ASSISTANT, "content": "", "tool_calls": [call]}
-        text = self._text([QUESTION, answer])
-        # An object that is written as Python writes it is none that anybody could read.
-        return WORD in text and f"'{WORD}'" not in text
+        text = self._text([QUESTION, _calling(arguments)])
+        # Neither an object as Python writes it nor one between HTML's entities is JSON. The latter
+        # is what `tojson | safe` makes of the texts that it is added to, in Mistral's templates.
+        return WORD in text and f"'{WORD}'" not in text and QUOTE_OF_HTML not in text
 
     def _text(self, turns: list[dict[str, Any]]) -> str:
         try:
             return self._render(turns, None)
         except Exception:  # a refusal of an example of ours: what it says of the data's counts
             return ""
+
+
+def _calling(arguments: object) -> dict[str, Any]:
+    function = {"name": "f", "arguments": arguments}
+    call = {"id": TOOL_ID, "type": "function", "function": function}
+    return {"role": ASSISTANT, "content": "", "tool_calls": [call]}

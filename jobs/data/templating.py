@@ -64,8 +64,8 @@ def check_written(row: Dialogue, tokenizer: Tokenizer) -> None:
     """Check that the template writes all parts of a conversation: many pass over what they do not
     know, and it would be learned without.
 
-    Of earlier answers words and thoughts may be missing: templates shorten them on purpose. Where
-    the answer is words alone, they are learned behind the prompt in any case.
+    Of earlier answers words may be missing, and thoughts of any: templates shorten them on purpose.
+    Where the answer is words alone, they are learned behind the prompt in any case.
 
     Raises:
         DataError: a part is missing; naming file and line. Or the template refuses them.
@@ -127,7 +127,7 @@ def _turn(message: Message, row: Dialogue, tokenizer: Tokenizer) -> dict[str, An
     if message.tool_calls:
         turn["tool_calls"] = [_call(call, tokenizer) for call in message.tool_calls]
     if message.reasoning is not None:
-        key, marks = tokenizer.template_takes.reasoning, tokenizer.marks
+        key, marks = reasoning_key(message, tokenizer), tokenizer.marks
         if key is not None:
             turn[key] = message.reasoning
         elif marks is not None:
@@ -139,6 +139,12 @@ def _turn(message: Message, row: Dialogue, tokenizer: Tokenizer) -> dict[str, An
                 "Take it out of the data, or use a model that reasons.",
             )
     return turn
+
+
+def reasoning_key(message: Message, tokenizer: Tokenizer) -> str | None:
+    """Return the key by which the template takes the reasoning of a message; None for none."""
+    takes = tokenizer.template_takes
+    return takes.reasoning_of_calls if message.tool_calls else takes.reasoning
 
 
 def _call(call: ToolCall, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -179,18 +185,15 @@ def _unwritten(row: Dialogue, tokenizer: Tokenizer) -> str | None:
     messages = []
     for number, message in enumerate(row.conversation, start=1):
         of = f"of message {number}"
-        content, thought = message.content, message.reasoning
-        is_answer = number > len(row.context)
-        beside = is_answer and (thought is not None or bool(message.tool_calls))
-        if content.strip() and (message.role != ASSISTANT or beside):
+        content = message.content
+        calling = number > len(row.context) and bool(message.tool_calls)
+        if content.strip() and (message.role != ASSISTANT or calling):
             content = word(f"the words {of} ({message.role})")
-        if is_answer and thought is not None:
-            thought = word("the reasoning of the answer")
         calls = tuple(
             replace(call, arguments=orjson.dumps({"a": word(f"tool call {n} {of}")}).decode())
             for n, call in enumerate(message.tool_calls, start=1)
         )
-        messages.append(replace(message, content=content, reasoning=thought, tool_calls=calls))
+        messages.append(replace(message, content=content, tool_calls=calls))
     tools = [] if row.tools is None else orjson.loads(row.tools)
     for number, tool in enumerate(tools, start=1):
         tool["function"] = {**tool["function"], "name": word(f'tool {number} of "tools"')}

@@ -9,7 +9,13 @@ from jobs.caches import tokens_input
 from jobs.data.examples import Dialogue, Document, Example, located
 from jobs.data.prompts import PromptFormat, farense_prompt
 from jobs.data.reasoning import Frame, Marks
-from jobs.data.templating import check_written, eos_of, templated, templated_text
+from jobs.data.templating import (
+    check_written,
+    eos_of,
+    reasoning_key,
+    templated,
+    templated_text,
+)
 from jobs.data.tokenizer import Tokenizer
 from jobs.data.turns import earlier_answers, end_of_turn, without_idle_end
 from jobs.errors import DataError
@@ -243,10 +249,41 @@ def _templated_completion(
     That is what the template adds to the prompt for the answer. Where it rewrites the prompt once
     there is an answer, the answer follows the prompt as it is, with the template's end of a turn.
     """
-    _check_reasoning(row, tokenizer)
+    thought = row.reasoning
+    if thought is None and tokenizer.marks is not None:
+        thought = tokenizer.marks.split(row.completion)[0]
+    if thought:
+        _check_reasoning(row, tokenizer)
+    completion = _ended(_unended_completion(row, tokenizer, prompt), tokenizer)
+    if thought and not _holds(completion, thought, row, tokenizer):
+        raise DataError(
+            located(row, "the model's chat template does not write the reasoning of the answer"),
+            "Take it out of the data, or use a model whose template keeps it.",
+        )
+    return completion
+
+
+def _holds(completion: list[int], thought: str, row: Dialogue, tokenizer: Tokenizer) -> bool:
+    """Tell whether a completion begins with what was thought, as the model would think it.
+
+    Some templates take the block out, put an empty one before it, or something of their own.
+    """
+    text, marks = tokenizer.decode(completion), tokenizer.marks
+    if thought.strip() not in text:
+        return False
+    if row.reasoning is not None and reasoning_key(row.answer, tokenizer) is not None:
+        return True
+    opened = marks is not None and marks.opened(
+        templated_text(row.context, row, tokenizer, answer_next=True)
+    )
+    return marks is not None and marks.split(text, opened=opened)[0] == thought.strip()
+
+
+def _unended_completion(row: Dialogue, tokenizer: Tokenizer, prompt: tuple[int, ...]) -> list[int]:
+    """Return what follows the prompt, with all that the template puts behind the end of a turn."""
     whole = templated(row.conversation, row, tokenizer, answer_next=False)
     if whole[: len(prompt)] == prompt:
-        return _ended(list(whole[len(prompt) :]), tokenizer)
+        return list(whole[len(prompt) :])
     before = templated_text(row.context, row, tokenizer, answer_next=True)
     text = templated_text(row.conversation, row, tokenizer, answer_next=False)
     if text.startswith(before):
@@ -255,7 +292,7 @@ def _templated_completion(
         rest = _calls_rewritten(before, text, row, tokenizer.marks)
     else:
         rest = _rewritten(before, text, row, tokenizer.marks)
-    return _ended(_following(before, prompt, rest, tokenizer, whole_text=False), tokenizer)
+    return _following(before, prompt, rest, tokenizer, whole_text=False)
 
 
 def _rewritten(before: str, whole: str, row: Dialogue, marks: Marks | None) -> str:
@@ -295,7 +332,7 @@ def _calls_rewritten(before: str, whole: str, row: Dialogue, marks: Marks | None
             "the model's chat template writes what stands before the tool calls of the answer "
             "otherwise once they are there",
         ),
-        "Take the example out: after its prompt no model could answer so.",
+        "Try the other value of thinking, or a model whose template keeps its prompts.",
     )
 
 
@@ -350,9 +387,9 @@ def _check_reasoning(row: Dialogue, tokenizer: Tokenizer) -> None:
         DataError: naming file and line.
     """
     marks = tokenizer.marks
-    if marks is None or not (row.reasoning or marks.split(row.completion)[0]):
-        return
-    if marks.closed(templated_text(row.context, row, tokenizer, answer_next=True)):
+    if marks is not None and marks.closed(
+        templated_text(row.context, row, tokenizer, answer_next=True)
+    ):
         raise DataError(
             located(
                 row,

@@ -262,6 +262,10 @@ def test_arguments_as_text_and_a_bare_tool_are_the_same(
 @pytest.mark.parametrize(
     "call",
     [
+        # As in Mistral's: an object would make HTML's entities of the quotes before it.
+        "{% set a = c.function.arguments %}{% if a is not string %}"
+        "{% set a = a | tojson | safe %}{% endif %}"
+        "{{ '[' + c.function.name + '' + a + ']' + '\"' | replace('\"', '') }}",
         "{{ '[' + c.function.name + c.function.arguments + ']' }}",
         "[{{ c.function.name }}{{ c.function.arguments }}]",
     ],
@@ -405,3 +409,36 @@ def test_a_call_is_learned_where_the_template_takes_back_the_block_it_opens(
     found = encode_example(row, tokenizer, "chat")
     learned = tokenizer.decode(found.tokens[found.completion_start :])
     assert learned == f'\n</think>\n\n{{"name": "golos", "arguments": {ARGUMENTS_TEXT}}}<|end|>'
+
+
+THINKS = (
+    "{% for m in messages %}<|turn|>{{ m.role }}:ANSWER<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|turn|>assistant:{% endif %}{# <think> #}"
+)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "{{ m.content.split('</think>')[-1] }}",
+        "{% if m.role == 'assistant' %}<think></think>{% endif %}{{ m.content }}",
+        "{% if m.role == 'assistant' %}[answer]{% endif %}{{ m.content }}",
+    ],
+)
+def test_reasoning_that_is_not_where_the_model_thinks_is_told_of(
+    answer: str, tmp_path: Path
+) -> None:
+    on = TemplateSettings("on")
+    tokenizer = byte_tokenizer(THINKS.replace("ANSWER", answer), eos_token="<|end|>", settings=on)  # noqa: S106
+    typed = [THOUGHT["messages"][0], {"role": "assistant", "content": "<think>Sul.</think>Faro."}]
+    for row in (THOUGHT, {"messages": typed}):
+        with pytest.raises(DataError, match=r"line 1: .* does not write the reasoning of the ans"):
+            encode_example(row_of(row, tmp_path), tokenizer, "chat")
+    plain = byte_tokenizer(
+        THINKS.replace("ANSWER", "{{ m.content }}"),
+        eos_token="<|end|>",  # noqa: S106
+        settings=on,
+    )
+    found = encode_example(row_of(THOUGHT, tmp_path), plain, "chat")
+    learned = plain.decode(found.tokens[found.completion_start :])
+    assert learned == "<think>\nNo Algarve.\n</think>\n\nEm Faro.<|end|>"
