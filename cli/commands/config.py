@@ -16,9 +16,10 @@ from jobs.errors import ConfigError, DataError, InvalidInput, ModelError
 from jobs.model_store.folder import check_lora
 from jobs.model_store.place import model_folder
 from jobs.paths import Workspace
+from jobs.storage.formatting import counted
 
 if TYPE_CHECKING:
-    from jobs.config.config import Preset, TrainConfig
+    from jobs.config.config import LoraConfig, Preset, TrainConfig
     from jobs.config.lora_keys import Reach
     from jobs.config.step_plan import Schedule
 
@@ -58,7 +59,7 @@ def show(preset: str, overrides: tuple[str, ...], as_json: bool) -> None:
     loaded = preset_from(preset, overrides)
     schedule, missing = plan_of(loaded)
     patience = loaded.config.early_stopping_patience
-    warning = schedule.warning(patience) if schedule else None
+    warning = foreseen_of(loaded.config, schedule) if schedule else None
     reach, of_layers = adapted(loaded.config)
     if as_json:
         shown = loaded.model_dump(mode="json")
@@ -75,6 +76,8 @@ def show(preset: str, overrides: tuple[str, ...], as_json: bool) -> None:
         click.echo(f"# {plan_text(schedule, patience) if schedule else missing}")
         if schedule:
             click.echo(f"# learning rate: {rate_text(loaded.config, schedule)}")
+        if loaded.config.lora.alpha is not None:
+            click.echo(f"# {factor_text(loaded.config.lora)}")
         if reach:
             click.echo(f"# adapted: {described(reach.adapted)}")
     for remark in filter(None, (warning, of_layers)):
@@ -145,17 +148,29 @@ def adapted(config: TrainConfig) -> tuple[Reach | None, str | None]:
     return reach, reach.warning if reach else None
 
 
+def foreseen_of(config: TrainConfig, schedule: Schedule) -> str | None:
+    """Return what will not come about in a run; see :func:`jobs.training.foreseen.foreseen`."""
+    from jobs.training.foreseen import foreseen  # noqa: PLC0415 - loads pydantic
+
+    return foreseen(config, schedule)
+
+
 def plan_text(schedule: Schedule, patience: int | None) -> str:
     """Return how long a run is, how often it validates, and when it can stop at the earliest."""
     validations = schedule.validation_steps
     text = (
-        f"{schedule.examples} examples: {schedule.steps_per_epoch} steps an epoch, "
-        f"{schedule.total_steps} steps, {len(validations)} "
-        f"validation{'' if len(validations) == 1 else 's'}"
+        f"{counted(schedule.examples, 'example')}: {counted(schedule.steps_per_epoch, 'step')} an "
+        f"epoch, {counted(schedule.total_steps, 'step')}, {counted(len(validations), 'validation')}"
     )
     if patience is None or len(validations) <= patience:
         return text
     return f"{text}; early stopping at step {validations[patience]} at the earliest"
+
+
+def factor_text(lora: LoraConfig) -> str:
+    """Return how much an adapter counts, where its config gives an alpha."""
+    rank = f"sqrt({lora.rank})" if lora.rslora else f"{lora.rank}"
+    return f"scale: {lora.alpha:g} / {rank} = {lora.factor:.4g}"
 
 
 def rate_text(config: TrainConfig, schedule: Schedule) -> str:

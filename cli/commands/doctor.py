@@ -17,6 +17,7 @@ from cli.options import json_option, preset_from, set_option
 from cli.output import print_json, terminal_width, wants_colour
 from jobs.errors import ExitCode
 from jobs.paths import Workspace
+from jobs.storage.formatting import counted
 from jobs.storage.values import printable
 
 if TYPE_CHECKING:
@@ -84,10 +85,10 @@ def lines(findings: Sequence[Finding], width: int, *, colour: bool = False) -> I
 
 def verdict(preset: str, counts: Counter[str]) -> str:
     """Return the last line: whether training can start."""
-    warnings = _count(counts["warning"], "warning")
+    warnings = counted(counts["warning"], "warning")
     if counts["problem"]:
         also = f" ({warnings} beside)" if counts["warning"] else ""
-        return f"{preset} cannot be trained yet: {_count(counts['problem'], 'problem')}{also}."
+        return f"{preset} cannot be trained yet: {counted(counts['problem'], 'problem')}{also}."
     return f"Ready to train {preset}" + (f", with {warnings}." if counts["warning"] else ".")
 
 
@@ -98,7 +99,3 @@ def _wrapped(text: str, width: int) -> list[str]:
         for line in text.splitlines()
         for piece in wrap(line, room, break_long_words=False, break_on_hyphens=False) or [""]
     ] or [""]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
-from cli.commands.config import plan_text
+from cli.commands.config import foreseen_of, plan_text
 from cli.commands.evaluate import queued, refuse_both
 from cli.commands.watch import watch_job
 from cli.completion import jobs_in
@@ -91,7 +91,8 @@ def enqueue(
         after = None if after is None else job_named(client, after, follows).id
         # It may take minutes: not before there is a queue for the job.
         [said] = checks.check([Wanted(config, evaluated=evaluated)])
-        remarks = [*filter(None, [schedule.warning(patience)]), *said]
+        warning = foreseen_of(config, schedule)
+        remarks = [*filter(None, [warning]), *said]
         record = client.enqueue(
             loaded,
             name=name,
@@ -110,7 +111,7 @@ def enqueue(
         if as_json:
             plan = {
                 "validations": len(schedule.validation_steps),
-                "warning": schedule.warning(patience),
+                "warning": warning,
                 "warnings": remarks,
             }
             following = jobs[1].id if evaluated else None

@@ -16,7 +16,7 @@ from daemon.times import parse_duration
 from jobs.errors import InvalidInput, QueueUnreachable
 from jobs.paths import Workspace
 from jobs.state import FINISHED, State
-from jobs.storage.formatting import local, size_text
+from jobs.storage.formatting import counted, local, size_text
 
 if TYPE_CHECKING:
     from daemon.prune.plan import Plan, Selection
@@ -140,7 +140,7 @@ def _report(plan: Plan, removed: Removed, as_json: bool) -> None:
         note(f"{job_id} is kept: {reason}.")
     if removed.records_left:
         warn(
-            f"Redis is away and still lists {_count(removed.records_left, 'removed job')}: "
+            f"Redis is away and still lists {counted(removed.records_left, 'removed job')}: "
             "the next `farense prune` takes them off its list."
         )
     if as_json:
@@ -169,17 +169,13 @@ def _what(plan: Plan) -> str:
 
 
 def _things(jobs: int, data: int, plan: Plan) -> str:
-    what = f"the checkpoints of {_count(jobs, 'job')}" if plan.checkpoints_only else ""
-    things = [what or _count(jobs, "job")]
+    what = f"the checkpoints of {counted(jobs, 'job')}" if plan.checkpoints_only else ""
+    things = [what or counted(jobs, "job")]
     if data:
-        things.append(_count(data, "data file"))
+        things.append(counted(data, "data file"))
     if plan.leftovers:
         things.append("what an earlier prune left over")
     return " and ".join(filter(None, (", ".join(things[:-1]), things[-1])))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _as_json(

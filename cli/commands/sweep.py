@@ -118,6 +118,7 @@ def run(
     Example: farense sweep run configs/sweeps/overnight.yaml --until 07:00
     """
     from daemon.sweep.start import begin_sweep  # noqa: PLC0415 - loads pydantic
+    from jobs.training.foreseen import foreseen  # noqa: PLC0415 - as above
 
     refuse_both(watching, as_json, "farense sweep status --json")
     workspace = Workspace.current()
@@ -126,7 +127,7 @@ def run(
     begun = begin_sweep(
         find_file(file), workspace, presets, name=name, trials=trials, until=until, queue=queue
     )
-    warning = begun.schedule.warning(begun.spec.base.early_stopping_patience)
+    warning = foreseen(begun.spec.base, begun.schedule)
     remarks = [*filter(None, [warning]), *begun.remarks]
     if as_json:
         print_json(_view(begun.folder).as_dict() | {"warning": warning, "warnings": remarks})

@@ -7,6 +7,8 @@ from itertools import islice
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from jobs.storage.formatting import counted
+
 if TYPE_CHECKING:
     from jobs.data.check import DataReport, FileReport, Leak, Lines
     from jobs.data.lengths import Lengths
@@ -44,7 +46,7 @@ def _file_lines(file: FileReport, max_seq_length: int) -> Iterator[str]:
         yield from _group_lines(groups, found)
     for remark in file.remarks:
         yield from wrap(
-            f"{remark.text}: {_count(len(remark.lines), 'line')} ({_numbers(remark.lines)})",
+            f"{remark.text}: {counted(len(remark.lines), 'line')} ({_numbers(remark.lines)})",
             WIDTH,
             initial_indent=INDENT,
             subsequent_indent=INDENT * 2,
@@ -54,12 +56,12 @@ def _file_lines(file: FileReport, max_seq_length: int) -> Iterator[str]:
 
 
 def _problem_lines(file: FileReport) -> Iterator[str]:
-    examples = _count(file.examples, "example")
+    examples = counted(file.examples, "example")
     if not file.problems:
         yield f"{INDENT}{examples}, no bad lines"
         return
     empty = f", {len(file.empty_fields)} of them for an empty field" if file.empty_fields else ""
-    yield f"{INDENT}{examples}, {_count(len(file.problems), 'bad line')}{empty}:"
+    yield f"{INDENT}{examples}, {counted(len(file.problems), 'bad line')}{empty}:"
     for problem in file.problems[:SHOWN]:
         yield from wrap(
             f"line {problem.line}: {problem.reason}",
@@ -74,7 +76,7 @@ def _group_lines(groups: Sequence[Lines], found: str) -> Iterator[str]:
     if not groups:
         yield f"{INDENT}{found}: none"
         return
-    yield f"{INDENT}{found}: {_count(len(groups), 'group')} of lines"
+    yield f"{INDENT}{found}: {counted(len(groups), 'group')} of lines"
     for group in groups[:SHOWN]:
         yield f"{INDENT * 2}lines {_numbers(group)}"
     yield from _rest(len(groups))
@@ -94,7 +96,7 @@ def _length_lines(lengths: Lengths, max_seq_length: int) -> Iterator[str]:
     if lengths.truncated is None or lengths.left_out is None:
         yield f"{INDENT}max_seq_length counts tokens: what it cuts needs a model's tokenizer"
         return
-    cut_short = _count(lengths.truncated, "example")
+    cut_short = counted(lengths.truncated, "example")
     yield (
         f"{INDENT}max_seq_length {max_seq_length} cuts {cut_short} short "
         f"and leaves out {lengths.left_out}"
@@ -110,7 +112,7 @@ def _leak_lines(report: DataReport) -> Iterator[str]:
 
 
 def _leaks(leaks: Sequence[Leak], found: str) -> Iterator[str]:
-    yield f"Leakage, {found} in both files: {_count(len(leaks), 'line') if leaks else 'none'}"
+    yield f"Leakage, {found} in both files: {counted(len(leaks), 'line') if leaks else 'none'}"
     for leak in leaks[:SHOWN]:
         noun = "line" if len(leak.train_lines) == 1 else "lines"
         yield f"{INDENT}line {leak.valid_line}: training {noun} {_numbers(leak.train_lines)}"
@@ -134,10 +136,6 @@ def _verdict(report: DataReport) -> str:
 
 def _files(report: DataReport) -> list[FileReport]:
     return [file for file in (report.train, report.valid) if file]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _numbers(lines: Lines) -> str:

@@ -17,6 +17,7 @@ from jobs.model_store.folder import check_lora, check_model, folder_bytes
 from jobs.paths import Workspace
 from jobs.resources.estimate import DataSize
 from jobs.storage.formatting import size_text
+from jobs.training.foreseen import foreseen
 
 SHOWN = 5
 
@@ -150,7 +151,7 @@ def _leaks(same: int, asked: int) -> str:
 def plan_finding(config: TrainConfig, examples: int) -> Finding:
     """Tell how long the run is, and whether its early stopping can engage."""
     schedule = config.schedule(examples)
-    if text := schedule.warning(config.early_stopping_patience):
+    if text := foreseen(config, schedule):
         fact, _, action = text.partition(". ")
         return warning("plan", f"{fact}.", action)
     count = len(schedule.validation_steps)

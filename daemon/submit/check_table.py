@@ -157,17 +157,17 @@ TABLE: tuple[Check, ...] = (
     Check(
         "conversations",
         "a conversation that the chat template refuses, an answer that is an end of turn alone, "
-        "a part that it does not write (tools, calls, reasoning, a system message), reasoning in an "
-        "answer with `thinking: off`, and with `loss_on: all_answers` an earlier answer that the "
-        "template writes otherwise once the conversation goes on",
+        "a part that it does not write (tools, calls, reasoning, a system message), reasoning in "
+        "an answer with `thinking: off`, and with `loss_on: all_answers` an earlier answer that "
+        "the template writes otherwise once the conversation goes on",
         "jobs.data.tokenize:encode_example",
         (*TRAININGS, RETRY),
         (
-            *("jobs.data.tokenize:encode_example", "jobs.data.tokenize:_check_reasoning"),
+            *("jobs.data.tokenize:encode_example", "jobs.data.answer:_check_reasoning"),
             *("jobs.data.templating:refused", "jobs.data.turns:earlier_answers"),
             *("jobs.data.turns:_agreeing", "jobs.data.templating:check_written"),
-            *("jobs.data.templating:_turn", "jobs.data.tokenize:_calls_rewritten"),
-            *("jobs.data.tokenize:_templated_completion",),
+            *("jobs.data.templating:_turn", "jobs.data.answer:_calls_rewritten"),
+            *("jobs.data.answer:templated_completion",),
         ),
     ),
     Check(

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from jobs.errors import ConfigError
+from jobs.suggest import did_you_mean
 
 # The presets name layers as Llama does. Where a model has no layer of that name, these are the same
 # layer under another: (key, names, the layers that must stand beside it).
@@ -98,9 +99,13 @@ def reached(blocks: Blocks, keys: Iterable[str]) -> Reach:
             unknown.append(key)
     if unknown:
         names = sorted({path.rpartition(".")[2] for path in known})
+        meant = did_you_mean(unknown[0], [*GROUPS, *names])
+        there = (
+            f"The blocks have: {', '.join(names)}; {', '.join(GROUPS)} stand for groups of them."
+        )
         raise ConfigError(
             f"lora.keys: no layer {', '.join(unknown)} in the adapted blocks.",
-            f"The blocks have: {', '.join(names)}; {', '.join(GROUPS)} stand for groups of them.",
+            f"{meant} {there}".lstrip(),
         )
     return Reach(_by_path(blocks, wanted), _left_out(blocks, wanted))
 

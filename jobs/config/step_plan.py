@@ -79,14 +79,3 @@ class Schedule:
         epoch, index = divmod(update - 1, self.updates_per_epoch)
         within = min((index + 1) * self.gradient_accumulation, self.steps_per_epoch)
         return min(epoch * self.steps_per_epoch + within, self.total_steps)
-
-    def warning(self, patience: int | None) -> str | None:
-        """Return what to tell a person whose early stopping cannot engage, or None."""
-        count = len(self.validation_steps)
-        if patience is None or count > patience:
-            return None
-        return (
-            f"Early stopping cannot engage: the run has {count} validation"
-            f"{'' if count == 1 else 's'} and a patience of {patience}. "
-            "Lower eval_steps or early_stopping_patience, or train for more epochs."
-        )

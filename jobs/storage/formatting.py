@@ -19,6 +19,11 @@ def size_text(size: int) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return ``1 example``, ``2 examples``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def duration(seconds: float) -> str:
     """Return a length of time for a person: ``45s``, ``3m 20s``, ``2h 05m``, ``1d 03h``.
 

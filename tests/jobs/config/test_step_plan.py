@@ -21,13 +21,6 @@ def test_v2_on_848_examples_validates_six_times() -> None:
     plan = schedule(848)
     assert plan.total_steps == 1272
     assert list(plan.validation_steps) == [200, 400, 600, 800, 1000, 1200]
-    assert plan.warning(patience=5) is None
-
-
-def test_warns_when_early_stopping_cannot_engage() -> None:
-    warning = schedule(240).warning(patience=5)
-    assert warning is not None
-    assert "1 validation and a patience of 5" in warning
 
 
 def test_a_run_shorter_than_eval_steps_validates_at_its_end() -> None:
