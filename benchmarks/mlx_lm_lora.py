@@ -17,8 +17,10 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="train so many, and validate once at the end")
     parser.add_argument("--validation-batches", type=int, default=-1, help="with --steps")
     parser.add_argument("--same-loss", action="store_true", help="also the loss farense measures")
+    parser.add_argument("--same-batches", action="store_true", help="in the order farense trains")
     return parser.parse_args()
 
 
@@ -216,8 +219,34 @@ def run_training(
         bias_correction=config.adam_bias_correction,
     )
     callback: Any = recorder
-    trainer.train(model, optimizer, train, valid, arguments, training_callback=callback)
+    order = partial(farense_batches, config.seed) if options.same_batches else None
+    trainer.train(
+        model,
+        optimizer,
+        train,
+        valid,
+        arguments,
+        training_callback=callback,
+        iterate_batches=order or trainer.iterate_batches,
+    )
     return steps
+
+
+def farense_batches(
+    seed: int, data: Dataset, batch_size: int, length: int, *, loop: bool = False, **_: Any
+) -> Iterator[Any]:
+    """Yield mlx-lm's batches; in training those that farense draws, in their order."""
+    from mlx_lm.tuner import trainer
+
+    from jobs.data.batching import epoch_order
+
+    if not loop:
+        yield from trainer.iterate_batches(data, batch_size, length)
+        return
+    for epoch in count():
+        for rows in epoch_order([len(tokens) for tokens, _ in data], batch_size, seed, epoch):
+            # Of one batch: with nothing to choose from, they come as they are.
+            yield from trainer.iterate_batches([data[row] for row in rows], len(rows), length)
 
 
 def rate_of(config: TrainConfig, examples: int) -> Any:
