@@ -36,6 +36,7 @@ SETTINGS = (
     "thinking",
     "loss_on",
     "mask_prompt",
+    "lora.kind",
     "lora.rank",
     "lora.scale",
     "lora.alpha",

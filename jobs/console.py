@@ -185,13 +185,18 @@ def _settings(event: Started) -> dict[str, str]:
     config, lora = event.config, event.config["lora"]
     batch, accumulation = config["batch_size"], config["gradient_accumulation"]
     return {
-        "LoRA": f"rank {lora['rank']}, {_scale(lora)}, dropout {lora['dropout']:g}, "
+        _adapter_kind(lora): f"rank {lora['rank']}, {_scale(lora)}, dropout {lora['dropout']:g}, "
         f"last {lora['num_layers']} layers, {event.trainable_parameters:,} parameters",
         **_adapted(event),
         "Batch": f"{batch} x {accumulation} accumulated = {batch * accumulation}",
         "Learning rate": f"{_learning_rate(config)}, weight decay {config['weight_decay']:g}",
         "Validations": _validation_plan(event),
     }
+
+
+def _adapter_kind(lora: Mapping[str, Any]) -> str:
+    """Return how the kind of adapter is written; older versions know one alone."""
+    return "DoRA" if lora.get("kind") == "dora" else "LoRA"
 
 
 def _scale(lora: Mapping[str, Any]) -> str:

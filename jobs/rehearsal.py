@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from jobs import caches
 from jobs.backend.device import Device
+from jobs.config.config import LoraConfig
 from jobs.data.lengths import Length
 from jobs.data.prompts import PromptFormat
 from jobs.data.token_cache import PACKAGES, kept_lengths
@@ -34,7 +35,7 @@ from jobs.storage.files import keep_newest, read_json, write_json
 
 LONGEST_SECONDS = 1_800.0
 KEPT_FILES = 64
-LAYOUT = 1
+LAYOUT = 2
 # More than any machine computes at a time: the answer is how many lanes there can be.
 MANY_LANES = 4_096
 
@@ -61,17 +62,22 @@ class Layer:
     Attributes:
         name: in the whole model, as an adapter's arrays are named after it.
         experts: of a mixture, how many; else None.
+        bits: of each number of a quantized weight; else None.
     """
 
     name: str
     outputs: int
     inputs: int
     experts: int | None = None
+    bits: int | None = None
 
-    def arrays(self, rank: int) -> dict[str, TensorEntry]:
+    def arrays(self, lora: LoraConfig) -> dict[str, TensorEntry]:
         """Return what an adapter of this layer holds, as mlx-lm makes it."""
+        rank = lora.rank
         shapes: dict[str, tuple[int, ...]]
         shapes = {"lora_a": (self.inputs, rank), "lora_b": (rank, self.outputs)}
+        if lora.kind == "dora":
+            shapes["m"] = (self.outputs,)
         if self.experts is not None:
             shapes = {
                 "lora_a": (self.experts, rank, self.inputs),
@@ -279,7 +285,7 @@ def _layer(name: str, layer: Any) -> Layer:
         return Layer(name, layer.output_dims, layer.input_dims, layer.num_experts)
     outputs, inputs = layer.weight.shape
     if isinstance(layer, nn.QuantizedLinear):
-        inputs = inputs * 32 // layer.bits
+        return Layer(name, outputs, inputs * 32 // layer.bits, bits=layer.bits)
     return Layer(name, outputs, inputs)
 
 

@@ -107,6 +107,14 @@ TABLE: tuple[Check, ...] = (
         ),
     ),
     Check(
+        "layers of DoRA",
+        "`lora.kind: dora` with experts of a mixture among the adapted layers, or layers of 3, 5 "
+        "or 6 bits: mlx-lm's DoRA has none of either",
+        "jobs.config.lora_keys:check_dora",
+        TRAININGS,
+        ("jobs.config.lora_keys:check_dora",),
+    ),
+    Check(
         "lines of the data",
         "a data file that is missing, empty, of another form, or has lines that cannot be used",
         "jobs.data.examples:read_examples",

@@ -244,16 +244,24 @@ class SubmitChecks:
 
     def _reach(self, config: TrainConfig, part: Part, found: Rehearsed) -> Reach:
         """Return the layers that are adapted, by those that mlx-lm's own model has."""
-        from jobs.config.lora_keys import check_num_layers, reached  # noqa: PLC0415 - as above
+        from jobs.config.lora_keys import check_dora, check_num_layers, reached  # noqa: PLC0415 - as above
 
         lora, blocks = config.lora, found.model.layers
 
         def reach() -> Reach:
             check_num_layers(lora.num_layers, len(blocks), str(part.model))
             adapted = sorted(blocks)[-lora.num_layers :]
-            return reached({number: blocks[number] for number in adapted}, lora.keys)
+            found = reached({number: blocks[number] for number in adapted}, lora.keys)
+            if lora.kind == "dora":
+                layers = [(p, blocks[n][p]) for p, on in found.adapted.items() for n in on]
+                check_dora(
+                    [path for path, layer in layers if layer.experts is not None],
+                    [(path, layer.bits) for path, layer in layers if layer.bits is not None],
+                )
+            return found
 
-        return self._once(("reach", part.model, lora.num_layers, lora.keys), reach)
+        key = ("reach", part.model, lora.num_layers, lora.keys, lora.kind)
+        return self._once(key, reach)
 
     def _adapter(self, wanted: Wanted) -> dict[str, TensorEntry]:
         """Return the arrays of the adapter of a job that was checked."""
@@ -261,7 +269,7 @@ class SubmitChecks:
 
         config, part = wanted.config, self._part(wanted)
         found = self._known["part", part]
-        return adapter_arrays(found, self._reach(config, part, found), config.lora.rank)
+        return adapter_arrays(found, self._reach(config, part, found), config.lora)
 
     def _room(self, wanted: Wanted, part: Part, found: Rehearsed, reach: Reach) -> list[str]:
         from daemon.submit.resources import ROOM_SETTINGS, RunUse, check_room  # noqa: PLC0415 - as above

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from jobs.backend.device import Device
-from jobs.config.config import TrainConfig
+from jobs.config.config import LoraConfig, TrainConfig
 from jobs.config.lora_keys import Reach
 from jobs.errors import InvalidInput, WorkspaceError
 from jobs.model_store.place import model_folder
@@ -75,7 +75,7 @@ def check_room(
     size = DataSize.of(found.lengths, config)
     model = model_folder(workspace, config.model)
     needs = estimate(model, config, size, as_stored=device.as_stored, lanes=lanes)
-    arrays = adapter_arrays(found, reach, config.lora.rank).values()
+    arrays = adapter_arrays(found, reach, config.lora).values()
     adapter = FLOAT32 * sum(array.elements for array in arrays)
     needs = replace(needs, adapter=adapter, state=(MOMENTS + lanes) * adapter)
     said = _memory(config, workspace, needs, memory_limits(*device.memory).whole, use, shared)
@@ -146,12 +146,12 @@ def _disk(
     return [warning] if warning else []
 
 
-def adapter_arrays(found: Rehearsed, reach: Reach, rank: int) -> dict[str, TensorEntry]:
+def adapter_arrays(found: Rehearsed, reach: Reach, lora: LoraConfig) -> dict[str, TensorEntry]:
     """Return the arrays of the adapter that a run makes, by their names."""
     layers = found.model.layers
     return {
         name: array
         for path, blocks in reach.adapted.items()
         for block in blocks
-        for name, array in layers[block][path].arrays(rank).items()
+        for name, array in layers[block][path].arrays(lora).items()
     }

@@ -36,11 +36,13 @@ from mlx_lm.models.cache import make_prompt_cache  # noqa: E402
 from mlx_lm.models.llama import Model, ModelArgs  # noqa: E402
 from mlx_lm.models.mla import MultiLinear, QuantizedMultiLinear  # noqa: E402
 from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear  # noqa: E402
+from mlx_lm.tuner.dora import DoRALinear  # noqa: E402
 from mlx_lm.tuner.lora import LoRALinear, LoRASwitchLinear  # noqa: E402
 from mlx_lm.utils import load_config, load_model, load_tokenizer  # noqa: E402
 
 __all__ = [
     "BatchGenerator",
+    "DoRALinear",
     "LoRALinear",
     "LoRASwitchLinear",
     "Model",

@@ -48,9 +48,13 @@ class ConfigModel(BaseModel):
 class LoraConfig(ConfigModel):
     """Which layers are adapted, and how: y = W x + scale * dropout(x) A B.
 
-    What is left out is as in the preset v2.
+    DoRA gives each output of that a learned magnitude (:mod:`jobs.model.dora`). What is left out is
+    as in the preset v2.
     """
 
+    kind: Literal["lora", "dora"] = Field(
+        default="lora", description="dora: each output of a layer also learns its magnitude"
+    )
     rank: int = Field(default=6, ge=1, le=1024)
     scale: float | None = Field(
         default=None, gt=0, description="a factor, not alpha: alpha / rank; 16 without an alpha"

@@ -110,6 +110,32 @@ def reached(blocks: Blocks, keys: Iterable[str]) -> Reach:
     return Reach(_by_path(blocks, wanted), _left_out(blocks, wanted))
 
 
+def check_dora(experts: Collection[str], quantized: Iterable[tuple[str, int]]) -> None:
+    """Check that mlx-lm has DoRA layers for what is to be adapted.
+
+    Args:
+        experts: paths of the layers that hold all experts of a mixture.
+        quantized: the path of each quantized layer, and the bits of a number in it.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    if experts:
+        raise ConfigError(
+            "lora.kind: dora cannot adapt the experts of a mixture "
+            f"({', '.join(sorted(set(experts)))}): mlx-lm has no such layer.",
+            "Name other layers in lora.keys, or set lora.kind to lora.",
+        )
+    # It takes a layer to be 32 // bits times as wide as its packed weight.
+    if broken := {path: bits for path, bits in quantized if 32 % bits}:
+        raise ConfigError(
+            f"lora.kind: dora cannot adapt layers of {min(broken.values())} bits "
+            f"({', '.join(sorted(broken))}): mlx-lm's DoRA layer mistakes their width, and could "
+            "not load the adapter.",
+            "Take the model in 4 or 8 bits, or set lora.kind to lora.",
+        )
+
+
 def described(layers: Mapping[str, tuple[int, ...]]) -> str:
     """Return layers and their blocks in words: ``self_attn.q_proj, self_attn.v_proj (block 3)``."""
     groups: dict[tuple[int, ...], list[str]] = {}

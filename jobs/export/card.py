@@ -22,12 +22,13 @@ from jobs.spec import DataFile, JobSpec
 from jobs.storage.files import write_atomic, write_json
 from jobs.verdict import verdict
 
+KINDS = {"lora": "LoRA", "dora": "DoRA"}
 WHAT = {
-    ADAPTER: "A QLoRA adapter for `{model}`, as mlx-lm loads it.",
-    PEFT: "A LoRA adapter trained on `{model}`, as Hugging Face PEFT loads it.",
-    FUSED: "`{model}` with a QLoRA adapter in its weights, which are {dtype} and not quantized.",
-    REQUANTIZED: "`{model}` with a QLoRA adapter in its weights. The adapted layers were quantized "
-    "again, which keeps only a part of what the adapter adds.",
+    ADAPTER: "A Q{kind} adapter for `{model}`, as mlx-lm loads it.",
+    PEFT: "A {kind} adapter trained on `{model}`, as Hugging Face PEFT loads it.",
+    FUSED: "`{model}` with a Q{kind} adapter in its weights, which are {dtype} and not quantized.",
+    REQUANTIZED: "`{model}` with a Q{kind} adapter in its weights. The adapted layers were "
+    "quantized again, which keeps only a part of what the adapter adds.",
 }
 MLX_EXAMPLE = """\
     python -m mlx_lm generate --model {model}{adapter} \\
@@ -90,9 +91,10 @@ def card_text(card: Card) -> str:
     head = {
         "library_name": "peft" if kind == PEFT else "mlx",
         "pipeline_tag": "text-generation",
-        "tags": ["farense", "lora"],
+        "tags": ["farense", card.config.lora.kind],
     }
-    what = WHAT[kind].format(model=card.model, dtype=card.exported.dtype)
+    adapter = KINDS[card.config.lora.kind]
+    what = WHAT[kind].format(model=card.model, dtype=card.exported.dtype, kind=adapter)
     settings = yaml.safe_dump(card.spec.config, sort_keys=False, allow_unicode=True)
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from jobs.backend.dequantize import dequantize_model, dequantized, is_quantized
-from jobs.backend.mlx import LoRALinear, LoRASwitchLinear, mx, named, nn, tree_unflatten
+from jobs.backend.mlx import DoRALinear, LoRALinear, LoRASwitchLinear, mx, named, nn, tree_unflatten
 from jobs.config.config import LoraConfig
 from jobs.errors import InvalidInput, ModelError
 from jobs.model.adapter import TrainedAdapter
@@ -95,7 +95,7 @@ def fused_model(
         tree_unflatten(list(adapter.fitting(named(module.trainable_parameters())).items()))
     )
     layers = list(module.named_modules())
-    kinds = LoRALinear | LoRASwitchLinear
+    kinds = LoRALinear | LoRASwitchLinear | DoRALinear
     adapted = [(path, _fused(m, requantize)) for path, m in layers if isinstance(m, kinds)]
     module.update_modules(tree_unflatten(adapted))
     config = _unquantized(config)
@@ -135,7 +135,7 @@ def _unquantized(config: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _fused(layer: LoRALinear | LoRASwitchLinear, requantize: bool) -> nn.Module:
+def _fused(layer: LoRALinear | LoRASwitchLinear | DoRALinear, requantize: bool) -> nn.Module:
     """Return an adapted layer as one that is not; computed in float32, kept in the old type."""
     base: Any = layer.linear
     dtype = _layer_dtype(base)

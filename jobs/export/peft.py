@@ -2,7 +2,7 @@
 
 PEFT computes ``y = W x + (lora_alpha / r) B A x`` with A of [r, in] and B of [out, r]; MLX
 ``y = W x + scale x A B`` with A of [in, r] and B of [r, out]. So both are transposed, and
-``lora_alpha`` is scale * r.
+``lora_alpha`` is scale * r. DoRA's magnitudes are alike on both sides.
 """
 
 from __future__ import annotations
@@ -20,8 +20,12 @@ from jobs.storage.files import write_json
 from jobs.training.checkpoint import save_arrays
 
 PREFIX = "base_model.model."
-# How a matrix is named in MLX; the names of layers are those of the architecture in transformers.
-MATRIX = re.compile(r"(?P<layer>model\.layers\.(?P<block>\d+)\.(?P<path>.+))\.lora_(?P<part>[ab])")
+# How an array is named in MLX; the names of layers are those of the architecture in transformers.
+ARRAY = re.compile(
+    r"(?P<layer>model\.layers\.(?P<block>\d+)\.(?P<path>.+))\.(?P<part>lora_a|lora_b|m)"
+)
+# How PEFT names them: read from its files, and written into them.
+PEFT_NAMES = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight", "m": "lora_magnitude_vector"}
 
 
 def write_peft(folder: Path, adapter: TrainedAdapter, lora: LoraConfig, base: str) -> None:
@@ -41,7 +45,7 @@ def write_peft(folder: Path, adapter: TrainedAdapter, lora: LoraConfig, base: st
 def check_peft(adapter: TrainedAdapter) -> None:
     """Check that an adapter can be written for PEFT; raises as :func:`write_peft`."""
     for name, array in adapter.arrays.items():
-        if array.ndim != 2:
+        if array.ndim > 2:
             raise ModelError(
                 f"{name} adapts all experts of a mixture at once, and PEFT has no such layer: the "
                 "adapter cannot be written for PEFT.",
@@ -52,7 +56,7 @@ def check_peft(adapter: TrainedAdapter) -> None:
 
 
 def peft_arrays(adapter: TrainedAdapter) -> Arrays:
-    """Return the matrices by the names and in the shapes that PEFT expects.
+    """Return the arrays by the names and in the shapes that PEFT expects.
 
     Raises:
         ModelError: as :func:`write_peft`.
@@ -60,7 +64,7 @@ def peft_arrays(adapter: TrainedAdapter) -> Arrays:
     arrays: Arrays = {}
     for name, array in adapter.arrays.items():
         found = _parts(name)
-        key = f"{PREFIX}{found['layer']}.lora_{found['part'].upper()}.weight"
+        key = f"{PREFIX}{found['layer']}.{PEFT_NAMES[found['part']]}"
         arrays[key] = mx.contiguous(array.T)
     return arrays
 
@@ -76,6 +80,7 @@ def peft_config(adapter: TrainedAdapter, lora: LoraConfig, base: str) -> dict[st
         "r": lora.rank,
         "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
         **({"use_rslora": True} if lora.rslora else {}),
+        **({"use_dora": True} if lora.kind == "dora" else {}),
         "lora_dropout": lora.dropout,
         "target_modules": sorted({match["path"] for match in found}),
         "layers_to_transform": sorted({int(match["block"]) for match in found}),
@@ -87,7 +92,7 @@ def peft_config(adapter: TrainedAdapter, lora: LoraConfig, base: str) -> dict[st
 
 
 def _parts(name: str) -> re.Match[str]:
-    found = MATRIX.fullmatch(name)
+    found = ARRAY.fullmatch(name)
     if found is None:
         raise ModelError(
             f"This architecture's layers have other names in transformers ({name}): the adapter "

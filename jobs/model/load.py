@@ -12,6 +12,7 @@ from typing import Any
 from jobs.backend import mlx
 from jobs.backend.backend import backend
 from jobs.backend.mlx import (
+    DoRALinear,
     LoRALinear,
     LoRASwitchLinear,
     QuantizedSwitchLinear,
@@ -21,9 +22,10 @@ from jobs.backend.mlx import (
     tree_unflatten,
 )
 from jobs.config.config import LoraConfig
-from jobs.config.lora_keys import Reach, check_num_layers, reached
+from jobs.config.lora_keys import Reach, check_dora, check_num_layers, reached
 from jobs.data.tokenizer import TemplateSettings, Tokenizer
 from jobs.errors import ModelError
+from jobs.model.dora import NarrowDoRALinear
 from jobs.model.lora import CpuLoRALinear, DropoutNoise, NoiseDropout
 from jobs.model_store.tokenizer_files import without_settings
 
@@ -136,7 +138,7 @@ def unload_blocks(module: Any, path: Path, count: int) -> None:
 
 
 def apply_lora(module: nn.Module, lora: LoraConfig, seed: int, noise: DropoutNoise) -> Reach:
-    """Adapt the last ``lora.num_layers`` blocks; only the new low-rank matrices are trainable.
+    """Adapt the last ``lora.num_layers`` blocks; only the arrays of the adapter are trainable.
 
     Keys are looked for in the adapted blocks and nowhere else (:mod:`jobs.config.lora_keys`).
 
@@ -147,13 +149,16 @@ def apply_lora(module: nn.Module, lora: LoraConfig, seed: int, noise: DropoutNoi
         The layers that are adapted.
 
     Raises:
-        ConfigError: a key that matches nothing, or more layers than the model has.
+        ConfigError: a key that matches nothing, more layers than the model has, or one that DoRA
+            cannot adapt.
     """
     blocks = module.layers
     check_num_layers(lora.num_layers, len(blocks), "the model")
     first = len(blocks) - lora.num_layers
     layers = {number: found for number, found in adaptable(blocks).items() if number >= first}
     reach = reached(layers, lora.keys)
+    if lora.kind == "dora":
+        _check_dora([(path, layers[n][path]) for path, on in reach.adapted.items() for n in on])
     mx.random.seed(seed)
     for number, within in layers.items():
         chosen = [(path, layer) for path, layer in within.items() if path in reach.adapted]
@@ -162,6 +167,14 @@ def apply_lora(module: nn.Module, lora: LoraConfig, seed: int, noise: DropoutNoi
     module.freeze()
     module.apply_to_modules(_unfreeze_lora)
     return reach
+
+
+def _check_dora(layers: Sequence[tuple[str, Any]]) -> None:
+    """Check that mlx-lm has DoRA layers for all; raises :class:`ConfigError` where it has not."""
+    check_dora(
+        [path for path, layer in layers if isinstance(layer, SwitchLinear | QuantizedSwitchLinear)],
+        [(path, layer.bits) for path, layer in layers if isinstance(layer, nn.QuantizedLinear)],
+    )
 
 
 def adaptable(blocks: Sequence[nn.Module]) -> dict[int, dict[str, Any]]:
@@ -174,7 +187,11 @@ def adaptable(blocks: Sequence[nn.Module]) -> dict[int, dict[str, Any]]:
     }
 
 
-def _adapted(layer: Any, lora: LoraConfig, noise: DropoutNoise) -> LoRALinear | LoRASwitchLinear:
+def _adapted(
+    layer: Any, lora: LoraConfig, noise: DropoutNoise
+) -> LoRALinear | LoRASwitchLinear | DoRALinear:
+    if lora.kind == "dora":
+        return NarrowDoRALinear.of(layer, lora.rank, lora.factor, noise)
     if isinstance(layer, SwitchLinear | QuantizedSwitchLinear):
         experts: LoRASwitchLinear = LoRASwitchLinear.from_base(layer, lora.rank, scale=lora.factor)
         experts.dropout = NoiseDropout(noise, layer.input_dims)  # type: ignore[assignment]  # called alike
@@ -189,7 +206,7 @@ def _adapted(layer: Any, lora: LoraConfig, noise: DropoutNoise) -> LoRALinear | 
 def adapter_config(lora: LoraConfig, paths: list[str], model: str) -> dict[str, Any]:
     """Return the ``adapter_config.json`` from which mlx-lm rebuilds the adapted layers."""
     return {
-        "fine_tune_type": "lora",
+        "fine_tune_type": lora.kind,
         "model": model,
         "num_layers": lora.num_layers,
         "lora_parameters": {
@@ -202,5 +219,5 @@ def adapter_config(lora: LoraConfig, paths: list[str], model: str) -> dict[str, 
 
 
 def _unfreeze_lora(_: str, layer: nn.Module) -> None:
-    if isinstance(layer, LoRALinear | LoRASwitchLinear):
-        layer.unfreeze(keys=["lora_a", "lora_b"], recurse=False)
+    if isinstance(layer, LoRALinear | LoRASwitchLinear | DoRALinear):
+        layer.unfreeze(keys=["lora_a", "lora_b", "m"], recurse=False)

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from jobs.backend import cpu_ops as cpu
-from jobs.backend.mlx import LoRALinear, mx, named, nn, tree_unflatten
+from jobs.backend.mlx import DoRALinear, LoRALinear, mx, named, nn, tree_unflatten
 from jobs.model.adapter_fit import Arrays
+from jobs.model.dora import NarrowDoRALinear
 from jobs.model.lora import CpuLoRALinear
 from jobs.model.losses import Result, same, token_losses
 from jobs.model.split import LanguageModel, probe_ids, probe_inputs, untrimmed, whole
@@ -22,7 +23,7 @@ from jobs.model.split import LanguageModel, probe_ids, probe_inputs, untrimmed, 
 MOVED = 0.02
 
 TRIMMED, HEAD = "the last block at the targets alone", "the head at the targets alone"
-FUNCTIONS, LAYER = "faster functions for a CPU", "a faster LoRA layer"
+FUNCTIONS, LAYER = "faster functions for a CPU", "a faster adapted layer"
 
 Losses = Callable[[LanguageModel, mx.array, mx.array, mx.array], mx.array]
 
@@ -35,13 +36,17 @@ def settled(model: LanguageModel) -> tuple[LanguageModel, tuple[str, ...]]:
             gradient.
     """
     used = _used(model)
+    # Of quantized weights mlx-lm's layer multiplies with what it has rounded to 16 bits before.
+    half = any(
+        isinstance(layer, NarrowDoRALinear) and layer.half for layer in model.module.modules()
+    )
     with _moved(model.module):
         plain = _left(model, used, without=used)
         inputs = probe_inputs(plain)
         expected = _result(plain, inputs, _plain_losses)
         for without in ((), *((name,) for name in used)):
             chosen = _left(model, used, without)
-            if _agrees(chosen, inputs, expected):
+            if _agrees(chosen, inputs, expected, half=half):
                 return chosen, without
         return _left(model, used, without=used), used
 
@@ -59,7 +64,9 @@ def cut_agrees(model: LanguageModel) -> bool:
 def bypassed_layers(module: nn.Module) -> list[str]:
     """Return the names of the adapted layers for which alone the model cannot be computed."""
     layers = {
-        path: layer for path, layer in module.named_modules() if isinstance(layer, LoRALinear)
+        path: layer
+        for path, layer in module.named_modules()
+        if isinstance(layer, LoRALinear | DoRALinear)
     }
     names = sorted({path.rpartition(".")[2] for path in layers})
 
@@ -86,7 +93,9 @@ def _used(model: LanguageModel) -> tuple[str, ...]:
     taken = {
         TRIMMED: model.chain is not None and model.chain.is_trimmed,
         FUNCTIONS: bool(cpu.used(model.module)),
-        LAYER: any(isinstance(layer, CpuLoRALinear) for layer in model.module.modules()),
+        LAYER: any(
+            isinstance(layer, CpuLoRALinear | NarrowDoRALinear) for layer in model.module.modules()
+        ),
         HEAD: model.chain is None and model.head_apart,
     }
     return tuple(name for name, is_taken in taken.items() if is_taken)
@@ -96,7 +105,7 @@ def _left(model: LanguageModel, used: tuple[str, ...], without: tuple[str, ...])
     """Return ``model`` with what is used of the shortcuts but some; the process is set to it."""
     if FUNCTIONS in used:
         (cpu.put_back if FUNCTIONS in without else cpu.speed_up)(model.module)
-    CpuLoRALinear.fast = LAYER not in without
+    CpuLoRALinear.fast = NarrowDoRALinear.fast = LAYER not in without
     if TRIMMED in without:
         return untrimmed(model)
     if HEAD in without:
@@ -104,9 +113,11 @@ def _left(model: LanguageModel, used: tuple[str, ...], without: tuple[str, ...])
     return model
 
 
-def _agrees(model: LanguageModel, inputs: mx.array, expected: Result) -> bool:
+def _agrees(
+    model: LanguageModel, inputs: mx.array, expected: Result, *, half: bool = False
+) -> bool:
     try:
-        return same(*_result(model, inputs, token_losses), *expected)
+        return same(*_result(model, inputs, token_losses), *expected, half=half)
     except Exception:  # whatever the blocks and MLX raise
         return False
 

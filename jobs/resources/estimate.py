@@ -2,7 +2,8 @@
 
 The weights are counted. What a step takes beside them follows from a formula that was fitted to
 SmolLM2-135M on a CPU (within a tenth, 4 to 16 adapted blocks, 1,000 tokens at most): elsewhere it
-is the right order of magnitude, no more. Sizes are in bytes. Imports no MLX.
+is the right order of magnitude, no more. What DoRA takes besides is counted, and measured there.
+Sizes are in bytes. Imports no MLX.
 """
 
 from __future__ import annotations
@@ -136,12 +137,15 @@ def estimate(
         (number for name in tensors if (number := _block(name)) is not None), default=0
     )
     boundary = max(0, blocks - config.lora.num_layers)
-    adapter = FLOAT32 * _adapter_parameters(config.lora, boundary, plain, description)
+    shapes = _adapted_shapes(config.lora, boundary, plain, description)
+    adapter = FLOAT32 * sum(_parameters(config.lora, shape) for shape in shapes)
+    # DoRA keeps what each layer gives, for the gradient of its magnitudes.
+    kept = sum(shape[-2] for shape in shapes) if config.lora.kind == "dora" else 0
     hidden, number_bytes = _setting(description, "hidden_size"), 2 if as_stored else FLOAT32
     return Needs(
         weights=sum(weights.values()),
         kept=_kept(weights, boundary) if boundary else sum(weights.values()),
-        step=lanes * _step(description, config, data, number_bytes),
+        step=lanes * _step(description, config, data, number_bytes, kept),
         adapter=adapter,
         state=(2 + lanes) * adapter,
         cache=data.tokens * hidden * number_bytes if boundary else 0,
@@ -149,15 +153,24 @@ def estimate(
 
 
 def _step(
-    description: Mapping[str, Any], config: TrainConfig, data: DataSize, number_bytes: int
+    description: Mapping[str, Any],
+    config: TrainConfig,
+    data: DataSize,
+    number_bytes: int,
+    outputs: int,
 ) -> int:
-    """Return what one micro-batch of the longest examples takes."""
+    """Return what one micro-batch of the longest examples takes.
+
+    Args:
+        outputs: numbers that all adapted layers together keep for each token.
+    """
     tokens = config.batch_size * data.longest
     hidden = _setting(description, "hidden_size")
     block = PER_WIDTH * (hidden + _setting(description, "intermediate_size"))
     layers = config.lora.num_layers
     # Checkpointed blocks keep what enters them, and one of them at a time the rest.
     kept = block + layers * hidden if config.grad_checkpoint else layers * block
+    kept += outputs / layers if config.grad_checkpoint else outputs
     logits = PER_VOCABULARY * data.learned * _setting(description, "vocab_size")
     return int(tokens * (number_bytes * kept + FLOAT32 * logits))
 
@@ -182,24 +195,32 @@ def _block(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _adapter_parameters(
+def _adapted_shapes(
     lora: LoraConfig,
     boundary: int,
     plain: Mapping[str, PlainTensor],
     description: Mapping[str, Any],
-) -> int:
+) -> list[tuple[int, ...]]:
+    """Return the shapes of the adapted weights: [out, in], those of experts with more before."""
     blocks = adaptable_layers(description, plain)
     above = {block: layers for block, layers in blocks.items() if block >= boundary}
     try:
         reach = reached(above, lora.keys)
     except ConfigError:
-        return 0  # told where the keys are checked
-    total = 0
-    for path, numbers in reach.adapted.items():
-        for name in (name for number in numbers for name in above[number][path]):
-            *experts, outputs, inputs = plain[name].shape
-            total += lora.rank * math.prod(experts) * (inputs + outputs)
-    return total
+        return []  # told where the keys are checked
+    return [
+        plain[name].shape
+        for path, numbers in reach.adapted.items()
+        for number in numbers
+        for name in above[number][path]
+    ]
+
+
+def _parameters(lora: LoraConfig, shape: tuple[int, ...]) -> int:
+    """Return the numbers in the adapter of a weight."""
+    *experts, outputs, inputs = shape
+    magnitudes = outputs if lora.kind == "dora" else 0
+    return lora.rank * math.prod(experts) * (inputs + outputs) + magnitudes
 
 
 def _setting(description: Mapping[str, Any], name: str) -> int:

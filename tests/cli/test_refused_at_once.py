@@ -21,6 +21,7 @@ from daemon.client import FarenseClient
 from daemon.submit.check_table import CLIENT, ENQUEUE, EVALUATE, RETRY, SWEEP, TABLE, Check
 from jobs.config.config import Preset, load_preset
 from jobs.errors import FarenseError, command_code
+from jobs.model.load import load_tokenizer
 from jobs.paths import RunDirectory, Workspace
 from jobs.resources.preflight import MemoryLimits
 from jobs.spec import read_spec
@@ -96,6 +97,16 @@ def odd_weights(folder: Path) -> None:
     write_arrays(folder / "model-extra.safetensors", {"model.layers.0.nothing.weight": (4, 4)})
 
 
+def in_six_bits(folder: Path) -> None:
+    """Quantize the model anew, as mlx-lm does it."""
+    from mlx_lm.utils import dequantize_model, load_model, quantize_model, save
+
+    module, config = load_model(folder)
+    config = {key: value for key, value in config.items() if not key.startswith("quantization")}
+    module, config = quantize_model(dequantize_model(module), config, 32, 6)
+    save(folder, folder, module, load_tokenizer(folder).wrapper, config)
+
+
 def no_memory(patch: pytest.MonkeyPatch) -> None:
     limits = MemoryLimits(whole=100_000, available=100_000)
     patch.setattr("daemon.submit.resources.memory_limits", lambda *device: limits)
@@ -139,6 +150,11 @@ BAD: dict[str, Bad] = {
         ("spaceship", "mlx-lm does not have"), model=edit("config.json", model_type="spaceship")
     ),
     "adapted layers": Bad(("no layer w_proj",), {"lora.keys": ["w_proj"]}),
+    "layers of DoRA": Bad(
+        ("lora.kind: dora cannot adapt layers of 6 bits", "set lora.kind to lora"),
+        {"lora.kind": "dora"},
+        model=in_six_bits,
+    ),
     "lines of the data": Bad(
         ("bad.jsonl", 'line 2: "completion" is missing'), rows=(QUESTION, {"prompt": "Quem?"})
     ),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,37 +13,18 @@ from jobs.backend.mlx import mx
 from jobs.errors import ModelError
 from jobs.export.peft import check_peft
 from jobs.model.adapter import read_adapter
-from jobs.paths import REPOSITORY, Workspace
+from jobs.paths import Workspace
 from jobs.spec import read_spec
 from jobs.storage.files import read_json
 from tests.helpers.exports import exported, float32_model, mlx_logits
 from tests.helpers.past_runs import FIRST, SECOND
+from tests.helpers.peft import peft_logits
 from tests.helpers.required import peft_python
 from tests.helpers.specs import write_spec
 
-PROGRAM = REPOSITORY / "tests/children/peft_logits.py"
 # A prompt is a text of any tokens.
 TOKENS = [0, *range(40, 100, 3)]
 CLOSE = 1e-3
-
-
-def peft_logits(base: Path, adapter: Path | None, tokens: list[int], scratch: Path) -> np.ndarray:
-    """Return the logits [L, V] that transformers and PEFT compute, in a process of their own."""
-    (scratch / "tokens.json").write_text(json.dumps(tokens))
-    target = scratch / "logits.npy"
-    done = subprocess.run(
-        [peft_python(), PROGRAM, base, adapter or "-", scratch / "tokens.json", target],
-        env={"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    # Not a word that a matrix has no place in the model, or a layer none in the file.
-    assert "missing" not in done.stderr.lower(), done.stderr
-    assert "unexpected" not in done.stderr.lower(), done.stderr
-    found: np.ndarray = np.load(target, allow_pickle=False)
-    return found
 
 
 def test_peft_computes_with_it_what_mlx_computes_with_the_adapter(

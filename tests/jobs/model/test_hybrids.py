@@ -244,6 +244,16 @@ def test_experts_are_adapted_as_mlx_lm_adapts_them(moe: Path) -> None:
     assert needs.adapter == sum(a.nbytes for a in named(ours.trainable_parameters()).values())
 
 
+def test_experts_have_no_dora(moe: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        apply_lora(load_base(moe)[0], lora(kind="dora"), 0, DropoutNoise(0.0))
+    said = caught.value.message
+    assert "lora.kind: dora cannot adapt the experts of a mixture (mlp.switch_mlp.down_proj" in said
+    # The layers beside them have.
+    reach = apply_lora(load_base(moe)[0], lora(("q_proj",), kind="dora"), 0, DropoutNoise(0.0))
+    assert reach.paths == ["self_attn.q_proj"]
+
+
 @pytest.mark.parametrize("checkpointed", [False, True])
 def test_experts_train_with_dropout_and_the_same_seed_gives_the_same_bits(
     tmp_path: Path, moe: Path, checkpointed: bool
