@@ -44,6 +44,7 @@ SETTINGS = (
     "lora.dropout",
     "lora.num_layers",
     "lora.keys",
+    "init_from",
     "batch_size",
     "gradient_accumulation",
     "learning_rate",

@@ -188,6 +188,7 @@ def _settings(event: Started) -> dict[str, str]:
         _adapter_kind(lora): f"rank {lora['rank']}, {_scale(lora)}, dropout {lora['dropout']:g}, "
         f"last {lora['num_layers']} layers, {event.trainable_parameters:,} parameters",
         **_adapted(event),
+        **({"Starts from": event.init_from} if event.init_from else {}),
         "Batch": f"{batch} x {accumulation} accumulated = {batch * accumulation}",
         "Learning rate": f"{_learning_rate(config)}, weight decay {config['weight_decay']:g}",
         "Validations": _validation_plan(event),

@@ -32,6 +32,7 @@ class Started(Event):
 
     Attributes:
         adapted_layers: path of a layer within a block -> the blocks, from 0, where it is adapted.
+        init_from: whose adapter it starts from: a job or a folder; None where it starts anew.
     """
 
     kind: ClassVar[str] = "started"
@@ -49,6 +50,7 @@ class Started(Event):
     config: dict[str, Any]
     resumed_step: int = 0
     adapted_layers: dict[str, Any] = field(default_factory=dict)
+    init_from: str | None = None
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,27 @@ class DataFile:
 
 
 @dataclass(frozen=True)
+class InitialAdapter:
+    """The adapter that training starts from, frozen by content.
+
+    Attributes:
+        path: ``data/imported/<sha256>.safetensors``, relative to the workspace.
+        sha256: of that file.
+        source: the id of the job, or the name of the folder, that it was read from.
+        form: whose it was: ``farense``, ``mlx-lm`` or ``PEFT``.
+        adapter_sha256: of the file that it was read from.
+        job: that trained it; None where that is not known.
+    """
+
+    path: str
+    sha256: str
+    source: str
+    form: str
+    adapter_sha256: str
+    job: str | None = None
+
+
+@dataclass(frozen=True)
 class EvaluationSpec:
     """What an evaluation asks of whom.
 
@@ -103,6 +124,7 @@ class JobSpec:
         prompt_date: ``YYYY-MM-DD``, the day that a chat template which writes one is given, in
             training as in every evaluation: where the job was enqueued, the local one; of a trial
             the one in the id of its sweep, which is in UTC. None in orders of older versions.
+        init_from: the adapter that it starts from; None where it starts anew.
     """
 
     id: str
@@ -121,6 +143,7 @@ class JobSpec:
     sweep: SweepTrial | None = None
     prompt_date: str | None = None
     made_from: list[str] = field(default_factory=list)
+    init_from: InitialAdapter | None = None
 
     def __post_init__(self) -> None:
         """Refuse a day that is none.
@@ -130,6 +153,11 @@ class JobSpec:
         """
         if self.prompt_date is not None:
             date.fromisoformat(self.prompt_date)
+
+    @property
+    def frozen_files(self) -> list[DataFile | InitialAdapter]:
+        """The files below ``data/imported`` that it names."""
+        return [file for file in (self.train, self.valid, self.init_from) if file is not None]
 
     @property
     def prompts_written_on(self) -> str:
@@ -178,15 +206,15 @@ def read_spec(run: RunDirectory, *, copied: bool = False) -> JobSpec:
 def parse_spec(text: bytes | None, job_id: str) -> JobSpec | None:
     """Return the spec of a job that another machine wrote down; None where it is none.
 
-    Whatever it says, its data are files below ``data/imported``, named by their content.
+    Whatever it says, its data and the adapter that it starts from are files below
+    ``data/imported``, named by their content.
     """
     try:
         spec = _spec(orjson.loads(text or b""))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    files = [file for file in (spec.train, spec.valid) if file is not None]
     fits = spec.id == job_id and spec.version <= VERSION
-    return spec if fits and all(map(_is_frozen, files)) else None
+    return spec if fits and all(map(_is_frozen, spec.frozen_files)) else None
 
 
 def _spec(values: Any) -> JobSpec:
@@ -197,14 +225,16 @@ def _spec(values: Any) -> JobSpec:
     """
     train, valid = values.pop("train"), values.pop("valid")
     evaluation, sweep = values.pop("evaluation", None), values.pop("sweep", None)
+    start = values.pop("init_from", None)
     spec = JobSpec(
         train=DataFile(**train),
         valid=DataFile(**valid) if valid else None,
         evaluation=EvaluationSpec(**evaluation) if evaluation else None,
         sweep=SweepTrial(**sweep) if sweep else None,
+        init_from=InitialAdapter(**start) if start else None,
         **values,
     )
-    parts = (spec, spec.train, spec.valid, spec.evaluation, spec.sweep)
+    parts = (spec, spec.train, spec.valid, spec.evaluation, spec.sweep, spec.init_from)
     if not all(map(well_typed, filter(None, parts))):
         raise TypeError("a value has another type than it should have")
     if spec.kind not in (TRAIN, EVALUATE):
@@ -214,6 +244,7 @@ def _spec(values: Any) -> JobSpec:
     return spec
 
 
-def _is_frozen(file: DataFile) -> bool:
+def _is_frozen(file: DataFile | InitialAdapter) -> bool:
     named = SHA256.fullmatch(file.sha256) is not None
-    return named and file.path == f"data/imported/{file.sha256}.jsonl"
+    ending = "jsonl" if isinstance(file, DataFile) else "safetensors"
+    return named and file.path == f"data/imported/{file.sha256}.{ending}"

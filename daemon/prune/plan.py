@@ -26,7 +26,7 @@ from jobs.storage.locks import is_held
 PRUNED = ".pruned-"
 """Stands before the name of what is being removed: no listing takes it for a job any more."""
 
-DATA_FILE = re.compile(r"[0-9a-f]{64}\.jsonl")
+DATA_FILE = re.compile(r"[0-9a-f]{64}\.(?:jsonl|safetensors)")
 CHECKPOINTS = ("checkpoint_*", ".checkpoint_*")
 
 

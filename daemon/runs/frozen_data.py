@@ -1,7 +1,11 @@
-"""Data frozen by content: ``data/imported/<sha256>.jsonl``, which later edits do not reach."""
+"""Files frozen by content, which later edits do not reach: ``data/imported/<sha256>.jsonl``.
+
+The adapter that a training starts from lies beside the data, as ``<sha256>.safetensors``.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -9,7 +13,7 @@ from typing import IO
 from daemon.runs.private_folder import PRIVATE
 from jobs.errors import DataError
 from jobs.paths import Workspace
-from jobs.storage.files import explain, sha256_of, write_with
+from jobs.storage.files import explain, sha256_of, write_atomic, write_with
 
 
 def frozen_path(digest: str, workspace: Workspace) -> Path:
@@ -33,6 +37,21 @@ def freeze(source: Path, digest: str, workspace: Workspace) -> Path:
             raise DataError(f"{source} changed while it was being copied.", "Enqueue again.")
         target.chmod(0o444)
     return target
+
+
+def freeze_content(content: bytes, ending: str, workspace: Workspace) -> tuple[Path, str]:
+    """Write ``content`` to where it names itself, unless it is there; return path and SHA-256.
+
+    Raises:
+        WorkspaceError: the workspace cannot be written.
+    """
+    digest = hashlib.sha256(content).hexdigest()
+    target = workspace.imported / f"{digest}.{ending}"
+    if not target.exists():
+        _make_private(target.parent)
+        write_atomic(target, content)
+        target.chmod(0o444)
+    return target, digest
 
 
 def _make_private(folder: Path) -> None:

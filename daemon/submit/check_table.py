@@ -115,6 +115,13 @@ TABLE: tuple[Check, ...] = (
         ("jobs.config.lora_keys:check_dora",),
     ),
     Check(
+        "adapter to start from",
+        "`init_from` that names no job or folder with an adapter, or one of another shape, scale "
+        "or model",
+        "daemon.submit.starting:adapter_named",
+        TRAININGS,
+    ),
+    Check(
         "lines of the data",
         "a data file that is missing, empty, of another form, or has lines that cannot be used",
         "jobs.data.examples:read_examples",
@@ -263,9 +270,9 @@ LATER: tuple[Later, ...] = (
         ("jobs.resources.preflight:check_memory", "jobs.resources.out_of_memory:as_out_of_memory"),
     ),
     Later(
-        "a model or data that were changed after the job was queued",
+        "a model, data or an adapter to start from that were changed after the job was queued",
         "it is in the future",
-        ("jobs.data.token_cache:_check_unchanged",),
+        ("jobs.data.token_cache:_check_unchanged", "jobs.training.session:Session._start_of"),
     ),
     Later(
         "a disk that has filled up meanwhile, a folder that cannot be written any more",

@@ -13,17 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from daemon.runs.frozen_data import freeze
+from daemon.runs.frozen_data import freeze, freeze_content
 from daemon.submit.data_files import Count, _sha256, count, sources
 from jobs.errors import ConfigError, DataError, InvalidInput, ModelError
 from jobs.paths import Workspace
-from jobs.spec import DataFile, JobSpec
+from jobs.spec import DataFile, InitialAdapter, JobSpec
 
 if TYPE_CHECKING:
     from jobs.config.config import TrainConfig
     from jobs.config.lora_keys import Reach
     from jobs.data.lengths import Length
     from jobs.data.prompts import PromptFormat
+    from jobs.model.foreign_adapter import ForeignAdapter
     from jobs.model_store.safetensors_header import TensorEntry
     from jobs.rehearsal import Part, Rehearsed
 
@@ -67,6 +68,7 @@ class Parts:
     valid: DataFile | None
     model: str
     model_fingerprint: str
+    init_from: InitialAdapter | None = None
 
 
 class SubmitChecks:
@@ -91,7 +93,7 @@ class SubmitChecks:
 
         return cls(workspace, shared=Settings.from_environment().redis_url is not None)
 
-    def look(self, config: TrainConfig, *, evaluated: bool = False) -> int:
+    def look(self, config: TrainConfig, *, evaluated: bool = False, trains: bool = True) -> int:
         """Check what needs no other process: model folder, adapter's layers, lines of the data.
 
         Returns:
@@ -101,7 +103,8 @@ class SubmitChecks:
             ModelError: there is no usable model folder where the config says.
             ConfigError: it has no such layers, or an evaluation lacks validation data.
             DataError: a data file is missing or has lines that cannot be used.
-            InvalidInput: the path of the model leads out of the workspace.
+            InvalidInput: the path of the model leads out of the workspace, or there is no adapter
+                to start from where the config says.
         """
         from jobs.model_store.architectures import check_trainable  # noqa: PLC0415 - `status` needs none
         from jobs.model_store.folder import check_lora, check_model  # noqa: PLC0415 - for that reason
@@ -119,6 +122,8 @@ class SubmitChecks:
             self._count(valid, style)
         if evaluated:
             self.check_questions(valid, style)
+        if trains and config.init_from is not None:
+            self._start(config.init_from)
         return self._count(train, style).examples
 
     def check(self, wanted: Sequence[Wanted]) -> list[list[str]]:
@@ -144,7 +149,7 @@ class SubmitChecks:
 
         for each in wanted.values():
             with self._by_their_names(each):
-                self.look(each.config, evaluated=each.evaluated)
+                self.look(each.config, evaluated=each.evaluated, trains=each.trains)
         parts = {key: self._part(each) for key, each in wanted.items()}
         new = [part for part in dict.fromkeys(parts.values()) if ("part", part) not in self._known]
         # All of them by one process: it takes seconds.
@@ -174,7 +179,8 @@ class SubmitChecks:
         """
         from jobs.config.config import config_from  # noqa: PLC0415 - as above
 
-        files = [file for file in (spec.train, spec.valid) if file]
+        evaluates = spec.evaluation is not None or evaluated
+        files = [f for f in spec.frozen_files if f is not spec.init_from or not evaluates]
         for file in files:
             if not self._workspace.inside(file.path).exists():
                 raise DataError(
@@ -182,7 +188,6 @@ class SubmitChecks:
                 )
         config = config_from(spec.config, f"job.json of {spec.id}")
         names = {file.path: file.source for file in files}
-        evaluates = spec.evaluation is not None or evaluated
         wanted = Wanted(config, date, evaluates, not evaluates, names)
         self.check([wanted])
         return self._adapter(wanted)
@@ -208,6 +213,7 @@ class SubmitChecks:
             self._frozen(valid, config.prompt_format, shown) if valid else None,
             self._once(("linked", model), lambda: linked(self._workspace, config.model)),
             self._once(("fingerprint", model), lambda: fingerprint(model)),
+            None if config.init_from is None else self._frozen_start(config.init_from),
         )
 
     def _judge(self, wanted: Wanted, part: Part, found: Rehearsed) -> list[str]:
@@ -219,8 +225,52 @@ class SubmitChecks:
         remarks = [*filter(None, [reach.warning]), *found.model.remarks]
         for (path, _), lengths in zip(part.files, found.lengths, strict=True):
             remarks += self._fit(path, lengths, config.max_seq_length, part)
-        remarks += self._language(config) if wanted.trains else []
+        if wanted.trains:
+            remarks += self._language(config)
+            remarks += self._start_remarks(config, part, found, reach)
         return remarks + self._room(wanted, part, found, reach)
+
+    def _start(self, named: str) -> ForeignAdapter:
+        """Return the adapter that ``init_from`` names, as it is now."""
+        from daemon.submit.starting import adapter_named  # noqa: PLC0415 - as above
+
+        return self._once(("start", named), lambda: adapter_named(named, self._workspace))
+
+    def _start_remarks(
+        self, config: TrainConfig, part: Part, found: Rehearsed, reach: Reach
+    ) -> list[str]:
+        """Check that a job can start from the adapter it names; return what to tell of that."""
+        from daemon.submit.resources import adapter_arrays  # noqa: PLC0415 - as above
+        from jobs.model.starting_point import check_start  # noqa: PLC0415
+        from jobs.model_store.store import fingerprint  # noqa: PLC0415
+
+        if config.init_from is None:
+            return []
+        model = part.model
+        said = check_start(
+            self._start(config.init_from),
+            adapter_arrays(found, reach, config.lora),
+            config.lora,
+            blocks=max(found.model.layers) + 1,
+            model=model.name,
+            fingerprint=self._once(("fingerprint", model), lambda: fingerprint(model)),
+        )
+        return [said] if said else []
+
+    def _frozen_start(self, named: str) -> InitialAdapter:
+        """Freeze the adapter that was checked, in one form whatever it came in."""
+
+        def frozen() -> InitialAdapter:
+            adapter = self._start(named)
+            path, digest = freeze_content(adapter.content(), "safetensors", self._workspace)
+            origin = adapter.origin
+            return InitialAdapter(
+                path.relative_to(self._workspace.root).as_posix(),
+                digest,
+                *(origin.source, origin.form, origin.sha256, origin.job),
+            )
+
+        return self._once(("frozen start", named), frozen)
 
     def _language(self, config: TrainConfig) -> list[str]:
         """Return what to tell of data that are not in the language of the prompt format."""

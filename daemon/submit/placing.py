@@ -165,6 +165,7 @@ def _spec(request: Request, job_id: str, parts: Parts) -> tuple[JobSpec, JobStat
         sweep=request.sweep,
         prompt_date=_prompt_date(request.sweep),
         made_from=list(request.preset.made_from),
+        init_from=parts.init_from,
     )
     return spec, replace(request.state, updated_at=spec.created_at)
 
@@ -178,4 +179,5 @@ def _prompt_date(sweep: SweepTrial | None) -> str:
 def _frozen_config(config: TrainConfig, parts: Parts) -> dict[str, object]:
     values: dict[str, object] = config.model_dump(mode="json")
     data = {"train": parts.train.path, "valid": parts.valid.path if parts.valid else None}
-    return {**values, "model": parts.model, "data": data}
+    start = parts.init_from.path if parts.init_from else None
+    return {**values, "model": parts.model, "data": data, "init_from": start}

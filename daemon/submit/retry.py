@@ -58,7 +58,7 @@ def place_again(
         spec = replace(spec, model_fingerprint=fingerprint(model))
     # Until the new spec names the data, a prune of the old job would take them with it.
     with freezing(workspace):
-        for file in filter(None, (spec.train, spec.valid)):
+        for file in spec.frozen_files:
             if not workspace.inside(file.path).exists():  # pruned meanwhile
                 raise DataError(
                     f"The data of {job_id} are gone: {file.source}.", "Enqueue it again."
@@ -99,7 +99,7 @@ def changed_request(job_id: str, workspace: Workspace, overrides: Sequence[str])
         apply_override(settings, override)
     config = config_from(settings, f"{job_id} with --set")
     preset = Preset(name=spec.preset, config=config, made_from=(job_id, *spec.made_from))
-    names = {file.path: file.source for file in (spec.train, spec.valid) if file is not None}
+    names = {file.path: file.source for file in spec.frozen_files}
     return Request(preset, state=replace(FIRST, queue=ended.queue), names=names)
 
 

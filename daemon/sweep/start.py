@@ -127,10 +127,15 @@ def _checked(
 def _frozen(base: TrainConfig, checks: SubmitChecks) -> tuple[TrainConfig, dict[str, str]]:
     """Freeze a config's data, link its model; return it with their paths, and the data's names."""
     parts = checks.freeze(base)
-    files = [file for file in (parts.train, parts.valid) if file]
+    files = [file for file in (parts.train, parts.valid, parts.init_from) if file]
+    start = parts.init_from.path if parts.init_from else None
     data = {"train": parts.train.path, "valid": parts.valid.path if parts.valid else None}
     frozen = base.model_copy(
-        update={"model": parts.model, "data": base.data.model_copy(update=data)}
+        update={
+            "model": parts.model,
+            "data": base.data.model_copy(update=data),
+            "init_from": start,
+        }
     )
     return frozen, {file.path: file.source for file in files}
 

@@ -23,7 +23,7 @@ from jobs.errors import InvalidInput
 from jobs.evaluation.scores import METRICS
 from jobs.past_run import PastRun
 
-DATA = ("data.train", "data.valid")
+DATA = ("data.train", "data.valid", "init_from")
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,9 @@ def _differences(first: PastRun, second: PastRun, a: Side, b: Side) -> Iterator[
 def _data(run: PastRun, row: Difference) -> Any:
     """Return the name and the beginning of the digest of a run's data."""
     spec = run.spec
+    if row.setting == "init_from":
+        start = None if spec is None else spec.init_from
+        return None if start is None else f"{start.source} ({start.adapter_sha256[:8]})"
     file = None if spec is None else (spec.train if row.setting == "data.train" else spec.valid)
     return None if file is None else f"{file.source} ({file.sha256[:8]})"
 

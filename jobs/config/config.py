@@ -129,6 +129,11 @@ class TrainConfig(ConfigModel):
         description="true is loss_on: last_answer, false loss_on: everything; give one of the two",
     )
     lora: LoraConfig = LoraConfig()
+    init_from: str | None = Field(
+        default=None,
+        min_length=1,
+        description="a job, or the folder of an adapter (mlx-lm's, PEFT's), to go on from",
+    )
     batch_size: int = Field(ge=1, le=4096)
     gradient_accumulation: int = Field(default=1, ge=1, le=4096)
     learning_rate: float = Field(gt=0, le=1)

@@ -237,7 +237,7 @@ class Evaluation:
             folder=str(self.trained.evaluation),
         )
         self._warn_of_cut(outcome)
-        write_summary(self.session.run, outcome, self.spec.config, self.session.versions)
+        write_summary(self.session.run, outcome, self.spec, self.session.versions)
         self.emit(outcome)
         return outcome
 

@@ -17,6 +17,7 @@ from jobs.config.config import TrainConfig
 from jobs.evaluation.scores import TITLES
 from jobs.export.kinds import ADAPTER, FUSED, PEFT, REQUANTIZED, Exported
 from jobs.export.prompting import OPTIONS_FILE, Prompting
+from jobs.model.foreign_adapter import FARENSE
 from jobs.past_run import PastRun
 from jobs.spec import DataFile, JobSpec
 from jobs.storage.files import write_atomic, write_json
@@ -154,7 +155,8 @@ def training_lines(summary: Mapping[str, Any]) -> Iterator[str]:
     before = summary.get("baseline_val_loss")
     before = before if isinstance(before, float) else None
     if before is not None:
-        yield f"before training {before:.4f}"
+        started = " (of the adapter that it started from)" if summary.get("init_from") else ""
+        yield f"before training{started} {before:.4f}"
     found = verdict(baseline=before, best=loss, gap=gap if isinstance(gap, float) else None)
     if found is None:
         return
@@ -194,6 +196,10 @@ def _origin(card: Card) -> Iterator[str]:
     if spec.model_fingerprint:
         yield f"fingerprint of the base model: `{spec.model_fingerprint}`"
     yield f"job `{spec.id}`, preset `{spec.preset}`"
+    if (start := spec.init_from) is not None:
+        what = f"job `{start.source}`" if start.source == start.job else f"`{start.source}`"
+        whose = "" if start.form == FARENSE else f" ({start.form})"
+        yield f"started from the adapter of {what}{whose}, SHA-256 `{start.adapter_sha256}`"
     yield f"training data: {_data(spec.train)}"
     if spec.valid is not None:
         yield f"validation data: {_data(spec.valid)}"

@@ -167,6 +167,8 @@ class Export:
         found = replace(found, bytes=size)
         # No path of this machine: an export may be handed on.
         marker = asdict(found) | {"folder": Path(found.folder).name, "exported_at": now()}
+        # By which a training that starts from it knows its model.
+        marker["model_fingerprint"] = self.spec.model_fingerprint
         write_json(folder / MARKER, {"version": VERSION, **marker})
         return found
 

@@ -222,6 +222,7 @@ def _flat(run: Measured) -> dict[str, str]:
         files = {"data.train": spec.train, "data.valid": spec.valid}
         for key, file in files.items():
             flat[key] = NONE if file is None else f"{file.source} ({file.examples:,} examples)"
+        flat["init_from"] = NONE if spec.init_from is None else spec.init_from.source
     return flat
 
 

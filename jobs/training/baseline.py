@@ -1,8 +1,9 @@
 """The losses before training, kept from job to job.
 
 An adapter starts with B = 0 and adds exactly nothing, so what is measured before the first step are
-the losses of the model itself: the same to the bit for all jobs that differ only in how they train,
-as the trials of a sweep do. They are kept under a name that says all they depend on::
+the losses of the model itself, or with ``init_from`` those of the adapter that it names: the same
+to the bit for all jobs that differ only in how they train, as the trials of a sweep do. They are
+kept under a name that says all they depend on::
 
     .farense/baselines/<key>.json
       key           the file's own name: a file that was renamed is not believed

@@ -7,16 +7,19 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import cast
 
 from jobs import caches
 from jobs.backend.backend import backend
 from jobs.backend.environment import environment
+from jobs.backend.mlx import mx
 from jobs.config.config import TrainConfig, config_from
 from jobs.data.token_cache import encoded
 from jobs.data.tokenize import TokenizedExample, cut, examples_input
 from jobs.data.tokenizer import TemplateSettings, Tokenizer
-from jobs.errors import DataError, FarenseError, WorkspaceError
+from jobs.errors import DataError, FarenseError, ModelError, WorkspaceError
 from jobs.events import Event, Failed, Finished, PhaseBegan, Started, Warned
+from jobs.model.adapter_fit import Arrays, fitting
 from jobs.model.base_model import BaseModel
 from jobs.model.load import adapter_config, load_tokenizer
 from jobs.model_store.digest import weights_digest
@@ -26,8 +29,8 @@ from jobs.prefix.cache import FillStopped, PrefixCache
 from jobs.prefix.prefix import Prefix, PrefixStates
 from jobs.prefix.states_cache import StatesCache
 from jobs.resources.preflight import check_disk, check_memory, disk_needed, memory_limits
-from jobs.spec import DataFile, JobSpec
-from jobs.storage.files import read_json
+from jobs.spec import DataFile, InitialAdapter, JobSpec
+from jobs.storage.files import read_json, sha256_of
 from jobs.training.baseline import Baseline
 from jobs.training.batches import BatchPlan, Source
 from jobs.training.best_adapter import BestAdapter
@@ -89,6 +92,8 @@ class Session:
         batches = self._batches()
         self.base.load()
         engine = self._engine()
+        if self.spec.init_from is not None:
+            engine.adapter = self._start_of(self.spec.init_from, engine)
         settings = adapter_config(self.config.lora, self.base.reach.paths, self.config.model)
         best = BestAdapter(self.run.adapters, settings)
         told = self._baseline, self.versions, self.emit, self.stop_reason, ending
@@ -105,7 +110,7 @@ class Session:
             self._check_memory(engine, batches)
             outcome = trainer.run()
         if outcome:
-            write_summary(self.run, outcome, self.spec.config, self.versions)
+            write_summary(self.run, outcome, self.spec, self.versions)
             self.emit(outcome)
         return outcome
 
@@ -120,6 +125,26 @@ class Session:
         source = Source(valid, states)
         batches = BatchPlan(source, source, self.config, self.lanes, self.splits)
         return self._engine(), batches
+
+    def _start_of(self, start: InitialAdapter, engine: Engine) -> Arrays:
+        """Return the adapter that the job starts from, as it was frozen; MLX reads it whole.
+
+        Raises:
+            ModelError: it was changed or removed meanwhile.
+        """
+        path = self.workspace.inside(start.path)
+        try:
+            if sha256_of(path) != start.sha256:
+                raise ValueError("its content is another")
+            arrays = fitting(cast(Arrays, mx.load(str(path))), engine.adapter)
+            mx.eval(arrays)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ModelError(
+                f"The adapter of {start.source} that this job starts from was damaged or removed "
+                f"after the job was queued ({path}: {error}).",
+                "Queue it again: farense enqueue.",
+            ) from error
+        return arrays
 
     def _engine(self) -> Engine:
         """Return what computes steps, by shortcuts where those give the same result."""
@@ -302,6 +327,7 @@ class Session:
             config=self.spec.config,
             resumed_step=resumed_step,
             adapted_layers=self.base.reach.adapted,
+            init_from=self.spec.init_from.source if self.spec.init_from else None,
         )
 
 
@@ -315,6 +341,6 @@ def write_failure(run: RunDirectory, spec: JobSpec, emit: Emit, error: Exception
     failed = Failed(step, type(error).__name__, " ".join(filter(None, (message, hint))))
     # On a full disk neither may succeed; the exit code still tells.
     with contextlib.suppress(WorkspaceError):
-        write_summary(run, failed, spec.config, environment())
+        write_summary(run, failed, spec, environment())
     with contextlib.suppress(WorkspaceError):
         emit(failed)

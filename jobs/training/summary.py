@@ -10,6 +10,7 @@ from typing import Any
 from jobs.errors import JobFailed
 from jobs.events import Evaluated, Failed, Finished, StoppedEarly, TrainMetrics, Validation
 from jobs.paths import RunDirectory
+from jobs.spec import JobSpec
 from jobs.state import State, now, read_state
 from jobs.storage.files import write_json
 from jobs.training.best_adapter import BestAdapter
@@ -140,10 +141,13 @@ def early_stopping_event(epoch: int, at: Position) -> StoppedEarly:
 def write_summary(
     run: RunDirectory,
     outcome: Finished | Evaluated | Failed,
-    config: dict[str, Any],
+    spec: JobSpec,
     versions: dict[str, str],
 ) -> None:
-    """Write ``training_summary.json``; ``state`` in it is how the job ended."""
+    """Write ``training_summary.json``; ``state`` in it is how the job ended.
+
+    ``init_from`` in it is the adapter that training started from: its source, and its digest.
+    """
     moment = now()
     head = {"job": run.job_id, "state": State.FAILED, "reason": None}
     times: dict[str, Any] = {"started_at": None, "finished_at": moment, "duration_seconds": None}
@@ -151,7 +155,8 @@ def write_summary(
         state = read_state(run)
         times["started_at"] = state.started_at
         times["duration_seconds"] = state.ran_until(moment)
-    values = head | asdict(outcome) | times | {"config": config, "versions": versions}
+    values = head | asdict(outcome) | times | {"config": spec.config, "versions": versions}
+    values["init_from"] = None if spec.init_from is None else asdict(spec.init_from)
     write_json(run.summary, values)
 
 

@@ -155,6 +155,9 @@ BAD: dict[str, Bad] = {
         {"lora.kind": "dora"},
         model=in_six_bits,
     ),
+    "adapter to start from": Bad(
+        ("init_from: There is no job 'nowhere'", "the folder of one"), {"init_from": "nowhere"}
+    ),
     "lines of the data": Bad(
         ("bad.jsonl", 'line 2: "completion" is missing'), rows=(QUESTION, {"prompt": "Quem?"})
     ),

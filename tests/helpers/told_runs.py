@@ -79,7 +79,7 @@ def told_run(workspace: Workspace, model: Path, letters: str, course: Course) ->
         said.append(Failed(at.step, "Diverged", "the loss became NaN"))
     outcome = said[-1] if said else None
     if isinstance(outcome, Finished | Failed):
-        write_summary(run, outcome, spec.config, {})
+        write_summary(run, outcome, spec, {})
     if course.old:
         said = [_as_it_was(event) for event in said]
         _forget(run)

@@ -78,7 +78,7 @@ def test_lora_settings_that_are_left_out_are_those_of_v2(tmp_path: Path) -> None
         ("learning_rate=-1e-4", "learning_rate: input should be greater than 0 (given: -0.0001)"),
         ("learning_rate=.nan", "learning_rate: input should be a finite number"),
         ("lora.keys=q_proj", "lora.keys: expected a list, as [first, second] (given: 'q_proj')"),
-        ("lora=7", "lora: stands for a group of settings: lora.rank, lora.scale"),
+        ("lora=7", "lora: stands for a group of settings: lora.kind, lora.rank"),
         ("batch_size=2.5", "batch_size: input should be a valid integer"),
         ("batch_size='2'", "batch_size: input should be a valid integer (given: '2')"),
         ("mask_prompt=1", "mask_prompt: input should be a valid boolean (given: 1)"),
