@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from daemon.runs.frozen_data import freeze, freeze_content
+from daemon.runs.frozen_data import freeze
 from daemon.submit.data_files import Count, _sha256, count, sources
 from jobs.errors import ConfigError, DataError, InvalidInput, ModelError
 from jobs.paths import Workspace
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from jobs.model.foreign_adapter import ForeignAdapter
     from jobs.model_store.safetensors_header import TensorEntry
     from jobs.rehearsal import Part, Rehearsed
+
+    # What the header of an adapter says, by the names of its arrays.
+    Arrays = dict[str, TensorEntry]
 
 Result = TypeVar("Result")
 
@@ -162,9 +165,7 @@ class SubmitChecks:
                 remarks = self._judge(each, part, self._known["part", part])
             self._known[key] = [self._renamed(remark, (each,)) for remark in remarks]
 
-    def check_spec(
-        self, spec: JobSpec, date: str, *, evaluated: bool = False
-    ) -> dict[str, TensorEntry]:
+    def check_spec(self, spec: JobSpec, date: str, *, evaluated: bool = False) -> Arrays:
         """Check what a spec of this workspace names, for a job that is to do it (again).
 
         Returns:
@@ -190,7 +191,8 @@ class SubmitChecks:
         names = {file.path: file.source for file in files}
         wanted = Wanted(config, date, evaluates, not evaluates, names)
         self.check([wanted])
-        return self._adapter(wanted)
+        part = self._part(wanted)
+        return self._adapter(config, part, self._known["part", part])
 
     def freeze(self, config: TrainConfig, names: Mapping[str, str] | None = None) -> Parts:
         """Freeze the data of a config that was checked; link its model, and fingerprint it.
@@ -227,7 +229,7 @@ class SubmitChecks:
             remarks += self._fit(path, lengths, config.max_seq_length, part)
         if wanted.trains:
             remarks += self._language(config)
-            remarks += self._start_remarks(config, part, found, reach)
+            remarks += self._start_remarks(config, part, self._adapter(config, part, found))
         return remarks + self._room(wanted, part, found, reach)
 
     def _start(self, named: str) -> ForeignAdapter:
@@ -236,41 +238,20 @@ class SubmitChecks:
 
         return self._once(("start", named), lambda: adapter_named(named, self._workspace))
 
-    def _start_remarks(
-        self, config: TrainConfig, part: Part, found: Rehearsed, reach: Reach
-    ) -> list[str]:
+    def _start_remarks(self, config: TrainConfig, part: Part, arrays: Arrays) -> list[str]:
         """Check that a job can start from the adapter it names; return what to tell of that."""
-        from daemon.submit.resources import adapter_arrays  # noqa: PLC0415 - as above
-        from jobs.model.starting_point import check_start  # noqa: PLC0415
-        from jobs.model_store.store import fingerprint  # noqa: PLC0415
+        from jobs.model.starting_point import check_start  # noqa: PLC0415 - as above
 
         if config.init_from is None:
             return []
-        model = part.model
-        said = check_start(
-            self._start(config.init_from),
-            adapter_arrays(found, reach, config.lora),
-            config.lora,
-            blocks=max(found.model.layers) + 1,
-            model=model.name,
-            fingerprint=self._once(("fingerprint", model), lambda: fingerprint(model)),
-        )
+        said = check_start(self._start(config.init_from), arrays, config.lora, part.model)
         return [said] if said else []
 
     def _frozen_start(self, named: str) -> InitialAdapter:
-        """Freeze the adapter that was checked, in one form whatever it came in."""
+        """Freeze the adapter as it was checked."""
+        from daemon.submit.starting import frozen  # noqa: PLC0415 - as above
 
-        def frozen() -> InitialAdapter:
-            adapter = self._start(named)
-            path, digest = freeze_content(adapter.content(), "safetensors", self._workspace)
-            origin = adapter.origin
-            return InitialAdapter(
-                path.relative_to(self._workspace.root).as_posix(),
-                digest,
-                *(origin.source, origin.form, origin.sha256, origin.job),
-            )
-
-        return self._once(("frozen start", named), frozen)
+        return self._once(("kept", named), lambda: frozen(self._start(named), self._workspace))
 
     def _language(self, config: TrainConfig) -> list[str]:
         """Return what to tell of data that are not in the language of the prompt format."""
@@ -313,12 +294,10 @@ class SubmitChecks:
         key = ("reach", part.model, lora.num_layers, lora.keys, lora.kind)
         return self._once(key, reach)
 
-    def _adapter(self, wanted: Wanted) -> dict[str, TensorEntry]:
-        """Return the arrays of the adapter of a job that was checked."""
+    def _adapter(self, config: TrainConfig, part: Part, found: Rehearsed) -> Arrays:
+        """Return the arrays of the adapter that a job makes."""
         from daemon.submit.resources import adapter_arrays  # noqa: PLC0415 - as above
 
-        config, part = wanted.config, self._part(wanted)
-        found = self._known["part", part]
         return adapter_arrays(found, self._reach(config, part, found), config.lora)
 
     def _room(self, wanted: Wanted, part: Part, found: Rehearsed, reach: Reach) -> list[str]:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from daemon.file_client import FileClient
 from daemon.latest import ADAPTER
+from daemon.runs.frozen_data import freeze_content
 from daemon.runs.snapshot import snapshot_of
 from daemon.runs.training import check_has_adapter
 from jobs.errors import InvalidInput, UnknownJob
 from jobs.paths import Workspace
+from jobs.spec import InitialAdapter
 
 if TYPE_CHECKING:
     from jobs.model.foreign_adapter import ForeignAdapter
@@ -42,6 +44,18 @@ def adapter_named(named: str, workspace: Workspace) -> ForeignAdapter:
     if not path.exists():
         raise InvalidInput(f"init_from: there is no folder {path}.", WHAT)
     return read_foreign(path)
+
+
+def frozen(adapter: ForeignAdapter, workspace: Workspace) -> InitialAdapter:
+    """Freeze an adapter beside the data, in one form whatever it came in.
+
+    Raises:
+        WorkspaceError: the workspace cannot be written.
+    """
+    path, digest = freeze_content(adapter.content(), "safetensors", workspace)
+    origin, relative = adapter.origin, path.relative_to(workspace.root).as_posix()
+    about = origin.source, origin.form, origin.sha256, origin.job
+    return InitialAdapter(relative, digest, *about)
 
 
 def _run_of(named: str, workspace: Workspace) -> Path:

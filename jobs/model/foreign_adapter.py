@@ -61,7 +61,7 @@ ALIGNED = 8
 
 
 @dataclass(frozen=True)
-class Origin:
+class AdapterOrigin:
     """Where an adapter comes from, and what its arrays do not say.
 
     Attributes:
@@ -88,7 +88,7 @@ class ForeignAdapter:
     """An adapter to start from: its arrays, float32, by mlx-lm's names."""
 
     arrays: Arrays
-    origin: Origin
+    origin: AdapterOrigin
 
     @property
     def shapes(self) -> dict[str, TensorEntry]:
@@ -145,7 +145,7 @@ def _frozen(path: Path) -> ForeignAdapter:
             f"{path} is a file, and what its arrays mean is not known.",
             f"Name the folder that it lies in, with its {CONFIG}.",
         )
-    origin = Origin(**orjson.loads(metadata[METADATA]))
+    origin = AdapterOrigin(**orjson.loads(metadata[METADATA]))
     if not well_typed(origin):
         raise ValueError("its metadata are no adapter's")
     return ForeignAdapter(arrays, origin)
@@ -175,7 +175,7 @@ def _of_mlx_lm(folder: Path) -> ForeignAdapter:
         )
     arrays, _, digest = _tensors(folder / WEIGHTS)
     scale = _positive(config["lora_parameters"]["scale"], "scale")
-    origin = Origin(MLX_LM, _name(folder), scale, digest, model=_text(config.get("model")))
+    origin = AdapterOrigin(MLX_LM, _name(folder), scale, digest, model=_text(config.get("model")))
     if (folder / EXPORT_MARKER).is_file():
         marker = _object(folder / EXPORT_MARKER)
         job, fingerprint = (_text(marker.get(name)) for name in ("job", "model_fingerprint"))
@@ -201,7 +201,7 @@ def _of_peft(folder: Path) -> ForeignAdapter:
     alpha = _positive(config["lora_alpha"], "lora_alpha")
     scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
     base = _text(config.get("base_model_name_or_path"))
-    return ForeignAdapter(arrays, Origin(PEFT, _name(folder), scale, digest, model=base))
+    return ForeignAdapter(arrays, AdapterOrigin(PEFT, _name(folder), scale, digest, model=base))
 
 
 def _check_peft(folder: Path, config: Mapping[str, Any]) -> None:

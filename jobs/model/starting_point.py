@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from jobs.config.config import LoraConfig
 from jobs.config.lora_keys import described
 from jobs.errors import ConfigError, ModelError
 from jobs.model.adapter_arrays import Shaped, differences
 from jobs.model.foreign_adapter import ForeignAdapter
-from jobs.model_store.folder import same_model
+from jobs.model_store.folder import fingerprint, same_model
 
 # By how much two scales may differ that were written in decimals.
 SAME_SCALE = 1e-6
@@ -65,18 +66,13 @@ def check_start(
     adapter: ForeignAdapter,
     expected: Mapping[str, Shaped],
     lora: LoraConfig,
-    *,
-    blocks: int,
-    model: str,
-    fingerprint: str,
+    model: Path,
 ) -> str | None:
     """Check that training as ``lora`` says can start from an adapter.
 
     Args:
         expected: the arrays of an adapter as ``lora`` says.
-        blocks: of the model.
-        model: what it is called.
-        fingerprint: of the model.
+        model: the folder of the model.
 
     Returns:
         What a person should know.
@@ -87,10 +83,11 @@ def check_start(
     """
     origin = adapter.origin
     trained_on = origin.model_fingerprint
-    if trained_on and not same_model(trained_on, fingerprint):
+    if trained_on and not same_model(trained_on, fingerprint(model)):
+        named = f", {origin.model}" if origin.model else ""
         raise ModelError(
-            f"init_from: the adapter of {origin.source} was trained on another model than {model}"
-            f"{f', {origin.model}' if origin.model else ''}: its files are others.",
+            f"init_from: the adapter of {origin.source} was trained on another model than "
+            f"{model.name}{named}: its files are others.",
             "Set model to the one that it was trained on.",
         )
     if differing := differences(adapter.shapes, expected):
@@ -99,7 +96,9 @@ def check_start(
         raise ConfigError(
             f"init_from: the adapter of {origin.source} has another shape than this training: it "
             f"is {found}, and the config makes {wanted}.{f' {differing[0]}.' if same else ''}",
-            "Take the model that it was trained on." if same else _advice(found, wanted, blocks),
+            "Take the model that it was trained on."
+            if same
+            else _advice(found, wanted, lora.num_layers),
         )
     if not math.isclose(origin.scale, lora.factor, rel_tol=SAME_SCALE):
         raise ConfigError(
@@ -110,29 +109,38 @@ def check_start(
     if trained_on is None:
         names = f": it names {origin.model}" if origin.model else ""
         return (
-            f"Whether the adapter in {origin.source} was trained on {model} cannot be "
+            f"Whether the adapter in {origin.source} was trained on {model.name} cannot be "
             f"checked{names}."
         )
     return None
 
 
-def _advice(found: Shape, wanted: Shape, blocks: int) -> str | None:
-    """Return the settings that make an adapter of the shape found; None where none do."""
+def _advice(found: Shape, wanted: Shape, num_layers: int) -> str | None:
+    """Return the settings that make an adapter of the shape found; None where none do.
+
+    Args:
+        num_layers: by which ``wanted`` was made.
+    """
     numbers = sorted({number for on in found.layers.values() for number in on})
-    last = blocks - numbers[0] if numbers else 0
-    whole = numbers == list(range(blocks - last, blocks)) and last > 0
-    if found.others or len(found.ranks) != 1 or not whole:
+    ours = sorted({number for on in wanted.layers.values() for number in on})
+    # In a hybrid model only some blocks have such layers.
+    whole = _in_a_row(numbers) or not _in_a_row(ours)
+    if found.others or len(found.ranks) != 1 or not whole or numbers[-1:] != ours[-1:]:
         return "Adapters of farense have one rank, in the last blocks alone."
     settings = []
     if found.kind != wanted.kind:
         settings.append(f"lora.kind={found.kind}")
     if found.ranks != wanted.ranks:
         settings.append(f"lora.rank={found.ranks[0]}")
-    if numbers != sorted({number for on in wanted.layers.values() for number in on}):
-        settings.append(f"lora.num_layers={last}")
+    if numbers != ours:
+        settings.append(f"lora.num_layers={num_layers + ours[0] - numbers[0]}")
     if found.layers.keys() != wanted.layers.keys():
         settings.append(f"lora.keys=[{','.join(found.layers)}]")
     return f"Give it the adapter's shape: {_as_flags(settings)}" if settings else None
+
+
+def _in_a_row(numbers: list[int]) -> bool:
+    return numbers == list(range(numbers[0], numbers[-1] + 1)) if numbers else False
 
 
 def _scale_settings(scale: float, lora: LoraConfig) -> Iterable[str]:

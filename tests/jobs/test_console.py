@@ -119,6 +119,16 @@ def test_the_header_states_the_configuration() -> None:
         assert part in text
 
 
+def test_the_header_states_the_kind_of_adapter_and_what_it_starts_from() -> None:
+    plain = "\n".join(shown(started()))
+    assert "LoRA" in plain
+    assert "Starts from" not in plain
+    lora = {**CONFIG["lora"], "kind": "dora"}
+    text = "\n".join(shown(started(config={**CONFIG, "lora": lora}, init_from="20261122-a")))
+    assert "  DoRA           rank 6, scale 16" in text
+    assert "  Starts from    20261122-a" in text
+
+
 def test_a_run_without_validation_or_patience_says_so() -> None:
     assert any("Validations" in line and "none" in line for line in shown(started(validations=0)))
     patient = {**CONFIG, "early_stopping_patience": None, "early_stopping_min_delta": None}

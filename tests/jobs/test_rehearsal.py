@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -133,9 +134,14 @@ def test_what_the_tokenizer_refuses_is_the_error_of_the_job(
     assert "plain, rag" in f"{refused.value.message} {refused.value.hint}"
 
 
-def test_the_layers_are_those_that_an_adapter_gets(data: Path, tiny_model: Path) -> None:
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_the_layers_are_those_that_an_adapter_gets(
+    data: Path, tiny_model: Path, kind: Literal["lora", "dora"]
+) -> None:
     facts = rehearsed(data, tiny_model).model
-    lora = LoraConfig(rank=3, scale=1.0, dropout=0.0, num_layers=4, keys=("q_proj", "down_proj"))
+    lora = LoraConfig(
+        kind=kind, rank=3, scale=1.0, dropout=0.0, num_layers=4, keys=("q_proj", "down_proj")
+    )
     shapes = {name: array.shape for name, array in fresh_adapter(tiny_model, lora).items()}
     layers = [
         layer
@@ -143,9 +149,14 @@ def test_the_layers_are_those_that_an_adapter_gets(data: Path, tiny_model: Path)
         for path, layer in within.items()
         if path.rpartition(".")[2] in lora.keys
     ]
+    expected: dict[str, tuple[int, ...]]
     expected = {f"{layer.name}.lora_a": (layer.inputs, 3) for layer in layers}
     expected |= {f"{layer.name}.lora_b": (3, layer.outputs) for layer in layers}
+    if kind == "dora":
+        expected |= {f"{layer.name}.m": (layer.outputs,) for layer in layers}
     assert shapes == expected
+    told = {name: array.shape for each in layers for name, array in each.arrays(lora).items()}
+    assert told == expected
     assert (facts.unbatched, facts.device.backend, facts.device.memory) == (None, "cpu", ())
 
 

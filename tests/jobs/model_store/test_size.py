@@ -39,6 +39,13 @@ def test_every_screen_counts_the_same_weights(
     needs = estimate(folder, config, DataSize(1000, 90, 0.4), as_stored=False, lanes=1)
     assert needs.weights == FLOAT32 * WEIGHTS
     assert needs.adapter == FLOAT32 * ADAPTER
+    # A magnitude for each output, and what each layer gives, for each token.
+    lora = {**SETTINGS["lora"], "kind": "dora"}
+    dora = config_from({**SETTINGS, "data": data, "lora": lora}, "test")
+    more = estimate(folder, dora, DataSize(1000, 90, 0.4), as_stored=False, lanes=1)
+    outputs = 2 * (64 + 128)
+    assert more.adapter == needs.adapter + FLOAT32 * outputs
+    assert more.step == needs.step + FLOAT32 * outputs * 90 * SETTINGS["batch_size"]
     on_gpu = estimate(folder, config, DataSize(1000, 90, 0.4), as_stored=True, lanes=1)
     assert on_gpu.adapter == needs.adapter
     assert on_gpu.weights < needs.weights

@@ -13,7 +13,7 @@ import pytest
 from jobs.backend.mlx import mx
 from jobs.errors import ExitCode, ModelError
 from jobs.events import CheckpointSaved, Started
-from jobs.export.card import FARENSE
+from jobs.model.foreign_adapter import FARENSE
 from jobs.paths import RunDirectory, Workspace
 from jobs.storage.files import read_json
 from tests.helpers.attempts import attempt, only, result
