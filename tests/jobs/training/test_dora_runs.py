@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import pytest
 from jobs.backend.backend import backend
 from jobs.backend.choice import AS_ACCELERATOR, CPU, VARIABLE
 from jobs.backend.mlx import mx
+from jobs.errors import ExitCode
 from jobs.events import TrainMetrics, Warned
 from jobs.paths import Workspace
-from jobs.storage.files import read_json
+from jobs.storage.files import read_json, whole_lines
 from tests.helpers.attempts import attempt, evict, only, result
-from tests.helpers.runs import SETTINGS, make_run, metrics
+from tests.helpers.evaluations import make_evaluation
+from tests.helpers.runs import SETTINGS, make_run, metrics, run_child
 
 JOB = "20261122-21000{}-tiny-dora"
 DORA = {**SETTINGS["lora"], "kind": "dora"}
@@ -79,3 +82,19 @@ def test_checkpointed_blocks_give_the_same(alone: Workspace, tiny_model: Path) -
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     assert len(losses[0]) > 1
+
+
+def test_an_evaluation_measures_and_asks_it_as_it_was_trained(
+    alone: Workspace, tiny_model: Path
+) -> None:
+    run = make_run(alone, tiny_model, lora=DORA, num_epochs=4)
+    attempt(alone, run)
+    done = run_child(make_evaluation(alone, run, "dora"), MLX_DISABLE_COMPILE="1")
+    assert done.returncode == ExitCode.OK, done.stderr
+    report = read_json(run.evaluation_report)
+    best, before = (read_json(run.summary)[f"{which}_val_loss"] for which in ("best", "baseline"))
+    assert report["adapter"]["validation_loss"] == pytest.approx(best, abs=1e-5)
+    assert report["base"]["validation_loss"] == pytest.approx(before, abs=1e-5)
+    assert best < before
+    answers = [json.loads(line) for line in whole_lines(run.evaluation / "answers.jsonl")]
+    assert any(row["answer"] != row["base_answer"] for row in answers)
