@@ -8,15 +8,18 @@ from typing import Any
 import orjson
 import pytest
 
-from jobs.spec import DataFile, JobSpec, parse_spec, spec_text
+from jobs.spec import DataFile, InitialAdapter, JobSpec, parse_spec, spec_text
 
 JOB = "20261122-210000-v2-abcd"
 DIGEST = "a" * 64
 TRAIN = DataFile(f"data/imported/{DIGEST}.jsonl", DIGEST, 8, "train.jsonl")
+START = InitialAdapter(f"data/imported/{DIGEST}.safetensors", DIGEST, "theirs", "PEFT", "b" * 64)
 SPEC = JobSpec(JOB, "v2", "2026-11-22T21:00:00+00:00", {"seed": 1}, TRAIN, None, "f" * 64, 12)
 
 
-@pytest.mark.parametrize("spec", [SPEC, replace(SPEC, valid=TRAIN, name="à noite")])
+@pytest.mark.parametrize(
+    "spec", [SPEC, replace(SPEC, valid=TRAIN, name="à noite"), replace(SPEC, init_from=START)]
+)
 def test_an_order_comes_back_as_it_was(spec: JobSpec) -> None:
     assert parse_spec(spec_text(spec), JOB) == spec
 
@@ -34,6 +37,10 @@ def test_an_order_comes_back_as_it_was(spec: JobSpec) -> None:
         {"train": {**vars(TRAIN), "path": "/etc/passwd"}},
         {"train": {**vars(TRAIN), "sha256": "../" + DIGEST}},
         {"valid": {**vars(TRAIN), "path": "data/imported/x.jsonl"}},
+        {"init_from": {**vars(START), "path": "/etc/passwd"}},
+        {"init_from": {**vars(START), "path": TRAIN.path}},
+        {"init_from": {**vars(START), "source": 1}},
+        {"init_from": "theirs"},
     ],
 )
 def test_what_does_not_fit_is_none(changes: dict[str, Any]) -> None:

@@ -27,11 +27,13 @@ from jobs.config.config import Preset
 from jobs.errors import InvalidInput
 from jobs.events import Envelope
 from jobs.paths import Workspace
+from jobs.spec import read_spec
 from jobs.state import State
 from jobs.storage.files import write_json
 from jobs.storage.locks import is_held
 from tests.daemon.conftest import fill
 from tests.helpers.jobs import ended, running
+from tests.helpers.made_up_adapter import write_arrays
 from tests.helpers.servers import Daemons
 from tests.helpers.waiting import wait_until
 
@@ -149,6 +151,26 @@ def test_an_evaluation_goes_where_the_adapter_is(machines: tuple[Machine, Machin
     record = ended(north.client, evaluation)
     assert (record.state, record.attempt) == (State.COMPLETED, 1)
     assert record.home == home_of(south.workspace)
+
+
+def test_an_adapter_to_start_from_is_waited_for(machines: tuple[Machine, Machine]) -> None:
+    north, south = machines
+    folder = north.workspace.root / "theirs"
+    shapes = {"lora_a": (64, 4), "lora_b": (4, 64)}
+    layers = [f"model.layers.{block}.self_attn.q_proj" for block in (2, 3)]
+    arrays = {f"{name}.{part}": shapes[part] for name in layers for part in shapes}
+    write_arrays(folder / "adapters.safetensors", arrays)
+    write_json(folder / "adapter_config.json", {"lora_parameters": {"scale": 16.0}})
+    config = north.preset.config.model_copy(update={"init_from": "theirs"})
+    south.start()
+    job_id = north.client.enqueue(north.preset.model_copy(update={"config": config})).id
+    start = read_spec(north.workspace.run(job_id)).init_from
+    assert start is not None
+    record = because(north.client, job_id, "waiting for a machine with")
+    assert f"{start.path}, the adapter of theirs that it starts from" in (record.reason or "")
+    # Data lie under another name, this has no other: whoever wants it run there copies it.
+    north.start()
+    assert ended(north.client, job_id).home == home_of(north.workspace)
 
 
 @pytest.mark.parametrize("lacking", ["model", "another model", "data"])
