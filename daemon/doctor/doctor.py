@@ -59,6 +59,9 @@ def _preset(checkup: Checkup, preset: Preset, workspace: Workspace, device: Devi
     config = preset.config
     folder = checkup.ask("model", partial(model_folder, workspace, config.model))
     tokenizer = _model(checkup, folder, config, device) if folder else None
+    if folder and tokenizer and (named := config.init_from) is not None:
+        look_at = partial(preset_checks.start_finding, folder, config, named, workspace)
+        checkup.add("start", look_at)
     report = checkup.ask("data", partial(preset_checks.data_report, config, workspace, tokenizer))
     if report:
         checkup.add("data", partial(preset_checks.data_finding, report))

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from daemon.doctor.findings import Finding, ok, problem, warning
 from daemon.submit.data_files import sources
+from daemon.submit.starting import adapter_named
 from jobs.config.config import TrainConfig
 from jobs.config.lora_keys import described
 from jobs.data.check import DataReport, FileReport
 from jobs.data.check import check as check_data
 from jobs.data.tokenizer import TemplateSettings, Tokenizer
+from jobs.model.starting_point import check_start
 from jobs.model_store.architectures import check_trainable
 from jobs.model_store.folder import check_lora, check_model, folder_bytes
 from jobs.paths import Workspace
@@ -55,11 +57,27 @@ def load_lazily(folder: Path, config: TrainConfig) -> Tokenizer:
 
     Raises:
         ModelError: mlx-lm knows no such architecture, or cannot load the weights or the tokenizer.
+        ConfigError: DoRA cannot adapt one of the layers.
     """
-    from jobs.model.load import load_module, load_tokenizer  # noqa: PLC0415 - takes two seconds
+    from jobs.model.adapter_fit import fresh_adapter  # noqa: PLC0415 - takes two seconds
+    from jobs.model.load import load_tokenizer  # noqa: PLC0415 - as above
 
-    load_module(folder)
+    fresh_adapter(folder, config.lora)
     return load_tokenizer(folder, TemplateSettings.of(config, None))
+
+
+def start_finding(folder: Path, config: TrainConfig, named: str, workspace: Workspace) -> Finding:
+    """Tell whether training can start from the adapter that is named. Imports MLX.
+
+    Raises:
+        InvalidInput: there is none, or it has another shape, scale or model.
+    """
+    from jobs.model.adapter_fit import fresh_adapter  # noqa: PLC0415 - as above
+
+    adapter = adapter_named(named, workspace)
+    said = check_start(adapter, fresh_adapter(folder, config.lora), config.lora, folder)
+    source = f"starts from the adapter of {adapter.origin.source} ({adapter.origin.form})"
+    return warning("start", f"{source}.", said) if said else ok("start", source)
 
 
 def data_report(

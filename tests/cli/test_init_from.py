@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from daemon.client import FarenseClient
+from daemon.doctor.preset import start_finding
 from daemon.prune.plan import Selection, plan_prune, unnamed_data
 from jobs.config.config import Preset
+from jobs.errors import InvalidInput
 from jobs.paths import RunDirectory
 from jobs.spec import JobSpec, read_spec
 from jobs.state import State, read_state, write_state
@@ -224,3 +226,17 @@ def test_a_damaged_one_is_refused(invoke: Run, client: FarenseClient, source: Ru
     found = invoke("enqueue", "tiny", "--set", f"init_from={source.job_id}")
     assert found.code == 2
     assert f"The adapter in {source.path} cannot be read" in found.err
+
+
+def test_doctor_says_what_it_would_start_from(
+    client: FarenseClient, preset: Preset, source: RunDirectory
+) -> None:
+    workspace, config = client.workspace, preset.config
+    folder = workspace.models / "tiny"
+    found = start_finding(folder, config, "latest", workspace)
+    assert f"starts from the adapter of {source.job_id} (farense)" in str(found)
+    with pytest.raises(InvalidInput, match="init_from: There is no job"):
+        start_finding(folder, config, "nobody", workspace)
+    lora = config.lora.model_copy(update={"kind": "dora"})
+    with pytest.raises(InvalidInput, match="another shape"):
+        start_finding(folder, config.model_copy(update={"lora": lora}), "latest", workspace)
