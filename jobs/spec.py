@@ -156,8 +156,9 @@ class JobSpec:
 
     @property
     def frozen_files(self) -> list[DataFile | InitialAdapter]:
-        """The files below ``data/imported`` that it names."""
-        return [file for file in (self.train, self.valid, self.init_from) if file is not None]
+        """The files below ``data/imported`` that it needs: an evaluation starts from nothing."""
+        start = self.init_from if self.kind == TRAIN else None
+        return [file for file in (self.train, self.valid, start) if file is not None]
 
     @property
     def prompts_written_on(self) -> str:
@@ -214,7 +215,9 @@ def parse_spec(text: bytes | None, job_id: str) -> JobSpec | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     fits = spec.id == job_id and spec.version <= VERSION
-    return spec if fits and all(map(_is_frozen, spec.frozen_files)) else None
+    files = (spec.train, spec.valid, spec.init_from)
+    frozen = all(_is_frozen(file) for file in files if file is not None)
+    return spec if fits and frozen else None
 
 
 def _spec(values: Any) -> JobSpec:

@@ -104,7 +104,7 @@ class Taking:
         for file in filter(None, (spec.train, spec.valid)):
             if not self._has(file):
                 return f"the data of {file.source}"
-        start = spec.init_from
+        start = spec.init_from if spec.evaluation is None else None
         if start is not None and not self.workspace.inside(start.path).is_file():
             return f"{start.path}, the adapter of {start.source} that it starts from"
         return None

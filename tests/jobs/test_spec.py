@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from jobs.spec import DataFile, InitialAdapter, JobSpec, parse_spec, spec_text
+from jobs.spec import DataFile, EvaluationSpec, InitialAdapter, JobSpec, parse_spec, spec_text
 
 JOB = "20261122-210000-v2-abcd"
 DIGEST = "a" * 64
@@ -51,3 +51,11 @@ def test_what_does_not_fit_is_none(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize("text", [None, b"", b"[]", b"\x80\x04K\x01.", b"[" * 5000])
 def test_garbage_is_none(text: bytes | None) -> None:
     assert parse_spec(text, JOB) is None
+
+
+def test_an_evaluation_needs_no_adapter_that_its_training_started_from() -> None:
+    spec = replace(SPEC, valid=TRAIN, init_from=START)
+    assert START in spec.frozen_files
+    asked = replace(spec, kind="evaluate", evaluation=EvaluationSpec(JOB))
+    assert START not in asked.frozen_files
+    assert parse_spec(spec_text(asked), JOB) == asked
