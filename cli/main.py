@@ -48,7 +48,7 @@ COMMANDS = {
     "daemon": ("daemon:daemon", "Run the daemon that works through the queue."),
     "workers": ("daemon:workers", "Show the daemons that share the queue."),
     "model": ("model:model", "Get and list base models."),
-    "data": ("data:data", "Check training data."),
+    "data": ("data:data", "Import and check training data."),
     "prune": ("prune:prune", "Remove jobs that have ended."),
     "cache": ("cache:cache", "List and clear what jobs keep to be faster."),
     "config": ("config:config", "Show and compare configurations."),

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jobs.data.examples import Document, Example, Problem, scan_examples
+from jobs.data.examples import Dialogue, Document, Example, Problem, scan_examples
 from jobs.data.foreign_form import other_form
 from jobs.data.language import language_warning
 from jobs.data.lengths import Length, Lengths, measure, summarize
@@ -200,15 +200,20 @@ def _check_file(
     return report, rows
 
 
-def _row(line: int, example: Example) -> _Row:
-    if isinstance(example, Document):
-        return _Row(line, example, normalized(example.text), None)
-    question = (tuple(map(_said, example.context)), example.tools)
-    return _Row(line, example, (question, _said(example.answer)), question)
+def question_of(example: Dialogue) -> Hashable:
+    """Return all that an example asks, equal where only case, spacing or punctuation differ."""
+    return tuple(map(_said, example.context)), example.tools
 
 
 def _said(message: Message) -> Hashable:
     return message.role, normalized(message.content), message.tool_calls
+
+
+def _row(line: int, example: Example) -> _Row:
+    if isinstance(example, Document):
+        return _Row(line, example, normalized(example.text), None)
+    question = question_of(example)
+    return _Row(line, example, (question, _said(example.answer)), question)
 
 
 def _groups(keyed: Iterable[tuple[Hashable, int]]) -> tuple[Lines, ...]:

@@ -151,10 +151,24 @@ def scan_examples(path: Path) -> Iterator[tuple[int, Example | Problem]]:
         DataError: the file is missing or unreadable.
     """
     for number, line in _numbered_lines(path):
-        try:
-            yield number, _example(line, Origin(path, number))
-        except RowError as error:
-            yield number, Problem(number, str(error), error.kind)
+        yield number, read_row(line, Origin(path, number))
+
+
+def read_row(line: bytes, origin: Origin) -> Example | Problem:
+    """Return what a line holds, wherever it comes from: every row of training data passes here."""
+    try:
+        return _example(line, origin)
+    except RowError as error:
+        return Problem(origin.line, str(error), error.kind)
+
+
+def read_object(line: bytes, number: int) -> dict[str, Any] | Problem:
+    """Return the JSON object on a line, whatever its keys are."""
+    try:
+        row = _parsed(line)
+    except RowError as error:
+        return Problem(number, str(error), error.kind)
+    return row if isinstance(row, dict) else Problem(number, f"no object, but {kind_of(row)}")
 
 
 def _refusal(path: Path, problems: list[Problem]) -> DataError:

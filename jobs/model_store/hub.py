@@ -1,5 +1,7 @@
 """Models from the Hugging Face hub: safetensors and configuration, never code.
 
+What is said of the hub's errors is the same for its data sets (:mod:`jobs.importing.hub_data`).
+
 Importing this module loads huggingface_hub; only a pull that goes there does.
 """
 
@@ -28,7 +30,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from jobs.errors import ModelError, NetworkError
+from jobs.errors import InvalidInput, ModelError, NetworkError
 from jobs.model_store.architectures import check_trainable
 from jobs.model_store.folder import WEIGHTS
 from jobs.storage.formatting import size_text
@@ -55,10 +57,8 @@ def fetch_repository(repository: str, folder: Path, report: Callable[[str], None
         ModelError: there is no such model, it is not open to this user, it has no safetensors
             weights, it asks for code of its own, or mlx-lm cannot train its architecture.
     """
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    if not sys.stderr.isatty():
-        disable_progress_bars()
-    with _explained(repository):
+    quiet()
+    with explained(repository):
         report(f"Asking the Hugging Face hub for {repository} ...")
         info = HfApi().model_info(repository, files_metadata=True, timeout=ANSWER_SECONDS)
         sizes = _wanted(info)
@@ -106,23 +106,41 @@ def _finish(folder: Path, names: Set[str]) -> None:
                 os.fsync(file.fileno())
 
 
+def quiet() -> None:
+    """Let the hub's library say nothing of its own, but for bars where somebody looks."""
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+
+
 @contextmanager
-def _explained(repository: str) -> Iterator[None]:
-    """Turn the hub's errors into ours, one line each."""
+def explained(
+    repository: str,
+    what: str = "model",
+    refused: type[InvalidInput] = ModelError,
+    place: str = "",
+) -> Iterator[None]:
+    """Turn the hub's errors into ours, one line each.
+
+    Args:
+        what: the repository holds.
+        refused: is raised where the hub has no such thing for this user.
+        place: of its page, before its name.
+    """
     try:
         yield
     except HFValidationError as error:
-        raise ModelError(f"{repository!r} is not the name of a model: {_line(error)}") from error
+        raise refused(f"{repository!r} is not the name of a {what}: {_line(error)}") from error
     except GatedRepoError as error:
-        raise ModelError(
+        raise refused(
             f"{repository} is open only to those who accepted its terms.",
-            f"Accept them at https://huggingface.co/{repository}, make a token there, and set "
-            "HF_TOKEN to it.",
+            f"Accept them at https://huggingface.co/{place}{repository}, make a token there, and "
+            "set HF_TOKEN to it.",
         ) from error
     except RepositoryNotFoundError as error:
-        raise ModelError(
-            f"The Hugging Face hub has no model {repository}, or it is private.",
-            "Check the name; for a private model set HF_TOKEN.",
+        raise refused(
+            f"The Hugging Face hub has no {what} {repository}, or it is private.",
+            f"Check the name; for a private {what} set HF_TOKEN.",
         ) from error
     except OfflineModeIsEnabled as error:
         raise NetworkError(

@@ -138,12 +138,25 @@ def write_many_json(contents: Mapping[Path, Any]) -> None:
     Raises:
         WorkspaceError: a folder cannot be written or the disk is full; some files may be new.
     """
+    write_many_with(
+        {
+            path: partial(_put, orjson.dumps(plain(value), option=JSON_OPTIONS))
+            for path, value in contents.items()
+        }
+    )
+
+
+def write_many_with(contents: Mapping[Path, Callable[[IO[bytes]], object]]) -> None:
+    """Write files as :func:`write_many_json` does, each by a function as :func:`write_with`.
+
+    Raises:
+        WorkspaceError: as :func:`write_many_json`.
+    """
     temporaries: dict[Path, Path] = {}
     path = Path()
     try:
-        for path, value in contents.items():
-            content = orjson.dumps(plain(value), option=JSON_OPTIONS)
-            temporaries[path] = _written_beside(path, partial(_put, content))
+        for path, write in contents.items():
+            temporaries[path] = _written_beside(path, write)
         for path, written in temporaries.items():
             written.replace(path)
         for folder in dict.fromkeys(path.parent for path in contents):

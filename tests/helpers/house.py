@@ -43,8 +43,18 @@ FLOORS = {
     "jobs": (
         *("__main__", "kinds", "sinks", "export", "report", "stopping", "sweep", "rehearsal"),
         *("other_process", "console", "summary_head", "compare", "past_run", "evaluation"),
-        *("training", "resources", "prefix", "pace", "model", "data", "caches", "model_store"),
-        *("backend", "config", "suggest", "state", "spec", "events", "verdict", "storage"),
+        *("training", "resources", "prefix", "pace", "model", "importing", "data", "caches"),
+        *(
+            "model_store",
+            "backend",
+            "config",
+            "suggest",
+            "state",
+            "spec",
+            "events",
+            "verdict",
+            "storage",
+        ),
         *("paths", "errors"),
     ),
 }

@@ -16,18 +16,20 @@ ALPACA = {"instruction": "Quem venceu?", "input": "", "output": "O Farense."}
 SHARE = {"conversations": [{"from": "human", "value": "Olá"}, {"from": "gpt", "value": "Bom dia"}]}
 TURNS = [{"role": "user", "content": "Quem?"}, {"role": "assistant", "content": "O Farense."}]
 
+IMPORT = "farense data import"
 FORMS = [
-    (json.dumps(ALPACA) * 1 + "\n" + json.dumps(ALPACA), "Alpaca rows", '"prompt": instruction'),
-    (json.dumps(SHARE), "ShareGPT rows", '"human" becomes "user"'),
-    (json.dumps([ALPACA, ALPACA], indent=2), "one JSON array of Alpaca rows", "jq -c"),
-    (json.dumps([{"prompt": "a", "completion": "b"}]), "one JSON array,", "jq -c"),
+    (json.dumps(ALPACA) * 1 + "\n" + json.dumps(ALPACA), "Alpaca rows", IMPORT),
+    (json.dumps(SHARE), "ShareGPT rows", IMPORT),
+    (json.dumps([ALPACA, ALPACA], indent=2), "one JSON array of Alpaca rows", IMPORT),
+    (json.dumps([{"prompt": "a", "completion": "b"}]), "one JSON array,", IMPORT),
     (json.dumps({"prompt": "a", "completion": "b"}, indent=2), "over several lines", "jq -c ."),
-    ("prompt,completion\nQuem?,O Farense.\n", "a CSV table (columns prompt, completion)", "csv"),
-    ('"a";"b"\n"1";"2"\n', "a CSV with semicolons table (columns a, b)", "csv"),
-    ("prompt\tcompletion\nQuem?\tO Farense.\n", "a TSV table", "csv"),
+    ("prompt,completion\nQuem?,O Farense.\n", "a CSV table (columns prompt, completion)", IMPORT),
+    ('"a";"b"\n"1";"2"\n', "a CSV with semicolons table (columns a, b)", IMPORT),
+    ("prompt\tcompletion\nQuem?\tO Farense.\n", "a TSV table", IMPORT),
     ("<!DOCTYPE html>\n<html><body>Not found</body></html>", "a web page", "Download"),
-    ('{"prompt": "a", "chosen": "b", "rejected": "c"}', "preference pairs", "chosen answer"),
-    ('{"question": "a", "answer": "b"}', "rows of question and answer", '"prompt": question'),
+    ('{"prompt": "a", "chosen": "b", "rejected": "c"}', "preference pairs", "completion=chosen"),
+    ('{"question": "a", "answer": "b"}', "rows of question and answer", IMPORT),
+    ('{"prompt": "a", "response": "b"}', "rows of prompt and response", IMPORT),
 ]
 
 

@@ -1,0 +1,1 @@
+"""Other people's files and forms, written as JSON Lines of ours."""
