@@ -17,6 +17,7 @@ from cli.output import note, print_json, warn
 from cli.show.data_report import report_lines
 from cli.show.import_report import import_lines, next_lines, plain_example
 from daemon.runs.private_folder import temporary_folder
+from jobs.config.share import percent, share_of
 from jobs.data.tokenizer import TemplateSettings
 from jobs.errors import ExitCode, FarenseError, InvalidInput
 from jobs.model_store.folder import check_model
@@ -103,8 +104,7 @@ def import_(
       farense data import chat.parquet --to data/chat --map prompt=Q --map completion=A
       farense data import hf:OWNER/NAME:train
     """
-    from jobs.data.valid_split import share_of  # noqa: PLC0415 - loads NumPy
-    from jobs.importing.importing import columns_of, import_files  # noqa: PLC0415 - as above
+    from jobs.importing.importing import columns_of, import_files  # noqa: PLC0415 - loads NumPy
 
     try:
         share = share_of(valid) if valid is not None else None
@@ -208,7 +208,14 @@ def _examples(
 
 @data.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--valid", type=click.Path(path_type=Path), help="The validation file beside it.")
+@click.option(
+    "--valid",
+    metavar="FILE|SHARE",
+    help="The validation file beside it; or a share of FILE, as data.valid: 10% chooses it.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=42, show_default=True, help="Of such a share."
+)
 @click.option(
     "--model",
     "name",
@@ -259,7 +266,8 @@ def _examples(
 def check(
     ctx: click.Context,
     file: Path,
-    valid: Path | None,
+    valid: str | None,
+    seed: int,
     name: str | None,
     prompt_format: PromptFormat,
     chat_template: str | None,
@@ -286,6 +294,10 @@ def check(
 
     if prompt_format != "chat" and (chat_template is not None or thinking == "on"):
         raise click.UsageError("--chat-template and --thinking need --format chat.")
+    try:
+        share = percent(valid or "")
+    except ValueError as error:
+        raise click.UsageError(f"--valid: {error}.") from error
     settings = TemplateSettings(thinking, chat_template, all_answers=loss_on == "all_answers")
     folder = _model_folder(Workspace.current(), name)
     tokenizer = _tokenizer(folder, settings) if folder else None
@@ -296,10 +308,12 @@ def check(
         )
     report = check_data(
         file,
-        valid,
+        Path(valid) if valid and not share else None,
         tokenizer,
         prompt_format=prompt_format,
         max_seq_length=max_seq_length,
+        share=share,
+        seed=seed,
     )
 
     def marked() -> list[MarkedExample]:

@@ -36,7 +36,7 @@ def report_lines(report: DataReport, measured_with: str) -> Iterator[str]:
 
 
 def _file_lines(file: FileReport, max_seq_length: int) -> Iterator[str]:
-    yield str(file.path)
+    yield f"{file.path} ({file.part} of it)" if file.part else str(file.path)
     yield from _problem_lines(file)
     for groups, found in (
         (file.duplicates, "exact duplicates"),

@@ -6,10 +6,11 @@ import shlex
 from pathlib import Path
 
 from daemon.doctor.findings import Finding, ok, problem, warning
-from daemon.submit.data_files import sources
+from daemon.submit.data_files import named_files
 from daemon.submit.starting import adapter_named
 from jobs.config.config import TrainConfig
 from jobs.config.lora_keys import described
+from jobs.config.share import percent
 from jobs.data.check import DataReport, FileReport
 from jobs.data.check import check as check_data
 from jobs.data.tokenizer import TemplateSettings, Tokenizer
@@ -88,11 +89,15 @@ def data_report(
     Raises:
         DataError: a file is missing or unreadable.
     """
+    train, *valid = named_files(config, workspace)
     return check_data(
-        *sources(config, workspace),
+        train,
+        valid[0] if valid else None,
         tokenizer,
         prompt_format=config.prompt_format,
         max_seq_length=config.max_seq_length,
+        share=percent(config.data.valid or ""),
+        seed=config.seed,
     )
 
 
@@ -197,5 +202,5 @@ def _details(report: DataReport) -> str:
     """Return the command that tells everything about the data."""
     command = ["farense", "data", "check", str(report.train.path)]
     if report.valid:
-        command += ["--valid", str(report.valid.path)]
+        command += ["--valid", report.valid.part or str(report.valid.path)]
     return f"Details: {shlex.join(command)}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from daemon.runs.frozen_data import freeze
-from daemon.submit.data_files import Count, _sha256, count, sources
+from daemon.submit.data_files import Count, DataFiles, _sha256, count
 from jobs.errors import ConfigError, DataError, InvalidInput, ModelError
 from jobs.paths import Workspace
 from jobs.spec import DataFile, InitialAdapter, JobSpec
@@ -84,6 +84,7 @@ class SubmitChecks:
     def __init__(self, workspace: Workspace, *, shared: bool = False) -> None:
         self._workspace, self._shared = workspace, shared
         self._known: dict[tuple[object, ...], Any] = {}
+        self._files = DataFiles(workspace)
 
     @classmethod
     def of(cls, workspace: Workspace) -> SubmitChecks:
@@ -119,7 +120,7 @@ class SubmitChecks:
         self._once(("place", model), lambda: check_place(self._workspace, config.model))
         named = ("lora", model, lora.num_layers, lora.keys)
         self._once(named, lambda: check_lora(model, lora))
-        train, valid = sources(config, self._workspace)
+        train, valid = self._files.of(config)
         style = config.prompt_format
         if valid:
             self._count(valid, style)
@@ -208,7 +209,7 @@ class SubmitChecks:
         from jobs.model_store.store import fingerprint  # noqa: PLC0415
 
         model = model_folder(self._workspace, config.model)
-        train, valid = sources(config, self._workspace)
+        train, valid = self._files.of(config)
         shown = self._shown(names or {})
         return Parts(
             self._frozen(train, config.prompt_format, shown),
@@ -258,7 +259,7 @@ class SubmitChecks:
         from jobs.data.examples import scan_examples  # noqa: PLC0415 - as above
         from jobs.data.language import language_warning  # noqa: PLC0415
 
-        path, style = sources(config, self._workspace)[0], config.prompt_format
+        path, style = self._files.of(config)[0], config.prompt_format
         said = self._once(
             ("language", path, style),
             lambda: language_warning((row for _, row in scan_examples(path)), style),
@@ -316,7 +317,7 @@ class SubmitChecks:
         from jobs.rehearsal import Part  # noqa: PLC0415
 
         config = wanted.config
-        files = filter(None, sources(config, self._workspace))
+        files = filter(None, self._files.of(config))
         return Part(
             model_folder(self._workspace, config.model),
             config.prompt_format,
@@ -336,6 +337,8 @@ class SubmitChecks:
             raise type(error)(message, error.hint) from error
 
     def _renamed(self, text: str, wanted: Sequence[Wanted]) -> str:
+        for path, part in self._files.parts.items():
+            text = text.replace(str(path), str(part.whole))
         for each in wanted:
             for path, name in self._shown(each.names).items():
                 text = text.replace(str(path), name)
@@ -376,7 +379,7 @@ class SubmitChecks:
     def _frozen(
         self, path: Path, prompt_format: PromptFormat, shown: Mapping[Path, str]
     ) -> DataFile:
-        counted, name = self._count(path, prompt_format).examples, shown.get(path, path.name)
+        counted, name = self._count(path, prompt_format).examples, self._name(path, shown)
         digest = self._digest(path)
 
         def frozen() -> DataFile:
@@ -385,6 +388,12 @@ class SubmitChecks:
             return DataFile(relative, digest, counted, name)
 
         return self._once(("frozen", path, name), frozen)
+
+    def _name(self, path: Path, shown: Mapping[Path, str]) -> str:
+        """Return what a person calls a data file, or a part of one."""
+        if part := self._files.parts.get(path):
+            return f"{part.share} of {self._name(part.whole, shown)}"
+        return shown.get(path, path.name)
 
     def _once(self, key: tuple[object, ...], make: Callable[[], Result]) -> Result:
         if key not in self._known:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from daemon.runs.private_folder import temporary_folder
+from jobs.config.share import Share, percent
 from jobs.errors import DataError
 from jobs.paths import Workspace
 from jobs.storage.files import sha256_of
@@ -23,15 +28,66 @@ class Count:
     questions: int
 
 
-def sources(config: TrainConfig, workspace: Workspace) -> tuple[Path, Path | None]:
-    """Return the data files of a config, for training and for validation.
+@dataclass(frozen=True)
+class Part:
+    """A part of a data file, in a file of its own whose lines have the same numbers.
+
+    Attributes:
+        whole: the file of which it is a part.
+        share: how much of it, for people.
+    """
+
+    whole: Path
+    share: str
+
+
+class DataFiles:
+    """The data files that configs name. A file of which a share is for validation is split once.
+
+    Attributes:
+        parts: what a file was split into; these files last as long as this object.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._split: dict[tuple[Path, str, int], tuple[Path, Path]] = {}
+        self.parts: dict[Path, Part] = {}
+
+    def of(self, config: TrainConfig) -> tuple[Path, Path | None]:
+        """Return the files of a config, for training and for validation.
+
+        Raises:
+            DataError: one is not there, or it cannot be split.
+            WorkspaceError: the parts cannot be written.
+        """
+        named = named_files(config, self._workspace)
+        if share := percent(config.data.valid or ""):
+            return self._parts_of(named[0], share, config.seed)
+        return named[0], named[1] if len(named) > 1 else None
+
+    def _parts_of(self, path: Path, share: Share, seed: int) -> tuple[Path, Path]:
+        from jobs.data.valid_split import split_file  # noqa: PLC0415 - loads NumPy
+
+        key = (path, share.text, seed)
+        if key not in self._split:
+            folder = Path(tempfile.mkdtemp(dir=temporary_folder(self._workspace), prefix="split-"))
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            train, valid = split_file(path, share, seed, folder)
+            self.parts |= {train: Part(path, share.rest), valid: Part(path, share.text)}
+            self._split[key] = train, valid
+        return self._split[key]
+
+
+def named_files(config: TrainConfig, workspace: Workspace) -> list[Path]:
+    """Return the one or two data files that a config names.
 
     Raises:
         DataError: one is not there.
     """
-    train, valid = config.data.train, config.data.valid
-    paths = workspace.root / train, workspace.root / valid if valid else None
-    for path in filter(None, paths):
+    valid = config.data.valid
+    names = [config.data.train, *([valid] if valid and not percent(valid) else [])]
+    paths = [workspace.root / name for name in names]
+    for path in paths:
         if not _is_file(path):
             raise DataError(
                 f"There is no data file {path}.",

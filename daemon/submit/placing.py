@@ -17,7 +17,7 @@ from daemon.latest import LATEST
 from daemon.lifecycle.transitions import place
 from daemon.runs.workspace_locks import freezing
 from daemon.submit.checks import Parts, SubmitChecks, Wanted
-from daemon.submit.data_files import count, sources
+from daemon.submit.data_files import DataFiles, count
 from daemon.submit.run_directory import new_run_directory, point_latest_to, versions
 from jobs.errors import InvalidInput
 from jobs.paths import REPOSITORY, RunDirectory, Workspace
@@ -59,7 +59,8 @@ def plan(preset: Preset, workspace: Workspace) -> Schedule:
     Raises:
         DataError: a data file is missing or has lines that cannot be used.
     """
-    train, _ = sources(preset.config, workspace)
+    files = DataFiles(workspace)
+    train, _ = files.of(preset.config)
     return preset.config.schedule(count(train).examples)
 
 

@@ -23,6 +23,7 @@ from jobs.config.config_file import (
     read_config_file,
     shown,
 )
+from jobs.config.share import percent
 from jobs.config.step_plan import Schedule
 from jobs.errors import ConfigError
 from jobs.paths import REPOSITORY, Workspace
@@ -103,10 +104,18 @@ class LoraConfig(ConfigModel):
 
 
 class DataConfig(ConfigModel):
-    """JSON Lines files, relative to the workspace or absolute; ``valid`` may be left out."""
+    """JSON Lines files, relative to the workspace or absolute; ``valid`` may be left out.
+
+    ``valid`` may also be a share of ``train``, ``10%``, which is then not trained on.
+    """
 
     train: str = Field(min_length=1)
     valid: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _a_share_that_can_be(self) -> Self:
+        percent(self.valid or "")
+        return self
 
 
 class TrainConfig(ConfigModel):

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Hashable, Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jobs.data.examples import Dialogue, Document, Example, Problem, scan_examples
+from jobs.config.share import Share
+from jobs.data.examples import Document, Example, Problem, scan_examples
 from jobs.data.foreign_form import other_form
 from jobs.data.language import language_warning
 from jobs.data.lengths import Length, Lengths, measure, summarize
-from jobs.data.messages import Message, ProblemKind
+from jobs.data.messages import ProblemKind
 from jobs.data.prompt_check import prompt_warnings
 from jobs.data.prompts import PromptFormat
+from jobs.data.same_text import normalized, question_of, said
 from jobs.data.text_remarks import Remark, remarks_on
 from jobs.data.tokenizer import Tokenizer
+from jobs.data.valid_split import valid_rows_of
 from jobs.errors import DataError
-
-NOT_A_WORD = re.compile(r"[\W_]+")
 
 Lines = tuple[int, ...]
 
@@ -38,6 +38,7 @@ class FileReport:
         conflicts: groups of lines that ask the same question and do not all answer the same.
         lengths: None where there is no example to measure.
         remarks: what the model's tokenizer makes of texts, where that may surprise.
+        part: how much of the file this is about, where it is split.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class FileReport:
     conflicts: tuple[Lines, ...]
     lengths: Lengths | None
     remarks: tuple[Remark, ...] = ()
+    part: str | None = None
 
     @property
     def empty_fields(self) -> Lines:
@@ -117,6 +119,7 @@ class _Row:
 
     line: int
     example: Example
+    length: Length
     whole: Hashable
     question: Hashable | None
 
@@ -128,10 +131,14 @@ def check(
     *,
     prompt_format: PromptFormat = "farense",
     max_seq_length: int = 512,
+    share: Share | None = None,
+    seed: int = 42,
 ) -> DataReport:
     """Read the files and return what there is to say about them.
 
     Args:
+        share: of the training file is for validation, in place of a file.
+        seed: of that choice.
         tokenizer: measures lengths; without one they are counted in characters.
 
     Raises:
@@ -139,10 +146,18 @@ def check(
             raise: they are reported.
         ModelError: the tokenizer cannot be used with ``prompt_format``.
     """
-    train, train_rows = _check_file(train_path, tokenizer, prompt_format, max_seq_length)
+    summed = partial(_report, tokenizer=tokenizer, max_seq_length=max_seq_length)
+    train_rows, problems = _read(train_path, tokenizer, prompt_format)
     valid, valid_rows = None, list[_Row]()
-    if valid_path:
-        valid, valid_rows = _check_file(valid_path, tokenizer, prompt_format, max_seq_length)
+    if share is not None:
+        chosen = valid_rows_of([row.example for row in train_rows], share, seed, train_path)
+        valid_rows = [row for row, it in zip(train_rows, chosen, strict=True) if it]
+        train_rows = [row for row, it in zip(train_rows, chosen, strict=True) if not it]
+        valid = summed(train_path, valid_rows, [], part=share.text)
+    elif valid_path:
+        valid_rows, found = _read(valid_path, tokenizer, prompt_format)
+        valid = summed(valid_path, valid_rows, found)
+    train = summed(train_path, train_rows, problems, part=share.rest if share else None)
     whole = _leaks(
         ((row.whole, row.line) for row in train_rows), ((row.whole, row.line) for row in valid_rows)
     )
@@ -156,21 +171,11 @@ def check(
     return DataReport(train, valid, whole, questions, prompt_format, max_seq_length, said)
 
 
-def normalized(text: str) -> str:
-    """Return ``text`` without what does not make it another one: case, spacing, punctuation.
-
-    Accents stay: "e" and "é" are different words in Portuguese.
-    """
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return NOT_A_WORD.sub(" ", folded).strip() or folded.strip()
-
-
-def _check_file(
-    path: Path, tokenizer: Tokenizer | None, prompt_format: PromptFormat, max_seq_length: int
-) -> tuple[FileReport, list[_Row]]:
+def _read(
+    path: Path, tokenizer: Tokenizer | None, prompt_format: PromptFormat
+) -> tuple[list[_Row], list[Problem]]:
     problems: list[Problem] = []
     rows: list[_Row] = []
-    lengths: list[Length] = []
     for number, found in scan_examples(path):
         if isinstance(found, Problem):
             problems.append(found)
@@ -181,13 +186,25 @@ def _check_file(
         except DataError as error:
             problems.append(Problem(number, error.message))
             continue
-        lengths.append(length)
-        rows.append(_row(number, found))
+        rows.append(_row(number, found, length))
     if problems and not rows and (other := other_form(path)):
         raise other
+    return rows, problems
+
+
+def _report(
+    path: Path,
+    rows: list[_Row],
+    problems: list[Problem],
+    *,
+    tokenizer: Tokenizer | None,
+    max_seq_length: int,
+    part: str | None = None,
+) -> FileReport:
     unit = "tokens" if tokenizer else "characters"
     exact = _groups((row.example, row.line) for row in rows)
-    report = FileReport(
+    lengths = [row.length for row in rows]
+    return FileReport(
         path=path,
         examples=len(rows),
         problems=tuple(problems),
@@ -196,24 +213,15 @@ def _check_file(
         conflicts=_conflicts(rows),
         lengths=summarize(lengths, unit, max_seq_length) if lengths else None,
         remarks=remarks_on(((row.line, row.example) for row in rows), tokenizer),
+        part=part,
     )
-    return report, rows
 
 
-def question_of(example: Dialogue) -> Hashable:
-    """Return all that an example asks, equal where only case, spacing or punctuation differ."""
-    return tuple(map(_said, example.context)), example.tools
-
-
-def _said(message: Message) -> Hashable:
-    return message.role, normalized(message.content), message.tool_calls
-
-
-def _row(line: int, example: Example) -> _Row:
+def _row(line: int, example: Example, length: Length) -> _Row:
     if isinstance(example, Document):
-        return _Row(line, example, normalized(example.text), None)
+        return _Row(line, example, length, normalized(example.text), None)
     question = question_of(example)
-    return _Row(line, example, (question, _said(example.answer)), question)
+    return _Row(line, example, length, (question, said(example.answer)), question)
 
 
 def _groups(keyed: Iterable[tuple[Hashable, int]]) -> tuple[Lines, ...]:

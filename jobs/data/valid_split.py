@@ -7,69 +7,24 @@ What is kept of a row is a number for its question and one for its kind:
 from __future__ import annotations
 
 import hashlib
-import re
 from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
+from typing import IO
 
 import numpy as np
 import orjson
 
-from jobs.data.check import normalized, question_of
-from jobs.data.examples import Document, Example
+from jobs.config.share import Share
+from jobs.data.examples import Document, Example, read_examples
+from jobs.data.same_text import normalized, question_of
+from jobs.errors import DataError
+from jobs.storage.files import write_many_with
 
-PERCENT = re.compile(r"(\d{1,2}(?:\.\d{1,6})?)%", re.ASCII)
-COUNT = re.compile(r"\d{1,9}", re.ASCII)
-# More than this is no validation set: training gets the larger side.
-MOST = Fraction(1, 2)
 KIND = "tipo"
-
-
-@dataclass(frozen=True)
-class Share:
-    """How much of the data is for validation: a part of them, or a number of examples."""
-
-    text: str
-    part: Fraction | None = None
-    count: int | None = None
-
-    def of(self, examples: int) -> int:
-        """Return how many of ``examples`` that is."""
-        if self.part is None:
-            return self.count or 0
-        return int(self.part * examples + Fraction(1, 2))
-
-
-def percent(text: str) -> Share | None:
-    """Return the share that a percentage says; None where ``text`` is none.
-
-    Raises:
-        ValueError: it is one, and no share for validation.
-    """
-    if not (text.endswith("%") and text[:1].isdigit()):
-        return None
-    found = PERCENT.fullmatch(text)
-    part = Fraction(found[1]) / 100 if found else None
-    if part is None or not 0 < part <= MOST:
-        raise ValueError(
-            f"{text} is no share for validation: expected more than 0% and at most 50%"
-        )
-    return Share(text, part)
-
-
-def share_of(text: str) -> Share:
-    """Return what a person says of validation data: ``10%``, or how many examples.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if (found := percent(text)) is not None:
-        return found
-    if COUNT.fullmatch(text) and int(text) > 0:
-        return Share(text, count=int(text))
-    raise ValueError(f"{text!r} is neither a share (10%) nor a number of examples (200)")
 
 
 class SplitKeys:
@@ -164,3 +119,49 @@ def _nearest(quota: int, members: list[np.ndarray]) -> list[int]:
         if len(rows) < 2 * (quota - len(found)):
             found += rows.tolist()
     return found
+
+
+def valid_rows_of(rows: Sequence[Example], share: Share, seed: int, path: Path) -> Sequence[bool]:
+    """Tell of each row of a file whether it is for validation.
+
+    Raises:
+        DataError: one side would be empty.
+    """
+    keys = SplitKeys(seed)
+    for row in rows:
+        keys.add(row)
+    try:
+        return keys.valid_rows(share)
+    except ValueError as error:
+        raise DataError(
+            f"{path} cannot be split: {error}.", "Set data.valid to another share, or to a file."
+        ) from error
+
+
+def split_file(path: Path, share: Share, seed: int, folder: Path) -> tuple[Path, Path]:
+    """Write a JSON Lines file as two: what is to train on, and the share for validation.
+
+    Each holds an empty line for every line of the other, which readers pass over: so a line has
+    the number that it has in the file of its owner, whoever names it.
+
+    Raises:
+        DataError: the file cannot be used, or one side would be empty.
+        WorkspaceError: the folder cannot be written.
+    """
+    rows = read_examples(path)
+    chosen = valid_rows_of(rows, share, seed, path)
+    lines = {row.origin.line: it for row, it in zip(rows, chosen, strict=True) if row.origin}
+    targets = folder / "train.jsonl", folder / "valid.jsonl"
+    write_many_with(
+        {
+            target: partial(_copy_side, path, lines, side)
+            for target, side in zip(targets, (False, True), strict=True)
+        }
+    )
+    return targets
+
+
+def _copy_side(path: Path, lines: Mapping[int, bool], side: bool, target: IO[bytes]) -> None:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            target.write(line.rstrip(b"\r\n") + b"\n" if lines.get(number) is side else b"\n")

@@ -98,8 +98,8 @@ def _parts(repository: str) -> tuple[DatasetInfo, Parts]:
     api = HfApi()
     info = api.dataset_info(repository, files_metadata=True, timeout=ANSWER_SECONDS)
     names = [it.rfilename for it in info.siblings or []]
-    card = info.card_data.to_dict() if info.card_data else {}
-    if parts := declared(card, names) or named(names):
+    configs = getattr(info.card_data, "configs", None)
+    if parts := declared(configs, names) or named(names):
         return info, parts
     try:
         info = api.dataset_info(
@@ -119,10 +119,9 @@ def _parts(repository: str) -> tuple[DatasetInfo, Parts]:
     return info, found
 
 
-def declared(card: Mapping[str, Any], names: Sequence[str]) -> Parts:
-    """Return the parts that a data set's card names; nothing where it names no files of theirs."""
+def declared(configs: Any, names: Sequence[str]) -> Parts:
+    """Return the parts that a data set's card lists; nothing where it names no files of theirs."""
     found: Parts = {}
-    configs = card.get("configs")
     for config in configs if isinstance(configs, list) else []:
         if not isinstance(config, dict) or not (files := config.get("data_files")):
             continue

@@ -17,8 +17,9 @@ from typing import IO, Any
 
 import orjson
 
+from jobs.config.share import Share
 from jobs.data.examples import Example, Origin, Problem, read_row
-from jobs.data.valid_split import Share, SplitKeys
+from jobs.data.valid_split import SplitKeys
 from jobs.errors import DataError
 from jobs.importing.conversations import RowRefused
 from jobs.importing.forms import (

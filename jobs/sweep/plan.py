@@ -22,6 +22,7 @@ from jobs.config.config import (
     unknown_setting,
     validated,
 )
+from jobs.config.share import percent
 from jobs.config.yaml12 import load_yaml
 from jobs.errors import ConfigError
 from jobs.sweep.space import (
@@ -205,6 +206,12 @@ def base_config(plan: SweepPlan, folders: tuple[Path, ...], source: str) -> Trai
         raise ConfigError(
             f"{source}: a sweep compares trials on validation data, and {plan.preset} names none.",
             "Add it: set: {data.valid: data/valid.jsonl}",
+        )
+    if percent(base.data.valid) and "data.train" in plan.space:
+        raise ConfigError(
+            f"{source}: space.data.train: with data.valid: {base.data.valid}, each file would be "
+            "validated on a part of its own, and losses on different data cannot be compared.",
+            "Set data.valid to a file: set: {data.valid: data/valid.jsonl}",
         )
     _try_out(plan, base, source)
     return base

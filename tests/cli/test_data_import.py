@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from jobs.data.examples import Dialogue, read_examples
+from jobs.events import Event
 from jobs.paths import Workspace
 from jobs.spec import read_spec
 from jobs.training.session import train
@@ -17,7 +18,7 @@ from tests.cli.conftest import Outcome, Run
 from tests.helpers.data_forms import ASKED, FORMS, array, lines, pairs, table, write_form
 from tests.helpers.runs import make_run
 
-CHAT = {"prompt_format": "chat", "max_seq_length": 160, "num_epochs": 1}
+CHAT: dict[str, Any] = {"prompt_format": "chat", "max_seq_length": 160, "num_epochs": 1}
 
 
 def rows_in(path: Path) -> list[dict[str, Any]]:
@@ -46,7 +47,8 @@ def test_a_form_comes_in_passes_the_check_and_is_trained_on(
     assert "6 examples, no bad lines" in checked.out
     workspace = Workspace(tmp_path / "home")
     run = make_run(workspace, tiny_model, train_rows=rows_in(written), valid=None, **CHAT)
-    assert train(workspace, read_spec(run), [].append, lambda: None) is not None
+    said: list[Event] = []
+    assert train(workspace, read_spec(run), said.append, lambda: None) is not None
     assert (run.path / "training_metrics.jsonl").exists()
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.data.check import Leak, check, normalized
+from jobs.data.check import Leak, check
 from jobs.data.examples import read_examples
 from jobs.data.lengths import Bin, Length, summarize
+from jobs.data.same_text import normalized
 from jobs.data.tokenize import tokenize
 from jobs.errors import DataError, ModelError
 from tests.helpers.byte_tokenizer import byte_tokenizer

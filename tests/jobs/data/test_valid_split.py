@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from jobs.config.share import percent, share_of
 from jobs.data.examples import Dialogue, Document, Example
 from jobs.data.messages import Message
-from jobs.data.valid_split import SplitKeys, percent, share_of
+from jobs.data.valid_split import SplitKeys
 
 
 def example(question: str, kind: str | None = None, answer: str = "Sim.") -> Dialogue:
