@@ -132,6 +132,12 @@ TABLE: tuple[Check, ...] = (
         ),
     ),
     Check(
+        "share for validation",
+        "a `data.valid: 10%` that would leave no example to train on, or none for validation",
+        "jobs.data.valid_split:valid_rows_of",
+        TRAININGS,
+    ),
+    Check(
         "turns",
         "a conversation of several questions, tools or reasoning with `prompt_format: farense`",
         "jobs.data.prompts:check_prompt_format",

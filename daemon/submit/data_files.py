@@ -29,7 +29,7 @@ class Count:
 
 
 @dataclass(frozen=True)
-class Part:
+class FilePart:
     """A part of a data file, in a file of its own whose lines have the same numbers.
 
     Attributes:
@@ -51,7 +51,7 @@ class DataFiles:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._split: dict[tuple[Path, str, int], tuple[Path, Path]] = {}
-        self.parts: dict[Path, Part] = {}
+        self.parts: dict[Path, FilePart] = {}
 
     def of(self, config: TrainConfig) -> tuple[Path, Path | None]:
         """Return the files of a config, for training and for validation.
@@ -73,7 +73,7 @@ class DataFiles:
             folder = Path(tempfile.mkdtemp(dir=temporary_folder(self._workspace), prefix="split-"))
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
             train, valid = split_file(path, share, seed, folder)
-            self.parts |= {train: Part(path, share.rest), valid: Part(path, share.text)}
+            self.parts |= {train: FilePart(path, share.rest), valid: FilePart(path, share.text)}
             self._split[key] = train, valid
         return self._split[key]
 

@@ -62,11 +62,11 @@ def fetched(
     with explained(repository, "data set", DataError, "datasets/"):
         report(f"Asking the Hugging Face hub for the data set {repository} ...")
         info, parts = _parts(repository)
-        part = _chosen("part", parts, config, f"farense data import hf:{name} --config ")
+        typed = "farense data import "
+        part = _chosen(repository, "part", parts, config, f"{typed}hf:{name} --config ")
         taken = "train" if not split and "train" in parts[part] else split
-        split = _chosen(
-            "split", parts[part], taken or None, f"farense data import hf:{repository}:"
-        )
+        typed += f"--config {config} " if config else ""
+        split = _chosen(repository, "split", parts[part], taken or None, f"{typed}hf:{repository}:")
         files = parts[part][split]
         sizes = {it.rfilename: it.size or 0 for it in info.siblings or []}
         others = f", of {', '.join(parts[part])}" if len(parts[part]) > 1 else ""
@@ -162,8 +162,13 @@ def _split_of(file: str) -> str:
     return "train"
 
 
-def _chosen(what: str, known: Mapping[str, Any], wanted: str | None, typed: str) -> str:
+def _chosen(
+    repository: str, what: str, known: Mapping[str, Any], wanted: str | None, typed: str
+) -> str:
     """Return the part or split that is wanted, or the only one.
+
+    Args:
+        typed: what a person types before its name.
 
     Raises:
         DataError: there are several, or it is none of them.
@@ -175,8 +180,10 @@ def _chosen(what: str, known: Mapping[str, Any], wanted: str | None, typed: str)
         return next(iter(known))
     example = f"{typed}{next(iter(known))}"
     if wanted is None:
-        raise DataError(f"It has several {what}s: {printable(names)}.", f"Choose one: {example}")
+        raise DataError(
+            f"{repository} has several {what}s: {printable(names)}.", f"Choose one: {example}"
+        )
     raise DataError(
-        f"It has no {what} {printable(wanted)}; there is {printable(names)}.",
+        f"{repository} has no {what} {printable(wanted)}; there is {printable(names)}.",
         printable(did_you_mean(wanted, known)) or f"Choose one: {example}",
     )
