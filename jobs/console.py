@@ -159,9 +159,11 @@ class Console:
 def header(envelope: Envelope, event: Started) -> list[str]:
     """Return the configuration of a run that starts."""
     attempt = f", attempt {envelope.attempt}" if envelope.attempt > 1 else ""
+    held = f" ({event.valid_data})" if event.valid_data else ""
+    counts = f"{event.train_examples} training examples, {event.valid_examples} validation"
     rows = {
         "Model": event.model,
-        "Data": f"{event.train_examples} training examples, {event.valid_examples} validation",
+        "Data": counts + held,
         "Epochs": _epochs(event),
     }
     # A log may have been written by a farense whose config had other keys: it is still shown.

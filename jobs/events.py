@@ -33,6 +33,7 @@ class Started(Event):
     Attributes:
         adapted_layers: path of a layer within a block -> the blocks, from 0, where it is adapted.
         init_from: whose adapter it starts from: a job or a folder; None where it starts anew.
+        valid_data: what people call the validation data: a file, or ``10% of train.jsonl``.
     """
 
     kind: ClassVar[str] = "started"
@@ -51,6 +52,7 @@ class Started(Event):
     resumed_step: int = 0
     adapted_layers: dict[str, Any] = field(default_factory=dict)
     init_from: str | None = None
+    valid_data: str | None = None
 
 
 @dataclass(frozen=True)

@@ -211,7 +211,7 @@ def _examples(
 @click.option(
     "--valid",
     metavar="FILE|SHARE",
-    help="The validation file beside it; or a share of FILE, as data.valid: 10% chooses it.",
+    help="The validation file beside it; or a share of the first, chosen as by data.valid: 10%.",
 )
 @click.option(
     "--seed", type=click.IntRange(min=0), default=42, show_default=True, help="Of such a share."

@@ -328,6 +328,7 @@ class Session:
             resumed_step=resumed_step,
             adapted_layers=self.base.reach.adapted,
             init_from=self.spec.init_from.source if self.spec.init_from else None,
+            valid_data=self.spec.valid.source if self.spec.valid else None,
         )
 
 

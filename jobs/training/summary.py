@@ -155,9 +155,13 @@ def write_summary(
         state = read_state(run)
         times["started_at"] = state.started_at
         times["duration_seconds"] = state.ran_until(moment)
-    values = head | asdict(outcome) | times | {"config": spec.config, "versions": versions}
-    values["init_from"] = None if spec.init_from is None else asdict(spec.init_from)
-    write_json(run.summary, values)
+    data = {
+        "train": asdict(spec.train),
+        "valid": asdict(spec.valid) if spec.valid else None,
+    }
+    start = asdict(spec.init_from) if spec.init_from else None
+    said = {"config": spec.config, "data": data, "init_from": start, "versions": versions}
+    write_json(run.summary, head | asdict(outcome) | times | said)
 
 
 def write_training_state(run: RunDirectory, epoch: int, at: Position) -> None:

@@ -20,7 +20,9 @@ from jobs.errors import ConfigError, DataError
 from jobs.paths import Workspace
 from jobs.spec import JobSpec
 from jobs.state import JobState, State
+from jobs.storage.files import read_json
 from jobs.training.session import train
+from tests.helpers.data_forms import write_form
 from tests.helpers.runs import questions, write_rows
 
 SWEEP = """
@@ -97,6 +99,16 @@ def test_such_a_job_trains_and_validates(workspace: Workspace, preset: Preset, d
     assert train(workspace, spec, said.append, lambda: None) is not None
     started = next(event for event in said if event.kind == "started")
     assert (started.train_examples, started.valid_examples) == (32, 8)
+    assert started.valid_data == "20% of train.jsonl"
+    told = read_json(workspace.run(spec.id).summary)["data"]["valid"]
+    assert (told["source"], told["examples"]) == ("20% of train.jsonl", 8)
+
+
+def test_a_job_on_another_form_is_told_what_to_type(workspace: Workspace, preset: Preset) -> None:
+    file = write_form("array of Alpaca", workspace.data)
+    with pytest.raises(DataError, match="one JSON array of Alpaca rows") as found:
+        place_job(load_preset("tiny", (workspace.configs,), (f"data.train={file}",)), workspace)
+    assert found.value.hint == f"Import it: farense data import {file}"
 
 
 def test_all_trials_of_a_sweep_have_one_split(
