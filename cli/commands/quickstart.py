@@ -17,6 +17,7 @@ from cli.commands.watch import report_end, show
 from cli.foreground import interrupted_by_signals
 from cli.options import preset_from
 from cli.output import note
+from daemon.submit.data_files import named_files
 from jobs.backend.blas import load_fast_blas
 from jobs.data.examples import Dialogue, read_examples
 from jobs.data.messages import Message
@@ -150,7 +151,8 @@ def next_steps(workspace: Workspace, config: TrainConfig, record: JobRecord) -> 
 
 def sample_question(workspace: Workspace, config: TrainConfig) -> str:
     """Return the first question of the data the job was validated on."""
-    examples = read_examples(workspace.root / (config.data.valid or config.data.train))
+    *_, file = named_files(config, workspace)
+    examples = read_examples(file)
     dialogues = (example for example in examples if isinstance(example, Dialogue))
     first = next(dialogues, None)
     return first.context[-1].content if first else "Quem és tu?"

@@ -305,6 +305,10 @@ class SubmitChecks:
         from daemon.submit.resources import ROOM_SETTINGS, RunUse, check_room  # noqa: PLC0415 - as above
 
         config, use = wanted.config, RunUse(wanted.trains, wanted.evaluated)
+        # Earlier runs are known by the files that they trained on: by a part, where it was one.
+        train, _ = self._files.of(config)
+        data = config.data.model_copy(update={"train": str(train)})
+        config = config.model_copy(update={"data": data})
         settings = (getattr(config, name) for name in ROOM_SETTINGS)
         return self._once(
             ("room", part, use, *settings),

@@ -72,7 +72,7 @@ def fetched(
         others = f", of {', '.join(parts[part])}" if len(parts[part]) > 1 else ""
         size = size_text(sum(sizes[file] for file in files))
         count = "1 file" if len(files) == 1 else f"{len(files)} files"
-        report(f"Downloading the split {split}{others}: {count}, {size} ...")
+        report(printable(f"Downloading the split {split}{others}: {count}, {size} ..."))
         target = folder / "hub" / f"{repository.replace('/', '--')}-{(info.sha or '')[:12]}"
         found = {
             Path(_download(info, file, target)): f"hf:{repository}:{split} ({file})"

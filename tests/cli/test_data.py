@@ -85,6 +85,21 @@ def test_warnings_leave_the_exit_code_alone(invoke: Run, file: Path, tmp_path: P
     assert done.out.splitlines()[-1] == "Usable, with the warnings above."
 
 
+def test_a_share_of_the_file_for_validation(invoke: Run, file: Path) -> None:
+    lines = [GOOD.replace("ganhou", f"ganhou o jogo {number}") for number in range(20)]
+    file.write_text("".join(lines))
+    done = invoke("data", "check", str(file), "--valid", "10%")
+    assert done.code == 0
+    assert f"{file} (90% of it)\n  18 examples, no bad lines" in done.out
+    assert f"{file} (10% of it)\n  2 examples, no bad lines" in done.out
+    other = invoke("data", "check", str(file), "--valid", "10%", "--seed", "7", "--json")
+    assert json.loads(other.out)["valid"]["part"] == "10%"
+    for share, reason in (("70%", "at most 50%"), ("1%", "1% of 20 examples would leave none")):
+        done = invoke("data", "check", str(file), "--valid", share)
+        assert (done.code, done.out) == (2, "")
+        assert reason in done.err
+
+
 def test_no_example_that_fits(invoke: Run, file: Path, tmp_path: Path, tiny_model: Path) -> None:
     shutil.copytree(tiny_model, tmp_path / "models" / "tiny")
     file.write_text(GOOD)

@@ -338,6 +338,16 @@ def test_validation_rows_that_are_trained_on(workspace: Workspace) -> None:
     assert leakage_finding(data_report(config(), workspace, None)).status is OK
 
 
+def test_a_share_for_validation(workspace: Workspace) -> None:
+    write_rows(workspace.data / "train.jsonl", [*questions(20), *questions(20)])
+    share = config(data={"train": "data/train.jsonl", "valid": "10%"})
+    report = data_report(share, workspace, None)
+    found = data_finding(report)
+    assert "36 examples for training and 4 examples for validation" in found.found
+    assert "--valid 10%" in (found.action or "")
+    assert leakage_finding(report).status is OK
+
+
 def test_data_that_a_job_would_refuse_or_that_is_worth_a_word(workspace: Workspace) -> None:
     train = write_rows(workspace.data / "train.jsonl", questions(5))
     write_rows(workspace.data / "valid.jsonl", questions(2, first=9))
