@@ -162,7 +162,7 @@ TABLE: tuple[Check, ...] = (
         "a tokenizer that cannot be loaded, or has no EOS token",
         "jobs.model.load:load_tokenizer",
         (*TRAININGS, RETRY),
-        ("jobs.model.load:load_tokenizer", "jobs.data.templating:eos_of"),
+        ("jobs.model.load:load_tokenizer", "jobs.data.chat.templating:eos_of"),
     ),
     Check(
         "chat template",
@@ -171,7 +171,7 @@ TABLE: tuple[Check, ...] = (
         "jobs.data.tokenizer:Tokenizer.template",
         (*TRAININGS, RETRY),
         (
-            *("jobs.data.templating:turns_of", "jobs.data.tokenizer:Tokenizer.template"),
+            *("jobs.data.chat.templating:turns_of", "jobs.data.tokenizer:Tokenizer.template"),
             *("jobs.data.tokenizer:Tokenizer.reads",),
         ),
     ),
@@ -184,11 +184,11 @@ TABLE: tuple[Check, ...] = (
         "jobs.data.tokenize:encode_example",
         (*TRAININGS, RETRY),
         (
-            *("jobs.data.tokenize:encode_example", "jobs.data.answer:_check_reasoning"),
-            *("jobs.data.templating:refused", "jobs.data.turns:earlier_answers"),
-            *("jobs.data.turns:_agreeing", "jobs.data.templating:check_written"),
-            *("jobs.data.templating:_turn", "jobs.data.answer:_calls_rewritten"),
-            *("jobs.data.answer:templated_completion",),
+            *("jobs.data.tokenize:encode_example", "jobs.data.chat.answer:_check_reasoning"),
+            *("jobs.data.chat.templating:refused", "jobs.data.chat.turns:earlier_answers"),
+            *("jobs.data.chat.turns:_agreeing", "jobs.data.chat.templating:check_written"),
+            *("jobs.data.chat.templating:_turn", "jobs.data.chat.answer:_calls_rewritten"),
+            *("jobs.data.chat.answer:templated_completion",),
         ),
     ),
     Check(

@@ -276,24 +276,11 @@ class SubmitChecks:
 
     def _reach(self, config: TrainConfig, part: Part, found: Rehearsed) -> Reach:
         """Return the layers that are adapted, by those that mlx-lm's own model has."""
-        from jobs.config.lora_keys import check_dora, check_num_layers, reached  # noqa: PLC0415 - as above
+        from daemon.submit.resources import reach_of  # noqa: PLC0415 - as above
 
-        lora, blocks = config.lora, found.model.layers
-
-        def reach() -> Reach:
-            check_num_layers(lora.num_layers, len(blocks), str(part.model))
-            adapted = sorted(blocks)[-lora.num_layers :]
-            found = reached({number: blocks[number] for number in adapted}, lora.keys)
-            if lora.kind == "dora":
-                layers = [(p, blocks[n][p]) for p, on in found.adapted.items() for n in on]
-                check_dora(
-                    [path for path, layer in layers if layer.experts is not None],
-                    [(path, layer.bits) for path, layer in layers if layer.bits is not None],
-                )
-            return found
-
-        key = ("reach", part.model, lora.num_layers, lora.keys, lora.kind)
-        return self._once(key, reach)
+        lora, model = config.lora, part.model
+        key = ("reach", model, lora.num_layers, lora.keys, lora.kind)
+        return self._once(key, lambda: reach_of(found, lora, str(model)))
 
     def _adapter(self, config: TrainConfig, part: Part, found: Rehearsed) -> Arrays:
         """Return the arrays of the adapter that a job makes."""

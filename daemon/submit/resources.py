@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from jobs.backend.device import Device
 from jobs.config.config import LoraConfig, TrainConfig
-from jobs.config.lora_keys import Reach
+from jobs.config.lora_keys import Reach, check_dora, check_num_layers, reached
 from jobs.errors import InvalidInput, WorkspaceError
 from jobs.model_store.place import model_folder
 from jobs.model_store.safetensors_header import TensorEntry
@@ -144,6 +144,27 @@ def _disk(
             return [without.message]
         return [f"It will train without the prefix cache: {error.message}"]
     return [warning] if warning else []
+
+
+def reach_of(found: Rehearsed, lora: LoraConfig, model: str) -> Reach:
+    """Return the layers that a run adapts, by those that mlx-lm's own model has.
+
+    Args:
+        model: what to call it.
+
+    Raises:
+        ConfigError: it has no such layers, or some that DoRA cannot adapt.
+    """
+    blocks = found.model.layers
+    check_num_layers(lora.num_layers, len(blocks), model)
+    reach = reached({n: blocks[n] for n in sorted(blocks)[-lora.num_layers :]}, lora.keys)
+    if lora.kind == "dora":
+        layers = [(path, blocks[n][path]) for path, on in reach.adapted.items() for n in on]
+        check_dora(
+            [path for path, layer in layers if layer.experts is not None],
+            [(path, layer.bits) for path, layer in layers if layer.bits is not None],
+        )
+    return reach
 
 
 def adapter_arrays(found: Rehearsed, reach: Reach, lora: LoraConfig) -> dict[str, TensorEntry]:

@@ -25,8 +25,9 @@ from typing import TypeVar
 import numpy as np
 
 from jobs import caches
-from jobs.data import examples, prompts, reasoning, templating, tokenize, turns
+from jobs.data import examples, messages, prompts, reasoning, tokenize
 from jobs.data import tokenizer as tokenizer_module
+from jobs.data.chat import answer, template_takes, templating, turns
 from jobs.data.examples import read_examples
 from jobs.data.lengths import Length
 from jobs.data.prompts import PromptFormat
@@ -42,7 +43,10 @@ LAYOUT = 2
 
 # What turns a line of data into tokens. The code counts by its content, since nobody would
 # remember to raise a number with every change.
-CODE = (tokenize, turns, templating, examples, prompts, reasoning, tokenizer_module)
+CODE = (
+    *(examples, messages, prompts, reasoning, tokenize, tokenizer_module),
+    *(answer, template_takes, templating, turns),
+)
 PACKAGES = ("mlx-lm", "transformers", "tokenizers", "jinja2")
 
 

@@ -6,18 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from jobs.caches import tokens_input
-from jobs.data.answer import following, templated_completion, without_final
-from jobs.data.examples import Dialogue, Document, Example, located
-from jobs.data.prompts import PromptFormat, farense_prompt
-from jobs.data.reasoning import Frame
-from jobs.data.templating import (
+from jobs.data.chat.answer import following, templated_completion, without_final
+from jobs.data.chat.templating import (
     check_written,
     eos_of,
     templated,
     templated_text,
 )
+from jobs.data.chat.turns import earlier_answers
+from jobs.data.examples import Dialogue, Document, Example, located
+from jobs.data.prompts import PromptFormat, farense_prompt
+from jobs.data.reasoning import Frame
 from jobs.data.tokenizer import Tokenizer
-from jobs.data.turns import earlier_answers
 from jobs.errors import DataError
 
 PLAIN_ANSWER = "Em Faro."

@@ -11,8 +11,8 @@ from datetime import datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from jobs.data.chat.template_takes import TemplateTakes
 from jobs.data.reasoning import Marks
-from jobs.data.template_takes import TemplateTakes
 from jobs.errors import ModelError
 
 if TYPE_CHECKING:

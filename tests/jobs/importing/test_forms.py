@@ -16,7 +16,7 @@ ASK, ANSWER = (
 )
 TOOL = {"name": "horas", "parameters": {"type": "object", "properties": {}}}
 CALL = {
-    "id": "call_1",
+    "id": "call00001",
     "type": "function",
     "function": {"name": "horas", "arguments": '{"onde":"Faro"}'},
 }
@@ -72,7 +72,7 @@ def test_calls_of_sharegpt_are_those_of_openai() -> None:
         "messages": [
             ASK,
             {"role": "assistant", "content": None, "tool_calls": [CALL]},
-            {"role": "tool", "content": "10:00", "tool_call_id": "call_1"},
+            {"role": "tool", "content": "10:00", "tool_call_id": "call00001"},
             ANSWER,
         ],
         "tools": [{"type": "function", "function": TOOL}],
@@ -83,7 +83,7 @@ def test_calls_of_openai_go_through() -> None:
     turns = [
         ASK,
         {"role": "assistant", "content": None, "tool_calls": [CALL], "reasoning_content": "Pois."},
-        {"role": "tool", "content": "10:00", "tool_call_id": "call_1", "name": "horas"},
+        {"role": "tool", "content": "10:00", "tool_call_id": "call00001", "name": "horas"},
         ANSWER,
     ]
     tools = [{"type": "function", "function": TOOL}]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jobs.data.chat.templating import marked, stops_of, templated
 from jobs.data.examples import Dialogue, located
 from jobs.data.messages import ASSISTANT
-from jobs.data.templating import marked, stops_of, templated
 from jobs.data.tokenizer import Tokenizer
 from jobs.errors import DataError
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from jobs.data.chat.templating import eos_of, reasoning_key, templated, templated_text
+from jobs.data.chat.turns import end_of_turn, without_idle_end
 from jobs.data.examples import Dialogue, located
 from jobs.data.reasoning import Marks
-from jobs.data.templating import eos_of, reasoning_key, templated, templated_text
 from jobs.data.tokenizer import Tokenizer
-from jobs.data.turns import end_of_turn, without_idle_end
 from jobs.errors import DataError
 
 # What a text is encoded behind, to keep SentencePiece from writing a space before it.
