@@ -161,6 +161,11 @@ BAD: dict[str, Bad] = {
     "lines of the data": Bad(
         ("bad.jsonl", 'line 2: "completion" is missing'), rows=(QUESTION, {"prompt": "Quem?"})
     ),
+    "share for validation": Bad(
+        ("10% of 1 example would leave none",),
+        {"data.train": "data/bad.jsonl", "data.valid": "10%"},
+        (QUESTION,),
+    ),
     "turns": Bad(("bad.jsonl, line 2", "prompt_format: chat"), rows=(QUESTION, TURNS)),
     "frozen data": Bad(("data of", "train.jsonl"), done=lose_data),
     "model is the same": Bad(
