@@ -289,7 +289,9 @@ def _form(source: SourceFile, number: int, values: Mapping[str, Any]) -> Form | 
 def _nothing(source: SourceFile, name: str, seen: int, done: Imported) -> DataError:
     if not seen:
         return DataError(f"{name} holds no rows.", "Name a file with rows in it.")
-    mine = [row for row in done.left_out if row.file == name][:SHOWN]
+    # What is said of each row alike is said once, of the first.
+    told = {row.reason: row for row in reversed(done.left_out) if row.file == name}
+    mine = sorted(told.values(), key=lambda row: row.line)[:SHOWN]
     reasons = [f"  {row.unit} {row.line}: {row.reason}" for row in mine]
     many = f"first {seen:,} {source.unit}s" if seen >= PATIENCE else f"{source.unit}s"
     columns = [printable(column) for column in source.columns] or ["question", "answer"]
