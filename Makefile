@@ -32,7 +32,7 @@ $(READY): pyproject.toml uv.lock Makefile
 	  echo "This clone was moved or copied: .venv is made anew"; rm -rf .venv; fi
 	@if ls -d .venv/lib/python3*/site-packages/$(OTHER_MLX)*.dist-info >/dev/null 2>&1; then \
 	  echo "MLX is to compute with another device: .venv is made anew"; rm -rf .venv; fi
-	@echo "Setting up farense in .venv ($(if $(filter cuda,$(MLX)),$(WITH_CUDA),about 750 MB with its packages)) ..."
+	@echo "Setting up farense in .venv ($(if $(filter cuda,$(MLX)),$(WITH_CUDA),about 900 MB with its packages)) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@$(SYNC)

@@ -16,9 +16,11 @@ from jobs.spec import read_spec
 from jobs.training.session import train
 from tests.cli.conftest import Outcome, Run
 from tests.helpers.data_forms import ASKED, FORMS, array, lines, pairs, table, write_form
+from tests.helpers.families import make_family
 from tests.helpers.runs import make_run
+from tests.helpers.tool_families import TOOL_FAMILIES
 
-CHAT: dict[str, Any] = {"prompt_format": "chat", "max_seq_length": 160, "num_epochs": 1}
+CHAT: dict[str, Any] = {"prompt_format": "chat", "max_seq_length": 320, "num_epochs": 1}
 
 
 def rows_in(path: Path) -> list[dict[str, Any]]:
@@ -30,6 +32,10 @@ def test_a_form_comes_in_passes_the_check_and_is_trained_on(
     invoke: Run, tmp_path: Path, tiny_model: Path, form: str
 ) -> None:
     file = write_form(form, tmp_path)
+    models = tmp_path / "models"
+    # Its template writes tools, and all else, too.
+    models.mkdir()
+    model = make_family("qwen3", tiny_model, models / "tiny", TOOL_FAMILIES["qwen3"])
     _, _, rows, name, why = FORMS[form]
     done = invoke("data", "import", str(file), "--to", "data/mine")
     assert (done.code, done.err) == (0, "")
@@ -46,10 +52,18 @@ def test_a_form_comes_in_passes_the_check_and_is_trained_on(
     assert checked.code == 0
     assert "6 examples, no bad lines" in checked.out
     workspace = Workspace(tmp_path / "home")
-    run = make_run(workspace, tiny_model, train_rows=rows_in(written), valid=None, **CHAT)
+    run = make_run(workspace, model, train_rows=rows_in(written), valid=None, **CHAT)
     said: list[Event] = []
     assert train(workspace, read_spec(run), said.append, lambda: None) is not None
     assert (run.path / "training_metrics.jsonl").exists()
+
+
+def test_a_table_adds_no_empty_keys_to_tools_and_calls(invoke: Run, tmp_path: Path) -> None:
+    for name, folder in (("tools, objects", "data/lists"), ("tools in Parquet", "data/table")):
+        assert invoke("data", "import", str(write_form(name, tmp_path)), "--to", folder).code == 0
+    written = [tmp_path / "data" / name / "train.jsonl" for name in ("lists", "table")]
+    assert read_examples(written[0]) == read_examples(written[1])
+    assert "null" not in written[1].read_text().replace('"content":null', "")
 
 
 def test_two_examples_are_shown_as_they_are_learned(

@@ -76,6 +76,53 @@ def messages(**more: Any) -> list[dict[str, Any]]:
     ]
 
 
+def with_tools(arguments: Callable[[dict[str, Any]], Any] = json.dumps) -> list[dict[str, Any]]:
+    """Return conversations that call a tool.
+
+    Args:
+        arguments: how the arguments of a call are written.
+    """
+    rows = []
+    for number, (asked, answered) in enumerate(ASKED):
+        # In a table every row has the keys of all rows: what one tool has not is null there.
+        given = {"jogo": number} if number % 2 else {"clube": asked}
+        function = {"name": "resultado", "arguments": arguments(given)}
+        call = {"id": f"call{number:05}", "type": "function", "function": function}
+        parameters = {"type": "object", "properties": {next(iter(given)): {"type": "string"}}}
+        rows.append(
+            {
+                "messages": [
+                    {"role": "user", "content": asked},
+                    {"role": "assistant", "content": None, "tool_calls": [call]},
+                    {"role": "tool", "tool_call_id": call["id"], "content": answered},
+                    {"role": "assistant", "content": answered},
+                ],
+                "tools": [
+                    {
+                        "type": "function",
+                        "function": {"name": "resultado", "parameters": parameters},
+                    }
+                ],
+            }
+        )
+    return rows
+
+
+def sharegpt_tools() -> list[dict[str, Any]]:
+    return [
+        {
+            "conversations": [
+                {"from": "human", "value": asked},
+                {"from": "function_call", "value": '{"name": "resultado", "arguments": {"n": 1}}'},
+                {"from": "observation", "value": answered},
+                {"from": "gpt", "value": answered},
+            ],
+            "tools": '[{"name": "resultado", "parameters": {"type": "object"}}]',
+        }
+        for asked, answered in ASKED
+    ]
+
+
 def sharegpt() -> list[dict[str, Any]]:
     return [
         {
@@ -111,6 +158,10 @@ FORMS: dict[str, tuple[str, Write, list[dict[str, Any]], str, str]] = {
     "Parquet": ("a.parquet", parquet, pairs("input", "output"), "input and output", "input"),
     "ShareGPT": ("a.json", array, sharegpt(), "ShareGPT", "columns conversations, system"),
     "OpenAI": ("a.jsonl", lines, messages(), "chat messages", "column messages"),
+    "tools": ("t.jsonl", lines, with_tools(), "chat messages", "column messages"),
+    "tools, objects": ("t.json", array, with_tools(dict), "chat messages", "column messages"),
+    "tools in Parquet": ("t.parquet", parquet, with_tools(dict), "chat messages", "messages"),
+    "tools of ShareGPT": ("t.jsonl", lines, sharegpt_tools(), "ShareGPT", "column conversations"),
     "messages in Parquet": ("b.parquet", parquet, messages(tipo="v"), "chat messages", "messages"),
 }
 
