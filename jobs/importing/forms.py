@@ -56,7 +56,29 @@ class Form:
 
 @lru_cache(maxsize=1024)
 def forms_of(keys: frozenset[str]) -> tuple[Form, ...]:
-    """Return the forms that a row with these keys has: one, none, or several that all fit."""
+    """Return the forms that a row with these keys has: one, none, or several that all fit.
+
+    Capital letters tell nothing apart, unless keys differ in them alone.
+    """
+    written = {key.lower(): key for key in keys}
+    found = _forms_of(keys)
+    if found or len(written) < len(keys):
+        return found
+    return tuple(_as_written(form, written) for form in _forms_of(frozenset(written)))
+
+
+def _as_written(form: Form, written: Mapping[str, str]) -> Form:
+    """Return a form whose columns are called otherwise: by our names of them."""
+
+    def row(values: Values) -> dict[str, Any]:
+        return form.row({key.lower(): value for key, value in values.items()})
+
+    columns = tuple(written[name] for name in form.columns)
+    used = frozenset(written.get(name, name) for name in form.used)
+    return Form(form.name, columns, used, row)
+
+
+def _forms_of(keys: frozenset[str]) -> tuple[Form, ...]:
     if keys >= PREFERENCE:
         return ()
     system = next((key for key in SYSTEMS if key in keys), None)

@@ -153,6 +153,7 @@ FORMS: dict[str, tuple[str, Write, list[dict[str, Any]], str, str]] = {
     "texts": ("a.json", array, [{"text": text} for _, text in ASKED], "texts", "column text"),
     "array of Alpaca": ("a.json", array, alpaca(), "Alpaca", "columns instruction, input, output"),
     "CSV": ("a.csv", table, pairs("question", "answer"), "question and answer", "columns question"),
+    "capitals": ("a.csv", table, pairs("Question", "Answer"), "question and answer", "Question, A"),
     "semicolons": ("a.txt", semicolons, pairs("pergunta", "resposta"), "pergunta", "resposta"),
     "TSV": ("a.tsv", tabs, pairs("prompt", "response", tipo="v"), "prompt and response", "prompt"),
     "Parquet": ("a.parquet", parquet, pairs("input", "output"), "input and output", "input"),
