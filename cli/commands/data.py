@@ -112,25 +112,28 @@ def import_(
         raise click.UsageError(f"--valid: {error}.") from error
     workspace, here = Workspace.current(), Path.cwd()
     mapped = columns_of(columns)
+    if to == Path():
+        raise click.UsageError("--to needs the name of a folder: --to data/mine")
     folder = here / to if to is not None else workspace.data / _name_of(files[0])
     _check_target(folder, workspace)
     with _local(files, config, workspace) as (paths, names):
         done = import_files(
             paths, folder, columns=mapped, share=share, seed=seed, force=force, names=names
         )
-    shown, read_by, turns = _examples(done.train, workspace, name)
+    shown, read_by = _examples(done.train, workspace, name)
     if as_json:
         print_json({**done.as_dict(), "examples": shown, "model": read_by})
         return
     for line in import_lines(done):
         click.echo(line)
-    click.echo("\nWhat is learned stands between >> and <<:")
+    by = f", as {read_by} reads it," if read_by else ""
+    click.echo(printable(f"\nWhat is learned{by} stands between >> and <<:"))
     for line in shown:
         click.echo(printable(line))
     if read_by is None:
-        click.echo("There is no model in models/ yet: so these are texts, not tokens.")
+        click.echo("No model of models/ has read them: these are texts, not tokens.")
     click.echo()
-    for line in next_lines(done, workspace.root, here, read_by, turns=turns):
+    for line in next_lines(done, workspace.root, here, read_by):
         click.echo(printable(line))
     stale = folder / "valid.jsonl"
     if done.valid is None and stale.exists():
@@ -181,29 +184,27 @@ def _local(
         yield paths, names
 
 
-def _examples(
-    path: Path, workspace: Workspace, name: str | None
-) -> tuple[list[str], str | None, bool]:
-    """Return the first examples as lines, the model that read them, and whether they have turns."""
-    from jobs.data.examples import Dialogue, Problem, scan_examples  # noqa: PLC0415 - as `check`
+def _examples(path: Path, workspace: Workspace, name: str | None) -> tuple[list[str], str | None]:
+    """Return the first examples as lines, and the model that read them."""
+    from jobs.data.examples import Problem, scan_examples  # noqa: PLC0415 - as `check`
     from jobs.data.marked import marked_examples, shown  # noqa: PLC0415 - as `check`
 
     rows = [row for _, row in islice(scan_examples(path), 2) if not isinstance(row, Problem)]
-    turns = any(isinstance(row, Dialogue) and len(row.context) > 1 for row in rows)
     folder = _model_folder(workspace, name)
     if folder is not None:
         try:
             tokenizer = _tokenizer(folder, TemplateSettings())
             style: PromptFormat = "chat" if tokenizer.has_chat_template else "farense"
+            wanted = [row.origin.line for row in rows if row.origin]
             marked = marked_examples(
-                path, tokenizer, style, (), everything=False, max_seq_length=LONGEST
+                path, tokenizer, style, wanted, everything=False, max_seq_length=LONGEST
             )
-            return [line for it in marked for line in shown(it)], folder.name, turns
+            return [line for it in marked for line in shown(it)], folder.name
         except FarenseError as error:
             if name is not None:
                 raise
-            warn(f"{folder.name} cannot show them: {error.message}")
-    return [line for row in rows for line in plain_example(row)], None, turns
+            warn(f"{folder.name} cannot read them: {error.message}")
+    return [line for row in rows for line in plain_example(row)], None
 
 
 @data.command()

@@ -9,6 +9,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from jobs.data.examples import Document, Example
+from jobs.data.messages import ToolCall
 from jobs.storage.values import printable
 
 if TYPE_CHECKING:
@@ -53,16 +54,13 @@ def import_lines(done: Imported) -> Iterator[str]:
         yield f"{done.valid}: {_count(done.valid_examples)}"
 
 
-def next_lines(
-    done: Imported, workspace: Path, here: Path, model: str | None, *, turns: bool
-) -> Iterator[str]:
+def next_lines(done: Imported, workspace: Path, here: Path, model: str | None) -> Iterator[str]:
     """Yield what to type next.
 
     Args:
         workspace: data in it are named relative to it.
         here: the folder in which commands are typed.
         model: one that is there, to be trained.
-        turns: whether there are conversations that only a chat template can write.
     """
     files = [path for path in (done.train, done.valid) if path]
     checked = [shlex.quote(relative(path, here)) for path in files]
@@ -70,8 +68,9 @@ def next_lines(
         shlex.quote(f"data.{side}={relative(path, workspace)}")
         for side, path in zip(("train", "valid"), files, strict=False)
     ]
+    valid = checked[1] if done.valid else "10%"
     yield "Next:"
-    yield f"{INDENT}farense data check {' --valid '.join(checked)}{' --format chat' * turns}"
+    yield f"{INDENT}farense data check {checked[0]} --valid {valid} --format chat"
     without = [] if done.valid else ["data.valid=10%"]
     trained = [shlex.quote(f"model=models/{model}")] if model else []
     settings = " ".join(f"--set {setting}" for setting in (*trained, *data, *without))
@@ -84,9 +83,19 @@ def plain_example(row: Example) -> Iterator[str]:
     if isinstance(row, Document):
         texts = [f">>{row.text}<<"]
     else:
-        turns = [f"{message.role}: {message.content}" for message in row.context]
-        texts = [*turns, f"assistant: >>{row.completion}<<"]
+        *turns, answer = (
+            (
+                message.role,
+                "\n".join(filter(None, (message.content, *map(_call, message.tool_calls)))),
+            )
+            for message in row.conversation
+        )
+        texts = [*(f"{role}: {said}" for role, said in turns), f"{answer[0]}: >>{answer[1]}<<"]
     yield from (f"    {line}".rstrip() for text in texts for line in text.split("\n"))
+
+
+def _call(call: ToolCall) -> str:
+    return f"{call.name}({call.arguments})"
 
 
 def relative(path: Path, folder: Path) -> str:

@@ -60,7 +60,7 @@ TABLE: tuple[Check, ...] = (
         "jobs.config.config:load_preset",
         (ENQUEUE, CLIENT, SWEEP),
         (
-            *("jobs.config.config:validated", "jobs.config.yaml12:load_yaml"),
+            *("jobs.config.validation:validated", "jobs.config.yaml12:load_yaml"),
             *("jobs.config.config_file:find_file", "jobs.config.config_file:read_config_file"),
             "jobs.config.config_file:apply_override",
         ),

@@ -122,13 +122,13 @@ class SubmitChecks:
         self._once(named, lambda: check_lora(model, lora))
         train, valid = self._files.of(config)
         style = config.prompt_format
-        if valid:
-            self._count(valid, style)
-        if evaluated:
-            self.check_questions(valid, style)
+        with self._by_their_names():
+            counts = [self._count(path, style) for path in (valid, train) if path]
+            if evaluated:
+                self.check_questions(valid, style)
         if trains and config.init_from is not None:
             self._start(config.init_from)
-        return self._count(train, style).examples
+        return counts[-1].examples
 
     def check(self, wanted: Sequence[Wanted]) -> list[list[str]]:
         """Check all that can be known of jobs before they run.

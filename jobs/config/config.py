@@ -9,11 +9,10 @@ Importing this module loads pydantic (0.3 s): commands that only read records mu
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from jobs.config.config_file import (
     BASE,
@@ -21,11 +20,10 @@ from jobs.config.config_file import (
     apply_override,
     find_file,
     read_config_file,
-    shown,
 )
 from jobs.config.share import percent
 from jobs.config.step_plan import Schedule
-from jobs.errors import ConfigError
+from jobs.config.validation import names_in, validated
 from jobs.paths import REPOSITORY, Workspace
 from jobs.suggest import did_you_mean
 
@@ -36,8 +34,6 @@ MANY = 1_000_000_000
 DEFAULT_SCALE = 16.0
 # What mask_prompt says of each loss_on: nothing of one that it cannot say.
 MASKS = {"last_answer": True, "all_answers": None, "everything": False}
-
-Model = TypeVar("Model", bound=BaseModel)
 
 
 class ConfigModel(BaseModel):
@@ -111,6 +107,16 @@ class DataConfig(ConfigModel):
 
     train: str = Field(min_length=1)
     valid: str | None = Field(default=None, min_length=1)
+
+    @field_validator("valid", mode="before")
+    @classmethod
+    def _a_file_or_a_share(cls, given: Any) -> Any:
+        if isinstance(given, int | float) and not isinstance(given, bool):
+            raise ValueError(
+                f"data.valid: {given} is neither a file nor a share; a tenth of the training file "
+                "is 10%"
+            )
+        return given
 
     @model_validator(mode="after")
     def _a_share_that_can_be(self) -> Self:
@@ -205,6 +211,11 @@ class TrainConfig(ConfigModel):
     max_hours: float | None = Field(
         default=None, gt=0, description="of training, over all attempts; then the job is stopped"
     )
+
+    @field_validator("warmup_steps", mode="before")
+    @classmethod
+    def _no_warmup(cls, given: Any) -> Any:
+        return 0 if given is None else given  # as other settings are left out
 
     @model_validator(mode="before")
     @classmethod
@@ -333,67 +344,11 @@ def config_from(values: Any, source: str) -> TrainConfig:
     return validated(TrainConfig, values, source)
 
 
-def setting_names(model: type[BaseModel] = TrainConfig, prefix: str = "") -> list[str]:
+def setting_names() -> list[str]:
     """Return the dotted names of all settings of a config."""
-    names: list[str] = []
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            names += setting_names(kind, f"{prefix}{name}.")
-        else:
-            names.append(f"{prefix}{name}")
-    return names
+    return names_in(TrainConfig)
 
 
 def unknown_setting(name: str) -> str:
     """Return what to say of a setting that there is not."""
     return f"{name}: unknown setting. {did_you_mean(name, setting_names())}".rstrip()
-
-
-def validated(
-    model: type[Model], values: Any, source: str, known: Sequence[str] | None = None
-) -> Model:
-    """Return ``values`` as a model; what is wrong with them is said a line each.
-
-    Args:
-        known: the keys, dotted, that may be meant where one is unknown; the model's own, where left
-            out.
-
-    Raises:
-        ConfigError: naming ``source``, each key, what was given and what is allowed.
-    """
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        names = setting_names(model) if known is None else known
-        lines = [_problem(details, names) for details in error.errors()]
-        raise ConfigError("\n".join([f"{source}:", *lines])) from error
-
-
-def _problem(details: Any, names: Sequence[str]) -> str:
-    """Return one line: the key, what is allowed, what was given.
-
-    Args:
-        names: of all keys, dotted.
-    """
-    key = ".".join(str(part) for part in details["loc"] if part != "config")
-    message = str(details["msg"]).removeprefix("Value error, ")
-    match details["type"]:
-        case "extra_forbidden" if key in names:
-            group, _, last = key.rpartition(".")
-            return f"  {key}: in a file, this is {group}: {{{last}: {shown(details['input'])}}}"
-        case "extra_forbidden":
-            groups = {name.rpartition(".")[0] for name in names} - {""}
-            meant = did_you_mean(key, [*names, *sorted(groups)])
-            return f"  {key}: unknown key (given: {shown(details['input'])}). {meant}".rstrip(". ")
-        case "missing":
-            return f"  {key}: required, but not given"
-        case "value_error":
-            return f"  {message}"
-        case "tuple_type":
-            message = "expected a list, as [first, second]"
-        case "model_type":
-            inner = ", ".join(name for name in names if name.startswith(f"{key}."))
-            message = f"stands for a group of settings: {inner}" if inner else message
-    allowed = message[0].lower() + message[1:]
-    return f"  {key}: {allowed} (given: {shown(details['input'])})"

@@ -164,6 +164,8 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def shown(value: Any) -> str:
     """Return a value as a person recognizes it: its beginning, where it is long or nested."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     try:
         return SHORT.repr(value)
     except ValueError:  # Python writes no number of more than 4,300 digits

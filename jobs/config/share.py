@@ -42,6 +42,7 @@ def percent(text: str) -> Share | None:
     Raises:
         ValueError: it is one, and no share for validation.
     """
+    text = text.strip().replace(" %", "%")
     if not (text.endswith("%") and text[:1].isdigit()):
         return None
     found = PERCENT.fullmatch(text)

@@ -149,7 +149,7 @@ def check(
     summed = partial(_report, tokenizer=tokenizer, max_seq_length=max_seq_length)
     train_rows, problems = _read(train_path, tokenizer, prompt_format)
     valid, valid_rows = None, list[_Row]()
-    if share is not None:
+    if share is not None and train_rows:
         chosen = valid_rows_of([row.example for row in train_rows], share, seed, train_path)
         valid_rows = [row for row, it in zip(train_rows, chosen, strict=True) if it]
         train_rows = [row for row, it in zip(train_rows, chosen, strict=True) if not it]

@@ -149,7 +149,9 @@ def text_of(row: Mapping[str, Any], key: str, where: str = "", *, empty: bool = 
     if key not in row:
         raise RowError(f'{where}"{key}" is missing')
     if not isinstance(value, str):
-        raise RowError(f'{where}"{key}": expected text, found {kind_of(value)}')
+        parts = key == "content" and isinstance(value, list)
+        joined = " (`farense data import` joins parts that are text)" if parts else ""
+        raise RowError(f'{where}"{key}": expected text, found {kind_of(value)}{joined}')
     if not empty and not value.strip():
         raise RowError(f'{where}"{key}" is empty', ProblemKind.EMPTY)
     return value
@@ -183,6 +185,8 @@ def _message(item: dict[str, Any], where: str) -> Message:
     if role != ASSISTANT:
         return Message(role, text_of(item, "content", where))
     calls = _calls(item.get("tool_calls"), where)
+    if item.get("content", "") is None and not calls:
+        raise RowError(f'{where}"content" is null, and there are no "tool_calls"')
     # Beside calls nothing has to be said: null, then.
     words = item if not calls or item.get("content") is not None else {"content": ""}
     return Message(

@@ -23,6 +23,7 @@ from jobs.data.examples import Document, Example, read_examples
 from jobs.data.same_text import normalized, question_of
 from jobs.errors import DataError
 from jobs.storage.files import write_many_with
+from jobs.storage.formatting import counted
 
 KIND = "tipo"
 
@@ -70,9 +71,13 @@ class SplitKeys:
                 chosen[rows] = True
         taken = int(chosen.sum())
         if not 0 < taken < examples:
+            if 0 < wanted < examples and len(np.unique(self._questions)) == 1:
+                raise ValueError(
+                    f"all {examples} examples ask the same, and a question stays on one side"
+                )
             raise ValueError(
-                f"{share.text} of {examples} {'example' if examples == 1 else 'examples'} would "
-                f"leave none {'for validation' if not taken else 'to train on'}"
+                f"{share.text} of {counted(examples, 'example')} would leave none "
+                f"{'to train on' if wanted >= examples else 'for validation'}"
             )
         found: list[bool] = chosen.tolist()
         return found

@@ -22,6 +22,8 @@ ANSWERS = ("completion", "response", "answer", "resposta", "output")
 CONVERSATIONS = ("messages", "conversations", "conversation")
 SYSTEMS = ("system", "system_prompt")
 PREFERENCE = {"chosen", "rejected"}
+# Why a row has no form; the rest of the reason says more.
+NO_FORM, PREFERENCE_PAIR = "of no form that is known", "a preference pair"
 MAPPED = ("prompt", "completion", "system", "text", "messages")
 # What says how a row is to be learned goes along, so that the reader of our rows judges it.
 HANDED_ON = frozenset({*UNUSED_OF_ROW, "tools"})
@@ -124,9 +126,9 @@ def mapped_form(columns: Mapping[str, str]) -> Form:
 def without_form(keys: Iterable[str]) -> str:
     """Return why rows with these keys have no form."""
     if set(keys) >= PREFERENCE:
-        return "a preference pair (chosen, rejected): farense does not train on these"
+        return f"{PREFERENCE_PAIR} (chosen, rejected): farense does not train on these"
     shown = ", ".join(list(keys)[:8]) or "none"
-    return f"of no form that is known, with the columns {shown[:160]}"
+    return f"{NO_FORM}, with the columns {shown[:160]}"
 
 
 def kept_beside(values: Values, form: Form) -> tuple[dict[str, Any], list[str]]:

@@ -6,6 +6,7 @@ trained on. One row at a time is in memory, and a few numbers of each.
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ from jobs.errors import DataError
 from jobs.importing.conversations import RowRefused
 from jobs.importing.forms import (
     MAPPED,
+    NO_FORM,
+    PREFERENCE_PAIR,
     Form,
     forms_of,
     handed_on,
@@ -31,7 +34,7 @@ from jobs.importing.forms import (
     mapped_form,
     without_form,
 )
-from jobs.importing.rows import SourceFile, open_source
+from jobs.importing.rows import TABLES, SourceFile, open_source
 from jobs.storage.files import explain, open_to_others, write_many_with
 from jobs.storage.values import printable
 from jobs.suggest import did_you_mean
@@ -294,12 +297,15 @@ def _nothing(source: SourceFile, name: str, seen: int, done: Imported) -> DataEr
     mine = sorted(told.values(), key=lambda row: row.line)[:SHOWN]
     reasons = [f"  {row.unit} {row.line}: {row.reason}" for row in mine]
     many = f"first {seen:,} {source.unit}s" if seen >= PATIENCE else f"{source.unit}s"
-    columns = [printable(column) for column in source.columns] or ["question", "answer"]
-    hint = NAME_COLUMNS.format(columns[0], columns[min(1, len(columns) - 1)])
-    return DataError(
-        "\n".join([f"None of the {many} of {name} can be used:", *reasons]),
-        f"{hint} (docs/data.md lists the forms).",
-    )
+    hint = "docs/data.md lists the forms, and what is read of each."
+    if any(NO_FORM in row.reason for row in mine) and len(source.columns) > 1:
+        named = (shlex.quote(printable(column)) for column in source.columns)
+        hint = f"{NAME_COLUMNS.format(next(named), next(named))}. {hint}"
+        if source.kind in TABLES:
+            hint += " The first line of a table has to name its columns."
+    elif any(PREFERENCE_PAIR in row.reason for row in mine):
+        hint = f"The chosen answers alone: --map prompt=prompt --map completion=chosen. {hint}"
+    return DataError("\n".join([f"None of the {many} of {name} can be used:", *reasons]), hint)
 
 
 def _sides(keys: SplitKeys, share: Share) -> Sequence[bool]:

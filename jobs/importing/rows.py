@@ -29,6 +29,7 @@ GZIP, PARQUET = b"\x1f\x8b", b"PAR1"
 LINES_ENDINGS = (".jsonl", ".ndjson", ".jsonlines")
 TABLE_ENDINGS = (".csv", ".tsv", ".tab")
 DELIMITERS = {",": "CSV", ";": "CSV with semicolons", "\t": "TSV"}
+TABLES = frozenset(DELIMITERS.values())
 # Of a table, by which its delimiter is told.
 LOOK_RECORDS = 10
 # Of a Parquet file, decoded at a time.

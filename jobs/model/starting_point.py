@@ -92,13 +92,16 @@ def check_start(
         )
     if differing := differences(adapter.shapes, expected):
         found, wanted = shape_of(adapter.shapes), shape_of(expected)
-        same = found == wanted
+        if found == wanted:
+            raise ConfigError(
+                f"init_from: the adapter of {origin.source} does not fit the model, or is damaged: "
+                f"{differing[0]}.",
+                "Take the model that it was trained on, or a whole copy of the adapter.",
+            )
         raise ConfigError(
             f"init_from: the adapter of {origin.source} has another shape than this training: it "
-            f"is {found}, and the config makes {wanted}.{f' {differing[0]}.' if same else ''}",
-            "Take the model that it was trained on."
-            if same
-            else _advice(found, wanted, lora.num_layers),
+            f"is {found}, and the config makes {wanted}.",
+            _advice(found, wanted, lora.num_layers),
         )
     if not math.isclose(origin.scale, lora.factor, rel_tol=SAME_SCALE):
         raise ConfigError(

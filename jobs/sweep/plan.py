@@ -20,9 +20,9 @@ from jobs.config.config import (
     load_preset,
     setting_names,
     unknown_setting,
-    validated,
 )
 from jobs.config.share import percent
+from jobs.config.validation import validated
 from jobs.config.yaml12 import load_yaml
 from jobs.errors import ConfigError
 from jobs.sweep.space import (
@@ -46,6 +46,7 @@ NOT_SEARCHED = {
     "thinking": "losses of different prompts cannot be compared",
     "loss_on": "losses over different tokens cannot be compared",
     "mask_prompt": "losses over different tokens cannot be compared",
+    "init_from": "the adapter is frozen when the sweep starts, one for all trials; name it in set",
     "data.valid": "losses on different data cannot be compared",
 }
 # Counted in micro-batches, and kept at the same number of examples where the batch size changes.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jobs.config.config import TrainConfig
 from jobs.config.step_plan import Schedule
+from jobs.storage.formatting import counted
 from jobs.training.learning_rate import warmup_steps
 
 
@@ -25,7 +26,7 @@ def _of_early_stopping(config: TrainConfig, plan: Schedule) -> str | None:
 
 
 def _of_warmup(config: TrainConfig, plan: Schedule) -> str | None:
-    warmup, total = warmup_steps(config, plan), plan.total_steps
+    warmup, total, updates = warmup_steps(config, plan), plan.total_steps, plan.total_updates
     falls = config.lr_schedule != "constant"
     if not warmup or warmup + falls <= total:
         return None
@@ -34,7 +35,9 @@ def _of_warmup(config: TrainConfig, plan: Schedule) -> str | None:
         if falls
         else "learning_rate is never reached"
     )
-    return (
-        f"The warmup takes {warmup} steps, and the run has {total}: {missed}. "
+    done = (
         "Lower warmup_steps, or give warmup_ratio in its place."
+        if config.warmup_ratio is None
+        else f"Lower warmup_ratio, or train longer: this is {counted(updates, 'update')}."
     )
+    return f"The warmup takes {warmup} steps, and the run has {total}: {missed}. {done}"

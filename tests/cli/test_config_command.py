@@ -20,7 +20,7 @@ ROWS = [
         "batch_size x gradient_accumulation",
         "4 x 2",
         "2 x 4",
-        "noisier gradients, same effective batch of 8",
+        "less memory, same effective batch of 8",
     ],
     ["learning_rate", "5e-4", "2e-4", "flatter minima"],
     [

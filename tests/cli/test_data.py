@@ -231,3 +231,14 @@ def test_lines_are_shown_by_a_model(invoke: Run, file: Path) -> None:
     done = invoke("data", "check", str(file), "--line", "1")
     assert done.code == 2
     assert "there is no model in models/" in done.err
+
+
+def test_a_share_of_a_file_of_which_no_line_can_be_used_is_no_second_fault(
+    invoke: Run, tmp_path: Path
+) -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    (tmp_path / "turns.jsonl").write_text(json.dumps({"messages": [*turns, *turns]}) + "\n")
+    done = invoke("data", "check", "turns.jsonl", "--valid", "10%")
+    assert done.code == 2
+    assert "several turns need prompt_format: chat" in " ".join(done.out.split())
+    assert "cannot be split" not in done.out + done.err

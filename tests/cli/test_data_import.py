@@ -66,6 +66,20 @@ def test_a_table_adds_no_empty_keys_to_tools_and_calls(invoke: Run, tmp_path: Pa
     assert "null" not in written[1].read_text().replace('"content":null', "")
 
 
+def test_what_a_model_cannot_read_is_told_and_shown_as_text(
+    invoke: Run, tmp_path: Path, tiny_model: Path
+) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "tiny").symlink_to(tiny_model)
+    done = invoke("data", "import", str(write_form("tools", tmp_path)))
+    assert done.code == 0
+    assert "tiny cannot read them: " in done.err
+    assert "line 1: the model's chat template does not write tool call 1 of message 2" in done.err
+    assert 'resultado({"clube":' in done.out
+    assert "assistant: >>O Farense, por 0-0.<<" in done.out
+    assert "--valid 10% --format chat" in done.out
+
+
 def test_two_examples_are_shown_as_they_are_learned(
     invoke: Run, tmp_path: Path, tiny_model: Path
 ) -> None:
@@ -73,7 +87,7 @@ def test_two_examples_are_shown_as_they_are_learned(
     done = invoke("data", "import", "a.json")
     assert "user: Olá!\n" in done.out
     assert "assistant: >>O Farense, por 0-0.<<" in done.out
-    assert "no model in models/" in done.out
+    assert "these are texts, not tokens" in done.out
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "tiny").symlink_to(tiny_model)
     done = invoke("data", "import", "a.json", "--force", "--valid", "2", "--json")

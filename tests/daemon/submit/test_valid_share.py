@@ -150,9 +150,14 @@ def test_faults_and_remarks_name_the_file_of_the_owner(
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     rows: list[Mapping[str, Any]] = [*questions(20), {"messages": [*turns, *turns]}]
     write_rows(data, rows)
-    with pytest.raises(DataError) as found:
-        place_job(shared(workspace), workspace)
-    assert f"{data}, line 21: expected one user" in found.value.message
+    checks = SubmitChecks(workspace)
+    for way in (
+        lambda: place_job(shared(workspace), workspace),
+        lambda: checks.look(shared(workspace).config),
+    ):
+        with pytest.raises(DataError) as found:
+            way()
+        assert f"{data}, line 21: expected one user" in found.value.message
     write_rows(data, [{"prompt": "a", "completion": "b " * 300}, *questions(20)])
     config = shared(workspace, "max_seq_length=64").config
     from daemon.submit.checks import Wanted

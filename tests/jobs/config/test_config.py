@@ -80,6 +80,8 @@ def test_lora_settings_that_are_left_out_are_those_of_v2(tmp_path: Path) -> None
         ("lora.keys=q_proj", "lora.keys: expected a list, as [first, second] (given: 'q_proj')"),
         ("lora=7", "lora: stands for a group of settings: lora.kind, lora.rank"),
         ("batch_size=2.5", "batch_size: input should be a valid integer"),
+        ("data.valid=0.1", "data.valid: 0.1 is neither a file nor a share; a tenth"),
+        ("batch_size=null", "batch_size: input should be a valid integer (given: null)"),
         ("batch_size='2'", "batch_size: input should be a valid integer (given: '2')"),
         ("mask_prompt=1", "mask_prompt: input should be a valid boolean (given: 1)"),
         ("stall_minutes=0", "stall_minutes: input should be greater than 0 (given: 0)"),

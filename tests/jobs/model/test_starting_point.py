@@ -66,7 +66,7 @@ def test_the_same_shape_beside_other_weights_is_told_by_an_array() -> None:
             wider.arrays[name] = np.zeros((4, 12), np.float32)
     error = refused(wider, made(2, 3))
     assert "lora_b has the shape (4, 12), expected (4, 6)" in error.message
-    assert error.hint == "Take the model that it was trained on."
+    assert error.hint == ("Take the model that it was trained on, or a whole copy of the adapter.")
 
 
 def test_an_array_beside_the_blocks_is_named() -> None:

@@ -60,6 +60,7 @@ def test_the_overnight_sweep_keeps_to_the_rules_of_thumb() -> None:
         ({"space": {"lora.rank": [4, 0]}}, "lora.rank: input should be greater than or equal"),
         ({"space": {"lora.dropout": {"low": 0.5, "high": 1.5}}}, "A trial with lora.dropout: 1.5"),
         ({"space": {"learning_rate": ["fast"]}}, "A trial with learning_rate: fast could not be"),
+        ({"space": {"init_from": ["a", "b"]}}, "space.init_from: the adapter is frozen when the"),
         ({"space": {"seed": [1, 2]}}, "space.seed: a seed is not a setting to tune"),
         ({"space": {"data.valid": ["a"]}}, "space.data.valid: losses on different data"),
         ({"space": {"model": ["models/a"]}}, "space.model: losses of different models"),

@@ -54,3 +54,10 @@ def test_a_warmup_as_long_as_the_run_is_told(changes: dict[str, object], expecte
     assert text is not None
     assert expected in text
     assert f"takes {changes['warmup_steps']} steps, and the run has 1272" in text
+
+
+def test_a_ratio_is_not_advised_where_one_is_given() -> None:
+    text = said(8, warmup_ratio=0.3, lr_schedule="cosine", gradient_accumulation=4, num_epochs=1)
+    assert text is not None
+    assert "Lower warmup_ratio, or train longer: this is 1 update." in text
+    assert "in its place" not in text
