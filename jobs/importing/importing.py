@@ -198,15 +198,7 @@ def _check_columns(sources: Sequence[SourceFile], columns: Mapping[str, str]) ->
     if not columns:
         return
     for source in sources:
-        # Where each row has its own keys, those of the first ones count.
-        known = source.columns or tuple(
-            dict.fromkeys(
-                key
-                for _, (_, values) in zip(range(PATIENCE), source.rows(), strict=False)
-                if isinstance(values, dict)
-                for key in values
-            )
-        )
+        known = _columns(source)
         for column in columns.values():
             if column in known:
                 continue
@@ -215,6 +207,18 @@ def _check_columns(sources: Sequence[SourceFile], columns: Mapping[str, str]) ->
                 f"{source.path} has no column {printable(column)}; it has {shown}.",
                 printable(did_you_mean(column, known)) or "Name one of these with --map.",
             )
+
+
+def _columns(source: SourceFile) -> tuple[str, ...]:
+    """Return the columns of a file; where each row has its own keys, those of the first ones."""
+    return source.columns or tuple(
+        dict.fromkeys(
+            key
+            for _, (_, values) in zip(range(PATIENCE), source.rows(), strict=False)
+            if isinstance(values, dict)
+            for key in values
+        )
+    )
 
 
 def _rows(
@@ -298,8 +302,9 @@ def _nothing(source: SourceFile, name: str, seen: int, done: Imported) -> DataEr
     reasons = [f"  {row.unit} {row.line}: {row.reason}" for row in mine]
     many = f"first {seen:,} {source.unit}s" if seen >= PATIENCE else f"{source.unit}s"
     hint = "docs/data.md lists the forms, and what is read of each."
-    if any(NO_FORM in row.reason for row in mine) and len(source.columns) > 1:
-        named = (shlex.quote(printable(column)) for column in source.columns)
+    columns = _columns(source)
+    if any(NO_FORM in row.reason for row in mine) and len(columns) > 1:
+        named = (shlex.quote(printable(column)) for column in columns)
         hint = f"{NAME_COLUMNS.format(next(named), next(named))}. {hint}"
         if source.kind in TABLES:
             hint += " The first line of a table has to name its columns."
