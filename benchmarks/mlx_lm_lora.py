@@ -233,7 +233,13 @@ def run_training(
 
 
 def farense_batches(
-    seed: int, data: Dataset, batch_size: int, length: int, *, loop: bool = False, **_: Any
+    seed: int,
+    *,
+    dataset: Dataset,
+    batch_size: int,
+    max_seq_length: int,
+    loop: bool = False,
+    **_: Any,
 ) -> Iterator[Any]:
     """Yield mlx-lm's batches; in training those that farense draws, in their order."""
     from mlx_lm.tuner import trainer
@@ -241,12 +247,14 @@ def farense_batches(
     from jobs.data.batching import epoch_order
 
     if not loop:
-        yield from trainer.iterate_batches(data, batch_size, length)
+        yield from trainer.iterate_batches(dataset, batch_size, max_seq_length)
         return
+    lengths = [len(tokens) for tokens, _ in dataset]
     for epoch in count():
-        for rows in epoch_order([len(tokens) for tokens, _ in data], batch_size, seed, epoch):
+        for rows in epoch_order(lengths, batch_size, seed, epoch):
             # Of one batch: with nothing to choose from, they come as they are.
-            yield from trainer.iterate_batches([data[row] for row in rows], len(rows), length)
+            part = [dataset[row] for row in rows]
+            yield from trainer.iterate_batches(part, len(rows), max_seq_length)
 
 
 def rate_of(config: TrainConfig, examples: int) -> Any:
