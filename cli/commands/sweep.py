@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
+from cli.commands.config import foreseen_of
 from cli.commands.evaluate import refuse_both
 from cli.commands.export import export
 from cli.commands.report import sweep_report
@@ -118,7 +119,6 @@ def run(
     Example: farense sweep run configs/sweeps/overnight.yaml --until 07:00
     """
     from daemon.sweep.start import begin_sweep  # noqa: PLC0415 - loads pydantic
-    from jobs.training.foreseen import foreseen  # noqa: PLC0415 - as above
 
     refuse_both(watching, as_json, "farense sweep status --json")
     workspace = Workspace.current()
@@ -127,7 +127,7 @@ def run(
     begun = begin_sweep(
         find_file(file), workspace, presets, name=name, trials=trials, until=until, queue=queue
     )
-    warning = foreseen(begun.spec.base, begun.schedule)
+    warning = foreseen_of(begun.spec.base, begun.schedule)
     remarks = [*filter(None, [warning]), *begun.remarks]
     if as_json:
         print_json(_view(begun.folder).as_dict() | {"warning": warning, "warnings": remarks})

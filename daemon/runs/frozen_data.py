@@ -16,9 +16,9 @@ from jobs.paths import Workspace
 from jobs.storage.files import explain, sha256_of, write_atomic, write_with
 
 
-def frozen_path(digest: str, workspace: Workspace) -> Path:
-    """Return where data of a SHA-256 digest stand once they are frozen."""
-    return workspace.imported / f"{digest}.jsonl"
+def frozen_path(digest: str, workspace: Workspace, ending: str = "jsonl") -> Path:
+    """Return where a file of a SHA-256 digest stands once it is frozen."""
+    return workspace.imported / f"{digest}.{ending}"
 
 
 def freeze(source: Path, digest: str, workspace: Workspace) -> Path:
@@ -46,7 +46,7 @@ def freeze_content(content: bytes, ending: str, workspace: Workspace) -> tuple[P
         WorkspaceError: the workspace cannot be written.
     """
     digest = hashlib.sha256(content).hexdigest()
-    target = workspace.imported / f"{digest}.{ending}"
+    target = frozen_path(digest, workspace, ending)
     if not target.exists():
         _make_private(target.parent)
         write_atomic(target, content)

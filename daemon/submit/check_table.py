@@ -128,7 +128,7 @@ TABLE: tuple[Check, ...] = (
         TRAININGS,
         (
             *("jobs.data.examples:read_examples", "jobs.data.examples:_refusal"),
-            *("jobs.data.examples:_numbered_lines", "jobs.data.foreign_form:other_form"),
+            *("jobs.data.examples:unreadable", "jobs.data.foreign_form:other_form"),
         ),
     ),
     Check(

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import orjson
 
@@ -150,8 +150,12 @@ def scan_examples(path: Path) -> Iterator[tuple[int, Example | Problem]]:
     Raises:
         DataError: the file is missing or unreadable.
     """
-    for number, line in _numbered_lines(path):
-        yield number, read_row(line, Origin(path, number))
+    try:
+        with path.open("rb") as file:
+            for number, line in numbered_lines(file):
+                yield number, read_row(line, Origin(path, number))
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def read_row(line: bytes, origin: Origin) -> Example | Problem:
@@ -181,21 +185,26 @@ def _refusal(path: Path, problems: list[Problem]) -> DataError:
     )
 
 
-def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    try:
-        with path.open("rb") as file:
-            number = 0
-            while line := file.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                rest = line
-                while rest and not rest.endswith(b"\n"):
-                    rest = file.readline(MAX_LINE_BYTES)
-                if number == 1:
-                    line = line.removeprefix(BYTE_ORDER_MARK)
-                if line.strip():
-                    yield number, line
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+def numbered_lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a file and their numbers, from 1; blank ones are passed over.
+
+    Of a line that is too long only so much is read as tells that it is.
+    """
+    number = 0
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        rest = line
+        while rest and not rest.endswith(b"\n"):
+            rest = file.readline(MAX_LINE_BYTES)
+        if number == 1:
+            line = line.removeprefix(BYTE_ORDER_MARK)
+        if line.strip():
+            yield number, line
+
+
+def unreadable(path: Path, error: OSError) -> DataError:
+    """Return the error that says why a file cannot be read."""
+    return DataError(f"{path} cannot be read: {error.strerror or error}.")
 
 
 def _example(line: bytes, origin: Origin) -> Example:

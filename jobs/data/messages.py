@@ -149,9 +149,7 @@ def text_of(row: Mapping[str, Any], key: str, where: str = "", *, empty: bool = 
     if key not in row:
         raise RowError(f'{where}"{key}" is missing')
     if not isinstance(value, str):
-        parts = key == "content" and isinstance(value, list)
-        joined = " (`farense data import` joins parts that are text)" if parts else ""
-        raise RowError(f'{where}"{key}": expected text, found {kind_of(value)}{joined}')
+        raise RowError(f'{where}"{key}": expected text, found {kind_of(value)}')
     if not empty and not value.strip():
         raise RowError(f'{where}"{key}" is empty', ProblemKind.EMPTY)
     return value
@@ -178,12 +176,12 @@ def _message(item: dict[str, Any], where: str) -> Message:
     if role == TOOL:
         return Message(
             role,
-            text_of(item, "content", where, empty=True),
+            _content(item, where, empty=True),
             name=_optional(item, "name", where),
             tool_call_id=_optional(item, "tool_call_id", where),
         )
     if role != ASSISTANT:
-        return Message(role, text_of(item, "content", where))
+        return Message(role, _content(item, where))
     calls = _calls(item.get("tool_calls"), where)
     if item.get("content", "") is None and not calls:
         raise RowError(f'{where}"content" is null, and there are no "tool_calls"')
@@ -191,11 +189,20 @@ def _message(item: dict[str, Any], where: str) -> Message:
     words = item if not calls or item.get("content") is not None else {"content": ""}
     return Message(
         role,
-        text_of(words, "content", where, empty=bool(calls)),
+        _content(words, where, empty=bool(calls)),
         _reasoning(item, where),
         calls,
         learned=_is_learned(item, where),
     )
+
+
+def _content(item: Mapping[str, Any], where: str, *, empty: bool = False) -> str:
+    if isinstance(item.get("content"), list):
+        raise RowError(
+            f'{where}"content": expected text, found a list (`farense data import` joins parts '
+            "that are text)"
+        )
+    return text_of(item, "content", where, empty=empty)
 
 
 def _is_learned(item: Mapping[str, Any], where: str) -> bool:

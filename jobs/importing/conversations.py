@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from jobs.data.messages import REASONING, UNUSED_OF_MESSAGE, WEIGHTS
+from jobs.data.messages import REASONING, UNUSED_OF_MESSAGE, WEIGHTS, RowError
 
 # What speakers are called -> the role that they have.
 ROLES = {
@@ -31,10 +31,6 @@ KEPT_OF_MESSAGE = frozenset(
 )
 
 
-class RowRefused(Exception):
-    """Why a row is left out."""
-
-
 def conversation(value: Any, key: str, system: str | None) -> list[dict[str, Any]]:
     """Return the messages of a conversation.
 
@@ -43,11 +39,11 @@ def conversation(value: Any, key: str, system: str | None) -> list[dict[str, Any
         system: a system message that stands beside it.
 
     Raises:
-        RowRefused: it is none.
+        RowError: it is none.
     """
     turns = parsed(value)
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        raise RowRefused(f'"{key}": expected a list of messages')
+        raise RowError(f'"{key}": expected a list of messages')
     messages: list[dict[str, Any]] = []
     calls: list[str] = []
     made = 0
@@ -64,7 +60,7 @@ def conversation(value: Any, key: str, system: str | None) -> list[dict[str, Any
         if first.get("role") != "system":
             return [{"role": "system", "content": system}, *messages]
         if first.get("content") != system:
-            raise RowRefused(f'"{key}" opens with a system message, and another stands beside it')
+            raise RowError(f'"{key}" opens with a system message, and another stands beside it')
     return messages
 
 
@@ -72,13 +68,13 @@ def system_of(values: Mapping[str, Any], column: str | None) -> str | None:
     """Return the system message that stands in a column of its own.
 
     Raises:
-        RowRefused: it is no text.
+        RowError: it is no text.
     """
     value = values.get(column) if column else None
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     if not isinstance(value, str):
-        raise RowRefused(f'"{column}": expected text')
+        raise RowError(f'"{column}": expected text')
     return value
 
 
@@ -86,13 +82,13 @@ def tools_of(value: Any) -> list[Any] | None:
     """Return the tools of a conversation in OpenAI's form; None where there are none.
 
     Raises:
-        RowRefused: they are no list.
+        RowError: they are no list.
     """
     tools = parsed(value)
     if tools in (None, "", [], {}):
         return None
     if not isinstance(tools, list):
-        raise RowRefused('"tools": expected a list, or JSON text of one')
+        raise RowError('"tools": expected a list, or JSON text of one')
     return [_tool(_without_nulls(tool)) for tool in tools]
 
 
@@ -131,7 +127,7 @@ def _joined(parts: list[Any], where: str) -> str:
     for part in parts:
         if not isinstance(part, dict) or not isinstance(part.get("text"), str):
             kind = part.get("type") if isinstance(part, dict) else None
-            raise RowRefused(f"{where}a part that is no text ({str(kind)[:40]})")
+            raise RowError(f"{where}a part that is no text ({str(kind)[:40]})")
         texts.append(part["text"])
     return "".join(texts)
 
@@ -147,7 +143,7 @@ def _of_sharegpt(turn: dict[str, Any], where: str, made: int, calls: list[str]) 
     role = ROLES.get(speaker) if isinstance(speaker, str) else None
     if role is None:
         known = ", ".join(ROLES)
-        raise RowRefused(f"{where}nobody is called {str(speaker)[:40]!r}; known are {known}")
+        raise RowError(f"{where}nobody is called {str(speaker)[:40]!r}; known are {known}")
     kept = {
         key: value for key, value in turn.items() if key in KEPT_OF_MESSAGE and value is not None
     }
@@ -165,7 +161,7 @@ def _calls(said: Any, where: str, made: int) -> list[dict[str, Any]]:
     calls = []
     for call in value if isinstance(value, list) else [value]:
         if not isinstance(call, dict) or not isinstance(call.get("name"), str):
-            raise RowRefused(f"{where}expected a call as JSON, with name and arguments")
+            raise RowError(f"{where}expected a call as JSON, with name and arguments")
         arguments = call.get("arguments", call.get("parameters", {}))
         if not isinstance(arguments, str):
             arguments = orjson.dumps(arguments).decode()

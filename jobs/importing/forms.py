@@ -13,8 +13,8 @@ from typing import Any
 
 import orjson
 
-from jobs.data.messages import UNUSED_OF_ROW
-from jobs.importing.conversations import RowRefused, conversation, parsed, system_of, tools_of
+from jobs.data.messages import UNUSED_OF_ROW, RowError
+from jobs.importing.conversations import conversation, parsed, system_of, tools_of
 from jobs.storage.values import finite
 
 QUESTIONS = ("prompt", "question", "pergunta", "query", "input")
@@ -185,7 +185,7 @@ def _alpaca(more: str | None, answer: str, system: str | None) -> Form:
     def row(values: Values) -> dict[str, Any]:
         asked, added = _written(values, "instruction"), values.get(more) if more else None
         if added is not None and not isinstance(added, str):
-            raise RowRefused(f'"{more}": expected text')
+            raise RowError(f'"{more}": expected text')
         asked = f"{asked}\n\n{added}" if added and added.strip() else asked
         answered = _written(values, answer)
         earlier = _history(parsed(values.get("history")))
@@ -206,7 +206,7 @@ def _history(value: Any) -> list[dict[str, str]]:
             or len(pair) != 2
             or not all(isinstance(text, str) for text in pair)
         ):
-            raise RowRefused('"history": expected pairs of question and answer')
+            raise RowError('"history": expected pairs of question and answer')
         turns += [_message("user", pair[0]), _message("assistant", pair[1])]
     return turns
 
@@ -247,9 +247,9 @@ def _text(key: str, name: str = "texts") -> Form:
 def _written(values: Values, key: str) -> str:
     value = values.get(key)
     if value is None or (isinstance(value, str) and not value.strip()):
-        raise RowRefused(f'"{key}" is empty')
+        raise RowError(f'"{key}" is empty')
     if not isinstance(value, str):
-        raise RowRefused(f'"{key}": expected text, found {_shown(value)}')
+        raise RowError(f'"{key}": expected text, found {_shown(value)}')
     return value
 
 

@@ -18,7 +18,7 @@ from huggingface_hub.errors import RevisionNotFoundError
 
 from jobs.errors import DataError
 from jobs.model_store.hub import ANSWER_SECONDS, explained, quiet
-from jobs.storage.formatting import size_text
+from jobs.storage.formatting import counted, size_text
 from jobs.storage.values import printable
 from jobs.suggest import did_you_mean
 
@@ -71,7 +71,7 @@ def fetched(
         sizes = {it.rfilename: it.size or 0 for it in info.siblings or []}
         others = f", of {', '.join(parts[part])}" if len(parts[part]) > 1 else ""
         size = size_text(sum(sizes[file] for file in files))
-        count = "1 file" if len(files) == 1 else f"{len(files)} files"
+        count = counted(len(files), "file")
         report(printable(f"Downloading the split {split}{others}: {count}, {size} ..."))
         target = folder / "hub" / f"{repository.replace('/', '--')}-{(info.sha or '')[:12]}"
         found = {

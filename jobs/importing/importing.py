@@ -20,9 +20,9 @@ import orjson
 
 from jobs.config.share import Share
 from jobs.data.examples import Example, Origin, Problem, read_row
+from jobs.data.messages import RowError
 from jobs.data.valid_split import SplitKeys
 from jobs.errors import DataError
-from jobs.importing.conversations import RowRefused
 from jobs.importing.forms import (
     MAPPED,
     NO_FORM,
@@ -253,7 +253,7 @@ def _row(
     try:
         row = {**form.row(values), **handed_on(values, form)}
         line = orjson.dumps({**row, "metadata": metadata} if metadata else row)
-    except RowRefused as error:
+    except RowError as error:
         return Problem(number, str(error))
     except TypeError as error:  # half a surrogate pair, a number beyond 64 bits, bytes
         return Problem(number, f"it holds what JSON cannot: {error}")

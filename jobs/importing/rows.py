@@ -14,7 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
-from jobs.data.examples import BYTE_ORDER_MARK, MAX_LINE_BYTES, Problem, read_object
+from jobs.data.examples import (
+    BYTE_ORDER_MARK,
+    MAX_LINE_BYTES,
+    Problem,
+    numbered_lines,
+    read_object,
+    unreadable,
+)
 from jobs.data.foreign_form import (
     LOOK_BYTES,
     ForeignForm,
@@ -93,11 +100,6 @@ def _opened(path: Path, *, packed: bool) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path, "rb")) if packed else path.open("rb")
 
 
-def unreadable(path: Path, error: OSError) -> DataError:
-    """Return the error that says why a file cannot be read."""
-    return DataError(f"{path} cannot be read: {error.strerror or error}.")
-
-
 def _start(path: Path) -> tuple[bytes, bool]:
     """Return how a file begins, unpacked, and whether it is packed by gzip."""
     try:
@@ -127,16 +129,8 @@ def _broken_gzip(path: Path) -> DataError:
 def _lines(path: Path, open_it: Callable[[], IO[bytes]]) -> Iterator[Row]:
     try:
         with open_it() as file:
-            number = 0
-            while line := file.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                rest = line
-                while rest and not rest.endswith(b"\n"):
-                    rest = file.readline(MAX_LINE_BYTES)
-                if number == 1:
-                    line = line.removeprefix(BYTE_ORDER_MARK)
-                if line.strip():
-                    yield number, read_object(line, number)
+            for number, line in numbered_lines(file):
+                yield number, read_object(line, number)
     except (EOFError, gzip.BadGzipFile) as error:
         raise _broken_gzip(path) from error
     except OSError as error:

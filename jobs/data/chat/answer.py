@@ -22,10 +22,12 @@ def templated_completion(row: Dialogue, tokenizer: Tokenizer, prompt: tuple[int,
     thought = row.reasoning
     if thought is None and tokenizer.marks is not None:
         thought = tokenizer.marks.split(row.completion)[0]
-    if thought:
-        _check_reasoning(row, tokenizer)
+    if not thought:
+        return _ended(_unended_completion(row, tokenizer, prompt), tokenizer)
+    before = templated_text(row.context, row, tokenizer, answer_next=True)
+    _check_reasoning(before, row, tokenizer.marks)
     completion = _ended(_unended_completion(row, tokenizer, prompt), tokenizer)
-    if thought and not _holds(completion, thought, row, tokenizer):
+    if not _holds(completion, thought, before, row, tokenizer):
         raise DataError(
             located(row, "the model's chat template does not write the reasoning of the answer"),
             "Take it out of the data, or use a model whose template keeps it.",
@@ -49,8 +51,11 @@ def _unended_completion(row: Dialogue, tokenizer: Tokenizer, prompt: tuple[int, 
     return following(before, prompt, rest, tokenizer, whole_text=False)
 
 
-def _holds(completion: list[int], thought: str, row: Dialogue, tokenizer: Tokenizer) -> bool:
-    """Tell whether a completion begins with what was thought, as the model would think it.
+def _holds(
+    completion: list[int], thought: str, before: str, row: Dialogue, tokenizer: Tokenizer
+) -> bool:
+    """Tell whether what follows the prompt ``before`` begins with what was thought, as the model
+    would think it.
 
     Some templates take the block out, put an empty one before it, or something of their own.
     """
@@ -59,22 +64,21 @@ def _holds(completion: list[int], thought: str, row: Dialogue, tokenizer: Tokeni
         return False
     if row.reasoning is not None and reasoning_key(row.answer, tokenizer) is not None:
         return True
-    opened = marks is not None and marks.opened(
-        templated_text(row.context, row, tokenizer, answer_next=True)
-    )
-    return marks is not None and marks.split(text, opened=opened)[0] == thought.strip()
+    if marks is None:
+        return False
+    return marks.split(text, opened=marks.opened(before))[0] == thought.strip()
 
 
-def _check_reasoning(row: Dialogue, tokenizer: Tokenizer) -> None:
+def _check_reasoning(before: str, row: Dialogue, marks: Marks | None) -> None:
     """Refuse reasoning that would be learned after a prompt which says that there is none.
+
+    Args:
+        before: the text of the prompt.
 
     Raises:
         DataError: naming file and line.
     """
-    marks = tokenizer.marks
-    if marks is not None and marks.closed(
-        templated_text(row.context, row, tokenizer, answer_next=True)
-    ):
+    if marks is not None and marks.closed(before):
         raise DataError(
             located(
                 row,

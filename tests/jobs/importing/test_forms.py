@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.importing.conversations import RowRefused
+from jobs.data.messages import RowError
 from jobs.importing.forms import forms_of, handed_on, kept_beside, without_form
 
 ASK, ANSWER = (
@@ -109,7 +109,7 @@ def test_calls_of_openai_go_through() -> None:
     ],
 )  # fmt: skip
 def test_a_row_that_is_refused_says_why(row: dict[str, Any], reason: str) -> None:
-    with pytest.raises(RowRefused, match=reason):
+    with pytest.raises(RowError, match=reason):
         ours(row)
 
 
