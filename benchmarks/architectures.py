@@ -300,9 +300,11 @@ def plain_model(path: Path) -> Any:
     """Return mlx-lm's own model, still quantized, whose other numbers are float32."""
     from jobs.backend import cpu_ops as cpu
     from jobs.backend.mlx import load_model, mx
+    from jobs.model.gated_delta import CHUNKED
 
     model, _ = load_model(path)
-    cpu.put_back(model)
+    cpu.FAST.put_back(model)
+    CHUNKED.put_back(model)
     model.set_dtype(mx.float32)
     model.freeze()
     return model

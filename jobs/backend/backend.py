@@ -80,7 +80,7 @@ class CpuBackend(Backend):
         """Make all weights float32, and put our functions in the place of slow ones."""
         dequantize_model(module, mx.float32)
         module.set_dtype(mx.float32)
-        cpu_ops.speed_up(module)
+        cpu_ops.FAST.put_in(module)
 
     def lanes(self, useful: int) -> Lanes:
         """Return a stream for each core, each with a BLAS of one thread."""

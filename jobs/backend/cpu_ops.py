@@ -11,14 +11,10 @@ numbers, not arrays, as constants.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from types import ModuleType
 from typing import Any, cast
 
-from jobs.backend.mlx import activations, base, mx, nn
-
-Function = Callable[..., Any]
+from jobs.backend.exchange import Exchange
+from jobs.backend.mlx import activations, base, mx
 
 LOG2_E = 1.4426950408889634
 # ln 2 in two parts, the first exact in few bits, so that n * ln 2 loses nothing (Cody and Waite).
@@ -169,44 +165,8 @@ def _masked(scores: mx.array, mask: mx.array | str | None) -> mx.array:
     return scores + mask
 
 
-# mlx-lm's function -> ours. A model's module imports the former by name.
-REPLACEMENTS: tuple[tuple[str, Function, Function], ...] = (
+# A float32 model computes with these in the place of mlx-lm's.
+FAST = Exchange(
     ("swiglu", activations.swiglu, swiglu),
     ("scaled_dot_product_attention", base.scaled_dot_product_attention, attention),
 )
-
-
-def speed_up(model: nn.Module) -> list[str]:
-    """Let a float32 model compute with the functions above; return the names of those it uses.
-
-    The functions are exchanged in the Python modules that define the architecture and its parts (a
-    text model within one for pictures, experts), for the whole process: a training child has one
-    model and ends with its job.
-    """
-    for library, name, ours in _places(model):
-        setattr(library, name, ours)
-    return used(model)
-
-
-def used(model: nn.Module) -> list[str]:
-    """Return the names of the functions above that the model computes with."""
-    found = {name for library, name, ours in _places(model) if getattr(library, name) is ours}
-    return [name for name, _, _ in REPLACEMENTS if name in found]
-
-
-def put_back(model: nn.Module) -> None:
-    """Let the model compute with mlx-lm's own functions again."""
-    originals = {name: theirs for name, theirs, _ in REPLACEMENTS}
-    for library, name, _ in _places(model):
-        setattr(library, name, originals[name])
-
-
-def _places(model: nn.Module) -> list[tuple[ModuleType, str, Function]]:
-    """Return where a model looks one of mlx-lm's functions up: module, name, and our function."""
-    libraries = {type(part).__module__: None for part in model.modules()}
-    return [
-        (library, name, ours)
-        for library in map(sys.modules.__getitem__, libraries)
-        for name, theirs, ours in REPLACEMENTS
-        if getattr(library, name, None) in (theirs, ours)
-    ]

@@ -31,7 +31,7 @@ import mlx.nn as nn  # noqa: E402
 import mlx.optimizers as optimizers  # noqa: E402
 from mlx.utils import tree_flatten, tree_map, tree_unflatten  # noqa: E402
 from mlx_lm.generate import BatchGenerator, generate_step, stream_generate  # noqa: E402
-from mlx_lm.models import activations, base  # noqa: E402
+from mlx_lm.models import activations, base, gated_delta  # noqa: E402
 from mlx_lm.models.cache import make_prompt_cache  # noqa: E402
 from mlx_lm.models.llama import Model, ModelArgs  # noqa: E402
 from mlx_lm.models.mla import MultiLinear, QuantizedMultiLinear  # noqa: E402
@@ -53,6 +53,7 @@ __all__ = [
     "SwitchLinear",
     "activations",
     "base",
+    "gated_delta",
     "generate_step",
     "load_config",
     "load_model",

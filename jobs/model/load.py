@@ -26,6 +26,7 @@ from jobs.config.lora_keys import Reach, check_dora, check_num_layers, reached
 from jobs.data.tokenizer import TemplateSettings, Tokenizer
 from jobs.errors import ModelError
 from jobs.model.dora import NarrowDoRALinear
+from jobs.model.gated_delta import CHUNKED
 from jobs.model.lora import CpuLoRALinear, DropoutNoise, NoiseDropout
 from jobs.model_store.tokenizer_files import without_settings
 
@@ -127,6 +128,7 @@ def load_base(path: Path) -> tuple[nn.Module, str]:
     """
     module = load_module(path)
     backend().hold(module)
+    CHUNKED.put_in(module)
     module.freeze()
     return module, backend().form
 

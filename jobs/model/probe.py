@@ -15,6 +15,7 @@ from jobs.backend import cpu_ops as cpu
 from jobs.backend.mlx import DoRALinear, LoRALinear, mx, named, nn, tree_unflatten
 from jobs.model.adapter_fit import Arrays
 from jobs.model.dora import NarrowDoRALinear
+from jobs.model.gated_delta import CHUNKED
 from jobs.model.lora import CpuLoRALinear
 from jobs.model.losses import Result, same, token_losses
 from jobs.model.split import LanguageModel, probe_ids, probe_inputs, untrimmed, whole
@@ -24,6 +25,7 @@ MOVED = 0.02
 
 TRIMMED, HEAD = "the last block at the targets alone", "the head at the targets alone"
 FUNCTIONS, LAYER = "faster functions for a CPU", "a faster adapted layer"
+CHUNKS = "gated delta layers by chunks"
 
 Losses = Callable[[LanguageModel, mx.array, mx.array, mx.array], mx.array]
 
@@ -92,7 +94,8 @@ def _used(model: LanguageModel) -> tuple[str, ...]:
     """Return the names of the shortcuts that ``model`` takes."""
     taken = {
         TRIMMED: model.chain is not None and model.chain.is_trimmed,
-        FUNCTIONS: bool(cpu.used(model.module)),
+        FUNCTIONS: bool(cpu.FAST.used(model.module)),
+        CHUNKS: bool(CHUNKED.used(model.module)),
         LAYER: any(
             isinstance(layer, CpuLoRALinear | NarrowDoRALinear) for layer in model.module.modules()
         ),
@@ -103,8 +106,9 @@ def _used(model: LanguageModel) -> tuple[str, ...]:
 
 def _left(model: LanguageModel, used: tuple[str, ...], without: tuple[str, ...]) -> LanguageModel:
     """Return ``model`` with what is used of the shortcuts but some; the process is set to it."""
-    if FUNCTIONS in used:
-        (cpu.put_back if FUNCTIONS in without else cpu.speed_up)(model.module)
+    for name, ours in ((FUNCTIONS, cpu.FAST), (CHUNKS, CHUNKED)):
+        if name in used:
+            (ours.put_back if name in without else ours.put_in)(model.module)
     CpuLoRALinear.fast = NarrowDoRALinear.fast = LAYER not in without
     if TRIMMED in without:
         return untrimmed(model)

@@ -16,6 +16,7 @@ from typing import Any
 from jobs.backend import cpu_ops as cpu
 from jobs.backend.mlx import base, mx, nn
 from jobs.errors import ModelError
+from jobs.model.gated_delta import CHUNKED
 
 NOT_A_CHAIN = "its blocks are not a plain chain"
 NOTHING_FROZEN = "all its blocks are adapted, so nothing is frozen below them"
@@ -268,9 +269,10 @@ def _computed(module: Any, ids: mx.array) -> mx.array:
         mx.eval(logits)
         return logits
     except Exception as error:  # whatever the architecture and MLX raise
-        if cpu.used(module):
-            cpu.put_back(module)
-            return _computed(module, ids)
+        for ours in (cpu.FAST, CHUNKED):
+            if ours.used(module):
+                ours.put_back(module)
+                return _computed(module, ids)
         raise failed(module, error) from error
 
 

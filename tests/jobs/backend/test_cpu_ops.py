@@ -104,7 +104,7 @@ def test_every_part_of_a_model_computes_with_them(
 ) -> None:
     module, _ = mlx.load_model(make_folder(tmp_path / name, name))
     libraries = {part: importlib.import_module(f"mlx_lm.models.{part}") for part in where}
-    ours = {name: function for name, _, function in cpu.REPLACEMENTS}
+    ours = {name: function for name, _, function in cpu.FAST.functions}
 
     def found() -> dict[str, list[str]]:
         return {
@@ -114,17 +114,17 @@ def test_every_part_of_a_model_computes_with_them(
 
     dequantize_model(module, mx.float32)
     module.set_dtype(mx.float32)
-    cpu.put_back(module)
-    assert cpu.used(module) == []
+    cpu.FAST.put_back(module)
+    assert cpu.FAST.used(module) == []
     tokens = mx.array(RANDOM.integers(0, 500, (2, 40)))
     plain = np.array(module(tokens))
     try:
         expected = set().union(*where.values())
-        assert cpu.speed_up(module) == [name for name in ours if name in expected]
+        assert cpu.FAST.put_in(module) == [name for name in ours if name in expected]
         assert found() == where
         assert np.array(module(tokens)) == pytest.approx(plain, abs=2e-4)
     finally:
-        cpu.put_back(module)
+        cpu.FAST.put_back(module)
     assert not any(found().values())
 
 
@@ -135,13 +135,13 @@ def test_a_model_gives_the_same_logits_with_and_without(tiny_model: Path) -> Non
     dequantize_model(module, mx.float32)
     module.set_dtype(mx.float32)
     tokens = mx.array(RANDOM.integers(0, 500, (2, 40)))
-    originals = {name: theirs for name, theirs, _ in cpu.REPLACEMENTS}
+    originals = {name: theirs for name, theirs, _ in cpu.FAST.functions}
     before = {name: getattr(llama, name) for name in originals}
     try:
         for name, theirs in originals.items():
             setattr(llama, name, theirs)
         plain = np.array(module(tokens))
-        assert cpu.speed_up(module) == list(originals)
+        assert cpu.FAST.put_in(module) == list(originals)
         assert np.array(module(tokens)) == pytest.approx(plain, abs=2e-4)
     finally:
         for name, function in before.items():

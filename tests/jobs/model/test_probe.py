@@ -12,6 +12,7 @@ import pytest
 from benchmarks.families import make_folder
 from jobs.backend import cpu_ops as cpu
 from jobs.backend.backend import backend
+from jobs.backend.exchange import Exchange
 from jobs.backend.mlx import mx, named
 from jobs.errors import ConfigError, ModelError
 from jobs.model.base_model import BaseModel
@@ -97,12 +98,13 @@ def test_a_trimmed_last_block_that_differs(
 @HOW
 def test_functions_that_differ(base: BaseModel, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     library = __import__(type(base.module).__module__, fromlist=["swiglu"])
-    name, theirs, ours = cpu.REPLACEMENTS[0]
+    name, theirs, ours = cpu.FAST.functions[0]
     wrong = off(ours, how)
-    monkeypatch.setattr(cpu, "REPLACEMENTS", ((name, theirs, wrong), *cpu.REPLACEMENTS[1:]))
+    wrongly = Exchange((name, theirs, wrong), *cpu.FAST.functions[1:])
+    monkeypatch.setattr(cpu, "FAST", wrongly)
     monkeypatch.setattr(library, name, wrong)
     assert base.settle() == (FUNCTIONS,)
-    assert cpu.used(base.module) == []
+    assert cpu.FAST.used(base.module) == []
 
 
 @needs_cpu
