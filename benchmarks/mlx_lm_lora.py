@@ -120,13 +120,14 @@ def load(
         for file in (spec.train, spec.valid)
     )
     np.random.seed(config.seed)
-    mx.random.seed(config.seed)
     model, _ = load_model(path, lazy=not as_installed)
     if not as_installed:
         # The very weights that farense computes with on a CPU (see jobs.model.load.load_base).
         model.set_dtype(mx.float32)
         model = dequantize_model(model)
     model.freeze()
+    # Building a model draws numbers, too: from here on both start from the same A matrices.
+    mx.random.seed(config.seed)
     linear_to_lora_layers(model, config.lora.num_layers, lora_parameters(model, config))
     mx.eval(model.parameters())
     return model, train, valid

@@ -65,6 +65,7 @@ __all__ = [
     "optimizers",
     "scalar",
     "stream_generate",
+    "tree_flatten",
     "tree_map",
     "tree_unflatten",
 ]

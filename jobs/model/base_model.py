@@ -11,10 +11,11 @@ from jobs.backend.backend import backend
 from jobs.backend.mlx import mx
 from jobs.config.config import TrainConfig
 from jobs.errors import ConfigError
+from jobs.model.crossing import probe_ids
 from jobs.model.load import apply_lora, load_base, unload_blocks
 from jobs.model.lora import DropoutNoise, HostNoise
 from jobs.model.probe import bypassed_layers, cut_agrees, settled
-from jobs.model.split import NOT_A_CHAIN, failed, probe_inputs, split_model, uncut, verified
+from jobs.model.split import NOT_A_CHAIN, failed, probe_inputs, split_model, uncut_of, verified
 from jobs.model_store.architectures import check_trainable
 
 Result = TypeVar("Result")
@@ -41,7 +42,6 @@ class BaseModel:
         self.language = split_model(
             self.module,
             config.lora.num_layers,
-            config.max_seq_length,
             grad_checkpoint=config.grad_checkpoint,
         )
         self.noise = (HostNoise if backend().noise_on_host else DropoutNoise)(config.lora.dropout)
@@ -60,7 +60,7 @@ class BaseModel:
         self.language = verified(self.language)
         self.module.train()
         if not self._tried(lambda: cut_agrees(self.language)):
-            self.language = uncut(self.module, NOT_A_CHAIN)
+            self.language = uncut_of(self.language, NOT_A_CHAIN)
 
     def settle(self) -> tuple[str, ...]:
         """Leave out the shortcuts that give another loss or other gradients; return their names.
@@ -95,19 +95,13 @@ class BaseModel:
         if self.language.prefix is None:
             mx.eval(self.module.parameters())
             return
-        body = self.module.model
-        mx.eval([block.parameters() for block in body.layers[self.boundary :]])
-        mx.eval(body.norm.parameters())
-        # Where the embedding is the head too, or there is a head of its own.
-        mx.eval(
-            (self.module.lm_head if "lm_head" in self.module else body.embed_tokens).parameters()
-        )
+        # Whatever it is that computes the probe: names of parts differ.
+        mx.eval(self.language.head(self.language.rows(self.probe_inputs(), mx.arange(1))))
 
     def load_below(self) -> None:
         """Read what computes the prefix states."""
-        body = self.module.model
-        mx.eval(body.embed_tokens.parameters())
-        mx.eval([block.parameters() for block in body.layers[: self.boundary]])
+        if self.language.prefix is not None:
+            mx.eval(self.language.prefix(probe_ids()))
 
     def unload_below(self) -> None:
         """Give back the memory of the blocks below the boundary."""

@@ -25,6 +25,7 @@ from jobs.config.config import LoraConfig
 from jobs.config.lora_keys import Reach, check_dora, check_num_layers, reached
 from jobs.data.tokenizer import TemplateSettings, Tokenizer
 from jobs.errors import ModelError
+from jobs.model.chain import block_lists
 from jobs.model.dora import NarrowDoRALinear
 from jobs.model.gated_delta import CHUNKED
 from jobs.model.lora import CpuLoRALinear, DropoutNoise, NoiseDropout
@@ -135,8 +136,9 @@ def load_base(path: Path) -> tuple[nn.Module, str]:
 
 def unload_blocks(module: Any, path: Path, count: int) -> None:
     """Give back the memory of the first ``count`` blocks; they are read again when used."""
-    fresh: Any = load_base(path)[0]
-    module.model.layers[:count] = fresh.model.layers[:count]
+    fresh = block_lists(load_base(path)[0])[0]
+    for blocks in block_lists(module):
+        blocks[:count] = fresh[:count]
 
 
 def apply_lora(module: nn.Module, lora: LoraConfig, seed: int, noise: DropoutNoise) -> Reach:

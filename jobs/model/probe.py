@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from jobs.backend import cpu_ops as cpu
 from jobs.backend.mlx import DoRALinear, LoRALinear, mx, named, nn, tree_unflatten
 from jobs.model.adapter_fit import Arrays
+from jobs.model.crossing import probe_ids
 from jobs.model.dora import NarrowDoRALinear
 from jobs.model.gated_delta import CHUNKED
 from jobs.model.lora import CpuLoRALinear
 from jobs.model.losses import Result, same, token_losses
-from jobs.model.split import LanguageModel, probe_ids, probe_inputs, untrimmed, whole
+from jobs.model.split import LanguageModel, probe_inputs, untrimmed, whole
 
 # By how much the matrices are moved: B is zero at the start, and A has no gradient then.
 MOVED = 0.02
@@ -93,13 +94,13 @@ def bypassed_layers(module: nn.Module) -> list[str]:
 def _used(model: LanguageModel) -> tuple[str, ...]:
     """Return the names of the shortcuts that ``model`` takes."""
     taken = {
-        TRIMMED: model.chain is not None and model.chain.is_trimmed,
+        TRIMMED: model.chain is not None and model.chain.last is not None,
         FUNCTIONS: bool(cpu.FAST.used(model.module)),
         CHUNKS: bool(CHUNKED.used(model.module)),
         LAYER: any(
             isinstance(layer, CpuLoRALinear | NarrowDoRALinear) for layer in model.module.modules()
         ),
-        HEAD: model.chain is None and model.head_apart,
+        HEAD: model.prefix is None and model.chain is not None,
     }
     return tuple(name for name, is_taken in taken.items() if is_taken)
 

@@ -12,7 +12,7 @@ from jobs.backend import backend, blas, dequantize, exchange, mlx, streams
 from jobs.backend import cpu_ops as cpu
 from jobs.caches import PREFIX_STATES, Inputs, code_input, key_of, tokens_input
 from jobs.events import Event, PrefixCached, Warned
-from jobs.model import base_model, gated_delta, load, split
+from jobs.model import base_model, chain, crossing, gated_delta, load, split
 from jobs.pace import MARKS, PROGRESS_SECONDS, time_left
 from jobs.prefix import prefix
 from jobs.prefix.budget import CacheUnusable
@@ -23,8 +23,8 @@ from jobs.prefix.prefix import Prefix, PrefixStates
 # What turns tokens into states beside the libraries. The code counts by its content, since nobody
 # would remember to raise a number with every change.
 CODE = (
-    *(backend, base_model, blas, cpu, dequantize, exchange, gated_delta, streams, mlx, load),
-    *(prefix, split),
+    *(backend, blas, cpu, dequantize, exchange, streams, mlx),
+    *(base_model, chain, crossing, gated_delta, load, prefix, split),
 )
 
 

@@ -18,7 +18,7 @@ from jobs.errors import ConfigError, ModelError
 from jobs.model.base_model import BaseModel
 from jobs.model.lora import CpuLoRALinear
 from jobs.model.probe import FUNCTIONS, HEAD, LAYER, TRIMMED, settled
-from jobs.model.split import NOT_A_CHAIN, whole_last_block
+from jobs.model.split import NOT_A_CHAIN, trimmed_last_block
 from tests.helpers.architectures import make_model
 from tests.helpers.engines import NO_DROPOUT, Rig, examples, plain_loss, settings
 
@@ -83,14 +83,20 @@ def random_state() -> list[object]:
     return [array.tolist() for array in state]
 
 
+def last_of(base: BaseModel) -> object:
+    assert base.language.chain is not None
+    return base.language.chain.last
+
+
 @HOW
 def test_a_trimmed_last_block_that_differs(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     assert base.language.chain is not None
-    monkeypatch.setattr(base.language.chain, "last", off(base.language.chain.last, how))
+    assert last_of(base) is trimmed_last_block
+    monkeypatch.setattr(base.language.chain, "last", off(trimmed_last_block, how))
     assert base.settle() == (TRIMMED,)
-    assert base.language.chain.last is whole_last_block
+    assert last_of(base) is None
     assert base.language.prefix is not None
 
 
@@ -119,12 +125,15 @@ def test_a_lora_layer_that_differs(
 
 @HOW
 def test_a_head_that_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
-    base = BaseModel(make_model(tmp_path / "model", "gemma"), settings(lora=NO_DROPOUT))
+    lora = {**NO_DROPOUT, "num_layers": 4}
+    base = BaseModel(make_model(tmp_path / "model", "gemma2"), settings(lora=lora))
     base.verify()
-    assert (base.language.chain, base.language.head_apart) == (None, True)
+    because = base.language.whole_because
+    assert base.language.prefix is None
     object.__setattr__(base.language, "head", off(base.language.head, how))
     assert base.settle() == (HEAD,)
-    assert base.language.whole_because == NOT_A_CHAIN
+    assert base.language.chain is None
+    assert base.language.whole_because == because
 
 
 @HOW
@@ -138,7 +147,7 @@ def test_a_model_whose_shortcuts_all_differ_takes_the_plain_way(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert base.language.chain is not None
-    monkeypatch.setattr(base.language.chain, "last", off(base.language.chain.last, "forward"))
+    monkeypatch.setattr(base.language.chain, "last", off(trimmed_last_block, "forward"))
     monkeypatch.setattr(CpuLoRALinear, "_narrow", off(CpuLoRALinear._narrow, "gradient"))
     _, left_out = settled(base.language)
     assert {TRIMMED, LAYER} <= set(left_out)
@@ -151,10 +160,10 @@ def test_weights_that_are_not_numbers_are_no_fault_of_a_shortcut(base: BaseModel
 
 
 def test_all_blocks_adapted_are_tried_out_too(tmp_path: Path) -> None:
-    """Gemma scales its embeddings: computed block by block it is another model."""
+    """Gemma scales its embeddings, and no state is given from outside."""
     folder = make_model(tmp_path / "model", "gemma")
     rig = Rig(folder, lora={**NO_DROPOUT, "num_layers": 4})
-    assert rig.language.chain is None
+    assert rig.language.chain is not None
     assert rig.engine.measure(rig.all()) == pytest.approx(
         plain_loss(rig.module, examples()), abs=1e-5
     )
@@ -166,7 +175,7 @@ def test_a_model_that_sees_what_comes_later_is_refused(tmp_path: Path) -> None:
     config = (folder / "config.json").read_text()
     (folder / "config.json").write_text(config.replace("full_attention", "attention"))
     with pytest.raises(ModelError, match=r"(?s)gear cannot be trained.*tokens that come later"):
-        BaseModel(folder, settings(lora=NO_DROPOUT))
+        BaseModel(folder, settings(lora=NO_DROPOUT)).verify()
 
 
 def test_an_architecture_without_a_gradient_is_refused_by_name(
