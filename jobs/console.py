@@ -15,6 +15,7 @@ from jobs.config.lora_keys import described
 from jobs.evaluation.lines import evaluated, evaluation_started
 from jobs.events import (
     CheckpointSaved,
+    Compiled,
     Envelope,
     Evaluated,
     EvaluationStarted,
@@ -31,7 +32,7 @@ from jobs.events import (
     Validation,
     Warned,
 )
-from jobs.storage.formatting import NONE, duration, figure
+from jobs.storage.formatting import NONE, counted, duration, figure
 from jobs.storage.values import printable
 from jobs.verdict import BELOW, Verdict, verdict
 
@@ -105,6 +106,8 @@ class Console:
                 return self._cached(event)
             case PhaseBegan():
                 return [f"  {event.phase[:1].upper()}{event.phase[1:]} ..."]
+            case Compiled():
+                return [f"  {counted(event.graphs, 'graph')} compiled in {event.seconds:.1f} s"]
             case Warned():
                 return [f"⚠️  {event.message}"]
             case StoodStill():

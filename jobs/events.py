@@ -89,6 +89,20 @@ class PhaseBegan(Event):
 
 
 @dataclass(frozen=True)
+class Compiled(Event):
+    """The graphs of the largest shapes are compiled and tried; those of others come as they come.
+
+    Attributes:
+        graphs: so far.
+        seconds: that took, the trial steps included.
+    """
+
+    kind: ClassVar[str] = "compiled"
+    graphs: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Progress(Event):
     """A job has come to ``step``; sent about once a second.
 
@@ -240,6 +254,8 @@ class Finished(Event):
         best_gap: gap at the best step.
         mean_gap, max_gap, min_gap: over all validations but the baseline; null without validation.
         pruned_by: who had a trial of a sweep end early: a pruner's name, or ``time``.
+        graphs: how many were compiled in the last attempt, one for each shape on each lane.
+        compile_seconds: what that took: tracing, and the trial of the largest shapes.
     """
 
     kind: ClassVar[str] = "finished"
@@ -260,6 +276,8 @@ class Finished(Event):
     gap_note: str | None = None
     rollbacks: int = 0
     pruned_by: str | None = None
+    graphs: int | None = None
+    compile_seconds: float | None = None
 
     @property
     def verdict(self) -> Verdict | None:
@@ -342,9 +360,9 @@ class Failed(Event):
 EVENTS: dict[str, type[Event]] = {
     event.kind: event
     for event in (
-        Started, PrefixCached, PhaseBegan, Progress, TrainMetrics, Validation, CheckpointSaved,
-        BestModel,
-        StoppedEarly, Warned, StoodStill, Finished, EvaluationStarted, Evaluated, Failed,
+        Started, PrefixCached, PhaseBegan, Compiled, Progress, TrainMetrics, Validation,
+        CheckpointSaved, BestModel, StoppedEarly, Warned, StoodStill, Finished,
+        EvaluationStarted, Evaluated, Failed,
     )
 }  # fmt: skip
 

@@ -12,10 +12,10 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float32]
 
-# Few shapes, so that MLX reuses its graphs, and little padding: a row is padded to a multiple of 16
-# tokens, the targets of a batch to as many positions: they are never more than its tokens.
-WIDTH_MULTIPLE = 16
-TARGET_MULTIPLE = 16
+# Few shapes, so that MLX reuses its graphs, and little padding: the tokens of a row and the targets
+# of a batch are padded to a multiple of 16, beyond 256 to one of 8 sizes up to the next power of 2.
+MULTIPLE = 16
+PARTS = 16
 
 # Batches are cut from windows of this many, sorted by length: similar lengths meet, yet every epoch
 # makes other batches.
@@ -76,7 +76,7 @@ def make_batch(rows: Sequence[Row], shape: tuple[int, int] = (0, 0)) -> Batch:
     """
     # The last token predicts nothing: it is a target only.
     longest = max(len(row.tokens) - 1 for row in rows)
-    width = padded_to(max(longest, shape[0]), WIDTH_MULTIPLE)
+    width = padded(max(longest, shape[0]))
     inputs = np.zeros((len(rows), width), dtype=np.int32)
     positions: list[IntArray] = []
     targets: list[IntArray] = []
@@ -88,7 +88,7 @@ def make_batch(rows: Sequence[Row], shape: tuple[int, int] = (0, 0)) -> Batch:
         positions.append(number * width + chosen - 1)
         targets.append(ids[chosen])
     count = sum(len(part) for part in targets)
-    padding = np.zeros(padded_to(max(count, shape[1]), TARGET_MULTIPLE) - count, dtype=np.int32)
+    padding = np.zeros(padded(max(count, shape[1])) - count, dtype=np.int32)
     weights = np.zeros(count + len(padding), dtype=np.float32)
     weights[:count] = 1
     return Batch(
@@ -134,6 +134,11 @@ def fixed_slice(count: int, wanted: int) -> list[int]:
     return [i * count // wanted for i in range(wanted)]
 
 
-def padded_to(value: int, multiple: int) -> int:
-    """Return ``value`` rounded up to a multiple, at least one."""
-    return max(multiple, -(-value // multiple) * multiple)
+def padded(size: int, coarser: int = 0) -> int:
+    """Return how many tokens or targets ``size`` of them are padded to: at most an eighth more.
+
+    Args:
+        coarser: how often the steps between two sizes are doubled.
+    """
+    step = max(MULTIPLE, (1 << (size - 1).bit_length()) // PARTS) << coarser
+    return max(step, -(-size // step) * step)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from jobs.backend.mlx import mx
 from jobs.backend.streams import Lanes
-from jobs.data.batching import WIDTH_MULTIPLE, padded_to
+from jobs.data.batching import MULTIPLE, padded
 from jobs.data.tokenize import TokenizedExample
 from jobs.prefix.entry import DamagedEntry, Entry, Layout
 
@@ -37,7 +37,7 @@ class Prefix:
         self._compute, self._load, self._lanes = compute, load, lanes
         self._compiled: list[Callable[[mx.array], mx.array]] = []
         # A graph that is never evaluated tells shape and type without loading a weight.
-        states = compute(mx.zeros((1, WIDTH_MULTIPLE), dtype=mx.int32))
+        states = compute(mx.zeros((1, MULTIPLE), dtype=mx.int32))
         self.dtype = str(states.dtype).rpartition(".")[2]
         self.row_bytes = states.shape[-1] * states.itemsize
 
@@ -54,7 +54,7 @@ class Prefix:
             self._compiled = [mx.compile(self._compute) for _ in self._lanes.streams]
         pending: list[mx.array] = []
         for number, example in enumerate(examples):
-            ids = np.zeros((1, padded_to(len(example.tokens) - 1, WIDTH_MULTIPLE)), dtype=np.int32)
+            ids = np.zeros((1, padded(len(example.tokens) - 1)), dtype=np.int32)
             ids[0, : len(example.tokens) - 1] = example.tokens[:-1]
             lane = number % len(self._lanes)
             with mx.stream(self._lanes.streams[lane]):

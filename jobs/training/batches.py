@@ -17,10 +17,11 @@ from jobs.data.batching import (
     evaluation_order,
     fixed_slice,
     make_batch,
+    padded,
 )
 from jobs.data.tokenize import TokenizedExample
 from jobs.prefix.prefix import PrefixStates
-from jobs.training.padding import Shape, Shapes
+from jobs.training.padding import Shape, Shapes, bounded, smallest
 
 # Measuring needs no gradients, so its batches may be larger than those of training.
 MEASURE_BATCH = 8
@@ -46,6 +47,12 @@ class Source:
 
     examples: tuple[TokenizedExample, ...]
     states: PrefixStates | None = None
+
+    def shape(self, rows: Sequence[int]) -> Shape:
+        """Return what some examples are padded to by themselves."""
+        chosen = [self.examples[i] for i in rows]
+        targets = sum(example.target_count for example in chosen)
+        return padded(max(len(example.tokens) - 1 for example in chosen)), padded(targets)
 
     def piece(self, rows: Sequence[int], lane: int, shape: Shape = (0, 0)) -> Piece:
         """Return some examples as one piece, padded at least to ``shape``."""
@@ -148,8 +155,12 @@ class BatchPlan:
             return
         lengths = [len(source.examples[i].tokens) for i in rows]
         size = max(1, (MEASURE_BATCH >> self._splits) // len(self._lanes))
-        for number, chosen in enumerate(evaluation_order(lengths, size)):
-            yield source.piece([rows[i] for i in chosen], number % len(self._lanes))
+        batches = [[rows[i] for i in chosen] for chosen in evaluation_order(lengths, size)]
+        shapes = [source.shape(batch) for batch in batches]
+        known = bounded(shapes)
+        for number, (batch, shape) in enumerate(zip(batches, shapes, strict=True)):
+            padded_shape = smallest(shape, known, len(batch))
+            yield source.piece(batch, number % len(self._lanes), padded_shape)
 
 
 def cut(rows: Sequence[int], parts: int) -> list[Sequence[int]]:

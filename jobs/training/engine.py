@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from jobs.backend.kernel_cache import TORN
 from jobs.backend.mlx import mx, named, scalar, tree_unflatten
@@ -34,6 +36,7 @@ class Engine:
         adapter: the trainable arrays by name, as mlx-lm stores them.
         grad_norm: L2 norm of the last update's mean gradient, before clipping; scalar.
         traces: how many graphs were traced so far: one for each new shape.
+        compile_seconds: what that took: tracing, and of the largest shapes the first step whole.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Engine:
         self.bad_steps = [mx.array(0) for _ in lanes.streams]
         self.grad_norm = mx.array(0.0)
         self.traces = 0
+        self.compile_seconds = 0.0
         self._earlier_peak = 0
         self._started: list[mx.array] = []
         # Lanes that have no work yet.
@@ -119,7 +123,7 @@ class Engine:
                 # One piece a lane at a time: what is started together takes memory together.
                 self._start()
             noise = mx.array(self.noise.draw(piece.batch.inputs.size, self.seed, number, place))
-            with mx.stream(self.lanes.streams[lane]):
+            with mx.stream(self.lanes.streams[lane]), self._timed_trace():
                 self.accumulated[lane], self.loss_sums[lane], self.bad_steps[lane] = self._steps[
                     lane
                 ](
@@ -154,7 +158,7 @@ class Engine:
         sums: list[mx.array] = []
         count = 0
         for piece in pieces:
-            with mx.stream(self.lanes.streams[piece.lane]):
+            with mx.stream(self.lanes.streams[piece.lane]), self._timed_trace():
                 sums.append(self._measures[piece.lane](self.adapter, *_arrays(piece)))
             if piece.lane == len(self.lanes) - 1:
                 mx.async_eval(sums[-len(self.lanes) :])
@@ -169,6 +173,7 @@ class Engine:
         than memory allows: lanes that are a little apart do not both reach their peak, and on a
         CPU nothing is won by starting it earlier. Waits for the device.
         """
+        started, traced = time.perf_counter(), self.compile_seconds
         before = list(self.accumulated), list(self.loss_sums), list(self.bad_steps)
         mx.eval(*before)
         self._earlier_peak = mx.get_peak_memory()
@@ -183,6 +188,7 @@ class Engine:
         needed = max(mx.get_peak_memory(), mx.get_active_memory() + mx.get_cache_memory()) - rest
         if len(self.lanes) > 1:
             mx.set_memory_limit(rest + int(STARTED * needed))
+        self.compile_seconds = traced + time.perf_counter() - started
         return rest + len(self.lanes) * needed
 
     @property
@@ -241,6 +247,14 @@ class Engine:
                 self.accumulated[lane][name] = _folded(sums, lane, count, zero)
         self.adapter = fitted
         self.grad_norm = state["grad_norm"]
+
+    @contextmanager
+    def _timed_trace(self) -> Iterator[None]:
+        """Count the time of a call that traces a graph."""
+        traces, started = self.traces, time.perf_counter()
+        yield
+        if self.traces > traces:
+            self.compile_seconds += time.perf_counter() - started
 
     def _start(self) -> None:
         """Start the work and go on, once what was started before is done.

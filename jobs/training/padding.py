@@ -2,18 +2,21 @@
 
 MLX traces a graph anew for every shape on every lane. A later epoch makes other batches; each is
 padded to the smallest shape of the first epoch that it fits into, else to the largest there is.
+Where lengths differ so widely that there would be many shapes, they are made coarser.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from jobs.data.batching import TARGET_MULTIPLE, WIDTH_MULTIPLE, padded_to
+from jobs.data.batching import padded
 from jobs.data.tokenize import TokenizedExample
 
 # Padded width L, padded targets P.
 Shape = tuple[int, int]
+# How many a lane has for each number of rows. Tracing takes some tenths of a second for each.
+MOST_SHAPES = 16
 
 
 class Shapes:
@@ -36,23 +39,17 @@ class Shapes:
         self._used = sorted({row for _, rows in pieces for row in rows})
         # A size that comes once an epoch, as the rest that batch_size leaves, has one shape.
         common = Counter((lane, len(rows)) for lane, rows in pieces)
-        self._known: dict[tuple[int, int], set[Shape]] = {
+        natural: dict[tuple[int, int], set[Shape]] = {
             (lane, size): {self._largest(size)} for lane, size in common
         }
         for lane, rows in pieces:
             if common[lane, len(rows)] > 1:
-                self._known[lane, len(rows)].add(self._natural(rows))
+                natural[lane, len(rows)].add(self._natural(rows))
+        self._known = {key: bounded(shapes) for key, shapes in natural.items()}
 
     def of(self, lane: int, rows: Sequence[int]) -> Shape:
         """Return the shape for the examples ``rows`` on ``lane``."""
-        width, targets = self._natural(rows)
-        fitting = [
-            shape
-            for shape in self._known.get((lane, len(rows)), ())
-            if shape[0] >= width and shape[1] >= targets
-        ]
-        # A target meets the vocabulary matrix, a token some blocks: about the same arithmetic.
-        return min(fitting, key=lambda s: (s[0] * len(rows) + s[1], s), default=(width, targets))
+        return smallest(self._natural(rows), self._known.get((lane, len(rows)), ()), len(rows))
 
     def largest_pieces(self) -> list[tuple[int, list[int], Shape]]:
         """Return for each lane and size a piece of the largest shape: lane, rows, shape."""
@@ -60,13 +57,32 @@ class Shapes:
         return [(lane, by_width[:size], self._largest(size)) for lane, size in sorted(self._known)]
 
     def _natural(self, rows: Sequence[int]) -> Shape:
-        return self._padded(
-            max(self._widths[row] for row in rows), sum(self._targets[row] for row in rows)
-        )
+        width, targets = (self._widths[row] for row in rows), (self._targets[row] for row in rows)
+        return padded(max(width)), padded(sum(targets))
 
     def _largest(self, size: int) -> Shape:
         targets = sorted(self._targets[row] for row in self._used)
-        return self._padded(max(self._widths[row] for row in self._used), sum(targets[-size:]))
+        return padded(max(self._widths[row] for row in self._used)), padded(sum(targets[-size:]))
 
-    def _padded(self, width: int, targets: int) -> Shape:
-        return padded_to(width, WIDTH_MULTIPLE), padded_to(targets, TARGET_MULTIPLE)
+
+def bounded(shapes: Collection[Shape]) -> set[Shape]:
+    """Return shapes into which all of these fit: themselves, or no more than ``MOST_SHAPES``."""
+    widest, most = (max(shape[axis] for shape in shapes) for axis in (0, 1))
+    found, coarser = set(shapes), 0
+    while len(found) > MOST_SHAPES:
+        coarser += 1
+        # No larger than the largest, whose memory was tried.
+        found = {
+            (min(widest, padded(width, coarser)), min(most, padded(targets, coarser)))
+            for width, targets in shapes
+        }
+    return found
+
+
+def smallest(shape: Shape, known: Iterable[Shape], rows: int) -> Shape:
+    """Return the smallest of some shapes for so many rows that one fits into; without any itself.
+
+    A target meets the vocabulary matrix, a token some blocks: about the same arithmetic.
+    """
+    fitting = [each for each in known if each[0] >= shape[0] and each[1] >= shape[1]]
+    return min(fitting, key=lambda each: (each[0] * rows + each[1], each), default=shape)

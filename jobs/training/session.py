@@ -18,7 +18,7 @@ from jobs.data.token_cache import encoded
 from jobs.data.tokenize import TokenizedExample, cut, examples_input
 from jobs.data.tokenizer import TemplateSettings, Tokenizer
 from jobs.errors import DataError, FarenseError, ModelError, WorkspaceError
-from jobs.events import Event, Failed, Finished, PhaseBegan, Started, Warned
+from jobs.events import Compiled, Event, Failed, Finished, PhaseBegan, Started, Warned
 from jobs.model.adapter_fit import Arrays, fitting
 from jobs.model.base_model import BaseModel
 from jobs.model.load import adapter_config, load_tokenizer
@@ -270,6 +270,7 @@ class Session:
         """
         self.emit(PhaseBegan("compiling kernels"))
         needed = engine.peak_memory(batches.largest_pieces())
+        self.emit(Compiled(engine.traces, round(engine.compile_seconds, 1)))
         limits = memory_limits(*backend().memory())
         if warning := check_memory(needed, limits.whole, limits.available):
             self._warn(warning)

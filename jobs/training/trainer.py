@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from jobs.backend.mlx import scalar
 from jobs.config.config import TrainConfig
@@ -327,4 +328,6 @@ class Trainer:
         if early.should_stop:
             self.emit(early_stopping_event(self.epoch, self.at))
         state = State.EARLY_STOPPED if early.should_stop or pruned_by else State.COMPLETED
-        return finished(self.directory, self.best, self.at, state, self.elapsed, pruned_by)
+        ended = finished(self.directory, self.best, self.at, state, self.elapsed, pruned_by)
+        seconds = round(self.engine.compile_seconds, 1)
+        return replace(ended, graphs=self.engine.traces, compile_seconds=seconds)
