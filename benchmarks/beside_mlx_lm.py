@@ -5,7 +5,7 @@ pairs: farense with an empty cache, mlx-lm with the same BLAS and the same float
 again with a warm cache; before them a sample of mlx-lm as installed, from which its whole run is
 extrapolated. It prints the tables of ``benchmarks/README.md`` and writes a JSON file and a PNG to
 ``benchmarks/results``. It takes hours; ``--quick`` runs a tiny model for a minute, to see that the
-program works.
+program works. With ``--shape`` it does what :mod:`benchmarks.beside_shape` says.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks import beside_shape
 from benchmarks.arithmetic import Work, measure_work
 from benchmarks.measured import Measured, extrapolated, measure_farense, measure_mlx_lm
 from benchmarks.results import results_folder, say, spread, table, write_results
@@ -97,6 +98,9 @@ class Comparison:
 def main() -> None:
     """Measure, print and write."""
     options = parse()
+    if options.shape:
+        beside_shape.compare(options)
+        return
     settings = {"num_epochs": options.epochs}
     train = sample_rows("train")[: options.examples]
     valid = sample_rows("valid")[: options.validation]
@@ -126,7 +130,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--validation", type=int, help="of the 80 to validate on (default: all)")
     parser.add_argument("--only", choices=SETTINGS_CHOSEN, help="one setting")
     parser.add_argument("--quick", action="store_true", help="a few steps of a tiny model")
-    return parser.parse_args()
+    beside_shape.add_options(parser)
+    options = parser.parse_args()
+    beside_shape.check_options(parser, options)
+    return options
 
 
 def measure(comparison: Comparison, chosen: set[str], pairs: int) -> None:

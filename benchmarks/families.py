@@ -623,12 +623,15 @@ def _filled(name: str, arguments: str) -> dict[str, Any]:
     return {field: value for field, value in FIELDS.items() if field in fields}
 
 
-def _can_be_quantized(_: str, module: nn.Module) -> bool:
-    if not hasattr(module, "to_quantized"):
+def can_be_quantized(layer: nn.Module, group_size: int) -> bool:
+    """Tell whether mlx-lm can quantize a layer in groups of a size."""
+    if not hasattr(layer, "to_quantized"):
         return False
-    weight: mx.array = module.weight
+    weight: mx.array = layer.weight
     return (
-        weight.ndim > 1
-        and weight.shape[-1] % QUANTIZATION["group_size"] == 0
-        and math.prod(weight.shape[:-1]) > 1
+        weight.ndim > 1 and weight.shape[-1] % group_size == 0 and math.prod(weight.shape[:-1]) > 1
     )
+
+
+def _can_be_quantized(_: str, layer: nn.Module) -> bool:
+    return can_be_quantized(layer, QUANTIZATION["group_size"])

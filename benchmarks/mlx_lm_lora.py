@@ -3,7 +3,8 @@
 ``python -P -m benchmarks.mlx_lm_lora <run directory> --result FILE`` trains what the order in the
 run directory says with mlx-lm's own ``train``, ``evaluate``, ``iterate_batches``, ``default_loss``,
 LoRA layers and AdamW, none of them changed, and writes what it measured to FILE. Its examples are
-the token ids and prompt lengths that farense trains on.
+the token ids and prompt lengths that farense trains on. With ``--timed`` each step is a line of
+FILE as soon as it ends, so that a process which is stopped has told what it did.
 
 They come as a plain list, which ``iterate_batches`` sorts by length. The data set object of
 ``mlx_lm lora`` reports the number of keys of a row as its length, so that nothing is sorted there:
@@ -66,6 +67,39 @@ class Recorder:
             self.aside_seconds += time.perf_counter() - started
 
 
+class Steps:
+    """mlx-lm's training callback that writes what each step took as soon as it has ended.
+
+    Args:
+        file: a JSON object a line; the first is what is known before training.
+    """
+
+    def __init__(self, file: Path, before: dict[str, Any]) -> None:
+        self._file = file
+        self._graphs = 0
+        self._write(before)
+
+    def loss(self, *arguments: Any) -> Any:
+        """Return mlx-lm's loss; it is called once for each graph that is traced."""
+        from mlx_lm.tuner.trainer import default_loss
+
+        self._graphs += 1
+        return default_loss(*arguments)
+
+    def on_train_loss_report(self, report: dict[str, Any]) -> None:
+        """Write a step."""
+        import mlx.core as mx
+
+        seconds = 1 / report["iterations_per_second"]
+        peak = mx.get_peak_memory() / 1e6
+        self._write({"seconds": seconds, "graphs": self._graphs, "mlx_peak_mb": peak})
+        self._graphs = 0
+
+    def _write(self, values: dict[str, Any]) -> None:
+        with self._file.open("a") as file:
+            file.write(json.dumps({"at": time.time(), **values}) + "\n")
+
+
 def main() -> None:
     """Train, and write what was measured."""
     options = parse()
@@ -81,7 +115,11 @@ def main() -> None:
         not options.as_installed
         or not {"jobs.backend.blas", "jobs.backend.mlx"} & sys.modules.keys()
     )
+    check_plain(model)
     loaded_at = time.time()
+    if options.timed:
+        train_timed(model, train, config, options)
+        return
     result = train_and_measure(model, train, valid, config, options)
     options.result.write_text(json.dumps({"loaded_at": loaded_at, **result}))
 
@@ -96,6 +134,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--validation-batches", type=int, default=-1, help="with --steps")
     parser.add_argument("--same-loss", action="store_true", help="also the loss farense measures")
     parser.add_argument("--same-batches", action="store_true", help="in the order farense trains")
+    parser.add_argument("--timed", action="store_true", help="only train, and time every step")
+    parser.add_argument(
+        "--cache-threshold", type=int, default=0, help="bytes of MLX's cache that it may keep"
+    )
     return parser.parse_args()
 
 
@@ -133,15 +175,57 @@ def load(
     return model, train, valid
 
 
+def check_plain(model: Any) -> None:
+    """Check that no function or layer of ours stands in a module that mlx-lm computes with."""
+    libraries = [
+        module
+        for name, module in sys.modules.items()
+        if name.partition(".")[0] in ("mlx", "mlx_lm") and module is not None
+    ]
+    found = [
+        f"{library.__name__}.{name}"
+        for library in libraries
+        for name, value in vars(library).items()
+        if str(getattr(value, "__module__", "")).startswith("jobs.")
+    ]
+    found += [
+        f"{type(part).__name__}.{name}"
+        for part in model.modules()
+        for kind in type(part).__mro__
+        for name, value in ((kind.__name__, kind), *vars(kind).items())
+        if str(getattr(value, "__module__", "")).startswith("jobs.")
+    ]
+    assert not found, found
+
+
 def lora_parameters(model: Any, config: TrainConfig) -> dict[str, Any]:
-    """Return mlx-lm's LoRA settings; it matches whole paths within a block."""
-    paths = [path for path, _ in model.layers[-1].named_modules()]
+    """Return mlx-lm's LoRA settings; it matches whole paths within a block.
+
+    Blocks of a hybrid differ: a path may stand in some of the adapted ones only.
+    """
+    blocks = model.layers[-config.lora.num_layers :]
+    paths = {path for block in blocks for path, _ in block.named_modules()}
     return {
         "rank": config.lora.rank,
         "scale": config.lora.factor,
         "dropout": config.lora.dropout,
         "keys": {path for path in paths if path.rpartition(".")[2] in config.lora.keys},
     }
+
+
+def train_timed(model: Any, train: Dataset, config: TrainConfig, options: Any) -> None:
+    """Train with mlx-lm and write every step."""
+    from mlx.utils import tree_flatten
+
+    trainable = sum(array.size for _, array in tree_flatten(model.trainable_parameters()))
+    answers = [len(tokens) - prompt for tokens, prompt in train]
+    before = {
+        "trainable": trainable,
+        "tokens": max(len(tokens) for tokens, _ in train),
+        "answer_tokens": sum(answers) / len(answers),
+    }
+    steps = Steps(options.result, before)
+    run_training(model, train, [], config, options, steps, steps.loss, report_every=1)
 
 
 def train_and_measure(
@@ -196,9 +280,16 @@ def run_training(
     valid: Dataset,
     config: TrainConfig,
     options: argparse.Namespace,
-    recorder: Recorder,
+    recorder: Recorder | Steps,
+    loss: Callable[..., Any] | None = None,
+    report_every: int | None = None,
 ) -> int:
-    """Call mlx-lm's ``train`` with the settings of ``config``; return the number of steps."""
+    """Call mlx-lm's ``train`` with the settings of ``config``; return the number of steps.
+
+    Args:
+        loss: in place of its own.
+        report_every: so many steps, in place of what the settings say.
+    """
     import mlx.optimizers
     from mlx_lm.tuner import trainer
 
@@ -207,12 +298,13 @@ def run_training(
         batch_size=config.batch_size,
         iters=steps,
         val_batches=-1,
-        steps_per_report=min(config.log_steps, steps),
+        steps_per_report=report_every or min(config.log_steps, steps),
         steps_per_eval=config.eval_steps,
         steps_per_save=config.save_steps,
         max_seq_length=config.max_seq_length,
         adapter_file=str(options.result.with_suffix(".safetensors")),
         grad_accumulation_steps=config.gradient_accumulation,
+        clear_cache_threshold=options.cache_threshold,
     )
     optimizer = mlx.optimizers.AdamW(
         learning_rate=rate_of(config, len(train)),
@@ -227,6 +319,7 @@ def run_training(
         train,
         valid,
         arguments,
+        loss=loss or trainer.default_loss,
         training_callback=callback,
         iterate_batches=order or trainer.iterate_batches,
     )

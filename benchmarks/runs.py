@@ -10,9 +10,11 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -71,11 +73,12 @@ Row = dict[str, Any]
 
 
 @contextmanager
-def benchmark_workspace(*, tiny: bool) -> Iterator[Workspace]:
+def benchmark_workspace(*, tiny: bool, shape: str | None = None) -> Iterator[Workspace]:
     """Yield a workspace on the disk of the user's own, with the model in it; removed afterwards.
 
     Args:
         tiny: put a random model of four blocks under the model's name.
+        shape: put a random model of this shape under the shape's name (:mod:`benchmarks.shapes`).
     """
     private = Workspace.current().private
     private.mkdir(mode=0o700, exist_ok=True)
@@ -83,7 +86,11 @@ def benchmark_workspace(*, tiny: bool) -> Iterator[Workspace]:
         workspace = Workspace(Path(folder))
         (workspace.private / "tmp").mkdir(mode=0o700, parents=True)
         model = workspace.root / SETTINGS["model"]
-        if tiny:
+        if shape:
+            small = ["--small"] if tiny else []
+            made = [*PYTHON, "benchmarks.shapes", shape, str(workspace.models / shape), *small]
+            subprocess.run(made, check=True)
+        elif tiny:
             subprocess.run([sys.executable, "-P", "-c", MAKE_TINY, str(model)], check=True)
         else:
             shutil.copytree(installed_model(), model)
@@ -172,33 +179,63 @@ class Watched:
         launched: when it was started, UTC.
         seconds: from its start to its end.
         resident_mb: peak of its resident memory, megabytes.
+        failure: how it ended where a failure was allowed; None where it ended well.
     """
 
     launched: datetime
     seconds: float
     resident_mb: float
+    failure: str | None = None
 
 
-def watch(workspace: Workspace, module: str, *arguments: str) -> Watched:
-    """Run ``python -P -m module`` as a worker runs a job; end the program if it fails."""
+def watch(
+    workspace: Workspace,
+    module: str,
+    *arguments: str,
+    temporary: Path | None = None,
+    limit: float | None = None,
+) -> Watched:
+    """Run ``python -P -m module`` as a worker runs a job; end the program if it fails.
+
+    Args:
+        temporary: its ``$TMPDIR``, where MLX keeps the kernels it compiles; else one that both
+            sides share, warm for both or for neither.
+        limit: seconds after which it is killed. A process that has one may also fail.
+    """
     output = workspace.root / "output.txt"
     environment = {
         **os.environ,
         "FARENSE_HOME": str(workspace.root),
         "HF_HUB_OFFLINE": "1",
-        # One folder for the kernels that MLX compiles: warm for both sides or for neither.
-        "TMPDIR": str(workspace.private / "tmp"),
+        "TMPDIR": str(temporary or workspace.private / "tmp"),
     }
     launched, started = datetime.now(UTC), time.perf_counter()
     with output.open("wb") as file:
         process = subprocess.Popen(
             [*PYTHON, module, *arguments], env=environment, stdout=file, stderr=file
         )
+        timer = threading.Timer(limit or threading.TIMEOUT_MAX, process.kill)
+        timer.daemon = True
+        timer.start()
         _, status, usage = os.wait4(process.pid, 0)
+        timer.cancel()
     process.returncode = os.waitstatus_to_exitcode(status)
+    seconds, failure = time.perf_counter() - started, None
     if process.returncode:
-        sys.exit(f"{module} ended with {process.returncode}:\n{output.read_text()[-4000:]}")
-    return Watched(launched, time.perf_counter() - started, megabytes(usage.ru_maxrss))
+        said = output.read_text(errors="replace")
+        if limit is None:
+            sys.exit(f"{module} ended with {process.returncode}:\n{said[-4000:]}")
+        failure = _failure(process.returncode, said, None if seconds < limit else limit)
+    return Watched(launched, seconds, megabytes(usage.ru_maxrss), failure)
+
+
+def _failure(code: int, said: str, limit: float | None) -> str:
+    """Return how a process ended that failed or, with a ``limit``, did not end by itself."""
+    if limit is not None:
+        return f"not finished in {limit:,.0f} s"
+    if code == -signal.SIGKILL:
+        return "killed by the system, as where memory ends"
+    return f"ended with {code}: {(said.strip().splitlines() or [''])[-1][-200:]}"
 
 
 def megabytes(maxrss: int) -> float:

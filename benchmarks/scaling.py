@@ -9,25 +9,15 @@ table and writes a JSON file and a PNG to ``benchmarks/results``.
 from __future__ import annotations
 
 import argparse
-import itertools
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from benchmarks.measured import Measured, measure_farense, measure_mlx_lm
 from benchmarks.results import results_folder, say, table, write_results
-from benchmarks.runs import (
-    SETTINGS,
-    TINY_LORA,
-    Row,
-    benchmark_workspace,
-    forget,
-    make_run,
-    sample_rows,
-)
+from benchmarks.rows import ROWS, long_rows, many_rows
+from benchmarks.runs import SETTINGS, TINY_LORA, Row, benchmark_workspace, forget, make_run
 from jobs.paths import Workspace
 
 EXAMPLES, LENGTH, LAYERS = "examples", "sequence length", "adapted layers"
@@ -37,11 +27,7 @@ POINTS = {
     LAYERS: (2, 4, 8, 15, 30),
 }
 QUICK_POINTS = {EXAMPLES: (20, 40), LENGTH: (64, 128), LAYERS: (1, 4)}
-# What the other points have while one grows.
-ROWS = 120
 STEPS, QUICK_STEPS = 24, 8
-# About what the prompt format adds to a question, in tokens.
-PROMPT_FRAME = 20
 
 FARENSE, PEER = "farense", "mlx-lm"
 
@@ -111,40 +97,8 @@ def work_at(
     if axis == EXAMPLES:
         return many_rows(size), base
     if axis == LENGTH:
-        return long_rows(workspace, size), {**base, "max_seq_length": size}
+        return long_rows(workspace.root / SETTINGS["model"], size), {**base, "max_seq_length": size}
     return many_rows(ROWS), {**base, "lora": {**base["lora"], "num_layers": size}}
-
-
-def many_rows(count: int) -> list[Row]:
-    """Return so many questions: the sample's again and again, numbered, since none are equal."""
-    numbered = enumerate(itertools.islice(itertools.cycle(sample_rows("train")), count))
-    return [{**row, "prompt": f"({number}) {row['prompt']}"} for number, row in numbered]
-
-
-def long_rows(workspace: Workspace, length: int) -> list[Row]:
-    """Return rows of at least ``length`` tokens, two thirds of them the prompt.
-
-    ``max_seq_length`` then cuts all to the same length; the sample's own have the same proportion.
-    """
-    path = workspace.root / SETTINGS["model"] / "tokenizer.json"
-    tokenizer = Tokenizer.from_file(str(path))
-    questions = itertools.cycle(sample_rows("train"))
-    rows = []
-    for _ in range(ROWS):
-        prompt = _text(tokenizer, questions, "prompt", length * 2 // 3 - PROMPT_FRAME)
-        # Longer than what is left of the length, whatever the format adds.
-        rows.append(
-            {"prompt": prompt, "completion": _text(tokenizer, questions, "completion", length)}
-        )
-    return rows
-
-
-def _text(tokenizer: Tokenizer, rows: Iterator[Row], key: str, tokens: int) -> str:
-    """Return texts one after another, cut after about ``tokens`` tokens."""
-    text = ""
-    while len(encoding := tokenizer.encode(text, add_special_tokens=False)) < tokens:
-        text = f"{text} {next(rows)[key]}".strip()
-    return text[: encoding.offsets[tokens - 1][1]]
 
 
 def report(points: list[Point]) -> str:
