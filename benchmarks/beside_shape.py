@@ -41,7 +41,8 @@ from jobs.storage.files import whole_lines
 
 COLD, WARM, PEER = "cold", "warm", "mlx-lm"
 TITLES = {COLD: "farense, cold", WARM: "farense, warm", PEER: "mlx-lm"}
-# mlx-lm's step is traced three times: for the first, a later and the last step of an update.
+# mlx-lm's step is traced anew for the first, the second and the last step of an update, and again
+# for the first two and the last after the optimizer got its state: steps 1, 2, 4, 5, 6 and 8.
 LEAST_PEER_STEPS = 3
 # Different examples: enough that no two batches of an update are the same.
 ROWS = 16
@@ -161,7 +162,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--blocks", type=int, help="adapted (default: what the shape says)")
     group.add_argument("--batch-size", type=int, default=2, help="default: 2")
     group.add_argument("--steps", type=int, default=20, help="of farense (default: 20)")
-    group.add_argument("--peer-steps", type=int, default=8, help="of mlx-lm (default: 8, least: 3)")
+    group.add_argument(
+        "--peer-steps", type=int, default=12, help="of mlx-lm (default: 12, least: 3)"
+    )
     group.add_argument(
         "--peer-seconds", type=float, default=1200, help="then mlx-lm is stopped (default: 1200)"
     )

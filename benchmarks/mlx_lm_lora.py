@@ -217,7 +217,8 @@ def train_timed(model: Any, train: Dataset, config: TrainConfig, options: Any) -
     """Train with mlx-lm and write every step."""
     from mlx.utils import tree_flatten
 
-    trainable = sum(array.size for _, array in tree_flatten(model.trainable_parameters()))
+    adapter: Any = tree_flatten(model.trainable_parameters())
+    trainable = sum(array.size for _, array in adapter)
     answers = [len(tokens) - prompt for tokens, prompt in train]
     before = {
         "trainable": trainable,

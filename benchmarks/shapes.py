@@ -103,7 +103,7 @@ def write_model(shape: Shape, folder: Path, tokenizer: Path) -> None:
     model.set_dtype(mx.float16)
     nn.quantize(
         model,
-        **QUANTIZATION,
+        *QUANTIZATION.values(),
         class_predicate=lambda _, layer: can_be_quantized(layer, QUANTIZATION["group_size"]),
     )
     weights = named(model.parameters())
