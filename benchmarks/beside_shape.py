@@ -251,12 +251,13 @@ def time_mlx_lm(
     )
     told = [json.loads(line) for line in whole_lines(file)] if file.exists() else []
     first, steps = (told[0] if told else {}), told[1:]
-    return _timed_steps(process, first, steps, empty=empty), first
+    return timed_steps(process, first, steps, empty=empty), first
 
 
-def _timed_steps(
+def timed_steps(
     process: Watched, first: dict[str, Any], steps: Sequence[dict[str, Any]], *, empty: bool
 ) -> Timed:
+    """Return what the steps come to that mlx-lm told of."""
     measured = [step["seconds"] for step in steps if not step["graphs"]]
     traced = [step["seconds"] for step in steps if step["graphs"]]
     pace = statistics.median(measured) if measured else None
@@ -315,7 +316,7 @@ MEASURES: list[tuple[str, int, Callable[[Timed], Sequence[float]]]] = [
     (
         "cache fill, s a state",
         2,
-        lambda run: [run.fill_seconds / run.states] if run.fill_seconds else [],
+        lambda run: [run.fill_seconds / run.states] if run.states else [],
     ),
     ("MLX's peak memory, MB", 0, lambda run: [run.mlx_peak_mb] if run.mlx_peak_mb else []),
     ("resident peak, MB", 0, lambda run: [run.resident_mb]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +34,8 @@ def long_rows(model: Path, length: int, answer: int | None = None, count: int = 
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     frame = len(tokenizer.encode(FRAME, add_special_tokens=False))
     wanted = length - (answer or -(-length // 3)) - frame
+    if wanted < 1:
+        sys.exit(f"{length} tokens leave no room for a question beside the answer.")
     questions = itertools.cycle(sample_rows("train"))
     rows = []
     for _ in range(count):
