@@ -46,8 +46,6 @@ TITLES = {COLD: "farense, cold", WARM: "farense, warm", PEER: "mlx-lm"}
 LEAST_PEER_STEPS = 3
 # Different examples: enough that no two batches of an update are the same.
 ROWS = 16
-# Bytes of MLX's cache that mlx-lm keeps from step to step: as much as there is. See the README.
-CACHE_THRESHOLD = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -166,6 +164,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--peer-steps", type=int, default=12, help="of mlx-lm (default: 12, least: 3)"
     )
     group.add_argument(
+        "--peer-cache",
+        type=int,
+        default=0,
+        help="bytes of freed memory that mlx-lm keeps from step to step (default: 0)",
+    )
+    group.add_argument(
         "--peer-seconds", type=float, default=1200, help="then mlx-lm is stopped (default: 1200)"
     )
 
@@ -245,7 +249,7 @@ def time_mlx_lm(
         workspace_of(run),
         "benchmarks.mlx_lm_lora",
         *(str(run.path), "--result", str(file), "--timed", "--steps", str(options.peer_steps)),
-        *("--cache-threshold", str(CACHE_THRESHOLD)),
+        *("--cache-threshold", str(options.peer_cache)),
         temporary=kernels,
         limit=options.peer_seconds,
     )
