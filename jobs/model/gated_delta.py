@@ -18,11 +18,14 @@ both of them has made them large.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from jobs.backend.exchange import Exchange
 from jobs.backend.mlx import gated_delta as theirs
 from jobs.backend.mlx import mx, nn
+
+Step = Callable[..., tuple[mx.array, mx.array]]
 
 CHUNK = 64
 # Where each feature of the keys decays by itself, a chunk needs so many exponentials a token.
@@ -112,8 +115,8 @@ def gated_delta(
     if state is None:
         state = mx.zeros((batch, heads, width, k.shape[-1]), dtype=mx.float32)
     passed = state.astype(mx.float32).swapaxes(-1, -2)
-    chunks = _by_vector if vector else _by_scalar
-    y, passed = chunks(queries, keys, values, logs, betas, passed)
+    step = _vector_chunk if vector else _scalar_chunk
+    y, passed = _by_chunks(step, queries, keys, values, logs, betas, passed)
     y = y.reshape(batch, heads, count * size, width)[:, :, :length].swapaxes(1, 2)
     return y.astype(dtype), passed.swapaxes(-1, -2).astype(state.dtype)
 
@@ -127,45 +130,70 @@ def _chunks(x: mx.array, count: int, size: int) -> mx.array:
     return x.reshape(*x.shape[:2], count, size, *x.shape[3:])
 
 
-def _by_scalar(
-    q: mx.array, k: mx.array, v: mx.array, logs: mx.array, beta: mx.array, state: mx.array
-) -> tuple[mx.array, mx.array]:
-    """Chunks of heads that decay as a whole; the state is [B, H, Dk, Dv] here."""
-    within = _ratios(logs[..., None])[..., 0]
-    grown = mx.exp(mx.cumsum(logs, axis=-1))[..., None]  # [B, H, N, C, 1]
-    left = within[..., -1, :, None]
-    couplings = beta * within * (k @ k.swapaxes(-1, -2))
-    solved = cast(mx.array, inverse(_below(couplings)))
-    own, reading = solved @ (beta * v), solved @ (beta * grown * k)
-    seen = within * (q @ k.swapaxes(-1, -2))
-    asked, kept = grown * q, (left * k).swapaxes(-1, -2)
-    outputs = []
-    for n in range(q.shape[2]):
-        new = own[:, :, n] - reading[:, :, n] @ state
-        outputs.append(asked[:, :, n] @ state + seen[:, :, n] @ new)
-        state = grown[:, :, n, -1:] * state + kept[:, :, n] @ new
-    return mx.stack(outputs, axis=2), state
+def _by_chunks(step: Step, *given: mx.array) -> tuple[mx.array, mx.array]:
+    """Pass a state through chunks; keep nothing for the gradient but the states between them.
 
+    A chunk is computed again in the backward pass, in the other direction, and one after another:
+    what a chunk needs fits into a processor's cache, what all of them need at once does not.
 
-def _by_vector(
-    q: mx.array, k: mx.array, v: mx.array, logs: mx.array, beta: mx.array, state: mx.array
-) -> tuple[mx.array, mx.array]:
-    """Chunks of heads of which each feature decays by itself.
-
-    Its decays between all pairs of a chunk are computed again for the gradient: kept, they would be
-    C times as large as the keys.
+    Args:
+        step: queries, keys, values, logarithms and betas of a chunk, and the state [B, H, Dk, Dv]
+            before it -> its outputs, and the state after it.
+        given: all queries, keys, values, logarithms and betas, [B, H, N, C, ...], and the state.
     """
-    step: Any = mx.checkpoint(_vector_chunk)
-    outputs = []
-    for n in range(q.shape[2]):
-        y, state = step(*(x[:, :, n] for x in (q, k, v, logs, beta)), state)
-        outputs.append(y)
-    return mx.stack(outputs, axis=2), state
+
+    @mx.custom_function
+    def passed(*given: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+        *arrays, state = given
+        outputs, before = [], []
+        for chunk in zip(*map(_each, arrays), strict=True):
+            before.append(state)
+            y, state = step(*mx.depends(list(chunk), [state]), state)
+            outputs.append(y)
+        return mx.stack(outputs, axis=2), state, mx.stack(before, axis=2)
+
+    @passed.vjp
+    def passed_vjp(
+        primals: tuple[mx.array, ...],
+        cotangents: tuple[mx.array, ...],
+        outputs: tuple[mx.array, ...],
+    ) -> tuple[mx.array, ...]:
+        *arrays, _ = primals
+        change = cotangents[1]
+        found: list[list[mx.array]] = []
+        each = [_each(x) for x in (*arrays, outputs[2], cotangents[0])]
+        for *chunk, before, asked in reversed(list(zip(*each, strict=True))):
+            ordered = mx.depends([*chunk, before], [change])
+            _, changes = mx.vjp(step, ordered, [asked, change])
+            *of_chunk, change = changes
+            found.append(of_chunk)
+        gradients = [
+            mx.stack(parts, axis=2) for parts in map(list, zip(*reversed(found), strict=True))
+        ]
+        return (*gradients, change)
+
+    y, state, _ = cast(tuple[mx.array, ...], passed(*given))
+    return y, state
+
+
+def _scalar_chunk(
+    q: mx.array, k: mx.array, v: mx.array, logs: mx.array, beta: mx.array, state: mx.array
+) -> tuple[mx.array, mx.array]:
+    """Compute a chunk of heads that decay as a whole."""
+    within = _ratios(logs[..., None])[..., 0]
+    grown = mx.exp(mx.cumsum(logs, axis=-1))[..., None]  # [B, H, C, 1]
+    turned = k.swapaxes(-1, -2)
+    solved = cast(mx.array, inverse(_below(beta * within * (k @ turned))))
+    new = solved @ (beta * (v - grown * (k @ state)))
+    y = grown * (q @ state) + (within * (q @ turned)) @ new
+    kept = within[..., -1, :, None] * k
+    return y, grown[..., -1:, :] * state + kept.swapaxes(-1, -2) @ new
 
 
 def _vector_chunk(
     q: mx.array, k: mx.array, v: mx.array, logs: mx.array, beta: mx.array, state: mx.array
 ) -> tuple[mx.array, mx.array]:
+    """Compute a chunk of heads of which each feature decays by itself."""
     ratios = _ratios(logs)
     within = ratios * k[..., None, :, :]  # [B, H, C, C, Dk]
     grown = mx.exp(mx.cumsum(logs, axis=-2))
@@ -175,6 +203,11 @@ def _vector_chunk(
     kept = ratios[..., -1, :, :] * k
     last = grown[..., -1, :, None] * state + kept.swapaxes(-1, -2) @ new
     return y, last
+
+
+def _each(x: mx.array) -> list[mx.array]:
+    """Return the chunks of [B, H, N, C, ...] one by one."""
+    return [part.squeeze(2) for part in mx.split(x, x.shape[2], axis=2)]
 
 
 def _ratios(logs: mx.array) -> mx.array:
