@@ -13,7 +13,7 @@ import functools
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from jobs.backend import cpu_ops
+from jobs.backend import convolution, cpu_ops
 from jobs.backend.blas import blas_name
 from jobs.backend.choice import AS_ACCELERATOR, CPU, CUDA, METAL, VARIABLE, wanted_backend
 from jobs.backend.dequantize import dequantize_model
@@ -81,6 +81,7 @@ class CpuBackend(Backend):
         dequantize_model(module, mx.float32)
         module.set_dtype(mx.float32)
         cpu_ops.FAST.put_in(module)
+        convolution.put_in(module)
 
     def lanes(self, useful: int) -> Lanes:
         """Return a stream for each core, each with a BLAS of one thread."""

@@ -11,10 +11,12 @@ numbers, not arrays, as constants.
 
 from __future__ import annotations
 
+import math
+from types import ModuleType
 from typing import Any, cast
 
 from jobs.backend.exchange import Exchange
-from jobs.backend.mlx import activations, base, mx
+from jobs.backend.mlx import activations, base, mx, nn
 
 LOG2_E = 1.4426950408889634
 # ln 2 in two parts, the first exact in few bits, so that n * ln 2 loses nothing (Cody and Waite).
@@ -29,6 +31,8 @@ ROUNDING = 12582912.0
 LOWEST, SMALLEST = -60.0, 8.76e-27
 # e^80 and e^-80 and their sums with 1 are ordinary float32 numbers.
 SIGMOID_RANGE = 80.0
+# Of 2 u = GELU (x + CUBIC x^3) in GELU's approximation (Hendrycks and Gimpel, arXiv 1606.08415).
+GELU, CUBIC = 2.0 * math.sqrt(2.0 / math.pi), 0.044715
 
 
 def exp(x: mx.array) -> mx.array:
@@ -74,6 +78,48 @@ def _swiglu_vjp(
     # Computed once more: kept, it would be a third of what a block's MLP holds until here.
     s = sigmoid(gate)
     return cotangent * x * s * (1.0 + gate * (1.0 - s)), cotangent * gate * s
+
+
+def precise_swiglu(h: mx.array, gate: mx.array, x: mx.array) -> mx.array:
+    """Return silu(gate) * x in the type of ``h``; mlx-lm's own where they are not float32."""
+    if not h.dtype == gate.dtype == x.dtype == mx.float32:
+        return cast(mx.array, activations.precise_swiglu(h, gate, x))
+    return cast(mx.array, _swiglu(gate, x))
+
+
+def silu(x: mx.array) -> mx.array:
+    """Return x * sigmoid(x); MLX's own result where ``x`` is not float32."""
+    return cast(mx.array, _silu(x) if x.dtype == mx.float32 else nn.silu(x))
+
+
+@mx.custom_function
+def _silu(x: mx.array) -> mx.array:
+    return x * sigmoid(x)
+
+
+@_silu.vjp
+def _silu_vjp(x: mx.array, cotangent: mx.array, _: mx.array) -> mx.array:
+    s = sigmoid(x)
+    return cotangent * s * (1.0 + x * (1.0 - s))
+
+
+def gelu_approx(x: mx.array) -> mx.array:
+    """Return GELU by the hyperbolic tangent; MLX's own result where ``x`` is not float32.
+
+    0.5 x (1 + tanh(u)) is x * sigmoid(2 u).
+    """
+    return cast(mx.array, _gelu(x) if x.dtype == mx.float32 else nn.gelu_approx(x))
+
+
+@mx.custom_function
+def _gelu(x: mx.array) -> mx.array:
+    return x * sigmoid(GELU * (x + CUBIC * x * x * x))
+
+
+@_gelu.vjp
+def _gelu_vjp(x: mx.array, cotangent: mx.array, _: mx.array) -> mx.array:
+    s = sigmoid(GELU * (x + CUBIC * x * x * x))
+    return cotangent * (s + x * s * (1.0 - s) * GELU * (1.0 + 3.0 * CUBIC * x * x))
 
 
 @mx.custom_function
@@ -165,8 +211,19 @@ def _masked(scores: mx.array, mask: mx.array | str | None) -> mx.array:
     return scores + mask
 
 
+class FastNN(ModuleType):
+    """MLX's ``nn`` with some functions of ours: architectures look them up there."""
+
+    silu, gelu_approx = staticmethod(silu), staticmethod(gelu_approx)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(nn, name)
+
+
 # A float32 model computes with these in the place of mlx-lm's.
 FAST = Exchange(
     ("swiglu", activations.swiglu, swiglu),
+    ("precise_swiglu", activations.precise_swiglu, precise_swiglu),
+    ("nn", nn, FastNN("nn")),
     ("scaled_dot_product_attention", base.scaled_dot_product_attention, attention),
 )

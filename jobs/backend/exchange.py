@@ -9,7 +9,8 @@ from typing import Any
 
 from jobs.backend.mlx import nn
 
-Function = Callable[..., Any]
+# A module counts as one: what is called in it is looked up there.
+Function = Callable[..., Any] | ModuleType
 
 
 class Exchange:
@@ -47,7 +48,8 @@ class Exchange:
 
     def _places(self, model: nn.Module) -> list[tuple[ModuleType, str, Function]]:
         """Return where a model looks one of the functions up: module, name, and ours."""
-        libraries = {type(part).__module__: None for part in model.modules()}
+        names = {type(part).__module__: None for part in model.modules()}
+        libraries = [name for name in names if not name.startswith("jobs.")]
         return [
             (library, name, ours)
             for library in map(sys.modules.__getitem__, libraries)

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from jobs.backend import convolution
 from jobs.backend import cpu_ops as cpu
+from jobs.backend.convolution import ShiftedConvolution
 from jobs.backend.mlx import DoRALinear, LoRALinear, mx, named, nn, tree_unflatten
 from jobs.model.adapter_fit import Arrays
 from jobs.model.crossing import probe_ids
@@ -95,7 +97,7 @@ def _used(model: LanguageModel) -> tuple[str, ...]:
     """Return the names of the shortcuts that ``model`` takes."""
     taken = {
         TRIMMED: model.chain is not None and model.chain.last is not None,
-        FUNCTIONS: bool(cpu.FAST.used(model.module)),
+        FUNCTIONS: bool(cpu.FAST.used(model.module)) or convolution.used(model.module),
         CHUNKS: bool(CHUNKED.used(model.module)),
         LAYER: any(
             isinstance(layer, CpuLoRALinear | NarrowDoRALinear) for layer in model.module.modules()
@@ -110,6 +112,7 @@ def _left(model: LanguageModel, used: tuple[str, ...], without: tuple[str, ...])
     for name, ours in ((FUNCTIONS, cpu.FAST), (CHUNKS, CHUNKED)):
         if name in used:
             (ours.put_back if name in without else ours.put_in)(model.module)
+    ShiftedConvolution.fast = FUNCTIONS not in without
     CpuLoRALinear.fast = NarrowDoRALinear.fast = LAYER not in without
     if TRIMMED in without:
         return untrimmed(model)
