@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from jobs.backend.backend import backend
 from jobs.backend.mlx import mx
 from jobs.model.adapter_fit import Arrays
+from jobs.model.slices import slice_rows, sliced_losses
 from jobs.model.split import LanguageModel
 
 # A summed loss, with the gradients of the adapter by name.
@@ -22,15 +23,22 @@ def token_losses(
     """Return the cross-entropy of each target, nats, float32, shape [P].
 
     Only the rows of the hidden state that predict a target meet the vocabulary matrix: for a padded
-    batch of questions and short answers that is a third of them.
+    batch of questions and short answers that is a third of them. Where their logits would be larger
+    than ``model.slice_bytes``, they meet it some rows at a time.
 
     Args:
         inputs: what ``model.rows`` takes: token ids [B, L] or states [B, L, D].
         positions: indices into the flattened [B * L], shape [P].
         targets: token ids, shape [P].
     """
-    logits = model.head(model.rows(inputs, positions)).astype(mx.float32)
-    return backend().cross_entropy(logits, targets)
+    rows = model.rows(inputs, positions)
+    # Until it is asked for, a graph alone: it tells the size of the vocabulary.
+    logits = model.head(rows)
+    if model.slice_bytes is not None:
+        size = slice_rows(len(rows), logits.shape[-1], model.slice_bytes)
+        if size < len(rows):
+            return sliced_losses(model.head, rows, targets, size, slopes=model.module.training)
+    return backend().cross_entropy(logits.astype(mx.float32), targets)
 
 
 def same(

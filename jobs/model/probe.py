@@ -1,15 +1,16 @@
 """Whether the shortcuts of training compute what the plain way does, in both directions.
 
-The last block trimmed, the head apart, our own functions, our own LoRA layer: each rests on how an
-architecture computes. So a loss and its gradients are computed with them and without, on a few made
-up tokens, and what makes a difference is left out. Nothing is drawn at random, and of a cut model
-nothing below its first adapted block is read.
+The last block trimmed, the head apart, its loss by slices, our own functions, our own LoRA layer:
+each rests on how an architecture computes. So a loss and its gradients are computed with them and
+without, on a few made up tokens, and what makes a difference is left out. Nothing is drawn at
+random, and of a cut model nothing below its first adapted block is read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from jobs.backend import convolution
 from jobs.backend import cpu_ops as cpu
@@ -21,6 +22,7 @@ from jobs.model.dora import NarrowDoRALinear
 from jobs.model.gated_delta import CHUNKED
 from jobs.model.lora import CpuLoRALinear
 from jobs.model.losses import Result, same, token_losses
+from jobs.model.slices import FLOAT32
 from jobs.model.split import LanguageModel, probe_inputs, untrimmed, whole
 
 # By how much the matrices are moved: B is zero at the start, and A has no gradient then.
@@ -29,6 +31,7 @@ MOVED = 0.02
 TRIMMED, HEAD = "the last block at the targets alone", "the head at the targets alone"
 FUNCTIONS, LAYER = "faster functions for a CPU", "a faster adapted layer"
 CHUNKS = "gated delta layers by chunks"
+SLICES = "the loss by slices of its targets"
 
 Losses = Callable[[LanguageModel, mx.array, mx.array, mx.array], mx.array]
 
@@ -52,8 +55,14 @@ def settled(model: LanguageModel) -> tuple[LanguageModel, tuple[str, ...]]:
         for without in ((), *((name,) for name in used)):
             chosen = _left(model, used, without)
             if _agrees(chosen, inputs, expected, half=half):
-                return chosen, without
-        return _left(model, used, without=used), used
+                break
+        else:
+            chosen, without = _left(model, used, without=used), used
+        if chosen.slice_bytes is None or _agrees(
+            _in_slices(chosen, inputs), inputs, expected, half=half
+        ):
+            return chosen, without
+        return replace(chosen, slice_bytes=None), (*without, SLICES)
 
 
 def cut_agrees(model: LanguageModel) -> bool:
@@ -121,6 +130,16 @@ def _left(model: LanguageModel, used: tuple[str, ...], without: tuple[str, ...])
     return model
 
 
+def _in_slices(model: LanguageModel, inputs: mx.array) -> LanguageModel:
+    """Return ``model`` with the few targets of a probe in several slices."""
+    logits = model.head(model.rows(inputs, _positions()))
+    return replace(model, slice_bytes=FLOAT32 * logits.size // 3)
+
+
+def _positions() -> mx.array:
+    return mx.arange(2, probe_ids().size, 3)
+
+
 def _agrees(
     model: LanguageModel, inputs: mx.array, expected: Result, *, half: bool = False
 ) -> bool:
@@ -131,7 +150,7 @@ def _agrees(
 
 
 def _result(model: LanguageModel, inputs: mx.array, losses: Losses) -> Result:
-    positions = mx.arange(2, probe_ids().size, 3)
+    positions = _positions()
     targets = (positions * 7) % probe_ids().size
 
     def loss_of(adapter: Arrays) -> mx.array:

@@ -19,6 +19,7 @@ from jobs.errors import ModelError
 from jobs.model.chain import Chain, block_lists, flat
 from jobs.model.crossing import NotAChain, probe_ids
 from jobs.model.gated_delta import CHUNKED
+from jobs.model.slices import SLICE_BYTES
 
 NOT_A_CHAIN = "entered at its first adapted block, it computes something else"
 NOTHING_FROZEN = "all its blocks are adapted, so nothing is frozen below them"
@@ -38,6 +39,8 @@ class LanguageModel:
         whole_because: why there is no prefix.
         chain: what ``rows`` and ``head`` are parts of; None where ``rows`` runs the module itself,
             and ``head`` is the identity on logits.
+        slice_bytes: how large the float32 logits of a loss may be before it is computed by slices
+            of rows; None where it never is.
     """
 
     module: nn.Module
@@ -46,6 +49,7 @@ class LanguageModel:
     head: Callable[[mx.array], mx.array]
     whole_because: str | None = None
     chain: Chain | None = None
+    slice_bytes: int | None = SLICE_BYTES
 
 
 def whole_last_block(block: Any, states: mx.array, mask: Any, positions: mx.array) -> mx.array:

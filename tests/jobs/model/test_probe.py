@@ -15,9 +15,11 @@ from jobs.backend.backend import backend
 from jobs.backend.exchange import Exchange
 from jobs.backend.mlx import mx, named
 from jobs.errors import ConfigError, ModelError
+from jobs.model import losses
 from jobs.model.base_model import BaseModel
 from jobs.model.lora import CpuLoRALinear
-from jobs.model.probe import FUNCTIONS, HEAD, LAYER, TRIMMED, settled
+from jobs.model.probe import FUNCTIONS, HEAD, LAYER, SLICES, TRIMMED, settled
+from jobs.model.slices import sliced_losses
 from jobs.model.split import NOT_A_CHAIN, trimmed_last_block
 from tests.helpers.architectures import make_model
 from tests.helpers.engines import NO_DROPOUT, Rig, examples, plain_loss, settings
@@ -134,6 +136,14 @@ def test_a_head_that_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ho
     assert base.settle() == (HEAD,)
     assert base.language.chain is None
     assert base.language.whole_because == because
+
+
+@HOW
+def test_slices_that_differ(base: BaseModel, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    monkeypatch.setattr(losses, "sliced_losses", off(sliced_losses, how))
+    assert base.settle() == (SLICES,)
+    assert base.language.slice_bytes is None
+    assert base.language.prefix is not None
 
 
 @HOW
