@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from jobs.backend.backend import backend
 from jobs.backend.mlx import mx
 from jobs.model.adapter_fit import Arrays
-from jobs.model.slices import slice_rows, sliced_losses
+from jobs.model.slice_size import slice_rows
+from jobs.model.slices import sliced_losses
 from jobs.model.split import LanguageModel
 
 # A summed loss, with the gradients of the adapter by name.

@@ -22,7 +22,7 @@ from jobs.model.dora import NarrowDoRALinear
 from jobs.model.gated_delta import CHUNKED
 from jobs.model.lora import CpuLoRALinear
 from jobs.model.losses import Result, same, token_losses
-from jobs.model.slices import FLOAT32
+from jobs.model.slice_size import FLOAT32
 from jobs.model.split import LanguageModel, probe_inputs, untrimmed, whole
 
 # By how much the matrices are moved: B is zero at the start, and A has no gradient then.

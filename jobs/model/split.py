@@ -19,7 +19,7 @@ from jobs.errors import ModelError
 from jobs.model.chain import Chain, block_lists, flat
 from jobs.model.crossing import NotAChain, probe_ids
 from jobs.model.gated_delta import CHUNKED
-from jobs.model.slices import SLICE_BYTES
+from jobs.model.slice_size import SLICE_BYTES
 
 NOT_A_CHAIN = "entered at its first adapted block, it computes something else"
 NOTHING_FROZEN = "all its blocks are adapted, so nothing is frozen below them"

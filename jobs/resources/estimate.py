@@ -21,6 +21,7 @@ from jobs.config.config import LoraConfig, TrainConfig, config_from
 from jobs.config.lora_keys import reached
 from jobs.data.lengths import Length
 from jobs.errors import ConfigError, FarenseError
+from jobs.model.slice_size import SLICE_BYTES, slice_rows
 from jobs.model_store.folder import adaptable_layers, read_model
 from jobs.model_store.place import name_in_job
 from jobs.model_store.size import PlainTensor, plain_tensors
@@ -44,7 +45,8 @@ DTYPE_BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4}
 DTYPE_BYTES |= {"F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 FLOAT32 = 4
 # Fitted: numbers kept for the backward pass, for each token in each adapted block, as a multiple of
-# the widths of the states and of the MLP; and for each target, of the vocabulary.
+# the widths of the states and of the MLP; and for each target that meets the vocabulary at the same
+# time, of its size.
 PER_WIDTH = 6.0
 PER_VOCABULARY = 7.5
 
@@ -171,8 +173,10 @@ def _step(
     # Checkpointed blocks keep what enters them, and one of them at a time the rest.
     kept = block + layers * hidden if config.grad_checkpoint else layers * block
     kept += outputs / layers if config.grad_checkpoint else outputs
-    logits = PER_VOCABULARY * data.learned * _setting(description, "vocab_size")
-    return int(tokens * (number_bytes * kept + FLOAT32 * logits))
+    vocabulary = _setting(description, "vocab_size")
+    rows = slice_rows(math.ceil(tokens * data.learned), vocabulary, SLICE_BYTES)
+    logits = PER_VOCABULARY * min(tokens * data.learned, rows) * vocabulary
+    return int(tokens * number_bytes * kept + FLOAT32 * logits)
 
 
 def _kept(weights: Mapping[str, int], boundary: int) -> int:
