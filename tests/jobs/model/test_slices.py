@@ -13,10 +13,9 @@ import pytest
 from jobs.backend.backend import AcceleratorBackend, backend
 from jobs.backend.mlx import mx, nn
 from jobs.model import slices
-from jobs.model.head import Head
 from jobs.model.losses import token_losses
 from jobs.model.slice_size import SLICE_BYTES, slice_rows
-from jobs.model.slices import sliced_losses
+from jobs.model.slices import Head, sliced_losses
 from jobs.model.split import LanguageModel
 from tests.helpers.engines import NO_DROPOUT, Rig, target_count
 
