@@ -68,6 +68,7 @@ class Timed:
         resident_mb: peak of the process's resident memory.
         trainable: numbers in the adapter.
         failure: how it ended, where it did not end well.
+        stopped: it was stopped for taking too long.
     """
 
     setting: str
@@ -84,6 +85,7 @@ class Timed:
     resident_mb: float
     trainable: int
     failure: str | None = None
+    stopped: bool = False
 
     @property
     def pace(self) -> float:
@@ -107,7 +109,8 @@ class ShapeComparison:
         self.runs.append(timed)
         # The same layers are adapted on both sides.
         assert len({run.trainable for run in self.runs if run.trainable}) == 1, self.runs
-        say(f"{TITLES[timed.setting]}: {timed.pace:.3f} s a step {timed.failure or ''}".rstrip())
+        pace = f"{timed.pace:.3f} s a step" if timed.step_seconds else "no step was measured"
+        say(f"{TITLES[timed.setting]}: {', '.join(filter(None, (pace, timed.failure)))}")
         values = {
             "shape": asdict(self.shape),
             "tokens": self.tokens,
@@ -280,6 +283,7 @@ def timed_steps(
         resident_mb=process.resident_mb,
         trainable=first.get("trainable", 0),
         failure=process.failure,
+        stopped=process.stopped,
     )
 
 
@@ -346,7 +350,7 @@ def ratios(comparison: ShapeComparison) -> list[str]:
             if found:
                 lines.append(f"{TITLES[ours]}: {spread(found)} {words}")
     lines += [
-        f"mlx-lm: {peer.failure}, after {peer.steps} steps; {bound(mine, peer)}"
+        f"mlx-lm: {peer.failure}; steps it finished: {peer.steps}{bound(mine, peer)}"
         for mine, peer in zip(comparison.of(COLD), peers, strict=False)
         if peer.failure
     ]
@@ -359,11 +363,13 @@ def bound(mine: Timed, peer: Timed) -> str:
     farense's time for as many steps and one more is that of a cold run: its start, compiling and
     filling the cache are counted, as mlx-lm's start and compiling are.
     """
+    if not peer.stopped:  # it failed: how long it ran says nothing
+        return ""
     steps = peer.steps + 1
     once = mine.start_seconds + (mine.compile_seconds or 0.0) + mine.fill_seconds
     ours = once + steps * mine.pace
     return (
-        f"farense, cold, takes {ours:,.0f} s for {steps}, compiling included: more than "
+        f"; farense, cold, takes {ours:,.0f} s for {steps}, compiling included: more than "
         f"{peer.whole_seconds / ours:,.1f} times its speed"
     )
 

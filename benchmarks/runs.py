@@ -180,12 +180,14 @@ class Watched:
         seconds: from its start to its end.
         resident_mb: peak of its resident memory, megabytes.
         failure: how it ended where a failure was allowed; None where it ended well.
+        stopped: it was killed at its limit.
     """
 
     launched: datetime
     seconds: float
     resident_mb: float
     failure: str | None = None
+    stopped: bool = False
 
 
 def watch(
@@ -220,19 +222,20 @@ def watch(
         _, status, usage = os.wait4(process.pid, 0)
         timer.cancel()
     process.returncode = os.waitstatus_to_exitcode(status)
-    seconds, failure = time.perf_counter() - started, None
+    seconds, failure, stopped = time.perf_counter() - started, None, False
     if process.returncode:
         said = output.read_text(errors="replace")
         if limit is None:
             sys.exit(f"{module} ended with {process.returncode}:\n{said[-4000:]}")
-        failure = _failure(process.returncode, said, None if seconds < limit else limit)
-    return Watched(launched, seconds, megabytes(usage.ru_maxrss), failure)
+        stopped = seconds >= limit
+        failure = (
+            f"not finished in {limit:,.0f} s" if stopped else _failure(process.returncode, said)
+        )
+    return Watched(launched, seconds, megabytes(usage.ru_maxrss), failure, stopped)
 
 
-def _failure(code: int, said: str, limit: float | None) -> str:
-    """Return how a process ended that failed or, with a ``limit``, did not end by itself."""
-    if limit is not None:
-        return f"not finished in {limit:,.0f} s"
+def _failure(code: int, said: str) -> str:
+    """Return how a process failed."""
     if code == -signal.SIGKILL:
         return "killed by the system, as where memory ends"
     return f"ended with {code}: {(said.strip().splitlines() or [''])[-1][-200:]}"

@@ -46,7 +46,7 @@ FIRST = {"at": 104.0, "trainable": 1000, "tokens": 64, "answer_tokens": 21.0}
 
 
 def stopped(failure: str | None = None) -> Watched:
-    return Watched(datetime.fromtimestamp(100, UTC), 80.0, 900.0, failure)
+    return Watched(datetime.fromtimestamp(100, UTC), 80.0, 900.0, failure, failure is not None)
 
 
 def step(seconds: float, graphs: int = 0) -> dict[str, float]:
@@ -80,7 +80,7 @@ def test_one_that_was_stopped_while_it_compiled_gives_a_bound(tmp_path: Path) ->
     assert peer.pace == 0
     text = report(comparison(tmp_path, OURS, peer))
     # 3 s of start, 2 of compiling, 1 of filling, and two steps.
-    assert "mlx-lm: not finished in 80 s, after 1 steps; farense, cold, takes 7 s for 2" in text
+    assert "not finished in 80 s; steps it finished: 1; farense, cold, takes 7 s for 2" in text
     assert "more than 11.4 times its speed" in text
     assert "times mlx-lm's speed" not in text
 
@@ -88,6 +88,15 @@ def test_one_that_was_stopped_while_it_compiled_gives_a_bound(tmp_path: Path) ->
 def test_one_that_was_stopped_before_it_told_anything_gives_a_bound(tmp_path: Path) -> None:
     peer = timed_steps(stopped("not finished in 80 s"), {}, [], empty=True)
     assert "more than 12.3 times its speed" in report(comparison(tmp_path, OURS, peer))
+
+
+def test_one_that_failed_gives_none(tmp_path: Path) -> None:
+    died = replace(stopped("killed by the system, as where memory ends"), stopped=False)
+    text = report(comparison(tmp_path, OURS, timed_steps(died, FIRST, [step(30, 1)], empty=True)))
+    assert (
+        "mlx-lm: killed by the system, as where memory ends; steps it finished: 1\n" in text + "\n"
+    )
+    assert "more than" not in text
 
 
 def test_sides_that_adapt_other_layers_are_not_compared(tmp_path: Path) -> None:
@@ -132,6 +141,10 @@ def test_both_programs_tell_what_they_did(
     assert (theirs.steps, theirs.graphs, theirs.trainable) == (3, 3, ours.trainable)
     assert abs(told["answer_tokens"] - 16) <= 1
     assert theirs.mlx_peak_mb > 0
+    options.peer_seconds = 0.2
+    run = make_run(workspace, long_rows(model, 48, 16, 16), **settings)
+    theirs, told = time_mlx_lm(run, workspace.root, options, empty=True)
+    assert (theirs.failure, theirs.steps, told) == ("not finished in 0 s", 0, {})
 
 
 def test_options_that_make_no_comparison_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
