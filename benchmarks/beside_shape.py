@@ -35,7 +35,7 @@ from benchmarks.runs import (
     watch,
     workspace_of,
 )
-from benchmarks.shapes import Shape
+from benchmarks.shapes import Shape, names
 from jobs.paths import RunDirectory, Workspace
 from jobs.storage.files import whole_lines
 
@@ -154,7 +154,6 @@ def compare(options: argparse.Namespace) -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this comparison to those of the other."""
-    from benchmarks.shapes import names
 
     group = parser.add_argument_group("a shape and a length (see benchmarks/shapes)")
     group.add_argument("--shape", choices=names(), help="in place of the packaged model")
