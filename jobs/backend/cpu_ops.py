@@ -1,12 +1,6 @@
-"""What MLX's CPU backend does slowly on Linux, done faster there.
+"""What MLX's CPU backend does slowly on Linux, done faster there. Nothing here is used on Metal.
 
-Its exponential takes some 20 ns an element, and a language model is full of them: in SwiGLU, in
-softmax, in the loss. The one below is a polynomial: 2 to 3 ns, and closer to the true value (2.5e-7
-relative, beside 3.8e-6). Nothing here is used on Metal.
-
-MLX compiles chains of element-wise operations to C++ loops, which become vector instructions only
-where nothing in them branches on the data: hence no ``where`` that could be a clamp, and Python
-numbers, not arrays, as constants.
+The exponential function is our own (:mod:`jobs.backend.exponential`), and so are their gradients.
 """
 
 from __future__ import annotations
@@ -15,20 +9,11 @@ import math
 from types import ModuleType
 from typing import Any, cast
 
+from jobs.backend.attention import attention_by_blocks, create_attention_mask, is_long
 from jobs.backend.exchange import Exchange
+from jobs.backend.exponential import exp, exp_nonpositive
 from jobs.backend.mlx import activations, base, mx, nn
 
-LOG2_E = 1.4426950408889634
-# ln 2 in two parts, the first exact in few bits, so that n * ln 2 loses nothing (Cody and Waite).
-LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4
-# Taylor coefficients of e^r for |r| <= ln(2) / 2, highest first; the next term is below 2e-7.
-COEFFICIENTS = (1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0)
-# Adding and taking away 1.5 * 2^23 rounds a float32 to the nearest integer; floor() is a slow call.
-ROUNDING = 12582912.0
-# e^-60, rounded up. Weights below it are zero: the products of such numbers soon become subnormal,
-# which a matrix product computes with a hundred times more slowly, and masked attention weights are
-# nearly all of that kind.
-LOWEST, SMALLEST = -60.0, 8.76e-27
 # e^80 and e^-80 and their sums with 1 are ordinary float32 numbers.
 SIGMOID_RANGE = 80.0
 # Of 2 u = GELU (x + CUBIC x^3) in GELU's approximation (Hendrycks and Gimpel, arXiv 1606.08415).
@@ -37,22 +22,6 @@ GELU, CUBIC = 2.0 * math.sqrt(2.0 / math.pi), 0.044715
 # of what a CPU has computed (MAX_ACTIVE_TASKS in mlx/transforms.cpp, DISPATCHES_PER_TASK in
 # mlx/backend/cpu/encoder.h).
 STARTED_AHEAD = 100
-
-
-def exp(x: mx.array) -> mx.array:
-    """Return e^x for float32 -80 <= x <= 80. Has no gradient of its own."""
-    n = (x * LOG2_E + ROUNDING) - ROUNDING
-    rest = (x - n * LN2_HIGH) - n * LN2_LOW
-    value = rest * COEFFICIENTS[0] + COEFFICIENTS[1]
-    for coefficient in COEFFICIENTS[2:]:
-        value = value * rest + coefficient
-    return value * ((n.astype(mx.int32) + 127) << 23).view(mx.float32)
-
-
-def exp_nonpositive(x: mx.array) -> mx.array:
-    """Return e^x for float32 x <= 0, and 0 from -60 down. Has no gradient of its own."""
-    value = exp(mx.where(x > LOWEST, x, LOWEST))
-    return mx.where(value > SMALLEST, value, 0.0)
 
 
 def sigmoid(x: mx.array) -> mx.array:
@@ -196,6 +165,9 @@ def attention(
             function is used.
         mask: ``"causal"``, boolean (True is seen), additive, or None.
     """
+    long = queries.dtype == mx.float32 and is_long(queries, keys)
+    if cache is None and long and options.keys() <= {"sinks"}:
+        return attention_by_blocks(queries, keys, values, scale, mask, **options)
     if cache is not None or options or queries.dtype != mx.float32:
         attended: mx.array = base.scaled_dot_product_attention(
             queries,
@@ -243,4 +215,5 @@ FAST = Exchange(
     ("precise_swiglu", activations.precise_swiglu, precise_swiglu),
     ("nn", nn, FastNN("nn")),
     ("scaled_dot_product_attention", base.scaled_dot_product_attention, attention),
+    ("create_attention_mask", base.create_attention_mask, create_attention_mask),
 )

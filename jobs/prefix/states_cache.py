@@ -8,7 +8,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from jobs.backend import backend, blas, convolution, dequantize, exchange, mlx, streams
+from jobs.backend import (
+    attention,
+    backend,
+    blas,
+    convolution,
+    dequantize,
+    exchange,
+    exponential,
+    mlx,
+    streams,
+)
 from jobs.backend import cpu_ops as cpu
 from jobs.caches import PREFIX_STATES, Inputs, code_input, key_of, tokens_input
 from jobs.events import Event, PrefixCached, Warned
@@ -23,8 +33,8 @@ from jobs.prefix.prefix import Prefix, PrefixStates
 # What turns tokens into states beside the libraries. The code counts by its content, since nobody
 # would remember to raise a number with every change.
 CODE = (
-    *(backend, blas, convolution, cpu, dequantize, exchange, streams, mlx),
-    *(base_model, chain, crossing, gated_delta, load, prefix, split),
+    *(attention, backend, blas, convolution, cpu, dequantize, exchange, exponential),
+    *(streams, mlx, base_model, chain, crossing, gated_delta, load, prefix, split),
 )
 
 

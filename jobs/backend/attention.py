@@ -1,0 +1,388 @@
+"""Attention over long sequences on a CPU, in memory that grows with the length, not its square.
+
+A block of queries at a time meets the keys that it may see, and of its weights only the output is
+kept, with the highest score of each query and the sum of its weights. The backward pass computes
+the weights of a block again (FlashAttention, arXiv 2205.14135; the order of the loops and the
+gradients are those of FlashAttention-2, arXiv 2307.08691, section 3). With scores S, weights
+E = e^(S - highest), their sum l for each query, the output O = E V / l and its gradient dO
+
+    D = rowsum(dO * O),   dV = E^T (dO / l),   dS = E * ((dO / l) V^T - D / l),
+    dQ = dS K,   dK = dS^T Q
+
+MLX takes the memory of all that it has started, and starts whatever is ready: without an order
+among them all blocks would be in memory together. So each waits for the one before it
+(``mx.depends``). MLX prepares some 50 operations beyond the one that is computed, so a few blocks
+are in memory at once nevertheless: a block is small, and so it is found in the processor's cache.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from jobs.backend.exponential import exp_nonpositive
+from jobs.backend.mlx import base, mx
+
+# Up to so many keys attention is computed whole, to the same bits as ever.
+LONGEST_WHOLE = 256
+# How many bytes the scores of a block take, where that does not make it lower than the fewest
+# queries, whose matrix products would be slow; and the most queries, since those of a block meet
+# keys that come after them.
+BLOCK_BYTES, FEWEST, MOST = 2 << 20, 16, 128
+HIDDEN = mx.finfo(mx.float32).min
+
+# Masks that mlx-lm made of a window, as long as they exist, by their id: the mask and the window.
+_windows: dict[int, tuple[weakref.ref[mx.array], int]] = {}
+
+
+@dataclass(frozen=True)
+class Block:
+    """Queries from ``start`` to ``stop``, and the keys from ``first`` to ``last`` that they see."""
+
+    start: int
+    stop: int
+    first: int
+    last: int
+
+
+def create_attention_mask(
+    h: mx.array, cache: Any = None, window_size: int | None = None, return_array: bool = False
+) -> mx.array | str | None:
+    """Return the mask that mlx-lm's function of this name does, and remember its window."""
+    mask: mx.array | str | None = base.create_attention_mask(h, cache, window_size, return_array)
+    if isinstance(mask, mx.array) and cache is None:
+        key = id(mask)
+        forget = lambda _: _windows.pop(key, None)  # noqa: E731
+        _windows[key] = weakref.ref(mask, forget), window_size or mask.shape[-1]
+    return mask
+
+
+def window_of(mask: mx.array | str | None) -> int | None:
+    """Return how many keys a query sees at most, itself the last of them.
+
+    Only a mask that :func:`create_attention_mask` returned is known: what is in it is not computed.
+    """
+    noted, window = _windows.get(id(mask), (None, None))
+    return window if noted is not None and noted() is mask else None
+
+
+def is_long(queries: mx.array, keys: mx.array) -> bool:
+    """Tell, by their shapes alone, whether attention is computed by blocks."""
+    return keys.shape[2] > LONGEST_WHOLE and 1 < queries.shape[2] <= keys.shape[2]
+
+
+def attention_by_blocks(
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    scale: float,
+    mask: mx.array | str | None,
+    sinks: mx.array | None = None,
+) -> mx.array:
+    """Return scaled dot-product attention, shape [B, H, L, Dv].
+
+    Args:
+        queries: float32, shape [B, H, L, D].
+        keys: shape [B, K, S, D], with H a multiple of K and L at most S.
+        values: shape [B, K, S, Dv].
+        mask: ``"causal"``, where the last query sees all keys; boolean (True is seen); additive;
+            or None. An array fits [B, H, L, S].
+        sinks: a score for each head that takes part in its softmax and has no value, shape [H].
+    """
+    work = _Work(queries, keys, scale, mask, sinks)
+    given = [array for array in (mask, sinks) if isinstance(array, mx.array)]
+    computed: Any = mx.custom_function(work.forward)
+    computed.vjp(work.backward)
+    return cast(tuple[mx.array, ...], computed(queries, keys, values, *given))[0]
+
+
+def blocks_of(
+    queries: int, keys: int, rows: int, *, causal: bool, window: int | None = None
+) -> list[Block]:
+    """Return the blocks of at most ``rows`` queries.
+
+    Args:
+        causal: a query sees no keys that come after it; the last one sees the last key.
+        window: how many keys a query sees at most, itself the last of them; None for all.
+    """
+    offset = keys - queries
+    return [
+        Block(
+            start,
+            stop := min(start + rows, queries),
+            max(0, start + offset + 1 - window) if causal and window else 0,
+            stop + offset if causal else keys,
+        )
+        for start in range(0, queries, rows)
+    ]
+
+
+class _Work:
+    """One call: what is known of it before anything is computed, and both directions.
+
+    The query heads that share a key head become rows of one matrix product: [B, K, G, L, D]. As
+    many key heads of an example are computed together as a block has room for.
+    """
+
+    def __init__(
+        self,
+        queries: mx.array,
+        keys: mx.array,
+        scale: float,
+        mask: mx.array | str | None,
+        sinks: mx.array | None,
+    ) -> None:
+        self.batch, self.heads, length, _ = queries.shape
+        self.groups, self.span = keys.shape[1], keys.shape[2]
+        self.shared = self.heads // self.groups
+        self.scale, self.has_sinks = scale, sinks is not None
+        self.causal = isinstance(mask, str)
+        self.masked = isinstance(mask, mx.array)
+        self.boolean = isinstance(mask, mx.array) and mask.dtype == mx.bool_
+        row = 4 * self.shared * self.span
+        self.together = min(self.groups, max(1, BLOCK_BYTES // (row * MOST)))
+        rows = BLOCK_BYTES // (row * self.together) // FEWEST * FEWEST
+        window = window_of(mask) if length == self.span else None
+        self.blocks = blocks_of(
+            *(length, self.span, min(MOST, max(FEWEST, rows))),
+            causal=self.causal or window is not None,
+            window=window,
+        )
+
+    def forward(
+        self, queries: mx.array, keys: mx.array, values: mx.array, *given: mx.array
+    ) -> tuple[mx.array, mx.array, mx.array]:
+        """Return the output, and of each query the highest score and the sum of its weights.
+
+        Args:
+            given: mask and sinks, as far as there are any.
+        """
+        mask, sinks = self._given(given)
+        # A view of heads within tokens would be copied for every block.
+        all_arrays = self._grouped(queries * self.scale), mx.contiguous(keys), mx.contiguous(values)
+        done: list[mx.array] = []
+        found: list[tuple[mx.array, ...]] = []
+        for part in self._parts():
+            asked, k, v = (x[part] for x in all_arrays)
+            blocks: list[tuple[mx.array, ...]] = []
+            for block in self.blocks:
+                (rows,) = self._rows([asked], block, done)
+                seen = slice(block.first, block.last)
+                scores = self._scores(rows, k[:, :, seen], self._added(mask, part, block))
+                highest = mx.max(scores, axis=-1, keepdims=True)
+                if sinks is not None:
+                    sink = self._sink_rows(sinks, part, block)
+                    highest = mx.maximum(highest, sink)
+                weights = exp_nonpositive(scores - highest)
+                total = mx.sum(weights, axis=-1, keepdims=True)
+                if sinks is not None:
+                    total = total + exp_nonpositive(sink - highest)
+                mixed = (weights @ v[:, :, seen]) / total
+                done = [mixed, highest, total]
+                blocks.append(tuple(map(self._ungrouped, done)))
+            found.append(_joined(blocks, axis=3))
+        output, highest, total = self._whole(found)
+        return output.reshape(*queries.shape[:3], -1), highest, total
+
+    def backward(
+        self,
+        primals: tuple[mx.array, ...],
+        cotangents: tuple[mx.array, mx.array, mx.array],
+        outputs: tuple[mx.array, mx.array, mx.array],
+    ) -> tuple[mx.array, ...]:
+        """Return the gradients of all arrays that :meth:`forward` takes."""
+        queries, keys, values, *given = primals
+        mask, sinks = self._given(given)
+        output, highest, total = outputs
+        cotangent = self._grouped(cotangents[0])
+        drawn = mx.sum(cotangent * self._grouped(output), axis=-1, keepdims=True) / total
+        asked = self._grouped(queries * self.scale)
+        by_query = asked, cotangent / total, highest, drawn
+        by_key = mx.contiguous(keys), mx.contiguous(values)
+        done: list[mx.array] = []
+        found: list[tuple[mx.array, ...]] = []
+        of_mask: list[mx.array] = []
+        for part in self._parts():
+            mine, (k, v) = [x[part] for x in by_query], (x[part] for x in by_key)
+            of_queries: list[mx.array] = []
+            of_keys, of_values = _Sum(), _Sum()
+            for block in reversed(self.blocks):
+                rows, out, top, pull = self._rows(mine, block, done)
+                added = self._added(mask, part, block)
+                seen = slice(block.first, block.last)
+                weights = exp_nonpositive(self._scores(rows, k[:, :, seen], added) - top)
+                done = of_values.add(block, weights, out)
+                if self.boolean:
+                    # The scores of a query that sees nothing are constants.
+                    sees = top > HIDDEN / 2
+                    out, pull = mx.where(sees, out, 0.0), mx.where(sees, pull, 0.0)
+                slopes = weights * (out @ v[:, :, seen].swapaxes(-1, -2) - pull)
+                moved = slopes @ k[:, :, seen]
+                done += [*of_keys.add(block, slopes, rows), moved]
+                of_queries.append(self._ungrouped(moved))
+                if mask is not None and not self.boolean:
+                    of_mask.append(self._ungrouped(slopes))
+            moved = mx.concatenate(of_queries[::-1], axis=3)
+            found.append((moved, of_keys.whole(), of_values.whole()))
+        moved, *rest = self._whole(found)
+        gradients = [moved.reshape(queries.shape) * self.scale, *rest]
+        if mask is not None:
+            gradients.append(self._mask_gradient(mask, of_mask))
+        if sinks is not None:
+            weight = exp_nonpositive(sinks.reshape(self.groups, self.shared, 1, 1) - highest)
+            gradients.append(-mx.sum(weight * drawn, axis=(0, 3, 4)).reshape(sinks.shape))
+        return tuple(gradients)
+
+    def _parts(self) -> list[tuple[slice, slice]]:
+        """Return which examples and key heads are computed together."""
+        return [
+            (slice(example, example + 1), slice(head, min(head + self.together, self.groups)))
+            for example in range(self.batch)
+            for head in range(0, self.groups, self.together)
+        ]
+
+    def _whole(self, found: Sequence[tuple[mx.array, ...]]) -> tuple[mx.array, ...]:
+        """Put together what was computed for each of the parts."""
+        each = len(found) // self.batch
+        examples = [found[place : place + each] for place in range(0, len(found), each)]
+        return _joined([_joined(heads, axis=1) for heads in examples], axis=0)
+
+    def _given(self, given: Sequence[mx.array]) -> tuple[mx.array | None, mx.array | None]:
+        """Return mask and sinks."""
+        rest = list(given)
+        return rest.pop(0) if self.masked else None, rest.pop(0) if self.has_sinks else None
+
+    def _rows(
+        self, arrays: Iterable[mx.array], block: Block, done: list[mx.array]
+    ) -> list[mx.array]:
+        """Return the queries of a block, [1, K, G * rows, D], there once ``done`` is computed."""
+        parts = [x[:, :, :, block.start : block.stop] for x in arrays]
+        parts = cast(list[mx.array], mx.depends(parts, done)) if done else parts
+        return [x.reshape(*x.shape[:2], -1, x.shape[-1]) for x in parts]
+
+    def _ungrouped(self, rows: mx.array) -> mx.array:
+        """Return [1, K, G * rows, D] as [1, K, G, rows, D]."""
+        return rows.reshape(*rows.shape[:2], self.shared, -1, rows.shape[-1])
+
+    def _grouped(self, x: mx.array) -> mx.array:
+        """Return [B, H, L, D] as [B, K, G, L, D]."""
+        return x.reshape(self.batch, self.groups, self.shared, *x.shape[2:])
+
+    def _scores(self, rows: mx.array, keys: mx.array, added: mx.array | None) -> mx.array:
+        """Return the masked scores of a block, [1, K, G * rows, keys]."""
+        turned = keys.swapaxes(-1, -2)
+        # A product that adds to what is there costs no pass of its own, as a mask would.
+        return rows @ turned if added is None else mx.addmm(added, rows, turned)
+
+    def _added(
+        self, mask: mx.array | None, part: tuple[slice, slice], block: Block
+    ) -> mx.array | None:
+        """Return what is added to the scores of a block, to fit [1, K, G * rows, keys].
+
+        Of what is hidden it is the lowest number there is, beside which a score is nothing.
+        """
+        count, width = block.stop - block.start, block.last - block.first
+        if mask is not None:
+            shape = self._mask_shape(mask)
+            head = slice(part[1].start * self.shared, part[1].stop * self.shared)
+            cuts = part[0], head, slice(block.start, block.stop), slice(block.first, block.last)
+            mask = mask.reshape(shape)[
+                tuple(
+                    cut if size > 1 else slice(0, 1) for cut, size in zip(cuts, shape, strict=True)
+                )
+            ]
+            added = mx.where(mask, 0.0, HIDDEN) if self.boolean else mask.astype(mx.float32)
+        elif self.causal:
+            after = mx.arange(width)[None] > mx.arange(width - count, width)[:, None]
+            added = mx.where(after, HIDDEN, 0.0)[None, None]
+        else:
+            return None
+        heads = added.shape[1]
+        added = added.reshape(1, heads // self.shared or 1, -1, *added.shape[2:])
+        added = mx.broadcast_to(added, (1, added.shape[1], self.shared, count, width))
+        return added.reshape(1, added.shape[1], -1, width)
+
+    def _mask_shape(self, mask: mx.array) -> tuple[int, ...]:
+        """Return the four dimensions of a mask."""
+        return (1,) * (4 - mask.ndim) + tuple(mask.shape)
+
+    def _mask_gradient(self, mask: mx.array, slopes: list[mx.array]) -> mx.array:
+        """Return the gradient of a mask.
+
+        Args:
+            slopes: of the scores of each block, [1, K, G, rows, S], in the order of
+                :meth:`backward`. Nothing of them is computed unless somebody asks for the gradient.
+        """
+        if self.boolean:
+            return mx.zeros_like(mask)
+        examples, heads, queries, keys = (size > 1 for size in self._mask_shape(mask))
+        axes = [*((1, 2) if heads else ()), *((3,) if queries else ()), *((4,) if keys else ())]
+        summed = [axis for axis in range(1, 5) if axis not in axes]
+        found = [mx.sum(x, axis=summed, keepdims=True) if summed else x for x in slopes]
+        count = len(self.blocks)
+        found = [
+            _put_together(found[n : n + count][::-1], 3, along=queries)
+            for n in range(0, len(found), count)
+        ]
+        count = len(found) // self.batch
+        found = [
+            _put_together(found[n : n + count], 1, along=heads) for n in range(0, len(found), count)
+        ]
+        return _put_together(found, 0, along=examples).reshape(mask.shape).astype(mask.dtype)
+
+    def _sink_rows(self, sinks: mx.array, part: tuple[slice, slice], block: Block) -> mx.array:
+        """Return the sink of each row, [1, K, G * rows, 1]."""
+        mine = sinks.reshape(1, self.groups, self.shared, 1, 1)[:, part[1]]
+        shape = (*mine.shape[:3], block.stop - block.start, 1)
+        return mx.broadcast_to(mine, shape).reshape(1, mine.shape[1], -1, 1)
+
+
+class _Sum:
+    """The gradient of keys or of values: the sum over blocks that come in turn, the last first.
+
+    What no other block will add to is put aside, so that no sum is larger than it has to be.
+    """
+
+    def __init__(self) -> None:
+        self.parts: list[mx.array] = []
+        self.first = 0
+
+    def add(self, block: Block, left: mx.array, right: mx.array) -> list[mx.array]:
+        """Add left^T @ right to the keys of ``block``; return what is now to be computed."""
+        turned = left.swapaxes(-1, -2)
+        if self.parts:
+            before = self.parts.pop()
+            common = block.last - self.first
+            # Not a view, which would hold all of the sum.
+            self.parts.append(mx.contiguous(before[:, :, common:]))
+            before = _after_zeros(before[:, :, :common], self.first - block.first)
+            self.parts.append(mx.addmm(before, turned, right))
+        else:
+            self.parts.append(turned @ right)
+        self.first = block.first
+        return self.parts[-2:]
+
+    def whole(self) -> mx.array:
+        """Return the gradient, [1, K, S, D]."""
+        return _after_zeros(mx.concatenate(self.parts[::-1], axis=2), self.first)
+
+
+def _after_zeros(x: mx.array, count: int) -> mx.array:
+    """Return x, [1, K, S, D], with so many keys before it."""
+    return mx.pad(x, [(0, 0), (0, 0), (count, 0), (0, 0)]) if count else x
+
+
+def _joined(found: Sequence[tuple[mx.array, ...]], axis: int) -> tuple[mx.array, ...]:
+    return tuple(mx.concatenate(list(x), axis=axis) for x in zip(*found, strict=True))
+
+
+def _put_together(arrays: list[mx.array], axis: int, *, along: bool) -> mx.array:
+    """Return arrays one after the other along an axis, or, where it has one place, their sum."""
+    if along:
+        return mx.concatenate(arrays, axis=axis)
+    whole = arrays[0]
+    for array in arrays[1:]:
+        whole = whole + array
+    return whole
