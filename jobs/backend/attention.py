@@ -18,7 +18,7 @@ are in memory at once nevertheless: a block is small, and so it is found in the 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -45,6 +45,20 @@ class Block:
     stop: int
     first: int
     last: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """An example, and key heads of it from ``first`` to ``last``: what is computed together."""
+
+    example: int
+    first: int
+    last: int
+
+    @property
+    def cut(self) -> tuple[slice, slice]:
+        """Where it is in an array [B, K, ...]."""
+        return slice(self.example, self.example + 1), slice(self.first, self.last)
 
 
 def create_attention_mask(
@@ -123,7 +137,8 @@ class _Work:
     """One call: what is known of it before anything is computed, and both directions.
 
     The query heads that share a key head become rows of one matrix product: [B, K, G, L, D]. As
-    many key heads of an example are computed together as a block has room for.
+    many key heads of an example are computed together as a block has room for: a few heads and
+    many queries are faster than all heads and few.
     """
 
     def __init__(
@@ -142,8 +157,13 @@ class _Work:
         self.masked = isinstance(mask, mx.array)
         self.boolean = isinstance(mask, mx.array) and mask.dtype == mx.bool_
         row = 4 * self.shared * self.span
-        self.together = min(self.groups, max(1, BLOCK_BYTES // (row * MOST)))
-        rows = BLOCK_BYTES // (row * self.together) // FEWEST * FEWEST
+        together = min(self.groups, max(1, BLOCK_BYTES // (row * MOST)))
+        self.parts = [
+            Part(example, head, min(head + together, self.groups))
+            for example in range(self.batch)
+            for head in range(0, self.groups, together)
+        ]
+        rows = BLOCK_BYTES // (row * together) // FEWEST * FEWEST
         window = window_of(mask) if length == self.span else None
         self.blocks = blocks_of(
             *(length, self.span, min(MOST, max(FEWEST, rows))),
@@ -163,14 +183,13 @@ class _Work:
         # A view of heads within tokens would be copied for every block.
         all_arrays = self._grouped(queries * self.scale), mx.contiguous(keys), mx.contiguous(values)
         done: list[mx.array] = []
-        found: list[tuple[mx.array, ...]] = []
-        for part in self._parts():
-            asked, k, v = (x[part] for x in all_arrays)
-            blocks: list[tuple[mx.array, ...]] = []
-            for block in self.blocks:
+        found: dict[Part, list[tuple[mx.array, ...]]] = {part: [] for part in self.parts}
+        for block in self.blocks:
+            seen = slice(block.first, block.last)
+            for part, added in self._added(mask, block):
+                asked, k, v = (x[part.cut] for x in all_arrays)
                 (rows,) = self._rows([asked], block, done)
-                seen = slice(block.first, block.last)
-                scores = self._scores(rows, k[:, :, seen], self._added(mask, part, block))
+                scores = _scores(rows, k[:, :, seen], added)
                 highest = mx.max(scores, axis=-1, keepdims=True)
                 if sinks is not None:
                     sink = self._sink_rows(sinks, part, block)
@@ -181,9 +200,9 @@ class _Work:
                     total = total + exp_nonpositive(sink - highest)
                 mixed = (weights @ v[:, :, seen]) / total
                 done = [mixed, highest, total]
-                blocks.append(tuple(map(self._ungrouped, done)))
-            found.append(_joined(blocks, axis=3))
-        output, highest, total = self._whole(found)
+                found[part].append(tuple(map(self._ungrouped, done)))
+        whole = self._whole([_joined(blocks, axis=3) for blocks in found.values()])
+        output, highest, total = whole
         return output.reshape(*queries.shape[:3], -1), highest, total
 
     def backward(
@@ -202,46 +221,43 @@ class _Work:
         by_query = asked, cotangent / total, highest, drawn
         by_key = mx.contiguous(keys), mx.contiguous(values)
         done: list[mx.array] = []
-        found: list[tuple[mx.array, ...]] = []
-        of_mask: list[mx.array] = []
-        for part in self._parts():
-            mine, (k, v) = [x[part] for x in by_query], (x[part] for x in by_key)
-            of_queries: list[mx.array] = []
-            of_keys, of_values = _Sum(), _Sum()
-            for block in reversed(self.blocks):
-                rows, out, top, pull = self._rows(mine, block, done)
-                added = self._added(mask, part, block)
-                seen = slice(block.first, block.last)
-                weights = exp_nonpositive(self._scores(rows, k[:, :, seen], added) - top)
-                done = of_values.add(block, weights, out)
+        of_queries: dict[Part, list[mx.array]] = {part: [] for part in self.parts}
+        of_keys = {part: _Sum() for part in self.parts}
+        of_values = {part: _Sum() for part in self.parts}
+        of_mask: dict[Part, list[mx.array]] = {part: [] for part in self.parts}
+        for block in reversed(self.blocks):
+            seen = slice(block.first, block.last)
+            for part, added in self._added(mask, block):
+                k, v = (x[part.cut][:, :, seen] for x in by_key)
+                rows, out, top, pull = self._rows((x[part.cut] for x in by_query), block, done)
+                weights = exp_nonpositive(_scores(rows, k, added) - top)
+                done = of_values[part].add(block, weights, out)
                 if self.boolean:
                     # The scores of a query that sees nothing are constants.
                     sees = top > HIDDEN / 2
                     out, pull = mx.where(sees, out, 0.0), mx.where(sees, pull, 0.0)
-                slopes = weights * (out @ v[:, :, seen].swapaxes(-1, -2) - pull)
-                moved = slopes @ k[:, :, seen]
-                done += [*of_keys.add(block, slopes, rows), moved]
-                of_queries.append(self._ungrouped(moved))
-                if mask is not None and not self.boolean:
-                    of_mask.append(self._ungrouped(slopes))
-            moved = mx.concatenate(of_queries[::-1], axis=3)
-            found.append((moved, of_keys.whole(), of_values.whole()))
-        moved, *rest = self._whole(found)
+                slopes = weights * (out @ v.swapaxes(-1, -2) - pull)
+                moved = slopes @ k
+                done += [*of_keys[part].add(block, slopes, rows), moved]
+                of_queries[part].insert(0, self._ungrouped(moved))
+                of_mask[part].insert(0, self._ungrouped(slopes))
+        moved, *rest = self._whole(
+            [
+                (
+                    mx.concatenate(of_queries[part], axis=3),
+                    of_keys[part].whole(),
+                    of_values[part].whole(),
+                )
+                for part in self.parts
+            ]
+        )
         gradients = [moved.reshape(queries.shape) * self.scale, *rest]
         if mask is not None:
-            gradients.append(self._mask_gradient(mask, of_mask))
+            gradients.append(self._mask_gradient(mask, list(of_mask.values())))
         if sinks is not None:
             weight = exp_nonpositive(sinks.reshape(self.groups, self.shared, 1, 1) - highest)
             gradients.append(-mx.sum(weight * drawn, axis=(0, 3, 4)).reshape(sinks.shape))
         return tuple(gradients)
-
-    def _parts(self) -> list[tuple[slice, slice]]:
-        """Return which examples and key heads are computed together."""
-        return [
-            (slice(example, example + 1), slice(head, min(head + self.together, self.groups)))
-            for example in range(self.batch)
-            for head in range(0, self.groups, self.together)
-        ]
 
     def _whole(self, found: Sequence[tuple[mx.array, ...]]) -> tuple[mx.array, ...]:
         """Put together what was computed for each of the parts."""
@@ -270,71 +286,77 @@ class _Work:
         """Return [B, H, L, D] as [B, K, G, L, D]."""
         return x.reshape(self.batch, self.groups, self.shared, *x.shape[2:])
 
-    def _scores(self, rows: mx.array, keys: mx.array, added: mx.array | None) -> mx.array:
-        """Return the masked scores of a block, [1, K, G * rows, keys]."""
-        turned = keys.swapaxes(-1, -2)
-        # A product that adds to what is there costs no pass of its own, as a mask would.
-        return rows @ turned if added is None else mx.addmm(added, rows, turned)
-
-    def _added(
-        self, mask: mx.array | None, part: tuple[slice, slice], block: Block
-    ) -> mx.array | None:
-        """Return what is added to the scores of a block, to fit [1, K, G * rows, keys].
+    def _added(self, mask: mx.array | None, block: Block) -> Iterator[tuple[Part, mx.array | None]]:
+        """Yield each part, and what is added to its scores, to fit [1, K, G * rows, keys].
 
         Of what is hidden it is the lowest number there is, beside which a score is nothing.
         """
         count, width = block.stop - block.start, block.last - block.first
-        if mask is not None:
-            shape = self._mask_shape(mask)
-            head = slice(part[1].start * self.shared, part[1].stop * self.shared)
-            cuts = part[0], head, slice(block.start, block.stop), slice(block.first, block.last)
-            mask = mask.reshape(shape)[
-                tuple(
-                    cut if size > 1 else slice(0, 1) for cut, size in zip(cuts, shape, strict=True)
-                )
-            ]
-            added = mx.where(mask, 0.0, HIDDEN) if self.boolean else mask.astype(mx.float32)
-        elif self.causal:
-            after = mx.arange(width)[None] > mx.arange(width - count, width)[:, None]
-            added = mx.where(after, HIDDEN, 0.0)[None, None]
-        else:
-            return None
+        if mask is None:
+            added = None
+            if self.causal:
+                after = mx.arange(width)[None] > mx.arange(width - count, width)[:, None]
+                added = self._for_rows(mx.where(after, HIDDEN, 0.0)[None, None], count, width)
+            yield from ((part, added) for part in self.parts)
+            return
+        shape = self._mask_shape(mask)
+        known: dict[tuple[tuple[int, int], ...], mx.array] = {}
+        for part in self.parts:
+            heads = slice(part.first * self.shared, part.last * self.shared)
+            cuts = (
+                part.cut[0],
+                heads,
+                slice(block.start, block.stop),
+                slice(block.first, block.last),
+            )
+            places = tuple(
+                (cut.start, cut.stop) if size > 1 else (0, 1)
+                for cut, size in zip(cuts, shape, strict=True)
+            )
+            if places not in known:
+                piece = mask.reshape(shape)[tuple(slice(*place) for place in places)]
+                piece = mx.where(piece, 0.0, HIDDEN) if self.boolean else piece.astype(mx.float32)
+                known = {places: self._for_rows(piece, count, width)}
+            yield part, known[places]
+
+    def _for_rows(self, added: mx.array, count: int, width: int) -> mx.array:
+        """Return [1, H or 1, rows or 1, keys or 1] as [1, K or 1, G * rows, keys]."""
         heads = added.shape[1]
-        added = added.reshape(1, heads // self.shared or 1, -1, *added.shape[2:])
-        added = mx.broadcast_to(added, (1, added.shape[1], self.shared, count, width))
-        return added.reshape(1, added.shape[1], -1, width)
+        groups = heads // self.shared if heads > 1 else 1
+        added = added.reshape(1, groups, -1, *added.shape[2:])
+        added = mx.broadcast_to(added, (1, groups, self.shared, count, width))
+        return added.reshape(1, groups, -1, width)
 
     def _mask_shape(self, mask: mx.array) -> tuple[int, ...]:
         """Return the four dimensions of a mask."""
         return (1,) * (4 - mask.ndim) + tuple(mask.shape)
 
-    def _mask_gradient(self, mask: mx.array, slopes: list[mx.array]) -> mx.array:
+    def _mask_gradient(self, mask: mx.array, slopes: list[list[mx.array]]) -> mx.array:
         """Return the gradient of a mask.
 
         Args:
-            slopes: of the scores of each block, [1, K, G, rows, S], in the order of
-                :meth:`backward`. Nothing of them is computed unless somebody asks for the gradient.
+            slopes: of the scores, for each part and block, [1, K, G, rows, keys]. Nothing of them
+                is computed unless somebody asks for the gradient.
         """
         if self.boolean:
             return mx.zeros_like(mask)
         examples, heads, queries, keys = (size > 1 for size in self._mask_shape(mask))
-        axes = [*((1, 2) if heads else ()), *((3,) if queries else ()), *((4,) if keys else ())]
-        summed = [axis for axis in range(1, 5) if axis not in axes]
-        found = [mx.sum(x, axis=summed, keepdims=True) if summed else x for x in slopes]
-        count = len(self.blocks)
+        wide = {1: heads, 2: heads, 3: queries, 4: keys}
+        summed = [axis for axis, is_wide in wide.items() if not is_wide]
         found = [
-            _put_together(found[n : n + count][::-1], 3, along=queries)
-            for n in range(0, len(found), count)
+            _put_together(
+                [mx.sum(x, axis=summed, keepdims=True) if summed else x for x in blocks],
+                *(3, queries),
+            )
+            for blocks in slopes
         ]
-        count = len(found) // self.batch
-        found = [
-            _put_together(found[n : n + count], 1, along=heads) for n in range(0, len(found), count)
-        ]
-        return _put_together(found, 0, along=examples).reshape(mask.shape).astype(mask.dtype)
+        each = len(found) // self.batch
+        found = [_put_together(found[n : n + each], 1, heads) for n in range(0, len(found), each)]
+        return _put_together(found, 0, examples).reshape(mask.shape).astype(mask.dtype)
 
-    def _sink_rows(self, sinks: mx.array, part: tuple[slice, slice], block: Block) -> mx.array:
+    def _sink_rows(self, sinks: mx.array, part: Part, block: Block) -> mx.array:
         """Return the sink of each row, [1, K, G * rows, 1]."""
-        mine = sinks.reshape(1, self.groups, self.shared, 1, 1)[:, part[1]]
+        mine = sinks.reshape(1, self.groups, self.shared, 1, 1)[:, part.first : part.last]
         shape = (*mine.shape[:3], block.stop - block.start, 1)
         return mx.broadcast_to(mine, shape).reshape(1, mine.shape[1], -1, 1)
 
@@ -342,43 +364,53 @@ class _Work:
 class _Sum:
     """The gradient of keys or of values: the sum over blocks that come in turn, the last first.
 
-    What no other block will add to is put aside, so that no sum is larger than it has to be.
+    What no other block will add to is put aside, so that no sum is larger than it has to be. Kept
+    as [1, K, D, keys]: so the product is a quarter faster.
     """
 
     def __init__(self) -> None:
         self.parts: list[mx.array] = []
         self.first = 0
 
-    def add(self, block: Block, left: mx.array, right: mx.array) -> list[mx.array]:
-        """Add left^T @ right to the keys of ``block``; return what is now to be computed."""
-        turned = left.swapaxes(-1, -2)
+    def add(self, block: Block, weights: mx.array, rows: mx.array) -> list[mx.array]:
+        """Add rows^T @ weights to the keys of ``block``; return what is now to be computed."""
+        turned = rows.swapaxes(-1, -2)
         if self.parts:
             before = self.parts.pop()
             common = block.last - self.first
             # Not a view, which would hold all of the sum.
-            self.parts.append(mx.contiguous(before[:, :, common:]))
-            before = _after_zeros(before[:, :, :common], self.first - block.first)
-            self.parts.append(mx.addmm(before, turned, right))
+            self.parts.append(mx.contiguous(before[..., common:]))
+            before = _after_zeros(before[..., :common], self.first - block.first)
+            self.parts.append(mx.addmm(before, turned, weights))
         else:
-            self.parts.append(turned @ right)
+            self.parts.append(turned @ weights)
         self.first = block.first
         return self.parts[-2:]
 
     def whole(self) -> mx.array:
         """Return the gradient, [1, K, S, D]."""
-        return _after_zeros(mx.concatenate(self.parts[::-1], axis=2), self.first)
+        whole = mx.concatenate(self.parts[::-1], axis=-1)
+        return _after_zeros(whole, self.first).swapaxes(-1, -2)
+
+
+def _scores(rows: mx.array, keys: mx.array, added: mx.array | None) -> mx.array:
+    """Return the masked scores of a block, [1, K, G * rows, keys]."""
+    turned = keys.swapaxes(-1, -2)
+    # A product that adds to what is there costs no pass of its own, as a mask would.
+    return rows @ turned if added is None else mx.addmm(added, rows, turned)
 
 
 def _after_zeros(x: mx.array, count: int) -> mx.array:
-    """Return x, [1, K, S, D], with so many keys before it."""
-    return mx.pad(x, [(0, 0), (0, 0), (count, 0), (0, 0)]) if count else x
+    """Return x, [1, K, D, keys], with so many keys before it."""
+    return mx.pad(x, [(0, 0), (0, 0), (0, 0), (count, 0)]) if count else x
 
 
 def _joined(found: Sequence[tuple[mx.array, ...]], axis: int) -> tuple[mx.array, ...]:
+    """Return the first arrays of all one after the other along an axis, then the second ..."""
     return tuple(mx.concatenate(list(x), axis=axis) for x in zip(*found, strict=True))
 
 
-def _put_together(arrays: list[mx.array], axis: int, *, along: bool) -> mx.array:
+def _put_together(arrays: list[mx.array], axis: int, along: bool) -> mx.array:
     """Return arrays one after the other along an axis, or, where it has one place, their sum."""
     if along:
         return mx.concatenate(arrays, axis=axis)
