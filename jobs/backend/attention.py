@@ -17,13 +17,13 @@ are in memory at once nevertheless: a block is small, and so it is found in the 
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from jobs.backend.exponential import exp_nonpositive
-from jobs.backend.mlx import base, mx
+from jobs.backend.mlx import mx
+from jobs.backend.windows import window_of
 
 # Up to so many keys attention is computed whole, to the same bits as ever.
 LONGEST_WHOLE = 256
@@ -32,9 +32,6 @@ LONGEST_WHOLE = 256
 # keys that come after them.
 BLOCK_BYTES, FEWEST, MOST = 2 << 20, 16, 128
 HIDDEN = mx.finfo(mx.float32).min
-
-# Masks that mlx-lm made of a window, as long as they exist, by their id: the mask and the window.
-_windows: dict[int, tuple[weakref.ref[mx.array], int]] = {}
 
 
 @dataclass(frozen=True)
@@ -48,8 +45,8 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Part:
-    """An example, and key heads of it from ``first`` to ``last``: what is computed together."""
+class KeyHeads:
+    """Key heads of an example, from ``first`` to ``last``, that are computed together."""
 
     example: int
     first: int
@@ -59,27 +56,6 @@ class Part:
     def cut(self) -> tuple[slice, slice]:
         """Where it is in an array [B, K, ...]."""
         return slice(self.example, self.example + 1), slice(self.first, self.last)
-
-
-def create_attention_mask(
-    h: mx.array, cache: Any = None, window_size: int | None = None, return_array: bool = False
-) -> mx.array | str | None:
-    """Return the mask that mlx-lm's function of this name does, and remember its window."""
-    mask: mx.array | str | None = base.create_attention_mask(h, cache, window_size, return_array)
-    if isinstance(mask, mx.array) and cache is None:
-        key = id(mask)
-        forget = lambda _: _windows.pop(key, None)  # noqa: E731
-        _windows[key] = weakref.ref(mask, forget), window_size or mask.shape[-1]
-    return mask
-
-
-def window_of(mask: mx.array | str | None) -> int | None:
-    """Return how many keys a query sees at most, itself the last of them.
-
-    Only a mask that :func:`create_attention_mask` returned is known: what is in it is not computed.
-    """
-    noted, window = _windows.get(id(mask), (None, None))
-    return window if noted is not None and noted() is mask else None
 
 
 def is_long(queries: mx.array, keys: mx.array) -> bool:
@@ -159,7 +135,7 @@ class _Work:
         row = 4 * self.shared * self.span
         together = min(self.groups, max(1, BLOCK_BYTES // (row * MOST)))
         self.parts = [
-            Part(example, head, min(head + together, self.groups))
+            KeyHeads(example, head, min(head + together, self.groups))
             for example in range(self.batch)
             for head in range(0, self.groups, together)
         ]
@@ -183,7 +159,7 @@ class _Work:
         # A view of heads within tokens would be copied for every block.
         all_arrays = self._grouped(queries * self.scale), mx.contiguous(keys), mx.contiguous(values)
         done: list[mx.array] = []
-        found: dict[Part, list[tuple[mx.array, ...]]] = {part: [] for part in self.parts}
+        found: dict[KeyHeads, list[tuple[mx.array, ...]]] = {part: [] for part in self.parts}
         for block in self.blocks:
             seen = slice(block.first, block.last)
             for part, added in self._added(mask, block):
@@ -221,10 +197,10 @@ class _Work:
         by_query = asked, cotangent / total, highest, drawn
         by_key = mx.contiguous(keys), mx.contiguous(values)
         done: list[mx.array] = []
-        of_queries: dict[Part, list[mx.array]] = {part: [] for part in self.parts}
+        of_queries: dict[KeyHeads, list[mx.array]] = {part: [] for part in self.parts}
         of_keys = {part: _Sum() for part in self.parts}
         of_values = {part: _Sum() for part in self.parts}
-        of_mask: dict[Part, list[mx.array]] = {part: [] for part in self.parts}
+        of_mask: dict[KeyHeads, list[mx.array]] = {part: [] for part in self.parts}
         for block in reversed(self.blocks):
             seen = slice(block.first, block.last)
             for part, added in self._added(mask, block):
@@ -286,7 +262,9 @@ class _Work:
         """Return [B, H, L, D] as [B, K, G, L, D]."""
         return x.reshape(self.batch, self.groups, self.shared, *x.shape[2:])
 
-    def _added(self, mask: mx.array | None, block: Block) -> Iterator[tuple[Part, mx.array | None]]:
+    def _added(
+        self, mask: mx.array | None, block: Block
+    ) -> Iterator[tuple[KeyHeads, mx.array | None]]:
         """Yield each part, and what is added to its scores, to fit [1, K, G * rows, keys].
 
         Of what is hidden it is the lowest number there is, beside which a score is nothing.
@@ -354,7 +332,7 @@ class _Work:
         found = [_put_together(found[n : n + each], 1, heads) for n in range(0, len(found), each)]
         return _put_together(found, 0, examples).reshape(mask.shape).astype(mask.dtype)
 
-    def _sink_rows(self, sinks: mx.array, part: Part, block: Block) -> mx.array:
+    def _sink_rows(self, sinks: mx.array, part: KeyHeads, block: Block) -> mx.array:
         """Return the sink of each row, [1, K, G * rows, 1]."""
         mine = sinks.reshape(1, self.groups, self.shared, 1, 1)[:, part.first : part.last]
         shape = (*mine.shape[:3], block.stop - block.start, 1)

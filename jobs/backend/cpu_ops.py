@@ -9,10 +9,11 @@ import math
 from types import ModuleType
 from typing import Any, cast
 
-from jobs.backend.attention import attention_by_blocks, create_attention_mask, is_long
+from jobs.backend.attention import attention_by_blocks, is_long
 from jobs.backend.exchange import Exchange
 from jobs.backend.exponential import exp, exp_nonpositive
 from jobs.backend.mlx import activations, base, mx, nn
+from jobs.backend.windows import create_attention_mask
 
 # e^80 and e^-80 and their sums with 1 are ordinary float32 numbers.
 SIGMOID_RANGE = 80.0

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.backend import cpu_ops as cpu
+from jobs.backend.attention import is_long
 from jobs.backend.mlx import mx, nn
 from jobs.errors import ModelError
 from jobs.model.chain import Chain, block_lists, flat
@@ -63,14 +64,18 @@ def trimmed_last_block(block: Any, states: mx.array, mask: Any, positions: mx.ar
     Attention needs the keys and values of all positions; the output projection and the MLP, four
     fifths of a block's arithmetic, do not.
     """
-    attended = attend(block.self_attn, block.input_layernorm(states), mask)
-    states = flat(states)[positions] + block.self_attn.o_proj(flat(attended)[positions])
+    attended = attend(block.self_attn, block.input_layernorm(states), mask, positions)
+    states = flat(states)[positions] + block.self_attn.o_proj(attended)
     out: mx.array = states + block.mlp(block.post_attention_layernorm(states))
     return out
 
 
-def attend(attention: Any, x: mx.array, mask: Any) -> mx.array:
-    """Return what enters the output projection of mlx-lm's usual attention layer."""
+def attend(attention: Any, x: mx.array, mask: Any, positions: mx.array) -> mx.array:
+    """Return what enters the output projection of mlx-lm's usual attention layer at ``positions``.
+
+    Of a long text with short answers only the targets ask. Every example is asked at the places of
+    all targets, so that the shapes do not depend on which example a target is of.
+    """
     batch, length, _ = x.shape
 
     def heads(projected: mx.array, count: int) -> mx.array:
@@ -78,15 +83,21 @@ def attend(attention: Any, x: mx.array, mask: Any) -> mx.array:
 
     # The function by that name in the architecture's module: on a CPU it is ours.
     function = sys.modules[type(attention).__module__].scaled_dot_product_attention
+    queries = attention.rope(heads(attention.q_proj(x), attention.n_heads))
+    keys = attention.rope(heads(attention.k_proj(x), attention.n_kv_heads))
+    values = heads(attention.v_proj(x), attention.n_kv_heads)
+    ours = function is cpu.attention and isinstance(mask, str) and is_long(queries, keys)
+    # A causal mask lets a whole attention leave out half of its scores.
+    few = ours and 2 * positions.size <= length
+    if few:
+        places = positions % length
+        queries, mask = queries[:, :, places], mx.arange(length) <= places[:, None]
     mixed: mx.array = function(
-        attention.rope(heads(attention.q_proj(x), attention.n_heads)),
-        attention.rope(heads(attention.k_proj(x), attention.n_kv_heads)),
-        heads(attention.v_proj(x), attention.n_kv_heads),
-        cache=None,
-        scale=attention.scale,
-        mask=mask,
-    )
-    return mixed.swapaxes(1, 2).reshape(batch, length, -1)
+        queries, keys, values, cache=None, scale=attention.scale, mask=mask
+    ).swapaxes(1, 2)
+    if few:
+        return mixed[positions // length, mx.arange(positions.size)].flatten(1)
+    return flat(mixed.reshape(batch, length, -1))[positions]
 
 
 def split_model(module: nn.Module, adapted: int, *, grad_checkpoint: bool = False) -> LanguageModel:

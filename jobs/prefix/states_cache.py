@@ -18,6 +18,7 @@ from jobs.backend import (
     exponential,
     mlx,
     streams,
+    windows,
 )
 from jobs.backend import cpu_ops as cpu
 from jobs.caches import PREFIX_STATES, Inputs, code_input, key_of, tokens_input
@@ -33,8 +34,8 @@ from jobs.prefix.prefix import Prefix, PrefixStates
 # What turns tokens into states beside the libraries. The code counts by its content, since nobody
 # would remember to raise a number with every change.
 CODE = (
-    *(attention, backend, blas, convolution, cpu, dequantize, exchange, exponential),
-    *(streams, mlx, base_model, chain, crossing, gated_delta, load, prefix, split),
+    *(attention, backend, blas, convolution, cpu, dequantize, exchange, exponential, streams),
+    *(windows, mlx, base_model, chain, crossing, gated_delta, load, prefix, split),
 )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.families import make_folder
-from jobs.backend import attention, mlx
+from jobs.backend import attention, mlx, windows
 from jobs.backend import cpu_ops as cpu
 from jobs.backend.attention import Block
 from jobs.backend.dequantize import dequantize_model
@@ -77,7 +77,7 @@ MASKS: dict[str, Callable[[int, int], Mask]] = {
     "none": lambda *_: None,
     "causal": lambda *_: "causal",
     "boolean": lambda n, s: mx.arange(s)[None] <= mx.arange(s - n, s)[:, None],
-    "window": lambda n, _: attention.create_attention_mask(mx.zeros((1, n)), window_size=50),
+    "window": lambda n, _: windows.create_attention_mask(mx.zeros((1, n)), window_size=50),
     "padded": lambda n, _: padded(n),
     "of keys": lambda _, s: mx.arange(s) < mx.array([s, s - 30])[:, None, None, None],
     "additive": normal,
@@ -182,14 +182,14 @@ def test_blocks_hold_the_keys_that_their_queries_see() -> None:
 
 def test_the_window_of_a_mask_is_known_as_long_as_the_mask_exists() -> None:
     h = mx.zeros((1, 300))
-    mask = attention.create_attention_mask(h, None, window_size=50)
-    assert attention.window_of(mask) == 50
-    assert attention.window_of(attention.create_attention_mask(h, return_array=True)) == 300
-    assert attention.window_of(base.create_attention_mask(h, None, window_size=50)) is None
-    assert attention.window_of("causal") is None
+    mask = windows.create_attention_mask(h, None, window_size=50)
+    assert windows.window_of(mask) == 50
+    assert windows.window_of(windows.create_attention_mask(h, return_array=True)) == 300
+    assert windows.window_of(base.create_attention_mask(h, None, window_size=50)) is None
+    assert windows.window_of("causal") is None
     del mask
     gc.collect()
-    assert attention._windows == {}
+    assert windows._windows == {}
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 
 from benchmarks.families import make_folder
-from jobs.backend.mlx import mx
+from jobs.backend import cpu_ops as cpu
+from jobs.backend.mlx import base, mx
 from jobs.model.chain import Chain, flat
 from jobs.model.load import load_base
-from jobs.model.split import split_model, trimmed_last_block, verified
+from jobs.model.split import split_model, trimmed_last_block, verified, whole_last_block
 from tests.helpers.architectures import GPT2, GRANITE, make_model
 from tests.helpers.engines import NO_DROPOUT, Rig, examples, plain_loss, target_count
 from tests.helpers.runs import SETTINGS
@@ -178,3 +180,38 @@ def test_a_prefix_ends_at_the_boundary_and_leaves_the_model_as_it_was(tiny_model
         language.rows(mx.zeros((1, 8, 64)), mx.arange(2))
     block.mlp = mlp
     assert all(now is before for now, before in zip(module.layers, blocks, strict=True))
+
+
+def test_of_a_long_text_only_the_targets_ask_in_the_last_block(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = chain_of(Rig(tiny_model))
+    block = chain.blocks[-1]
+    width = block.input_layernorm.weight.size
+    states = mx.array(np.random.default_rng(4).normal(0, 1, (2, 300, width)).astype(np.float32))
+    # Of both examples, one of them twice at the same place.
+    positions = mx.array([7, 299, 300, 307, 450, 599, 599])
+    asked: list[int] = []
+    module = sys.modules[type(block.self_attn).__module__]
+    plain = base.scaled_dot_product_attention
+
+    ours = cpu.attention
+
+    def listening(queries: mx.array, *arrays: Any, **options: Any) -> mx.array:
+        asked.append(queries.shape[2])
+        return ours(queries, *arrays, **options)
+
+    def computed(last: Block) -> list[np.ndarray]:
+        def rows(states: mx.array) -> mx.array:
+            return last(block, states, "causal", positions)
+
+        outputs, gradients = mx.vjp(rows, [states], [mx.ones((positions.size, width))])
+        return [np.array(x) for x in (*outputs, *gradients)]
+
+    monkeypatch.setattr(module, "scaled_dot_product_attention", plain)
+    expected = computed(whole_last_block)
+    monkeypatch.setattr(module, "scaled_dot_product_attention", listening)
+    monkeypatch.setattr(cpu, "attention", listening)
+    for mine, other in zip(computed(trimmed_last_block), expected, strict=True):
+        assert mine == pytest.approx(other, abs=2e-5 * float(np.abs(other).max()))
+    assert asked == [positions.size]
