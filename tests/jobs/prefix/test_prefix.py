@@ -12,6 +12,7 @@ from jobs.backend.mlx import mx
 from jobs.caches import PREFIX_STATES, TABLE
 from jobs.data.tokenize import TokenizedExample
 from jobs.model.base_model import BaseModel
+from jobs.prefix import prefix as module
 from jobs.prefix.cache import PrefixCache
 from jobs.prefix.prefix import Prefix, PrefixStates
 from jobs.prefix.states_cache import StatesCache
@@ -43,6 +44,17 @@ def test_an_example_has_the_same_states_alone_and_in_any_batch(base: BaseModel) 
         for place, row in enumerate(batch):
             assert (together[place, :WIDTH] == alone[row][0]).all()
             assert not together[place, len(ROWS[row].tokens) - 1 :].any()
+
+
+def test_they_are_the_same_however_many_are_started_together(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = prefix_of(base)
+    together = prefix.states(ROWS)
+    for tokens in (1, 3 * WIDTH):
+        monkeypatch.setattr(module, "STARTED_TOKENS", tokens)
+        found = prefix.states(ROWS)
+        assert all((a == b).all() for a, b in zip(found, together, strict=True))
 
 
 def test_the_states_are_those_of_the_whole_model(base: BaseModel) -> None:
