@@ -1,8 +1,9 @@
 """What a run will take, estimated before it exists: from the headers of its model and its config.
 
 The weights are counted. What a step takes beside them follows from a formula that was fitted to
-SmolLM2-135M on a CPU (within a tenth, 4 to 16 adapted blocks, 1,000 tokens at most): elsewhere it
-is the right order of magnitude, no more. What DoRA takes besides is counted, and measured there.
+SmolLM2-135M on a CPU (within a tenth, 4 to 16 adapted blocks, 1,000 tokens at most; an eighth too
+much at 2,000, where attention adds nothing that grows with the square): elsewhere it is the right
+order of magnitude, no more. What DoRA takes besides is counted, and measured there.
 Sizes are in bytes. Imports no MLX.
 """
 
