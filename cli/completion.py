@@ -67,6 +67,7 @@ SETTINGS = (
     "keep_checkpoints",
     "gap_examples",
     "max_grad_norm",
+    "memory",
     "grad_checkpoint",
     "on_divergence",
     "on_oom",

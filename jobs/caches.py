@@ -87,7 +87,8 @@ TRAINING_ONLY = {
     *("adam_bias_correction", "weight_decay", "max_grad_norm", "num_epochs"),
     *("max_steps", "save_steps", "eval_steps", "log_steps", "keep_checkpoints"),
     *("early_stopping_patience", "early_stopping_min_delta", "on_divergence", "on_oom"),
-    *("stall_minutes", "max_hours"),
+    # What is chosen by memory counts as a part of the environment and of the lanes.
+    *("memory", "stall_minutes", "max_hours"),
 }
 TRAINING_ONLY_LORA = {"rank", "scale", "alpha", "rslora", "dropout"}
 

@@ -273,7 +273,7 @@ LATER: tuple[Later, ...] = (
     Later(
         "a step on the largest batch that takes more memory than there is",
         "measured by a step; before it there is an estimate, of which enqueue warns",
-        ("jobs.resources.preflight:check_memory", "jobs.resources.out_of_memory:as_out_of_memory"),
+        ("jobs.resources.ways:none_fits", "jobs.resources.out_of_memory:as_out_of_memory"),
     ),
     Later(
         "a model, data or an adapter to start from that were changed after the job was queued",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 from functools import cached_property
 
@@ -140,6 +141,18 @@ def at_least_as_large(config: TrainConfig, other: TrainConfig) -> bool:
         (config.max_seq_length, other.max_seq_length),
         (config.lora.rank, other.lora.rank),
         (config.lora.num_layers, other.lora.num_layers),
-        (other.grad_checkpoint, config.grad_checkpoint),
+        (_saving(other), _saving(config)),
+        (-_cap(config), -_cap(other)),
     )
     return set(other.lora.keys) <= set(config.lora.keys) and all(a >= b for a, b in pairs)
+
+
+def _saving(config: TrainConfig) -> int:
+    """Return how much a run saves where it has to; the more, the larger."""
+    # Where memory decides, a run that ran out has tried to compute blocks again.
+    return {False: 0, True: 1, None: 2}[config.grad_checkpoint]
+
+
+def _cap(config: TrainConfig) -> float:
+    cap = config.memory_bytes
+    return math.inf if cap is None else cap

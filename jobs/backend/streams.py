@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,42 @@ class Lanes:
     def __len__(self) -> int:
         return len(self.streams)
 
+    def fewer(self, count: int) -> Lanes:
+        """Return so many of them, at most all; the BLAS of each gets the threads of the others."""
+        if count >= len(self):
+            return self
+        return Lanes(self.streams[:count], self.blas_threads and cpu_threads() // count)
+
+    def take_blas(self) -> None:
+        """Let the BLAS compute for these lanes from now on."""
+        global _others
+        _others = self
+        if self.blas_threads:
+            set_blas_threads(self.blas_threads)
+
+    @contextlib.contextmanager
+    def with_blas(self) -> Iterator[None]:
+        """Let the BLAS compute for these lanes for a while, if others have it.
+
+        What is computed meanwhile has to be waited for inside. Bits depend on the threads, so what
+        the others have begun is waited for first.
+        """
+        others = _others
+        if others is None or others.blas_threads == self.blas_threads:
+            yield
+            return
+        for stream in others.streams:
+            mx.synchronize(stream)
+        set_blas_threads(self.blas_threads)
+        try:
+            yield
+        finally:
+            set_blas_threads(others.blas_threads)
+
+
+# The lanes that have taken the BLAS from those of the machine.
+_others: Lanes | None = None
+
 
 def one_lane(blas_threads: int = 0) -> Lanes:
     """Return the one lane that every device has."""
@@ -40,6 +77,8 @@ def one_lane(blas_threads: int = 0) -> Lanes:
 
 def cpu_lanes(useful: int) -> Lanes:
     """Return the lanes of a CPU, at most ``useful`` of them, and set the BLAS to them."""
+    global _others
+    _others = None
     threads = cpu_threads()
     count = min(threads, useful)
     if not set_blas_threads(threads // count) or count == 1:

@@ -21,6 +21,7 @@ from jobs.config.config_file import (
     find_file,
     read_config_file,
 )
+from jobs.config.memory_size import AUTO, bytes_of, memory_setting
 from jobs.config.share import percent
 from jobs.config.step_plan import Schedule
 from jobs.config.validation import names_in, validated
@@ -189,8 +190,14 @@ class TrainConfig(ConfigModel):
     max_grad_norm: float | None = Field(
         default=None, gt=0, description="an update's gradient is scaled down to this L2 norm"
     )
-    grad_checkpoint: bool = Field(
-        default=False, description="compute activations again in the backward pass: less memory"
+    memory: str = Field(
+        default=AUTO,
+        description="the most that training may take: 6GB, say; auto: all that the machine has",
+    )
+    grad_checkpoint: bool | None = Field(
+        default=None,
+        description="compute activations again in the backward pass: less memory; left out: only "
+        "where they do not fit otherwise",
     )
     on_divergence: Literal["stop", "rollback"] = Field(
         default="stop",
@@ -216,6 +223,11 @@ class TrainConfig(ConfigModel):
     @classmethod
     def _no_warmup(cls, given: Any) -> Any:
         return 0 if given is None else given  # as other settings are left out
+
+    @field_validator("memory", mode="before")
+    @classmethod
+    def _auto_or_a_size(cls, given: Any) -> str:
+        return memory_setting(given)
 
     @model_validator(mode="before")
     @classmethod
@@ -282,6 +294,11 @@ class TrainConfig(ConfigModel):
                 if set_:
                     raise ValueError(f"{key} has no effect without prompt_format: chat")
         return self
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The most that training may take, bytes; None for all that the machine has."""
+        return bytes_of(self.memory)
 
     def schedule(self, examples: int) -> Schedule:
         """Return the steps, updates and validations of a run over ``examples`` examples."""

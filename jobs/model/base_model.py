@@ -42,7 +42,7 @@ class BaseModel:
         self.language = split_model(
             self.module,
             config.lora.num_layers,
-            grad_checkpoint=config.grad_checkpoint,
+            grad_checkpoint=bool(config.grad_checkpoint),
         )
         self.noise = (HostNoise if backend().noise_on_host else DropoutNoise)(config.lora.dropout)
         self.reach = apply_lora(self.module, config.lora, config.seed, self.noise)
@@ -73,6 +73,14 @@ class BaseModel:
         """
         self.language, left_out = self._tried(lambda: settled(self.language))
         return left_out
+
+    def compute_again(self, wanted: bool) -> None:
+        """Compute blocks again in the backward pass, or keep what they made; where that is known.
+
+        What was compiled before stays as it was.
+        """
+        if self.language.chain is not None:
+            self.language.chain.grad_checkpoint = wanted
 
     def probe_inputs(self) -> mx.array:
         """Return what ``language.rows`` takes, of a few made up tokens."""

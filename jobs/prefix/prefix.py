@@ -52,6 +52,11 @@ class Prefix:
 
     def states(self, examples: Sequence[TokenizedExample]) -> list[Rows]:
         """Return the states of each example as bytes, [tokens - 1, row_bytes]. Waits for them."""
+        # Steps may be computed on fewer lanes: the states are the same bits all the same.
+        with self._lanes.with_blas():
+            return self._computed(examples)
+
+    def _computed(self, examples: Sequence[TokenizedExample]) -> list[Rows]:
         if not self._compiled:
             # Before anything is traced: a graph would keep the reading of a file as a part of it.
             self._load()

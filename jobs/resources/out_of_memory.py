@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from jobs.config.memory_size import AUTO
 from jobs.errors import OutOfMemory
 
 SIGNS = (
@@ -67,9 +68,13 @@ def advice(config: Mapping[str, Any], splits: int) -> str:
     """Return what the user of a job that ran out of memory can change."""
     settings = ["batch_size"] if _divisible(config, splits) else []
     settings += ["max_seq_length", "lora.num_layers"]
-    checkpointing = "" if config.get("grad_checkpoint") else ", set grad_checkpoint to true"
-    lower = f"{', '.join(settings[:-1])} or {settings[-1]}"
-    return f"Lower {lower}{checkpointing}, or close other programs."
+    lower = [f"Lower {', '.join(settings[:-1])} or {settings[-1]}"]
+    # Left out, it was tried where steps did not fit.
+    if config.get("grad_checkpoint") is False:
+        lower.append("set grad_checkpoint to true")
+    if config.get("memory", AUTO) != AUTO:
+        lower.append("raise memory")
+    return f"{', '.join(lower)}, or close other programs."
 
 
 def _divisible(config: Mapping[str, Any], splits: int) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from jobs.config.config import TrainConfig
 from jobs.config.step_plan import Schedule
-from jobs.errors import OutOfMemory, WorkspaceError
+from jobs.errors import WorkspaceError
 from jobs.storage.formatting import size_text
 
 # Above this share of the memory a run is told that it is tight.
@@ -39,28 +39,21 @@ class MemoryLimits:
     available: int | None
 
 
-def check_memory(step_peak: int, whole: int | None, available: int | None) -> str | None:
-    """Compare a step on the largest batch with the memory there is.
+def memory_warning(step_peak: int, available: int | None) -> str | None:
+    """Return a warning where a step on the largest batch takes nearly all that is free; else None.
+
+    What other programs hold may be free in an hour: it never refuses a night's run.
 
     Args:
         step_peak: the peak of that step, the allocator's cache included.
-        whole, available: see :class:`MemoryLimits`.
-
-    Returns:
-        A warning where it is tight, else None. What other programs hold may be free in an hour: it
-        never refuses a night's run.
-
-    Raises:
-        OutOfMemory: the step needs more than the machine can give.
+        available: see :class:`MemoryLimits`.
     """
-    figures = f"a training step on the largest batch needs {size_text(step_peak)} of memory"
-    if whole is not None and step_peak > whole:
-        raise OutOfMemory(
-            f"Out of memory before training: {figures}, and there are {size_text(whole)}."
-        )
-    if available is not None and step_peak > TIGHT * available:
-        return f"Memory is tight: {figures}, and {size_text(available)} are available now."
-    return None
+    if available is None or step_peak <= TIGHT * available:
+        return None
+    return (
+        f"Memory is tight: a training step on the largest batch needs {size_text(step_peak)} of "
+        f"memory, and {size_text(available)} are available now."
+    )
 
 
 def memory_limits(*device_limits: int, root: Path = Path("/")) -> MemoryLimits:

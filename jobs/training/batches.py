@@ -21,6 +21,7 @@ from jobs.data.batching import (
 )
 from jobs.data.tokenize import TokenizedExample
 from jobs.prefix.prefix import PrefixStates
+from jobs.resources.ways import Way
 from jobs.training.padding import Shape, Shapes, bounded, smallest
 
 # Measuring needs no gradients, so its batches may be larger than those of training.
@@ -66,9 +67,13 @@ class Source:
 class BatchPlan:
     """The batches of a run; each a function of the data, the config and the step alone.
 
+    Attributes:
+        measured_rows: of a piece of a validation, at most.
+
     Args:
-        lanes: where pieces are computed.
+        lanes: of the machine. Pieces are as small as if they were computed on all of them.
         splits: halvings of every piece, after running out of memory.
+        way: how they are computed, where memory allows no more; left out, on all lanes.
     """
 
     def __init__(
@@ -78,9 +83,13 @@ class BatchPlan:
         config: TrainConfig,
         lanes: Lanes,
         splits: int = 0,
+        way: Way | None = None,
     ) -> None:
         self._train, self._valid, self._config = train, valid, config
-        self._lanes, self._splits = lanes, splits
+        self._parallel, self._splits = len(lanes), splits
+        self._lanes = way.streams if way else len(lanes)
+        halvings = splits + (way.halvings if way else 0)
+        self.measured_rows = max(1, (MEASURE_BATCH >> halvings) // len(lanes))
         self._lengths = [len(example.tokens) for example in train.examples]
         self.schedule: Schedule = config.schedule(len(train.examples))
         self._epoch: tuple[int, list[IntArray]] = (-1, [])
@@ -107,11 +116,11 @@ class BatchPlan:
         Micro-batches of one update need not wait for each other: as far as there is one for every
         lane, each is computed whole on a lane of its own. What is left over is cut.
         """
-        lanes, place = len(self._lanes), self.schedule.place_in_update(step)
-        whole = place < self.schedule.gradient_accumulation // lanes * lanes
-        pieces = cut(self.rows(step).tolist(), (1 if whole else lanes) << self._splits)
+        parallel, place = self._parallel, self.schedule.place_in_update(step)
+        whole = place < self.schedule.gradient_accumulation // parallel * parallel
+        pieces = cut(self.rows(step).tolist(), (1 if whole else parallel) << self._splits)
         return [
-            (place % lanes if whole else number % lanes, rows) for number, rows in enumerate(pieces)
+            ((place if whole else number) % self._lanes, rows) for number, rows in enumerate(pieces)
         ]
 
     def rows(self, step: int) -> IntArray:
@@ -150,17 +159,42 @@ class BatchPlan:
             for lane, rows, shape in self._shapes.largest_pieces()
         ]
 
+    def largest_measured(self) -> list[Piece]:
+        """Return the pieces of validations with the most tokens and the most targets."""
+        slices = (self._valid, range(self.validation_examples)), (self._train, self._slice_rows())
+        found = [
+            (source, rows, shape)
+            for source, chosen in slices
+            if source is not None and self._valid is not None
+            for rows, shape in self._measured_parts(source, chosen)
+        ]
+        if not found:
+            return []
+        most = (
+            max(found, key=lambda part: (len(part[1]) * part[2][0], part[2])),
+            max(found, key=lambda part: (part[2][1], part[2])),
+        )
+        both = most[:1] if most[0] == most[1] else most
+        return [source.piece(rows, 0, shape) for source, rows, shape in both]
+
     def _measured(self, source: Source | None, rows: Sequence[int]) -> Iterator[Piece]:
         if source is None:
             return
+        for number, (batch, shape) in enumerate(self._measured_parts(source, rows)):
+            yield source.piece(batch, number % self._lanes, shape)
+
+    def _measured_parts(
+        self, source: Source, rows: Sequence[int]
+    ) -> list[tuple[Sequence[int], Shape]]:
         lengths = [len(source.examples[i].tokens) for i in rows]
-        size = max(1, (MEASURE_BATCH >> self._splits) // len(self._lanes))
-        batches = [[rows[i] for i in chosen] for chosen in evaluation_order(lengths, size)]
+        order = evaluation_order(lengths, self.measured_rows)
+        batches = [[rows[i] for i in chosen] for chosen in order]
         shapes = [source.shape(batch) for batch in batches]
         known = bounded(shapes)
-        for number, (batch, shape) in enumerate(zip(batches, shapes, strict=True)):
-            padded_shape = smallest(shape, known, len(batch))
-            yield source.piece(batch, number % len(self._lanes), padded_shape)
+        return [
+            (batch, smallest(shape, known, len(batch)))
+            for batch, shape in zip(batches, shapes, strict=True)
+        ]
 
 
 def cut(rows: Sequence[int], parts: int) -> list[Sequence[int]]:

@@ -14,6 +14,7 @@ from jobs.model.adapter_fit import Arrays, fitting
 from jobs.model.lora import DropoutNoise
 from jobs.model.losses import Result, same, token_losses
 from jobs.model.split import LanguageModel
+from jobs.resources.ways import Peak
 from jobs.training.batches import Piece
 from jobs.training.optimizer import AdamW, total
 
@@ -42,18 +43,21 @@ class Engine:
     def __init__(
         self, model: LanguageModel, noise: DropoutNoise, lanes: Lanes, config: TrainConfig
     ) -> None:
-        self.model, self.module = model, model.module
-        self.noise, self.lanes = noise, lanes
-        self.seed = config.seed
-        self.adapter: Arrays = named(self.module.trainable_parameters())
+        self.noise, self.seed = noise, config.seed
+        self.adapter: Arrays = named(model.module.trainable_parameters())
         self.optimizer = AdamW(self.adapter, config)
-        self.accumulated = [self._zeros() for _ in lanes.streams]
-        self.loss_sums = [mx.array(0.0) for _ in lanes.streams]
-        self.bad_steps = [mx.array(0) for _ in lanes.streams]
         self.grad_norm = mx.array(0.0)
         self.traces = 0
         self.compile_seconds = 0.0
-        self._earlier_peak = 0
+        self._earlier_peak: int | None = None
+        self.use(model, lanes)
+
+    def use(self, model: LanguageModel, lanes: Lanes) -> None:
+        """Compute with a model on lanes from now on; before the first step alone."""
+        self.model, self.module, self.lanes = model, model.module, lanes
+        self.accumulated = [self._zeros() for _ in lanes.streams]
+        self.loss_sums = [mx.array(0.0) for _ in lanes.streams]
+        self.bad_steps = [mx.array(0) for _ in lanes.streams]
         self._started: list[mx.array] = []
         # Lanes that have no work yet.
         self._idle = set(range(len(lanes)))
@@ -85,8 +89,7 @@ class Engine:
                         why = f"MLX cannot compile its step ({str(error).splitlines()[0]})"
         finally:
             self.traces = traces
-            # What was traced must not stay in the module.
-            self.module.update(tree_unflatten(list(self.adapter.items())))
+            self._put_back()
         if why is not None:
             self._steps = [self._step_graph for _ in self.lanes.streams]
             self._measures = [self._measure_graph for _ in self.lanes.streams]
@@ -166,35 +169,57 @@ class Engine:
         self.module.train()
         return sum(scalar(total) for total in sums) / count
 
-    def peak_memory(self, pieces: Iterable[Piece]) -> int:
-        """Return the most bytes that steps of ``pieces`` take, were one on every lane at once.
+    def peak_memory(self, pieces: Iterable[Piece], at_most: int | None = None) -> Peak:
+        """Return the most bytes that steps of ``pieces`` take.
 
         They are tried one by one, and leave nothing behind. From then on work is started no faster
         than memory allows: lanes that are a little apart do not both reach their peak, and on a
         CPU nothing is won by starting it earlier. Waits for the device.
+
+        Args:
+            at_most: bytes beyond which no more work is started either. With such a bound the trial
+                starts nothing ahead: it takes what the steps need, and not what happens to be free.
         """
         started, traced = time.perf_counter(), self.compile_seconds
         before = list(self.accumulated), list(self.loss_sums), list(self.bad_steps)
         mx.eval(*before)
-        self._earlier_peak = mx.get_peak_memory()
-        mx.clear_cache()
-        mx.reset_peak_memory()
-        rest = mx.get_active_memory()
-        for piece in pieces:
-            self.step([piece], 0)
-            self._start()
-            mx.eval(self.accumulated, self.loss_sums)
-        self.accumulated, self.loss_sums, self.bad_steps = before
-        needed = max(mx.get_peak_memory(), mx.get_active_memory() + mx.get_cache_memory()) - rest
-        if len(self.lanes) > 1:
-            mx.set_memory_limit(rest + int(STARTED * needed))
+        if self._earlier_peak is None:  # else of a way of computing that did not fit
+            self._earlier_peak = mx.get_peak_memory()
+
+        def steps() -> None:
+            for piece in pieces:
+                self.step([piece], 0)
+                self._start()
+                mx.eval(self.accumulated, self.loss_sums)
+
+        if at_most is not None:
+            mx.set_memory_limit(1)
+        try:
+            peak = _peak_of(steps)
+        finally:
+            self.accumulated, self.loss_sums, self.bad_steps = before
+            self._put_back()
+        limits = [peak.rest + int(STARTED * peak.each)] if len(self.lanes) > 1 else []
+        if limits := [*limits, *([at_most] if at_most is not None else [])]:
+            mx.set_memory_limit(min(limits))
         self.compile_seconds = traced + time.perf_counter() - started
-        return rest + len(self.lanes) * needed
+        return peak
+
+    def measuring_memory(self, pieces: Iterable[Piece]) -> Peak:
+        """Return the most bytes that measuring ``pieces`` takes, tried one by one."""
+        tried, limit = mx.get_peak_memory(), mx.set_memory_limit(1)
+        try:
+            peak = _peak_of(lambda: [self.measure([piece]) for piece in pieces])
+        finally:
+            mx.set_memory_limit(limit)
+        self._earlier_peak = max(self._earlier_peak or 0, tried)
+        self._put_back()
+        return peak
 
     @property
     def peak_bytes(self) -> int:
         """The most memory that MLX's arrays have taken so far in this process."""
-        return max(self._earlier_peak, mx.get_peak_memory())
+        return max(self._earlier_peak or 0, mx.get_peak_memory())
 
     def take_loss(self) -> float:
         """Return the summed token losses since the last call. Waits for the device."""
@@ -267,6 +292,10 @@ class Engine:
         mx.async_eval(self.adapter, self.accumulated, self.loss_sums, self.bad_steps)
         self._idle = set(range(len(self.lanes)))
 
+    def _put_back(self) -> None:
+        """Put the adapter into the module: what was traced must not stay there."""
+        self.module.update(tree_unflatten(list(self.adapter.items())))
+
     def _zeros(self) -> Arrays:
         return {name: mx.zeros_like(array) for name, array in self.adapter.items()}
 
@@ -306,6 +335,16 @@ class Engine:
         total = {name: array + gradients[name] for name, array in accumulated.items()}
         bad_step = mx.where((bad_step == 0) & ~mx.isfinite(loss), number, bad_step)
         return total, loss_sum + loss, bad_step
+
+
+def _peak_of(work: Callable[[], object]) -> Peak:
+    """Return what ``work``, which waits for what it computes, takes beside what is there."""
+    mx.clear_cache()
+    mx.reset_peak_memory()
+    rest = mx.get_active_memory()
+    work()
+    most = max(mx.get_peak_memory(), mx.get_active_memory() + mx.get_cache_memory())
+    return Peak(rest, most - rest)
 
 
 def _folded(arrays: list[mx.array], lane: int, count: int, empty: mx.array) -> mx.array:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import cast
 
@@ -28,13 +29,16 @@ from jobs.paths import RunDirectory, Workspace
 from jobs.prefix.cache import FillStopped, PrefixCache
 from jobs.prefix.prefix import Prefix, PrefixStates
 from jobs.prefix.states_cache import StatesCache
-from jobs.resources.preflight import check_disk, check_memory, disk_needed, memory_limits
+from jobs.resources.preflight import check_disk, disk_needed, memory_limits, memory_warning
+from jobs.resources.ways import Room, Way, chosen_text, ways
 from jobs.spec import DataFile, InitialAdapter, JobSpec
 from jobs.storage.files import read_json, sha256_of
 from jobs.training.baseline import Baseline
 from jobs.training.batches import BatchPlan, Source
 from jobs.training.best_adapter import BestAdapter
+from jobs.training.checkpoint import newest_checkpoint
 from jobs.training.engine import Engine
+from jobs.training.fitting import first_fitting
 from jobs.training.summary import Losses, write_summary
 from jobs.training.trainer import Trainer
 
@@ -79,6 +83,8 @@ class Session:
         self.model_path = workspace.model(self.config.model)
         check_unchanged(self.model_path, spec.model_fingerprint)
         self.lanes = backend().lanes(max(self.config.batch_size, self.config.gradient_accumulation))
+        self.computing = self.lanes
+        self.way = Way(len(self.lanes), bool(self.config.grad_checkpoint))
         self.versions = environment() | {"splits": str(splits)}
         # Loaded once, and only if some data file is not in the cache of tokens.
         self.template = TemplateSettings.of(self.config, spec.prompts_written_on)
@@ -86,9 +92,13 @@ class Session:
         self.examples = [self._load(file, tokenizer) for file in (spec.train, spec.valid) if file]
         self.base = BaseModel(self.model_path, self.config)
         self.cache: StatesCache | None = None
+        self.states: Sequence[PrefixStates | None] = [None] * len(self.examples)
 
     def train(self, ending: Stop) -> Finished | None:
         """Run the job to its end; None when asked to stop."""
+        checkpoint = newest_checkpoint(self.run, self._warn)
+        if checkpoint and (kept := Way.from_versions(checkpoint.versions)):
+            self._take(replace(kept, streams=min(kept.streams, len(self.lanes))))
         batches = self._batches()
         self.base.load()
         engine = self._engine()
@@ -98,7 +108,7 @@ class Session:
         best = BestAdapter(self.run.adapters, settings)
         told = self._baseline, self.versions, self.emit, self.stop_reason, ending
         trainer = Trainer(self.run, self.config, engine, batches, best, *told)
-        self.emit(self._started(batches, engine, trainer.resume()))
+        self.emit(self._started(batches, engine, trainer.resume(checkpoint)))
         if warning := self.base.reach.warning:
             self._warn(warning)
         self._check_room(engine, batches)
@@ -107,7 +117,7 @@ class Session:
         except FillStopped:
             outcome = trainer.finish() if ending() and not self.stop_reason() else None
         else:
-            self._check_memory(engine, batches)
+            self._fit_into_memory(trainer, chosen=checkpoint is not None)
             outcome = trainer.run()
         if outcome:
             write_summary(self.run, outcome, self.spec, self.versions)
@@ -153,7 +163,7 @@ class Session:
                 f"The plain way is taken instead of {' and '.join(left_out)}: "
                 "with this architecture the result is another."
             )
-        engine = Engine(self.base.language, self.base.noise, self.lanes, self.config)
+        engine = Engine(self.base.language, self.base.noise, self.computing, self.config)
         if why := engine.settle(self.base.probe_inputs()):
             self._warn(f"The plain way is taken instead of a compiled step: {why}.")
         return engine
@@ -163,7 +173,8 @@ class Session:
         if self.base.language.prefix is not None:
             prefix = Prefix(self.base.language.prefix, self.base.load_below, self.lanes)
             states = [PrefixStates(prefix, rows, self._warn) for rows in self.examples]
-            batches = self._batches_of(states)
+            self.states = states
+            batches = self._batches_now()
             self.cache = self._open_cache(prefix, states, batches)
             if self.cache and self.cache.is_whole:
                 return batches
@@ -176,11 +187,21 @@ class Session:
         self._warn(f"Training without the prefix cache: {self.base.language.whole_because}.")
         if self.config.grad_checkpoint and self.base.language.chain is None:
             self._warn("grad_checkpoint has no effect on this architecture.")
-        return self._batches_of([None] * len(self.examples))
+        self.states = [None] * len(self.examples)
+        return self._batches_now()
 
-    def _batches_of(self, states: Sequence[PrefixStates | None]) -> BatchPlan:
-        train, *valid = map(Source, self.examples, states)
-        return BatchPlan(train, valid[0] if valid else None, self.config, self.lanes, self.splits)
+    def _batches_now(self) -> BatchPlan:
+        """Return the batches, for the way of computing that is taken."""
+        train, *valid = map(Source, self.examples, self.states)
+        how = self.config, self.lanes, self.splits, self.way
+        return BatchPlan(train, valid[0] if valid else None, *how)
+
+    def _take(self, way: Way) -> None:
+        """Compute in another way than the plain one: what is compiled from now on."""
+        self.way, self.computing = way, self.lanes.fewer(way.streams)
+        self.computing.take_blas()
+        self.base.compute_again(way.again)
+        self.versions = environment() | {"splits": str(self.splits)} | way.as_versions()
 
     def _open_cache(
         self, prefix: Prefix, states: list[PrefixStates], batches: BatchPlan
@@ -221,7 +242,8 @@ class Session:
             "form": self.base.form,
             "cut": str(self.base.language.prefix is not None),
             "environment": caches.mapping_input(self.versions),
-            "lanes": f"{len(self.lanes)}, {self.lanes.blas_threads} threads each",
+            "lanes": f"{len(self.computing)} of {len(self.lanes)}, "
+            f"{self.computing.blas_threads} threads each",
             "code": caches.code_input(),
         }
         key = caches.key_of(caches.BASELINE, inputs)
@@ -262,18 +284,43 @@ class Session:
         if warning:
             self._warn(warning)
 
-    def _check_memory(self, engine: Engine, batches: BatchPlan) -> None:
-        """Try steps of the largest shapes, and compare what they take with what there is.
+    def _fit_into_memory(self, trainer: Trainer, *, chosen: bool) -> None:
+        """Try steps of the largest shapes, and take the first way of computing that fits.
+
+        Args:
+            chosen: an attempt before this one did, or took the plain way: it is kept.
 
         Raises:
-            OutOfMemory: it takes more.
+            OutOfMemory: it takes more memory than there is.
         """
         self.emit(PhaseBegan("compiling kernels"))
-        needed = engine.peak_memory(batches.largest_pieces())
+        engine = trainer.engine
+
+        def compute(way: Way) -> tuple[Engine, BatchPlan]:
+            if way != self.way:
+                before = self.way
+                self._take(way)
+                if replace(before, halvings=way.halvings) != way:
+                    self.base.settle()
+                    engine.use(self.base.language, self.computing)
+                    engine.settle(self.base.probe_inputs())
+                trainer.compute_as(self._batches_now(), self.versions)
+            return engine, trainer.batches
+
+        room = Room(memory_limits(*backend().memory()), self.config.memory_bytes)
+        found = first_fitting([self.way] if chosen else self._ways(), compute, room, kept=chosen)
         self.emit(Compiled(engine.traces, round(engine.compile_seconds, 1)))
-        limits = memory_limits(*backend().memory())
-        if warning := check_memory(needed, limits.whole, limits.available):
+        if not found.plain:
+            self._warn(chosen_text(found.tried, found.way, room))
+        if warning := memory_warning(found.needed, room.limits.available):
             self._warn(warning)
+
+    def _ways(self) -> list[Way]:
+        """Return the ways of computing that this model knows, the plain one first."""
+        again = self.config.grad_checkpoint
+        if again is None and self.base.language.chain is None:
+            again = False
+        return ways(len(self.lanes), again)
 
     def _load(self, file: DataFile, tokenizer: Callable[[], Tokenizer]) -> Examples:
         path = self.workspace.inside(file.path)

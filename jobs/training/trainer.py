@@ -81,13 +81,16 @@ class Trainer:
         self._started = self._row_started = time.monotonic()
         self._pace = Pace()
 
-    def resume(self) -> int:
+    def compute_as(self, batches: BatchPlan, versions: dict[str, str]) -> None:
+        """Take the batches of another way of computing, before the first step."""
+        self.batches, self.versions = batches, versions
+
+    def resume(self, checkpoint: Checkpoint | None) -> int:
         """Go back to the newest whole checkpoint, if there is one; return its step, else 0.
 
         The best adapter and the metrics are taken back to that moment too: what came after it is
         trained again, with the same result.
         """
-        checkpoint = newest_checkpoint(self.directory, self._warn)
         if checkpoint is None:
             self.metrics.cut(0)
             self.best.clear()

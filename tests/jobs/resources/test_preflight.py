@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from jobs.config.config import config_from
-from jobs.errors import ExitCode, OutOfMemory, WorkspaceError
+from jobs.errors import ExitCode, WorkspaceError
 from jobs.paths import Workspace
 from jobs.resources.preflight import (
     MemoryLimits,
     check_disk,
-    check_memory,
     disk_needed,
     memory_limits,
+    memory_warning,
 )
 from jobs.spec import read_spec
 from tests.helpers.runs import make_run, run_child
@@ -40,25 +40,17 @@ FREE = {
 
 
 def test_a_step_that_fits_is_no_news() -> None:
-    assert check_memory(8 * GB, 16 * GB, 10 * GB) is None
-    assert check_memory(8 * GB, None, None) is None
+    assert memory_warning(8 * GB, 10 * GB) is None
+    assert memory_warning(8 * GB, None) is None
 
 
 def test_a_tight_step_is_a_warning_with_figures() -> None:
     """What others hold now may be free in an hour: more than is available is no refusal."""
-    warning = check_memory(9 * GB, 16 * GB, 10 * GB)
-    assert check_memory(11 * GB, 16 * GB, 10 * GB) is not None
+    warning = memory_warning(9 * GB, 10 * GB)
+    assert memory_warning(11 * GB, 10 * GB) is not None
     assert warning is not None
     assert "9.00 GB" in warning
     assert "10.00 GB" in warning
-
-
-def test_a_step_that_does_not_fit_is_refused_with_figures() -> None:
-    with pytest.raises(
-        OutOfMemory, match=r"needs 11\.00 GB of memory, and there are 10\.00 GB"
-    ) as caught:
-        check_memory(11 * GB, 10 * GB, 9 * GB)
-    assert caught.value.exit_code == 7
 
 
 def test_what_is_available_counts_what_the_process_holds(tmp_path: Path) -> None:
