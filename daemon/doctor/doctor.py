@@ -16,8 +16,15 @@ from jobs.config.config import Preset, TrainConfig
 from jobs.data.tokenizer import Tokenizer
 from jobs.model_store.place import model_folder
 from jobs.paths import Workspace
-from jobs.resources.estimate import Needs, estimate, measured_memory, run_disk_needed
+from jobs.resources.estimate import (
+    Needs,
+    estimate,
+    estimate_within,
+    measured_memory,
+    run_disk_needed,
+)
 from jobs.resources.preflight import memory_limits
+from jobs.resources.ways import Room
 from jobs.storage.files import free_bytes
 
 
@@ -78,7 +85,10 @@ def _preset(checkup: Checkup, preset: Preset, workspace: Workspace, device: Devi
             estimate, folder, config, size, as_stored=device.as_stored, lanes=device.lanes
         )
         if needs := checkup.ask("memory", look):
-            _room(checkup, preset, workspace, device, needs, report.train.examples)
+            room = Room(memory_limits(*device.memory), config.memory_bytes)
+            within = partial(estimate_within, folder, config, size, needs, most=room.most)
+            chosen = within(as_stored=device.as_stored, lanes=device.lanes)
+            _room(checkup, preset, workspace, device, (needs, chosen), report.train.examples)
 
 
 def _model(
@@ -97,19 +107,20 @@ def _room(
     preset: Preset,
     workspace: Workspace,
     device: Device,
-    needs: Needs,
+    ways: tuple[Needs, Needs],
     examples: int,
 ) -> None:
-    config = preset.config
+    config, (needs, chosen) = preset.config, ways
     measured = checkup.ask("memory", partial(measured_memory, workspace, config))
     checkup.add(
         "memory",
         lambda: resource_checks.memory_finding(
-            needs,
+            chosen,
             memory_limits(*device.memory),
             config,
             as_stored=device.as_stored,
             measured=measured,
+            plain=needs,
         ),
     )
     checkup.add(

@@ -8,6 +8,7 @@ from jobs.model_store.downloads import DOWNLOADS
 from jobs.resources.estimate import Needs
 from jobs.resources.out_of_memory import advice
 from jobs.resources.preflight import TIGHT, MemoryLimits
+from jobs.resources.ways import Room
 from jobs.storage.formatting import size_text
 
 TOO_LITTLE_DISK = "Free some space, or lower keep_checkpoints, lora.rank or prefix_cache_gb."
@@ -20,11 +21,13 @@ def memory_finding(
     *,
     as_stored: bool,
     measured: int | None,
+    plain: Needs | None = None,
 ) -> Finding:
     """Compare the memory that a run needs with what there is.
 
     Args:
-        needs: estimated.
+        needs: estimated, in the way that the run will choose.
+        plain: likewise, in the plain way; left out where that is the one.
         measured: the peak of an earlier run of the same settings, bytes; None without one.
     """
     cached = needs.cache > 0 and config.prefix_cache_gb != 0
@@ -32,10 +35,14 @@ def memory_finding(
     text = _memory_text(
         needs, needed, cached=cached, as_stored=as_stored, measured=measured is not None
     )
-    if limits.whole is not None and needed > limits.whole:
+    if plain is not None and plain != needs and measured is None:
+        more = size_text(plain.memory(cached=cached))
+        text += f"; computed in a slower way, as the plain one would take {more}"
+    room = Room(limits, config.memory_bytes)
+    if not room.holds(needed):
         return problem(
             "memory",
-            f"{text}; this machine gives {size_text(limits.whole)}.",
+            f"{text}; that does not fit into {room.text}.",
             f"Take a smaller model. {advice(config.model_dump(), 0)}",
         )
     if limits.available is None:

@@ -22,11 +22,13 @@ from jobs.resources.estimate import (
     DataSize,
     Needs,
     estimate,
+    estimate_within,
     measured_memory,
     run_disk_needed,
 )
 from jobs.resources.out_of_memory import advice
 from jobs.resources.preflight import TIGHT, compare_disk, memory_limits
+from jobs.resources.ways import Room
 from jobs.storage.files import free_bytes
 from jobs.storage.formatting import size_text
 
@@ -78,7 +80,11 @@ def check_room(
     arrays = adapter_arrays(found, reach, config.lora).values()
     adapter = FLOAT32 * sum(array.elements for array in arrays)
     needs = replace(needs, adapter=adapter, state=(MOMENTS + lanes) * adapter)
-    said = _memory(config, workspace, needs, memory_limits(*device.memory).whole, use, shared)
+    room = Room(memory_limits(*device.memory), config.memory_bytes)
+    least = estimate_within(
+        model, config, size, needs, as_stored=device.as_stored, lanes=lanes, most=room.most
+    )
+    said = _memory(config, workspace, (needs, least), room, use, shared)
     if use.trains:
         said += _disk(config, workspace, needs, len(found.lengths[0]), shared)
     return said
@@ -92,38 +98,52 @@ def lanes_of(device: Device, config: TrainConfig) -> int:
 def _memory(
     config: TrainConfig,
     workspace: Workspace,
-    needs: Needs,
-    whole: int | None,
+    ways: tuple[Needs, Needs],
+    room: Room,
     use: RunUse,
     shared: bool,
 ) -> list[str]:
-    if whole is None:
+    """Return what to tell of the memory.
+
+    Args:
+        ways: what the run takes in the plain way, and in that which it will choose.
+    """
+    needs, chosen = ways
+    whole = room.limits.whole
+    if whole is None or room.most is None:
         return []
     hint = f"Take a smaller model. {advice(config.model_dump(), 0)}"
     # Counted, not estimated: a step has these in memory, and an answer takes all the weights.
-    step = needs.kept + (1 + MOMENTS) * needs.adapter
-    least = max(step if use.trains else 0, needs.weights + needs.adapter if use.answers else 0)
+    step = needs.kept + (1 + MOMENTS) * needs.adapter if use.trains else 0
+    least = max(step, needs.weights + needs.adapter if use.answers else 0)
+    text = f"The weights that are needed at one time take {size_text(least)} of memory, and"
     if least > whole:
-        text = (
-            f"The weights that are needed at one time take {size_text(least)} of memory, and this "
-            f"machine gives {size_text(whole)}."
-        )
+        text = f"{text} this machine gives {size_text(whole)}."
         if not shared:
             raise InvalidInput(text, hint)
         return [f"{text} Another machine has to run it."]
-    needed = needs.memory(cached=needs.cache > 0 and config.prefix_cache_gb != 0)
-    if not use.trains or needed <= TIGHT * whole:
+    if step > room.most:
+        raise InvalidInput(f"{text} memory: {config.memory} allows less.", hint)
+    cached = needs.cache > 0 and config.prefix_cache_gb != 0
+    needed = needs.memory(cached=cached)
+    if not use.trains or needed <= min(TIGHT * whole, room.most):
         return []
     if measured := measured_memory(workspace, config):
         needed = measured
-    if needed <= TIGHT * whole:
+    if needed <= min(TIGHT * whole, room.most):
         return []
     how = "measured in an earlier run" if measured else "an estimate"
-    verdict = "it may run out of it" if needed > whole else "that is tight"
-    return [
-        f"The run takes about {size_text(needed)} of memory ({how}), and this machine gives "
-        f"{size_text(whole)}: {verdict}. {advice(config.model_dump(), 0)}"
-    ]
+    figures = f"The run takes about {size_text(needed)} of memory ({how})"
+    given = f"this machine gives {size_text(whole)}"
+    if room.cap is not None and room.cap < whole:
+        given = f"memory: {config.memory} allows less"
+    if not measured and needed > room.most >= (other := chosen.memory(cached=cached)):
+        return [
+            f"{figures}, and {given}: it may be computed in a slower way that takes less, about "
+            f"{size_text(other)}."
+        ]
+    verdict = "it may run out of it" if needed > room.most else "that is tight"
+    return [f"{figures}, and {given}: {verdict}. {advice(config.model_dump(), 0)}"]
 
 
 def _disk(

@@ -16,8 +16,9 @@ from jobs.data.tokenizer import TemplateSettings
 from jobs.errors import FarenseError
 from jobs.paths import Workspace
 from jobs.rehearsal import Part, Rehearsed, rehearse
-from jobs.resources.estimate import DataSize, estimate, measured_memory
+from jobs.resources.estimate import DataSize, estimate, estimate_within, measured_memory
 from jobs.resources.preflight import memory_limits
+from jobs.resources.ways import Room
 from jobs.storage.files import sha256_of
 
 log = structlog.get_logger(__name__)
@@ -64,9 +65,11 @@ class Capacity:
         found = self._rehearsed
         device, size = found.model.device, DataSize.of(found.lengths, config)
         model = self._workspace.model(config.model)
-        needs = estimate(
-            model, config, size, as_stored=device.as_stored, lanes=lanes_of(device, config)
-        )
+        on, lanes = device.as_stored, lanes_of(device, config)
+        plain = estimate(model, config, size, as_stored=on, lanes=lanes)
+        # A run takes less where the plain way does not fit into the machine, or under its cap.
+        most = Room(memory_limits(*device.memory), config.memory_bytes).most
+        needs = estimate_within(model, config, size, plain, as_stored=on, lanes=lanes, most=most)
         return needs.memory(cached=config.prefix_cache_gb != 0)
 
     @cached_property

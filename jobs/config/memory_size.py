@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from jobs.config.config_file import shown
-
 AUTO = "auto"
 SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?) ?(GB|MB)", re.ASCII | re.IGNORECASE)
 # Decimal, as every size that farense prints.
@@ -28,7 +26,7 @@ def memory_setting(given: Any) -> str:
     found = SIZE.fullmatch(text)
     if found is None or not float(found[1]):
         raise ValueError(
-            f"memory: {shown(given)} is neither auto nor a size; write 6GB or 512MB, say, or auto "
+            f"memory: {given!r} is neither auto nor a size; write 6GB or 512MB, say, or auto "
             "for all that the machine has"
         )
     return f"{found[1]}{found[2].upper()}"

@@ -29,6 +29,7 @@ from jobs.model_store.size import PlainTensor, plain_tensors
 from jobs.paths import JOB_ID, Workspace
 from jobs.prefix.cache import PrefixCache
 from jobs.resources.preflight import disk_needed
+from jobs.resources.ways import ways
 from jobs.spec import read_spec
 from jobs.storage.files import sha256_of, whole_lines
 
@@ -36,7 +37,7 @@ from jobs.storage.files import sha256_of, whole_lines
 MEMORY_SETTINGS = (
     *("model", "prompt_format", "chat_template", "thinking", "mask_prompt", "lora"),
     *("batch_size", "gradient_accumulation"),
-    *("max_seq_length", "grad_checkpoint", "prefix_cache_gb"),
+    *("max_seq_length", "memory", "grad_checkpoint", "prefix_cache_gb"),
 )
 # Runs that are looked through for a measured need, the newest first.
 RUNS = 50
@@ -153,6 +154,35 @@ def estimate(
         state=(2 + lanes) * adapter,
         cache=data.tokens * hidden * number_bytes if boundary else 0,
     )
+
+
+def estimate_within(
+    path: Path,
+    config: TrainConfig,
+    data: DataSize,
+    plain: Needs,
+    *,
+    as_stored: bool,
+    lanes: int,
+    most: int | None,
+) -> Needs:
+    """Return what a run will take that chooses its way of computing by the memory there is.
+
+    Args:
+        plain: what it takes in the plain way, as :func:`estimate` returns it.
+        most: the memory, bytes; None where that is not known.
+
+    Returns:
+        That of the first way that fits, else of the last, which takes least.
+    """
+    cached = plain.cache > 0 and config.prefix_cache_gb != 0
+    tried = [plain]
+    for way in ways(lanes, config.grad_checkpoint)[1:]:
+        if most is None or tried[-1].memory(cached=cached) <= most:
+            return tried[-1]
+        changed = config.model_copy(update={"grad_checkpoint": way.again})
+        tried.append(estimate(path, changed, data, as_stored=as_stored, lanes=way.streams))
+    return tried[-1]
 
 
 def _step(

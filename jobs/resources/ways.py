@@ -7,7 +7,7 @@ chosen once, before the first step, and every checkpoint names it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -152,9 +152,3 @@ def _needs(needed: int | None) -> str:
 
 def _taken(needed: int | None) -> str:
     return "it ran out of memory" if needed is None else size_text(needed)
-
-
-def first_within(estimates: Sequence[int], most: int | None) -> int:
-    """Return the first of some ways' needs that fits, else the smallest."""
-    fitting = (needed for needed in estimates if most is None or needed <= most)
-    return next(fitting, min(estimates))

@@ -143,7 +143,10 @@ def texts_alone(workspace: Workspace, run: RunDirectory) -> None:
 
 
 BAD: dict[str, Bad] = {
-    "settings": Bad(("learning_rate",), {"learning_rate": -1}),
+    "settings": Bad(
+        ("learning_rate", "memory: '6 tons' is neither auto nor a size; write 6GB"),
+        {"learning_rate": -1, "memory": "6 tons"},
+    ),
     "model's place": Bad(("out of the workspace",), {"model": "../elsewhere"}),
     "model's files": Bad(("has no weights",), model=lose_weights),
     "architecture": Bad(

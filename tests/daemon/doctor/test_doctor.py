@@ -44,7 +44,14 @@ from jobs.backend.device import Device
 from jobs.config.config import Preset, TrainConfig, config_from
 from jobs.errors import ConfigError, DataError, ModelError, QueueUnreachable, WorkspaceError
 from jobs.paths import Workspace
-from jobs.resources.estimate import DataSize, Needs, estimate, measured_memory, run_disk_needed
+from jobs.resources.estimate import (
+    DataSize,
+    Needs,
+    estimate,
+    estimate_within,
+    measured_memory,
+    run_disk_needed,
+)
 from jobs.resources.preflight import MemoryLimits
 from jobs.storage.files import read_json, write_json
 from jobs.storage.locks import FileLock
@@ -438,6 +445,29 @@ def test_checkpointed_blocks_take_less(tiny_model: Path) -> None:
     plain = estimate(tiny_model, config(), size, as_stored=False, lanes=1)
     less = estimate(tiny_model, config(grad_checkpoint=True), size, as_stored=False, lanes=1)
     assert less.step < plain.step
+
+
+def test_the_first_way_that_fits_is_estimated(tiny_model: Path) -> None:
+    size = DataSize(tokens=1000, longest=96, learned=0.5)
+    plain = estimate(tiny_model, config(), size, as_stored=False, lanes=2)
+
+    def chosen(most: int | None, made: TrainConfig) -> Needs:
+        return estimate_within(tiny_model, made, size, plain, as_stored=False, lanes=2, most=most)
+
+    enough = plain.memory(cached=True)
+    assert chosen(None, config()) == chosen(enough, config()) == plain
+    again = estimate(tiny_model, config(grad_checkpoint=True), size, as_stored=False, lanes=2)
+    assert chosen(enough - 1, config()) == again
+    one = estimate(tiny_model, config(), size, as_stored=False, lanes=1)
+    assert chosen(enough - 1, config(grad_checkpoint=False)) == one
+    assert chosen(1, config()).step < min(one.step, again.step)
+
+    limits = MemoryLimits(16 * GB, 16 * GB)
+    found = memory_finding(again, limits, config(), as_stored=False, measured=None, plain=plain)
+    assert "computed in a slower way" in found.found
+    found = memory_finding(NEEDS, limits, config(memory="1GB"), as_stored=False, measured=None)
+    assert found.status is PROBLEM
+    assert "the 1.00 GB that the setting memory allows" in found.found
 
 
 def test_room_on_the_disk(workspace: Workspace) -> None:

@@ -56,6 +56,26 @@ def test_what_every_step_needs_is_refused_and_what_is_estimated_is_told(
         remarks(workspace, Wanted(preset.config, evaluated=True))
 
 
+def test_a_cap_and_slower_ways_are_told(
+    workspace: Workspace, preset: Preset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(monkeypatch)
+
+    def said(memory: str, **changes: object) -> list[str]:
+        update = {"memory": memory, **changes}
+        return remarks(workspace, Wanted(preset.config.model_copy(update=update)))
+
+    assert said("1GB") == []
+    with pytest.raises(InvalidInput, match=r"are needed at one time .* memory: 0\.1MB allows less"):
+        said("0.1MB")
+    # What no way of computing fits into, and what one may.
+    (never,) = said(f"{(2 * BLOCK + MATRIX) / 1e6 + 0.1:.6f}MB")
+    assert "it may run out of it" in never
+    large = {"batch_size": 64, "max_seq_length": 96}
+    figures = [text for mb in range(2, 60, 2) for text in said(f"{mb}MB", **large)]
+    assert any("a slower way that takes less" in text for text in figures)
+
+
 def test_the_disk_is_compared_as_the_job_compares_it(
     workspace: Workspace, preset: Preset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,7 +48,10 @@ def test_what_was_estimated(estimated: int | None, limit: int | None, words: str
         ({"lora__rank": 8, "batch_size": 1}, False),
         ({"lora__num_layers": 16}, True),
         ({"max_seq_length": 256}, False),
-        ({"grad_checkpoint": True}, False),
+        # Where memory decides, a run that ran out has tried that, too.
+        ({"grad_checkpoint": True}, True),
+        ({"grad_checkpoint": False}, True),
+        ({"memory": "1GB"}, True),
         ({"lora__keys": ["q_proj"]}, False),
         ({"learning_rate": 1e-3, "gradient_accumulation": 1}, True),
     ],
@@ -57,6 +60,23 @@ def test_what_was_met(settings: dict[str, Any], larger: bool) -> None:
     assert at_least_as_large(config(**settings), config()) is larger
     reason = too_large(config(**settings), None, None, [(3, config())])
     assert (reason is not None and "trial 3" in reason) is larger
+
+
+@pytest.mark.parametrize(
+    ("settings", "known", "larger"),
+    [
+        ({"grad_checkpoint": True}, {"grad_checkpoint": False}, False),
+        ({}, {"grad_checkpoint": True}, False),
+        ({"grad_checkpoint": False}, {"grad_checkpoint": True}, True),
+        ({}, {"memory": "1GB"}, False),
+        ({"memory": "2GB"}, {"memory": "1GB"}, False),
+        ({"memory": "900MB"}, {"memory": "1GB"}, True),
+    ],
+)
+def test_what_may_fit_all_the_same(
+    settings: dict[str, Any], known: dict[str, Any], larger: bool
+) -> None:
+    assert at_least_as_large(config(**settings), config(**known)) is larger
 
 
 def spec(letters: str, number: int, part: int = 0, **values: Any) -> JobSpec:

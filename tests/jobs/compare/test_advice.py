@@ -115,7 +115,7 @@ def test_out_of_memory_computes_the_same_in_smaller_pieces() -> None:
     assert changes(finding) == {
         "batch_size": (2, 1),
         "gradient_accumulation": (4, 8),
-        "grad_checkpoint": (False, True),
+        "grad_checkpoint": (None, True),
         "on_oom": ("stop", "retry_smaller"),
     }
 

@@ -85,6 +85,9 @@ def test_lora_settings_that_are_left_out_are_those_of_v2(tmp_path: Path) -> None
         ("batch_size='2'", "batch_size: input should be a valid integer (given: '2')"),
         ("mask_prompt=1", "mask_prompt: input should be a valid boolean (given: 1)"),
         ("stall_minutes=0", "stall_minutes: input should be greater than 0 (given: 0)"),
+        ("memory=6", "memory: 6 is neither auto nor a size; write 6GB or 512MB, say, or auto"),
+        ("memory=6GiB", "memory: '6GiB' is neither auto nor a size"),
+        ("memory=0GB", "memory: '0GB' is neither auto nor a size"),
         ("max_hours=-1", "max_hours: input should be greater than 0 (given: -1)"),
         ("optimizer=sgd", "optimizer: input should be 'adamw' (given: 'sgd')"),
         ("lora.rang=4", "lora.rang: unknown key (given: 4)"),
@@ -262,3 +265,23 @@ def test_a_preset_that_a_file_cannot_build_on(tmp_path: Path, text: str, expecte
     with pytest.raises(ConfigError) as caught:
         load_preset("mine", (tmp_path, *FOLDERS))
     assert expected in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("given", "kept", "size"),
+    [
+        (None, "auto", None),
+        ("Auto", "auto", None),
+        ("6GB", "6GB", 6 * 10**9),
+        ("6 gb", "6GB", 6 * 10**9),
+        ("512MB", "512MB", 512 * 10**6),
+        ("1.5 GB", "1.5GB", 1_500_000_000),
+    ],
+)
+def test_how_much_memory_is_written_in_several_ways(
+    given: str | None, kept: str, size: int | None
+) -> None:
+    values = load_preset("v2", FOLDERS).config.model_dump(mode="json")
+    config = config_from({**values, "memory": given}, "test")
+    assert (config.memory, config.memory_bytes) == (kept, size)
+    assert config_from(config.model_dump(mode="json"), "test") == config

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobs.resources.preflight import MemoryLimits
-from jobs.resources.ways import Peak, Room, Way, chosen_text, first_within, none_fits, ways
+from jobs.resources.ways import Peak, Room, Way, chosen_text, none_fits, ways
 
 GB = 10**9
 PLAIN, AGAIN, ONE, BOTH = Way(2, False), Way(2, True), Way(1, False), Way(1, True)
@@ -80,9 +80,3 @@ def test_a_checkpoint_names_what_is_not_plain() -> None:
 def test_a_peak_counts_what_is_held_once() -> None:
     assert Peak(10, 4).on(2) == 18
     assert Peak(10, 4).on(1, 2.5) == 20
-
-
-def test_an_estimate_is_that_of_the_first_way_that_fits() -> None:
-    assert first_within([8, 5, 4, 3], 5) == 5
-    assert first_within([8, 5, 4, 3], 2) == 3
-    assert first_within([8, 5], None) == 8
