@@ -21,6 +21,9 @@ from jobs.training.optimizer import AdamW, total
 # How much memory all lanes together take before no more work is started, as a part of what the
 # largest piece takes. With 1.2 a step is as fast as without a limit, with 0.8 half as fast.
 STARTED = 1.2
+# By how much of the largest piece MLX may overshoot a limit: it waits before an array is made, and
+# then makes it whole.
+OVERSHOT = 0.125
 
 
 class Engine:
@@ -200,8 +203,10 @@ class Engine:
             self.accumulated, self.loss_sums, self.bad_steps = before
             self._put_back()
         limits = [peak.rest + int(STARTED * peak.each)] if len(self.lanes) > 1 else []
-        if limits := [*limits, *([at_most] if at_most is not None else [])]:
-            mx.set_memory_limit(min(limits))
+        if at_most is not None:
+            limits.append(at_most - int(OVERSHOT * peak.each))
+        if limits:
+            mx.set_memory_limit(max(1, min(limits)))
         self.compile_seconds = traced + time.perf_counter() - started
         return peak
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from jobs.backend.backend import backend
+from jobs.backend.mlx import mx
 from jobs.errors import ExitCode, OutOfMemory
 from jobs.paths import RunDirectory, Workspace
 from jobs.resources.ways import Peak
@@ -31,6 +32,8 @@ LONG: dict[str, Any] = {
     "eval_steps": 3,
     "log_steps": 1,
     "gap_examples": 2,
+    # Small, so that an update does not turn a difference by rounding into one that shows.
+    "learning_rate": 2e-4,
     "lora": {**SETTINGS["lora"], "num_layers": 4},
 }
 # With frozen blocks below the adapted ones, and so with prefix states.
@@ -116,11 +119,12 @@ def test_the_next_way_is_taken_said_and_trains_as_the_plain_one(
     assert losses(free)[-1] < losses(free)[0]
     for number, (way, cap) in enumerate(caps.items(), 1):
         run = make_run(alone, tiny_model, JOB.format(number), **LONG, memory=cap)
+        mx.reset_peak_memory()
         (line,) = (text for text in warnings(attempt(alone, run)).splitlines() if "Memory:" in text)
         assert f"that the setting memory allows; {way}: about" in line
         assert losses(run) == pytest.approx(losses(free), rel=1e-3)
         assert losses(run, "val_loss") == pytest.approx(losses(free, "val_loss"), rel=1e-3)
-        assert 1e6 * metrics(run)[-1]["memory_mb"] <= 1.05 * float(cap[:-2]) * 1e6
+        assert metrics(run)[-1]["memory_mb"] < 1.05 * float(cap.removesuffix("MB"))
 
 
 def test_an_explicit_setting_leaves_the_streams_to_choose(
