@@ -36,7 +36,7 @@ def token_losses(
     # Until it is asked for, a graph alone: it tells the size of the vocabulary.
     logits = model.head(rows)
     if model.slice_bytes is not None:
-        size = slice_rows(len(rows), logits.shape[-1], model.slice_bytes)
+        size = slice_rows(len(rows), logits.shape[-1], model.slice_bytes, model.least_rows)
         if size < len(rows):
             return sliced_losses(model.head, rows, targets, size, slopes=model.module.training)
     return backend().cross_entropy(logits.astype(mx.float32), targets)

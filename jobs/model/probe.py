@@ -133,7 +133,7 @@ def _left(model: LanguageModel, used: tuple[str, ...], without: tuple[str, ...])
 def _in_slices(model: LanguageModel, inputs: mx.array) -> LanguageModel:
     """Return ``model`` with the few targets of a probe in several slices."""
     logits = model.head(model.rows(inputs, _positions()))
-    return replace(model, slice_bytes=FLOAT32 * logits.size // 3)
+    return replace(model, slice_bytes=FLOAT32 * logits.size // 3, least_rows=1)
 
 
 def _positions() -> mx.array:

@@ -20,7 +20,7 @@ from jobs.errors import ModelError
 from jobs.model.chain import Chain, block_lists, flat
 from jobs.model.crossing import NotAChain, probe_ids
 from jobs.model.gated_delta import CHUNKED
-from jobs.model.slice_size import SLICE_BYTES
+from jobs.model.slice_size import LEAST_ROWS, SLICE_BYTES
 
 NOT_A_CHAIN = "entered at its first adapted block, it computes something else"
 NOTHING_FROZEN = "all its blocks are adapted, so nothing is frozen below them"
@@ -42,6 +42,7 @@ class LanguageModel:
             and ``head`` is the identity on logits.
         slice_bytes: how large the float32 logits of a loss may be before it is computed by slices
             of rows; None where it never is.
+        least_rows: how many rows a slice has at least, whatever their logits take.
     """
 
     module: nn.Module
@@ -51,6 +52,7 @@ class LanguageModel:
     whole_because: str | None = None
     chain: Chain | None = None
     slice_bytes: int | None = SLICE_BYTES
+    least_rows: int = LEAST_ROWS
 
 
 def whole_last_block(block: Any, states: mx.array, mask: Any, positions: mx.array) -> mx.array:
