@@ -172,6 +172,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="bytes of freed memory that mlx-lm keeps from step to step (default: 0)",
     )
     group.add_argument(
+        "--peer-uncompiled",
+        action="store_true",
+        help="mlx-lm without mx.compile, whose graphs of loops over tokens are huge",
+    )
+    group.add_argument(
         "--peer-seconds", type=float, default=1200, help="then mlx-lm is stopped (default: 1200)"
     )
 
@@ -252,6 +257,7 @@ def time_mlx_lm(
         "benchmarks.mlx_lm_lora",
         *(str(run.path), "--result", str(file), "--timed", "--steps", str(options.peer_steps)),
         *("--cache-threshold", str(options.peer_cache)),
+        *(["--uncompiled"] if options.peer_uncompiled else []),
         temporary=kernels,
         limit=options.peer_seconds,
     )

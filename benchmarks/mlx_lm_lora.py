@@ -74,16 +74,16 @@ class Steps:
         file: a JSON object a line; the first is what is known before training.
     """
 
-    def __init__(self, file: Path, before: dict[str, Any]) -> None:
-        self._file = file
+    def __init__(self, file: Path, before: dict[str, Any], *, compiled: bool) -> None:
+        self._file, self._compiled = file, compiled
         self._graphs = 0
         self._write(before)
 
     def loss(self, *arguments: Any) -> Any:
-        """Return mlx-lm's loss; it is called once for each graph that is traced."""
+        """Return mlx-lm's loss; compiled, it is called once for each graph that is traced."""
         from mlx_lm.tuner.trainer import default_loss
 
-        self._graphs += 1
+        self._graphs += self._compiled
         return default_loss(*arguments)
 
     def on_train_loss_report(self, report: dict[str, Any]) -> None:
@@ -117,6 +117,10 @@ def main() -> None:
     )
     check_plain(model)
     loaded_at = time.time()
+    if options.uncompiled:
+        import mlx.core as mx
+
+        mx.disable_compile()
     if options.timed:
         train_timed(model, train, config, options)
         return
@@ -134,6 +138,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--validation-batches", type=int, default=-1, help="with --steps")
     parser.add_argument("--same-loss", action="store_true", help="also the loss farense measures")
     parser.add_argument("--same-batches", action="store_true", help="in the order farense trains")
+    parser.add_argument("--uncompiled", action="store_true", help="without mx.compile")
     parser.add_argument("--timed", action="store_true", help="only train, and time every step")
     parser.add_argument(
         "--cache-threshold", type=int, default=0, help="bytes of MLX's cache that it may keep"
@@ -225,7 +230,7 @@ def train_timed(model: Any, train: Dataset, config: TrainConfig, options: Any) -
         "tokens": max(len(tokens) for tokens, _ in train),
         "answer_tokens": sum(answers) / len(answers),
     }
-    steps = Steps(options.result, before)
+    steps = Steps(options.result, before, compiled=not options.uncompiled)
     run_training(model, train, [], config, options, steps, steps.loss, report_every=1)
 
 
