@@ -134,7 +134,9 @@ def test_both_programs_tell_what_they_did(
     ours = time_farense(run, COLD, workspace.root)
     assert (ours.steps, len(ours.step_seconds), ours.states) == (8, 1, 16)
     assert ours.graphs >= 8
-    options = argparse.Namespace(peer_steps=3, peer_seconds=100.0, peer_cache=0)
+    options = argparse.Namespace(
+        peer_steps=3, peer_seconds=100.0, peer_cache=0, peer_uncompiled=False
+    )
     run = make_run(workspace, long_rows(model, 48, 16, 16), **settings)
     theirs, told = time_mlx_lm(run, workspace.root, options, empty=True)
     assert theirs.failure is None
