@@ -223,7 +223,9 @@ def test_a_validation_that_does_not_fit_is_computed_in_smaller_pieces(
     (step,), (validation,) = trials, validations
     cap = between(step.on(2), validation.on(2))
     run = make_run(alone, tiny_model, JOB.format(1), **settings, memory=cap)
+    mx.reset_peak_memory()
     said = warnings(attempt(alone, run))
+    assert metrics(run)[-1]["memory_mb"] < 1.05 * float(cap.removesuffix("MB"))
     assert "Memory: a validation of the longest texts needs" in said
     assert "validations are computed in smaller pieces" in said
     assert all({"streams", "validation_halvings"} <= found.keys() for found in versions(run))
