@@ -129,7 +129,7 @@ def test_it_goes_back_to_the_beginning_where_there_is_nothing_else(
     assert (adapter, rows) == (expected_adapter, expected_rows)
 
 
-@pytest.mark.parametrize(("step", "bound", "kill_at"), [(8, 0.6, 9), (8, 0.3, 6), (2, 0.3, 7)])
+@pytest.mark.parametrize(("step", "bound", "kill_at"), [(8, 0.6, 10), (8, 0.3, 7), (2, 0.3, 8)])
 def test_killed_around_a_rollback_it_ends_with_the_same_bits(
     alone: Workspace,
     tiny_model: Any,
