@@ -8,6 +8,7 @@ import pytest
 
 from daemon.client import FarenseClient
 from daemon.store.records import JobRecord
+from jobs.backend.choice import AS_ACCELERATOR, VARIABLE
 from jobs.config.config import Preset, load_preset
 from jobs.paths import Workspace
 from jobs.state import JobState, State, read_state
@@ -16,8 +17,12 @@ from tests.helpers.jobs import ended
 from tests.helpers.runs import write_rows
 from tests.helpers.servers import Daemons
 
-# The real child, with 3 GB of address space.
-LIMITED = ("sh", "-c", 'ulimit -v 3000000; exec "$0" -P -m jobs "$@"', sys.executable)
+# The real child, with 3 GB of address space, and with MLX's own attention.
+LIMITED = (
+    *("sh", "-c"),
+    f'ulimit -v 3000000; export {VARIABLE}={AS_ACCELERATOR}; exec "$0" -P -m jobs "$@"',
+    sys.executable,
+)
 
 
 def outcome(
@@ -67,8 +72,8 @@ def test_it_gets_no_smaller_than_a_row(
 def test_a_real_allocation_that_fails_is_told_as_such(
     client: FarenseClient, daemons: Daemons, preset: Preset, workspace: Workspace
 ) -> None:
-    """An attention matrix of some 16,000 x 16,000 for each of four heads."""
-    row = {"prompt": "Quem?", "completion": "".join(map(str, range(4_200)))}
+    """An attention matrix of some 40,000 x 40,000 for each of four heads."""
+    row = {"prompt": "Quem?", "completion": "".join(map(str, range(10_000)))}
     write_rows(workspace.data / "train.jsonl", [row])
     daemons.start(child=LIMITED, max_attempts=1)
     record, _ = outcome(client, preset, workspace, "max_seq_length=60000", "data.valid=null")
