@@ -217,10 +217,8 @@ def measure_pair(
 
 def time_farense(run: RunDirectory, setting: str, kernels: Path) -> Timed:
     """Run a job as a worker would, without one."""
-    file = run.path / "counted.json"
-    arguments = str(run.path), "--result", str(file)
     workspace = workspace_of(run)
-    process = watch(workspace, "benchmarks.counted", *arguments, temporary=kernels)
+    process = watch(workspace, "jobs", str(run.path), temporary=kernels)
     lines = whole_lines(workspace.job_log(run.job_id))
     events = [json.loads(line) for line in lines]
     started, finished = (_last(events, kind) for kind in ("started", "finished"))
@@ -237,7 +235,7 @@ def time_farense(run: RunDirectory, setting: str, kernels: Path) -> Timed:
         step_seconds=tuple(paces),
         start_seconds=(_time(started) - process.launched).total_seconds(),
         compile_seconds=compiling - each * statistics.median(paces),
-        graphs=json.loads(file.read_text())["graphs"],
+        graphs=finished["graphs"],
         whole_seconds=process.seconds,
         fill_seconds=fill["seconds"] if fill else 0.0,
         states=fill["examples"] if fill else 0,
