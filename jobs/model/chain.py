@@ -87,9 +87,7 @@ class Chain:
         self.last: LastBlock | None = None
         calls = [self._recorded(shape) for shape in SHAPES]
         self.crossing = crossing(self.boundary, *calls)
-        self.needs_ids = self.boundary > 0 and needs_ids(
-            self.boundary, calls[0], [(leaf.block, leaf.place) for leaf in self.crossing]
-        )
+        self.needs_ids = self.boundary > 0 and needs_ids(self.boundary, calls[0], self.crossing)
         self.end = leaf_of(calls[0][-1], calls[1][-1], 0)
         self._forms = [call.form() for call in calls[0]]
 
@@ -129,9 +127,8 @@ class Chain:
             Shape [P, D].
         """
         ids, calls = self._entered(inputs)
-        for number in range(self.boundary, len(self.blocks) - 1):
-            if self.grad_checkpoint:
-                calls[number] = _checkpointed
+        if self.grad_checkpoint:
+            calls |= dict.fromkeys(range(self.boundary, len(self.blocks) - 1), _checkpointed)
 
         def last(_number: int, block: Block, arguments: Any, named: Any) -> Any:
             raise _Reached(self._last_rows(block, arguments, named, positions))
@@ -186,21 +183,16 @@ class Chain:
         return ids, {**calls, **dict.fromkeys(given, handed)}
 
     def _last_rows(self, block: Block, arguments: Any, named: Any, positions: mx.array) -> mx.array:
-        if self.last is None:
-            compute = _checkpointed if self.grad_checkpoint else _called
-            returned = leaves(compute(0, block, arguments, named))[0]
-            return flat(self.end.flat(returned))[positions]
-        states, mask = _states_and_mask(block, arguments, named)
-        if not self.grad_checkpoint:
-            return self.last(block, states, mask, positions)
-        trimmed = self.last
+        last, end = self.last, self.end
 
-        def inner(parameters: Any, states: mx.array) -> mx.array:
-            block.update(parameters)
-            return trimmed(block, states, mask, positions)
+        def at_positions(block: Block, *arguments: Any, **named: Any) -> mx.array:
+            if last is None:
+                return flat(end.flat(leaves(block(*arguments, **named))[0]))[positions]
+            return last(block, *_states_and_mask(block, arguments, named), positions)
 
-        checkpointed: Any = mx.checkpoint(inner)
-        return cast(mx.array, checkpointed(block.trainable_parameters(), states))
+        if self.grad_checkpoint:
+            return cast(mx.array, _again(at_positions, block, arguments, named))
+        return at_positions(block, *arguments, **named)
 
     def _passed(self, number: int, _block: Block, arguments: Any, _named: Any) -> Any:
         """Stand for a block whose result nobody needs: what went in comes out."""
@@ -292,12 +284,17 @@ def _numbered(call: Any, number: int) -> Callable[..., Any]:
     return lambda block, arguments, named: call(number, block, arguments, named)
 
 
-def _called(_number: int, block: Block, arguments: Any, named: Any) -> Any:
+def _called(block: Block, *arguments: Any, **named: Any) -> Any:
     return block(*arguments, **named)
 
 
 def _checkpointed(_number: int, block: Block, arguments: Any, named: Any) -> Any:
-    """Compute a block, and again in the backward pass; keep what it was called with alone."""
+    """Stand for a block that is computed again in the backward pass."""
+    return _again(_called, block, arguments, named)
+
+
+def _again(compute: Callable[..., Any], block: Block, arguments: Any, named: Any) -> Any:
+    """Compute ``compute(block, ...)``, and again in the backward pass; keep its arguments alone."""
     given = (arguments, named)
     arrays = leaves(given)
     shape: Any = None
@@ -308,7 +305,7 @@ def _checkpointed(_number: int, block: Block, arguments: Any, named: Any) -> Any
         rest = iter(arrays)
         got, names = tree_map(lambda x: next(rest) if isinstance(x, mx.array) else x, given)
         block.update(parameters)
-        shape = block(*got, **names)
+        shape = compute(block, *got, **names)
         return leaves(shape)
 
     checkpointed: Any = mx.checkpoint(inner)

@@ -143,16 +143,17 @@ def leaf_of(call: Call, other: Call, place: int) -> Leaf:
     return Leaf(call.block, place, sizes[pairs[0]], sizes[pairs[1]], rest, array.dtype)
 
 
-def needs_ids(boundary: int, calls: list[Call], crossing: list[tuple[int, int]]) -> bool:
+def needs_ids(boundary: int, calls: Sequence[Call], crossing: Sequence[Leaf]) -> bool:
     """Tell whether a block above is called with other numbers for each token than states.
 
     Masks are for each pair of tokens, or boolean.
     """
+    kept = {(leaf.block, leaf.place) for leaf in crossing}
     known = {
         id(array)
         for call in calls
         for place, array in enumerate(leaves(call.returned))
-        if call.block >= boundary or (call.block, place) in crossing
+        if call.block >= boundary or (call.block, place) in kept
     }
     rows, length = SHAPES[0]
     return any(
@@ -167,12 +168,11 @@ def needs_ids(boundary: int, calls: list[Call], crossing: list[tuple[int, int]])
 
 def digits(ids: mx.array, dtype: mx.Dtype) -> mx.array:
     """Return token ids [B, L] as numbers of any float type, [B, L, DIGITS]."""
-    digits = [(ids // BASE**n) % BASE for n in range(DIGITS)]
-    return mx.stack(digits, axis=-1).astype(dtype)
+    return mx.stack([(ids // BASE**n) % BASE for n in range(DIGITS)], axis=-1).astype(dtype)
 
 
 def without_ids(inputs: mx.array) -> tuple[mx.array, mx.array]:
     """Return the states and the token ids of what holds both."""
-    digits = inputs[..., -DIGITS:].astype(mx.int32)
-    ids = sum((digits[..., n] * BASE**n for n in range(DIGITS)), mx.array(0))
+    written = inputs[..., -DIGITS:].astype(mx.int32)
+    ids = sum((written[..., n] * BASE**n for n in range(DIGITS)), mx.array(0))
     return inputs[..., :-DIGITS], ids

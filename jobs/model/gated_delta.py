@@ -70,10 +70,10 @@ def gated_delta_update(
         return own
     beta = mx.sigmoid(b.astype(mx.float32)) * (2.0 if allow_neg_eigval else 1.0)
     strength = mx.exp(A_log.astype(mx.float32))
+    moved = a.astype(mx.float32) + dt_bias.astype(mx.float32)
     if lower_bound is None:
-        log_decay = -strength * nn.softplus(a.astype(mx.float32) + dt_bias.astype(mx.float32))
+        log_decay = -strength * nn.softplus(moved)
     else:
-        moved = a.astype(mx.float32) + dt_bias.astype(mx.float32)
         log_decay = lower_bound * mx.sigmoid(strength * moved)
     return gated_delta(q, k, v, log_decay, beta, state, mask)
 

@@ -17,12 +17,11 @@ from jobs.data.batching import (
     evaluation_order,
     fixed_slice,
     make_batch,
-    padded,
 )
 from jobs.data.tokenize import TokenizedExample
 from jobs.prefix.prefix import PrefixStates
 from jobs.resources.ways import Way
-from jobs.training.padding import Shape, Shapes, bounded, smallest
+from jobs.training.padding import Shape, Shapes, bounded, natural, smallest
 
 # Measuring needs no gradients, so its batches may be larger than those of training.
 MEASURE_BATCH = 8
@@ -48,12 +47,6 @@ class Source:
 
     examples: tuple[TokenizedExample, ...]
     states: PrefixStates | None = None
-
-    def shape(self, rows: Sequence[int]) -> Shape:
-        """Return what some examples are padded to by themselves."""
-        chosen = [self.examples[i] for i in rows]
-        targets = sum(example.target_count for example in chosen)
-        return padded(max(len(example.tokens) - 1 for example in chosen)), padded(targets)
 
     def piece(self, rows: Sequence[int], lane: int, shape: Shape = (0, 0)) -> Piece:
         """Return some examples as one piece, padded at least to ``shape``."""
@@ -189,7 +182,7 @@ class BatchPlan:
         lengths = [len(source.examples[i].tokens) for i in rows]
         order = evaluation_order(lengths, self.measured_rows)
         batches = [[rows[i] for i in chosen] for chosen in order]
-        shapes = [source.shape(batch) for batch in batches]
+        shapes = [natural([source.examples[i] for i in batch]) for batch in batches]
         known = bounded(shapes)
         return [
             (batch, smallest(shape, known, len(batch)))

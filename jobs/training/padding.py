@@ -32,20 +32,19 @@ class Shapes:
         examples: Sequence[TokenizedExample],
         first_epoch: Iterable[tuple[int, Sequence[int]]],
     ) -> None:
-        self._widths = [len(example.tokens) - 1 for example in examples]
-        self._targets = [example.target_count for example in examples]
+        self._examples = examples
         pieces = list(first_epoch)
         # A run that ends within an epoch sees some of the examples only.
         self._used = sorted({row for _, rows in pieces for row in rows})
         # A size that comes once an epoch, as the rest that batch_size leaves, has one shape.
         common = Counter((lane, len(rows)) for lane, rows in pieces)
-        natural: dict[tuple[int, int], set[Shape]] = {
+        met: dict[tuple[int, int], set[Shape]] = {
             (lane, size): {self._largest(size)} for lane, size in common
         }
         for lane, rows in pieces:
             if common[lane, len(rows)] > 1:
-                natural[lane, len(rows)].add(self._natural(rows))
-        self._known = {key: bounded(shapes) for key, shapes in natural.items()}
+                met[lane, len(rows)].add(self._natural(rows))
+        self._known = {key: bounded(shapes) for key, shapes in met.items()}
 
     def of(self, lane: int, rows: Sequence[int]) -> Shape:
         """Return the shape for the examples ``rows`` on ``lane``."""
@@ -53,16 +52,23 @@ class Shapes:
 
     def largest_pieces(self) -> list[tuple[int, list[int], Shape]]:
         """Return for each lane and size a piece of the largest shape: lane, rows, shape."""
-        by_width = sorted(self._used, key=lambda row: -self._widths[row])
+        by_width = sorted(self._used, key=lambda row: -len(self._examples[row].tokens))
         return [(lane, by_width[:size], self._largest(size)) for lane, size in sorted(self._known)]
 
     def _natural(self, rows: Sequence[int]) -> Shape:
-        width, targets = (self._widths[row] for row in rows), (self._targets[row] for row in rows)
-        return padded(max(width)), padded(sum(targets))
+        return natural([self._examples[row] for row in rows])
 
     def _largest(self, size: int) -> Shape:
-        targets = sorted(self._targets[row] for row in self._used)
-        return padded(max(self._widths[row] for row in self._used)), padded(sum(targets[-size:]))
+        """Return the shape into which any ``size`` examples fit."""
+        used = [self._examples[row] for row in self._used]
+        targets = sorted(example.target_count for example in used)
+        return natural(used)[0], padded(sum(targets[-size:]))
+
+
+def natural(examples: Sequence[TokenizedExample]) -> Shape:
+    """Return what some examples are padded to by themselves."""
+    width = max(len(example.tokens) - 1 for example in examples)
+    return padded(width), padded(sum(example.target_count for example in examples))
 
 
 def bounded(shapes: Collection[Shape]) -> set[Shape]:
