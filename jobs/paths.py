@@ -39,6 +39,11 @@ class Workspace:
         return self.root / "configs"
 
     @property
+    def night_settings(self) -> Path:
+        """What this machine's daemon does beside training."""
+        return self.configs / "daemon" / "night.yaml"
+
+    @property
     def data(self) -> Path:
         """The user's JSON Lines files."""
         return self.root / "data"

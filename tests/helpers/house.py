@@ -27,7 +27,17 @@ FLOORS = {
     ),
     "daemon": (
         *("__main__", "doctor", "worker", "recovery", "service", "sweep", "client", "process"),
-        *("prune", "submit", "lifecycle", "host", "logging", "reader", "queue", "file_client"),
+        *(
+            "prune",
+            "submit",
+            "lifecycle",
+            "night",
+            "host",
+            "logging",
+            "reader",
+            "queue",
+            "file_client",
+        ),
         *(
             "as_shown",
             "latest",
