@@ -9,8 +9,8 @@ import math
 
 FLOAT32 = 4
 # Bytes of float32 logits that are held at once: a batch with more of them goes by slices. What the
-# loss makes of them takes seven times that. In a vocabulary of 49,152, 341 targets are within it.
-SLICE_BYTES = 64 << 20
+# loss makes of them takes seven times that. In a vocabulary of 49,152, 128 targets are within it.
+SLICE_BYTES = 24 << 20
 # A slice has at least so many rows all the same: each reads the vocabulary matrix anew. Of 512 rows
 # in a vocabulary of 248,320 on a CPU, that took at most 11% more of a core's time for 128 rows at
 # once, 20 to 30% for 64, and 114% for 16.
