@@ -34,6 +34,7 @@ FLOORS = {
             "night",
             "host",
             "logging",
+            "morning",
             "reader",
             "queue",
             "file_client",
