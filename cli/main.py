@@ -53,6 +53,7 @@ COMMANDS = {
     "prune": ("prune:prune", "Remove jobs that have ended."),
     "cache": ("cache:cache", "List and clear what jobs keep to be faster."),
     "config": ("config:config", "Show and compare configurations."),
+    "mcp": ("agents:mcp", "Let an agent look at jobs, and queue some."),
     "doctor": ("doctor:doctor", "Check everything a preset needs to be trained."),
 }
 
