@@ -145,6 +145,9 @@ class Window:
 
 def _past(text: str, now: datetime) -> datetime | None:
     """Return the moment that a text names looking back; None where it names none."""
+    # `8h` is a length of time here, and a time of day where one looks ahead.
+    with suppress(InvalidInput):
+        return now - parse_duration(text)
     if (clock := _clock(text)) is not None:
         return _last(now, clock)
     words = text.lower().replace(",", " ").split()
@@ -152,8 +155,6 @@ def _past(text: str, now: datetime) -> datetime | None:
     clock = _clock(" ".join(word for word in words if word not in (*days, "at", "last")))
     if len(days) == 1 and clock is not None:
         return _on_past_day(days[0], clock, now)
-    with suppress(InvalidInput):
-        return now - parse_duration(text)
     try:
         given = datetime.fromisoformat(text)
         moment = given if given.tzinfo else _at(given.date(), given.time())[0]

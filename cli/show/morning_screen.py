@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from cli.show.table import aligned, column_widths, shortened
+from cli.show.table import aligned, column_widths, shortened, table_width
 from daemon.morning.text import (
     best_text,
     disk_text,
@@ -25,27 +25,20 @@ from jobs.storage.formatting import NONE, duration, figure, length_text
 if TYPE_CHECKING:
     from daemon.morning.facts import JobOfNight, Morning
 
-WIDTH = 80
-TITLE_WIDTH = 30
-# Lines of each part: together with headings and what stands alone, no more than 40.
-MOST_RAN, MOST_BEST, MOST_FAILED, MOST_SWEEPS, MOST_WAITING, MOST_IDLE = 10, 2, 5, 3, 4, 3
+LINES, WIDTH = 40, 80
+# Lines of each part, where there is room for as many.
+MOST = {"best": 3, "ran": 20, "failed": 10, "sweeps": 5, "waiting": 8, "idle": 4}
 HEADINGS = ("JOB", "STATE", "VAL LOSS", "GAP", "F1", "TOOK")
 RIGHT = (False, False, True, False, True, True)
+LEAST_TITLE = 12
 
 
 def screen(found: Morning) -> list[str]:
-    """Return the lines of the screen."""
-    parts = [
-        wrapped(headline(found)),
-        [f"Best: {best_text(job)}" for job in found.best[:MOST_BEST]],
-        _ran(found),
-        _part("FAILED", [_failed(job) for job in found.failed], MOST_FAILED),
-        _part("SWEEPS", [sweep_text(sweep) for sweep in found.sweeps], MOST_SWEEPS),
-        _waiting(found),
-        _idle(found),
-        [disk_text(found)],
-    ]
-    lines = [line for part in parts if part for line in ("", *part)][1:]
+    """Return the lines of the screen; the longest lists are cut until all of it fits."""
+    most = dict(MOST)
+    while len(lines := _lines(found, most)) > LINES and max(most.values()) > 1:
+        longest = max(most, key=lambda part: most[part])
+        most[longest] -= 1
     return [shortened(line, WIDTH) for line in lines]
 
 
@@ -58,23 +51,40 @@ def wrapped(text: str) -> list[str]:
     return lines
 
 
+def _lines(found: Morning, most: Mapping[str, int]) -> list[str]:
+    best = [f"Best: {best_text(job)}" for job in found.best]
+    parts = [
+        [*wrapped(headline(found)), *few(best, most["best"])],
+        _ran(found, most["ran"]),
+        _part("FAILED", [_failed(job) for job in found.failed], most["failed"]),
+        _part("SWEEPS", [sweep_text(sweep) for sweep in found.sweeps], most["sweeps"]),
+        _waiting(found, most["waiting"]),
+        _idle(found, most["idle"]),
+        [disk_text(found)],
+    ]
+    return [line for part in parts if part for line in ("", *part)][1:]
+
+
 def _part(heading: str, lines: Sequence[str], most: int) -> list[str]:
     """Return a part of the screen: a heading, and below it no more lines than fit."""
     return [heading, *(f"  {line}" for line in few(lines, most))] if lines else []
 
 
-def _ran(found: Morning) -> list[str]:
+def _ran(found: Morning, most: int) -> list[str]:
     """Return the table of what ran: the trials of sweeps, and evaluations, stand elsewhere."""
     shown = [job for job in found.jobs if _has_a_row(job, found)]
-    rows = [_row(job) for job in shown[:MOST_RAN]]
+    rows = [_row(job) for job in shown[:most]]
     if not rows:
         return []
     # What is empty in every row is left out.
     kept = [n for n in range(len(HEADINGS)) if any(row[n] != NONE for row in rows)]
     table = [[row[n] for n in kept] for row in (HEADINGS, *rows)]
+    widths = column_widths(table)
+    room = max(LEAST_TITLE, WIDTH - table_width(widths) + widths[0])
+    table = [[shortened(name, room), *cells] for name, *cells in table]
     widths, right = column_widths(table), [RIGHT[n] for n in kept]
     lines = [aligned(row, widths, right) for row in table]
-    more = len(shown) - MOST_RAN
+    more = len(shown) - most
     return [*lines, f"and {more} more: farense status --all"] if more > 0 else lines
 
 
@@ -89,10 +99,10 @@ def _has_a_row(job: JobOfNight, found: Morning) -> bool:
 
 def _row(job: JobOfNight) -> list[str]:
     return [
-        shortened(("evaluate " if job.evaluates else "") + title(job), TITLE_WIDTH),
+        ("evaluate " if job.evaluates else "") + title(job),
         _state(job),
         figure(job.best_val_loss),
-        gap_text(job.gap, job.word) or NONE,
+        gap_text(job.gap, job.word).removeprefix("gap ") or NONE,
         figure(job.token_f1, 3),
         length_text(job.seconds),
     ]
@@ -110,20 +120,20 @@ def _failed(job: JobOfNight) -> str:
     return f"{title(job)}: {job.reason or job.failure or 'nothing says why'}"
 
 
-def _waiting(found: Morning) -> list[str]:
+def _waiting(found: Morning, most: int) -> list[str]:
     if not found.waiting:
         return []
     lines = [
         f"  {end_of_id(job.id)}: {job.state}, waits for {job.waits_for}" for job in found.waiting
     ]
-    left = found.more_waiting + max(0, len(lines) - MOST_WAITING)
+    left = found.more_waiting + max(0, len(lines) - most)
     more = [f"  and {left:,} more: farense queue"] if left else []
-    held = [line for sentence in found.held[:2] for line in wrapped(sentence)]
-    return [waiting_text(found), *lines[:MOST_WAITING], *more, *held]
+    held = [line for sentence in found.held[:1] for line in wrapped(sentence)]
+    return [waiting_text(found), *lines[:most], *more, *held]
 
 
-def _idle(found: Morning) -> list[str]:
+def _idle(found: Morning, most: int) -> list[str]:
     if not found.idle:
         return []
     lines = [f"{duration(i.seconds):>7}  {i.reason} ({spans_text(i)})" for i in found.idle]
-    return _part(f"IDLE for {duration(found.idle_seconds)}", lines, MOST_IDLE)
+    return _part(f"IDLE for {duration(found.idle_seconds)}", lines, most)

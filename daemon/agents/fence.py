@@ -71,10 +71,12 @@ class Fence:
         config = found.config
         for named in (config.data.train, config.data.valid):
             if named is not None and not percent(named):
-                self.workspace.inside(named)
-        self.workspace.model(config.model)
+                self._inside(named)
+        if "model" in (settings or {}):  # the person's own presets may name a shared folder
+            self._not_from_home(config.model)
+            self.workspace.model(config.model)
         if config.init_from is not None and self._is_path(config.init_from):
-            self.workspace.inside(config.init_from)
+            self._inside(config.init_from)
         return found
 
     def run(self, record: JobRecord) -> RunDirectory:
@@ -88,11 +90,22 @@ class Fence:
             self.workspace.inside(f"{record.run_dir}/{name}")
         return run
 
+    def _inside(self, named: str) -> Path:
+        self._not_from_home(named)
+        return self.workspace.inside(named)
+
+    def _not_from_home(self, named: str) -> None:
+        """Refuse what others would take as a path from somebody's home folder on."""
+        if named.startswith("~"):
+            raise InvalidInput(
+                f"{named!r} leads out of the workspace {self.workspace.root}.",
+                "Name a file or folder of the workspace, relative to it.",
+            )
+
     def _is_path(self, named: str) -> bool:
         """Tell whether what ``init_from`` names is, or may be, a folder and not a job."""
-        return (
-            "/" in named or named.startswith(("~", ".")) or (self.workspace.root / named).exists()
-        )
+        there = (self.workspace.root / named).exists()
+        return there or "/" in named or named.startswith(("~", "."))
 
     def _check_chain(self, name: str) -> None:
         """Refuse a preset, or one below it, whose file lies elsewhere; before it is read."""

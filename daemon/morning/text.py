@@ -99,9 +99,8 @@ def sweep_text(sweep: SweepOfNight) -> str:
         f"{name.rpartition('.')[2]} {_value(v)}" for name, v in sweep.settings.items()
     )
     gap = f", {gap_text(sweep.gap, sweep.word)}" if sweep.word else ""
-    return (
-        f"{line}; best trial {sweep.best}: {sweep.objective} {figure(sweep.value)}{gap} ({chosen})"
-    )
+    objective = sweep.objective.replace("_", " ")
+    return f"{line}; best trial {sweep.best}: {objective} {figure(sweep.value)}{gap} ({chosen})"
 
 
 def waiting_text(found: Morning) -> str:

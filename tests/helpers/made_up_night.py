@@ -16,7 +16,10 @@ from jobs.paths import RunDirectory, Workspace
 from jobs.spec import DataFile, JobSpec, SweepTrial
 from jobs.state import JobState, State, write_state
 from jobs.storage.files import write_json
+from jobs.sweep.folder import write_sweep, write_sweep_state, write_trial
+from jobs.sweep.paths import SweepFolder, sweeps_of
 from jobs.verdict import verdict, word_of
+from tests.helpers.made_up_sweep import SWEEP, made_up, trial
 from tests.helpers.specs import write_spec
 
 
@@ -112,3 +115,22 @@ def _frozen(workspace: Workspace, content: str) -> DataFile:
 
 def _text(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds")
+
+
+def put_sweep(workspace: Workspace, at: datetime) -> SweepFolder:
+    """Make the files of a sweep of four trials, three of which ended at a moment."""
+    folder = SweepFolder(sweeps_of(workspace) / SWEEP)
+    ended = {"ended_at": _text(at)}
+    trials = [
+        trial(0, 1.4, ended_at=_text(at - timedelta(days=2))),
+        trial(1, 1.3, **ended),
+        trial(2, 1.9, state=State.EARLY_STOPPED, pruned_by="median", **ended),
+        trial(3, state=State.FAILED, reason="the loss became NaN at step 6", **ended),
+    ]
+    swept = made_up(trials, state=State.RUNNING)
+    folder.trials.mkdir(parents=True)
+    write_sweep(folder, swept.spec)
+    write_sweep_state(folder, swept.state)
+    for one in trials:
+        write_trial(folder, one)
+    return folder
