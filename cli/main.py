@@ -37,6 +37,7 @@ COMMANDS = {
     "ask": ("ask:ask", "Ask a job's best adapter a question."),
     "sweep": ("sweep:sweep", "Try many settings overnight, and keep the best."),
     "status": ("status:status", "Show the jobs, or one of them."),
+    "morning": ("morning:morning", "Show what became of the jobs overnight."),
     "queue": ("queue:queue", "Show what waits, and change its order."),
     "watch": ("watch:watch", "Watch a job live until it ends."),
     "logs": ("logs:logs", "Print what a job has said so far."),
@@ -52,6 +53,7 @@ COMMANDS = {
     "prune": ("prune:prune", "Remove jobs that have ended."),
     "cache": ("cache:cache", "List and clear what jobs keep to be faster."),
     "config": ("config:config", "Show and compare configurations."),
+    "mcp": ("agents:mcp", "Let an agent look at jobs, and queue some."),
     "doctor": ("doctor:doctor", "Check everything a preset needs to be trained."),
 }
 

@@ -26,7 +26,17 @@ FLOORS = {
         *("options", "completion", "sweep_files", "past", "reading", "output"),
     ),
     "daemon": (
-        *("__main__", "doctor", "worker", "recovery", "service", "sweep", "client", "process"),
+        *(
+            "__main__",
+            "doctor",
+            "worker",
+            "recovery",
+            "service",
+            "agents",
+            "sweep",
+            "client",
+            "process",
+        ),
         *(
             "prune",
             "submit",
@@ -34,6 +44,7 @@ FLOORS = {
             "night",
             "host",
             "logging",
+            "morning",
             "reader",
             "queue",
             "file_client",
