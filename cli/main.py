@@ -46,6 +46,7 @@ COMMANDS = {
     "start": ("job_actions:start", "Start waiting jobs now, not at their time."),
     "retry": ("job_actions:retry", "Queue jobs that have ended once more."),
     "daemon": ("daemon:daemon", "Run the daemon that works through the queue."),
+    "notify": ("night.notify:notify", "Choose who is told when something matters."),
     "workers": ("daemon:workers", "Show the daemons that share the queue."),
     "model": ("model:model", "Get and list base models."),
     "data": ("data:data", "Import and check training data."),

@@ -26,7 +26,17 @@ FLOORS = {
         *("options", "completion", "sweep_files", "past", "reading", "output"),
     ),
     "daemon": (
-        *("__main__", "doctor", "worker", "recovery", "service", "sweep", "client", "process"),
+        *(
+            "__main__",
+            "doctor",
+            "worker",
+            "recovery",
+            "service",
+            "sweep",
+            "notify",
+            "client",
+            "process",
+        ),
         *(
             "prune",
             "submit",
@@ -40,6 +50,7 @@ FLOORS = {
         ),
         *(
             "as_shown",
+            "figures",
             "latest",
             "standstill",
             "runs",
