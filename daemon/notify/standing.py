@@ -33,10 +33,10 @@ class Standing:
 
 def read_standing(folder: NotifyFolder) -> Standing:
     """Return what was kept; a new one where there is none that can be read."""
-    with suppress(OSError, ValueError, TypeError):
+    with suppress(OSError, ValueError, TypeError, AttributeError):
         values: Any = read_json(folder.standing)
         found = Standing(**values)
-        times = [time for kinds in found.last.values() for time in kinds.values()]
+        times = [time for kinds in (*found.last.values(), found.held) for time in kinds.values()]
         if well_typed(found) and all(isinstance(t, int | float) for t in times):
             return found
     return Standing()
