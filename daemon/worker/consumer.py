@@ -182,7 +182,8 @@ def _serve(
         # From now on `farense daemon stop` knows whom to tell, and is heard.
         lock.write(f"{os.getpid()}\n")
         broker.ensure()
-        log.info("daemon_started", pid=os.getpid(), queue=broker.address)
+        window = settings.window and str(settings.window)
+        log.info("daemon_started", pid=os.getpid(), queue=broker.address, window=window)
         # Before it takes a job, the worker mends what the last crash left.
         link.lost_something = True
         try:

@@ -44,6 +44,7 @@ FLOORS = {
             "night",
             "host",
             "logging",
+            "morning",
             "reader",
             "queue",
             "file_client",
