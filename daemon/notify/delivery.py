@@ -58,10 +58,16 @@ class Delivery:
         self._late_at = clock() + SECONDS
 
     @classmethod
-    def start(cls, question: dict[str, Any], kept: Sequence[int] = ()) -> Self:
+    def start(
+        cls,
+        question: dict[str, Any],
+        kept: Sequence[int] = (),
+        program: Sequence[str] = ("-m", "daemon.notify.courier"),
+    ) -> Self:
         """Start a courier with what it is to do.
 
         Args:
+            program: the courier, as Python is given it.
             kept: descriptors that stay open in it: a lock that it holds as long as it lives.
 
         Raises:
@@ -70,7 +76,7 @@ class Delivery:
         # The addresses of others are none of its business.
         environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "daemon.notify.courier"],
+            [sys.executable, "-P", *program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -58,6 +58,11 @@ class Notifier:
         self._said = ""
 
     @property
+    def pid(self) -> int | None:
+        """The process id of the sender; None where none was started."""
+        return None if self._sender is None else self._sender.process.pid
+
+    @property
     def wanted(self) -> bool:
         """Whether somebody wants to be told of anything."""
         with suppress(OSError):
@@ -83,7 +88,9 @@ class Notifier:
             return
         self._look_at = self._clock() + LOOK_SECONDS
         self._reap()
-        if self._sender is None and self._clock() >= self._not_before and self.wanted:
+        if not self.wanted:
+            self.close()  # nobody wants to be told any more
+        elif self._sender is None and self._clock() >= self._not_before:
             self._start()
         self._unsaved = [happening for happening in self._unsaved if not self._passed(happening)]
 

@@ -157,4 +157,6 @@ def _sweep_end(workspace: Workspace, sweep: str) -> SweepEnd:
 
 
 def _morning(workspace: Workspace, happening: Happening) -> str:
-    return "The window has ended\nMore: farense status"
+    from daemon.morning.summary import morning_text  # noqa: PLC0415 - once a night
+
+    return morning_text(workspace, str(happening.detail.get("since") or happening.at))

@@ -337,7 +337,7 @@ GATHERED = {
 }
 
 
-def message_of(kind: NoticeKind, matters: Sequence[Matter]) -> Notice:
+def notice_of(kind: NoticeKind, matters: Sequence[Matter]) -> Notice:
     """Return the one message that tells of some matters of a kind, oldest first."""
     if len(matters) == 1:
         return Notice(kind, matters[0].title, matters[0].body, tuple(matters))

@@ -20,7 +20,7 @@ from daemon.notify.delivery import Delivered, Delivery, to_address, to_command
 from daemon.notify.happening import Happening, What, happenings, held_class, put_down_ids
 from daemon.notify.kinds import NoticeKind
 from daemon.notify.look_up import matter_of
-from daemon.notify.matters import Matter, message_of
+from daemon.notify.matters import Matter, notice_of
 from daemon.notify.outbox import Outbox, Waiting
 from daemon.notify.paths import NotifyFolder
 from daemon.notify.standing import Standing, read_standing, write_standing
@@ -210,7 +210,7 @@ class Sender:
         batch = self._due(target, now)
         if not batch:
             return
-        message = message_of(batch[0].kind, [waiting.matter for waiting in batch])
+        message = notice_of(batch[0].kind, [waiting.matter for waiting in batch])
         done = [waiting.path for waiting in batch]
         if target.address is not None:
             question = to_address(target.address.url, message, done)
