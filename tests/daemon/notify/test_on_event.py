@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,7 +52,8 @@ def test_a_command_is_given_the_ends_of_jobs(
     daemons.start("failing")
     job = client.enqueue(preset)
     events = workspace.root / "events.jsonl"
-    found = wait_until(lambda: events.exists() and len(read(events)) >= 2 and read(events), "it")
+    wait_until(lambda: events.exists() and len(read(events)) >= 2, "two events", LONG)
+    found = read(events)
     by_kind = {event["kind"]: event for event in found}
     assert set(by_kind) == {"failed", "queue_empty"}
     (matter,) = by_kind["failed"]["matters"]
@@ -60,7 +62,7 @@ def test_a_command_is_given_the_ends_of_jobs(
     receiver.message("failed", LONG)
 
 
-def read(path: Path) -> list[dict[str, object]]:
+def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
