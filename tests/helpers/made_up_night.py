@@ -57,19 +57,35 @@ def put(
         changes: of its state.
     """
     run = workspace.run(job_id)
-    files = [_frozen(workspace, content) for content in ("train", data)]
+    train, valid = (_frozen(workspace, content) for content in ("train", data))
     config = {"num_epochs": 1, "model": "models/tiny"}
     preset = job_id.split("-")[2]
-    spec = JobSpec(job_id, preset, _text(at - ran), config, *files, "", 8, name=name, sweep=sweep)
-    write_spec(run, spec)
     began = _text(at - ran)
+    write_spec(
+        run,
+        JobSpec(job_id, preset, began, config, train, valid, "", 8, name=name, sweep=sweep),
+    )
     values: dict[str, Any] = {"attempt": 1, "updated_at": _text(at), "started_at": began}
     values |= {"attempt_started_at": began, "ran_seconds": ran.total_seconds()}
     write_state(run, JobState(state, **{**values, **changes}))
     if best is not None:
         found = verdict(baseline=baseline, best=best, gap=gap)
-        told = (str(state), 8, 1, 4, best, baseline, word_of(found), gap, gap, gap)
-        end = Finished(*told, ran.total_seconds(), "adapters", job_id, best_gap=gap)
+        end = Finished(
+            state=str(state),
+            step=8,
+            best_epoch=1,
+            best_step=4,
+            best_val_loss=best,
+            baseline_val_loss=baseline,
+            gap_status=word_of(found),
+            mean_gap=gap,
+            max_gap=gap,
+            min_gap=gap,
+            elapsed_time_sec=ran.total_seconds(),
+            adapters="adapters",
+            run_dir=job_id,
+            best_gap=gap,
+        )
         say(workspace, job_id, at, end)
         write_json(run.summary, {"state": state, **vars(end)})
     for path in (run.state, workspace.job_log(job_id)):
