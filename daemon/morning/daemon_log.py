@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from daemon.logging import KEPT
 from daemon.times import Window
 from jobs.errors import ConfigError
 from jobs.paths import Workspace
@@ -59,7 +59,7 @@ def last_window(entries: list[LogEntry]) -> Window | None:
 def _files(newest: Path, since: datetime) -> list[Path]:
     """Return the files of the log that matter, oldest first."""
     found: list[Path] = []
-    for number in range(KEPT + 1):
+    for number in count():
         path = newest.with_name(f"{newest.name}.{number}") if number else newest
         try:
             written = path.stat().st_mtime

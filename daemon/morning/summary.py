@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 import orjson
 
 from daemon.morning.daemon_log import last_window, log_entries
-from daemon.morning.facts import Morning
+from daemon.morning.facts import Morning, SweepOfNight
 from daemon.morning.idle import timeline
 from daemon.morning.jobs_since import best_of, jobs_since
 from daemon.morning.still_waiting import still_waiting
-from daemon.morning.sweeps_since import sweeps_since
 from daemon.morning.text import message
 from daemon.standstill import daemon_runs
 from jobs.errors import FarenseError
 from jobs.paths import Workspace
 from jobs.storage.files import whole_lines
+from jobs.sweep.paths import sweeps_of
 
 DEFAULT = timedelta(hours=12)
 
@@ -26,7 +27,7 @@ def morning(workspace: Workspace, since: datetime, now: datetime | None = None) 
     """Return what became of the jobs since a moment, which has a zone."""
     until = now or datetime.now(UTC)
     jobs = jobs_since(workspace, since)
-    sweeps = sweeps_since(workspace, since, {job.sweep for job in jobs if job.sweep})
+    sweeps = _sweeps(workspace, since, {job.sweep for job in jobs if job.sweep})
     runs = daemon_runs(workspace)
     seen = timeline(
         log_entries(workspace, since),
@@ -71,6 +72,17 @@ def default_since(workspace: Workspace, now: datetime | None = None) -> datetime
     moment = now or datetime.now(UTC)
     window = last_window(log_entries(workspace, moment - DEFAULT))
     return moment - DEFAULT if window is None else window.began(moment)
+
+
+def _sweeps(
+    workspace: Workspace, since: datetime, with_jobs: Collection[str]
+) -> list[SweepOfNight]:
+    if not sweeps_of(workspace).is_dir():
+        return []
+    # Loads Pydantic, which takes as long as all else here.
+    from daemon.morning.sweeps_since import sweeps_since  # noqa: PLC0415
+
+    return sweeps_since(workspace, since, with_jobs)
 
 
 def _heard(workspace: Workspace, job_id: str, before: datetime) -> datetime | None:
