@@ -37,7 +37,7 @@ COMMANDS = {
     "ask": ("ask:ask", "Ask a job's best adapter a question."),
     "sweep": ("sweep:sweep", "Try many settings overnight, and keep the best."),
     "status": ("status:status", "Show the jobs, or one of them."),
-    "morning": ("morning:morning", "Show what became of the jobs overnight."),
+    "morning": ("night.morning:morning", "Show what became of the jobs overnight."),
     "queue": ("queue:queue", "Show what waits, and change its order."),
     "watch": ("watch:watch", "Watch a job live until it ends."),
     "logs": ("logs:logs", "Print what a job has said so far."),

@@ -18,7 +18,7 @@ from jobs.storage.values import well_typed
 
 
 @dataclass(frozen=True)
-class Waiting:
+class Unsent:
     """A matter that waits for an address.
 
     Attributes:
@@ -39,7 +39,7 @@ class Outbox:
     """
 
     folder: Path
-    _waiting: dict[str, dict[str, Waiting]] = field(default_factory=dict)
+    _waiting: dict[str, dict[str, Unsent]] = field(default_factory=dict)
 
     def load(self) -> None:
         """Take up what an earlier process has left."""
@@ -52,13 +52,13 @@ class Outbox:
     def add(self, address: str, kind: NoticeKind, matter: Matter) -> None:
         """Let a matter wait for an address, by its key."""
         place = self.folder / address
-        waiting = Waiting(kind, matter, place / f"{matter.id}.json")
+        waiting = Unsent(kind, matter, place / f"{matter.id}.json")
         self._waiting.setdefault(address, {})[matter.id] = waiting
         with suppress(OSError, WorkspaceError):
             place.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
             write_json(waiting.path, {"kind": str(kind), "matter": matter.as_dict()})
 
-    def of(self, address: str) -> list[Waiting]:
+    def of(self, address: str) -> list[Unsent]:
         """Return what waits for an address, oldest first."""
         return sorted(self._waiting.get(address, {}).values(), key=lambda w: w.matter.id)
 
@@ -66,7 +66,7 @@ class Outbox:
         """Yield the keys of the addresses that something waits for."""
         yield from [address for address, waiting in self._waiting.items() if waiting]
 
-    def remove(self, address: str, done: Iterable[Waiting]) -> None:
+    def remove(self, address: str, done: Iterable[Unsent]) -> None:
         """Let matters wait no longer."""
         for waiting in done:
             self._waiting.get(address, {}).pop(waiting.matter.id, None)
@@ -86,7 +86,7 @@ def waiting_for(folder: Path, address: str) -> int:
     return 0
 
 
-def _read(path: Path) -> Waiting | None:
+def _read(path: Path) -> Unsent | None:
     """Return what a file holds; None where it cannot be made sense of: then it is removed."""
     try:
         values: Any = read_json(path)
@@ -94,7 +94,7 @@ def _read(path: Path) -> Waiting | None:
         matter = Matter(**entry)
         if not well_typed(matter):
             raise TypeError("not a matter")
-        return Waiting(NoticeKind(values["kind"]), matter, path)
+        return Unsent(NoticeKind(values["kind"]), matter, path)
     except OSError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError):

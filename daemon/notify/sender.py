@@ -21,7 +21,7 @@ from daemon.notify.happening import Happening, What, happenings, held_class, put
 from daemon.notify.kinds import NoticeKind
 from daemon.notify.look_up import matter_of
 from daemon.notify.matters import Matter, notice_of
-from daemon.notify.outbox import Outbox, Waiting
+from daemon.notify.outbox import Outbox, Unsent
 from daemon.notify.paths import NotifyFolder
 from daemon.notify.standing import Standing, read_standing, write_standing
 from jobs.errors import FarenseError
@@ -57,7 +57,7 @@ class Target:
     delay: float = FIRST_DELAY
     failing: str = ""
     delivery: Delivery | None = None
-    batch: list[Waiting] = field(default_factory=list)
+    batch: list[Unsent] = field(default_factory=list)
 
 
 class Sender:
@@ -187,7 +187,7 @@ class Sender:
     def _is_old(self, matter: Matter) -> bool:
         return self._clock() - _seconds(matter.at) > GIVEN_UP_AFTER
 
-    def _forget(self, target: Target, waiting: Sequence[Waiting], why: str) -> None:
+    def _forget(self, target: Target, waiting: Sequence[Unsent], why: str) -> None:
         if waiting:
             kinds = sorted({str(found.kind) for found in waiting})
             self._log(
@@ -221,7 +221,7 @@ class Sender:
         except OSError as error:
             self._failed(target, Delivered(False, f"no process: {error.strerror}"))
 
-    def _due(self, target: Target, now: float) -> list[Waiting]:
+    def _due(self, target: Target, now: float) -> list[Unsent]:
         """Return the matters of one kind that may be sent now, oldest first."""
         waiting = self.outbox.of(target.key)
         last = self.standing.last.get(target.key, {})
