@@ -141,6 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
         if lock is None:
             return ExitCode.LOCKED
         with lock:
+            lock.write(f"{os.getpid()}\n")
             _send(workspace, options, lock)
     except FarenseError as error:
         sys.stderr.write("\n".join(filter(None, (error.message, error.hint))) + "\n")

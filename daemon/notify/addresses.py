@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,7 +90,7 @@ def all_addresses(
         ConfigError: ``FARENSE_NOTIFY_ON`` names a kind that there is not.
     """
     found = {address.url: address for address in added_addresses(workspace)}
-    for address in _of_environment(environment, {address.name for address in found.values()}):
+    for address in environment_addresses(environment, {a.name for a in found.values()}):
         found.setdefault(address.url, address)
     return list(found.values())
 
@@ -194,6 +194,20 @@ def _unknown(name: str, found: Sequence[Address]) -> InvalidInput:
         what, meant = f"No address is called {name[:40]!r}.", did_you_mean(name, names)
     known = f"Names: {', '.join(names)}." if names else "None was added: farense notify add -"
     return InvalidInput(what, f"{meant} {known}".lstrip())
+
+
+def environment_addresses(
+    environment: Mapping[str, str] = os.environ, taken: Collection[str] = ()
+) -> list[Address]:
+    """Return the addresses of ``FARENSE_NOTIFY``.
+
+    Args:
+        taken: names that they may not have.
+
+    Raises:
+        ConfigError: ``FARENSE_NOTIFY_ON`` names a kind that there is not.
+    """
+    return list(_of_environment(environment, set(taken)))
 
 
 def _of_environment(environment: Mapping[str, str], taken: set[str]) -> Iterator[Address]:

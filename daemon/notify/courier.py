@@ -78,6 +78,7 @@ def _service(address: str) -> Any:
         image_url_mask="",
         image_url_logo="",
         async_mode=False,
+        service_timeout=0,  # this process has a limit of its own
         secure_logging=True,
     )
     return Apprise.instantiate(address, asset=asset)
@@ -97,7 +98,7 @@ def _check(address: str) -> dict[str, Any]:
 
 
 def _send(question: dict[str, Any]) -> dict[str, Any]:
-    from apprise import NotifyType  # noqa: PLC0415 - only here, and only where needed
+    from apprise import Apprise, NotifyFormat, NotifyType  # noqa: PLC0415 - likewise
 
     with _heard() as said:
         service = _service(question["address"])
@@ -105,9 +106,12 @@ def _send(question: dict[str, Any]) -> dict[str, Any]:
             return {"ok": False, "why": "it is not an address that can be sent to", "never": True}
         for limit in ("socket_connect_timeout", "socket_read_timeout"):
             setattr(service, limit, max(SOCKET_SECONDS, getattr(service, limit)))
-        kind = NotifyType(question["type"])
-        sent = bool(
-            service.notify(title=question["title"], body=question["body"], notify_type=kind)
+        # Said to be text: mail and others make HTML of it, where a name is no markup.
+        sent = Apprise(service, asset=service.asset).notify(
+            title=question["title"],
+            body=question["body"],
+            notify_type=NotifyType(question["type"]),
+            body_format=NotifyFormat.TEXT,
         )
     return {"ok": True} if sent else {"ok": False, "why": _why(said)}
 

@@ -92,9 +92,10 @@ class Delivery:
 
     def poll(self) -> Delivered | None:
         """Return what became of it; None while it goes on."""
-        late = self._clock() > self._late_at
-        if self._process.poll() is None and not late:
+        late, code = self._clock() > self._late_at, self._process.poll()
+        if code is None and not late:
             return None
+        late |= code == -signal.SIGALRM
         return _delivered(self._answer(), late=late)
 
     def delivered(self) -> Delivered:

@@ -16,7 +16,7 @@ import structlog
 
 from daemon import piped
 from daemon.joblog import last_lines
-from daemon.notify.addresses import any_address, notify_folder
+from daemon.notify.addresses import any_address, environment_addresses, notify_folder
 from daemon.notify.happening import Happening, What, put_down, shortened
 from daemon.notify.paths import NotifyFolder
 from daemon.piped import Piped
@@ -39,6 +39,9 @@ class Notifier:
     Args:
         on_event: the command that is run with each event; None for none.
         notice_seconds: how long a daemon is gone before that is told.
+
+    Raises:
+        ConfigError: a ``FARENSE_*`` variable has a value that is not allowed.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Notifier:
         notice_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        environment_addresses()  # a mistake there is told when the daemon starts
         self._workspace, self._on_event = workspace, on_event
         self._notice_seconds, self._clock = notice_seconds, clock
         self._folder = NotifyFolder.of(workspace)

@@ -266,7 +266,7 @@ def of_held(happening: Happening, host: str) -> Matter:
     if isinstance(waiting, int) and waiting:
         lines.append(f"{counted(waiting, 'job')} {'waits' if waiting == 1 else 'wait'} on {host}.")
     lines.append(HELD_ADVICE.get(cause, "More: farense queue"))
-    title, body = _fit(f"Jobs are held: {cause}", lines)
+    title, body = _fit(f"Jobs are held: {reason.partition(': ')[0]}", lines)
     data = {"held": {"reason": reason, "waiting": waiting, "host": host}}
     line = printable(f"{local(happening.at)}: {reason}")
     return Matter(

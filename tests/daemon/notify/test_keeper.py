@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +17,8 @@ from daemon.notify.happening import Happening, What, put_down_ids
 from daemon.notify.keeper import Notifier
 from daemon.notify.kinds import DEFAULT, NoticeKind
 from daemon.notify.paths import NotifyFolder
-from jobs.errors import DiskFull
+from daemon.notify.standing import Standing, write_standing
+from jobs.errors import ConfigError, DiskFull
 from jobs.paths import Workspace
 from jobs.state import JobState, State
 from jobs.storage.locks import is_held
@@ -146,3 +150,28 @@ def test_the_morning_is_sent_at_the_end_of_a_window(
     told = receiver.message("Nothing ran since", LONG)
     assert "Disk: " in told["message"]
     assert len(receiver.received) == 1
+
+
+def test_a_daemon_that_was_gone_with_its_sender_is_told_of_by_the_next(
+    workspace: Workspace, receiver: Receiver, add: Add
+) -> None:
+    add(receiver)
+    folder = NotifyFolder.of(workspace)
+    write_standing(folder, Standing(watched=999_999, boot="another", seen=time.time() - 4000))
+    command = [sys.executable, "-P", "-m", "daemon.notify"]
+    subprocess.run(command, check=True, env={**os.environ, "FARENSE_HOME": str(workspace.root)})
+    assert "was gone, and is back" in receiver.titles[0]
+    assert "The machine was started again." in receiver.received[0]["message"]
+    write_standing(folder, Standing(watched=999_999, boot="another", seen=time.time() - 4000))
+    folder.left.write_text("999999\n")  # it had taken its leave
+    subprocess.run(command, check=True, env={**os.environ, "FARENSE_HOME": str(workspace.root)})
+    assert len(receiver.received) == 1
+
+
+def test_a_mistake_in_the_environment_is_told_when_the_daemon_starts(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FARENSE_NOTIFY", "json://127.0.0.1:9/x")
+    monkeypatch.setenv("FARENSE_NOTIFY_ON", "faild")
+    with pytest.raises(ConfigError, match="FARENSE_NOTIFY_ON: 'faild'"):
+        Notifier(workspace, None, 60.0)

@@ -17,7 +17,7 @@ from daemon.notify.try_out import try_out
 from jobs.config.config import Preset
 from jobs.paths import Workspace
 from tests.helpers.receiver import PASSWORD, Receiver
-from tests.helpers.servers import Daemons
+from tests.helpers.servers import Daemons, alive
 from tests.helpers.waiting import wait_until
 
 LONG = 120.0
@@ -97,7 +97,7 @@ def test_one_that_does_not_end_is_killed_with_what_it_has_started(
     found = Delivery.start(question, program=(str(script),)).delivered()
     assert found.why == "it had not ended after 1 s"
     started = int((workspace.root / "started").read_text())
-    wait_until(lambda: not Path(f"/proc/{started}").exists(), "the end of what it started")
+    wait_until(lambda: not alive(started), "the end of what it started")
 
 
 def test_trying_out_runs_it_too(

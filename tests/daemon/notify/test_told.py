@@ -18,7 +18,7 @@ from daemon.notify.paths import NotifyFolder
 from jobs.config.config import Preset
 from jobs.paths import Workspace
 from jobs.state import State
-from jobs.storage.locks import is_held
+from jobs.storage.locks import held_by, is_held
 from tests.daemon.notify.conftest import Add
 from tests.helpers.jobs import ended, running
 from tests.helpers.receiver import SECRETS, Receiver
@@ -38,15 +38,12 @@ def no_sender_left(workspace: Workspace) -> Iterator[None]:
 
 
 def kill_sender(workspace: Workspace) -> None:
-    """Kill the sender of a workspace and its couriers, by what has its lock open."""
+    """Kill the sender of a workspace, and wait for what it has started."""
     lock = NotifyFolder.of(workspace).lock
-    if not lock.exists():
-        return
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if any(link.samefile(lock) for link in (process / "fd").iterdir()):
-                os.kill(int(process.name), signal.SIGKILL)
-    wait_until(lambda: not is_held(lock), "the end of the sender")
+    if (pid := held_by(lock)) is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not is_held(lock), "the end of the sender and its couriers", LONG)
 
 
 def secrets_in(folder: Path) -> list[str]:
