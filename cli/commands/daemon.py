@@ -10,6 +10,7 @@ import click
 from cli.options import json_option, queue_option
 from cli.output import note, print_json
 from cli.show.table import table
+from daemon.notify.addresses import VARIABLE, redacted_address
 from daemon.runs.workspace_locks import daemon_lock
 from daemon.service.service import service_of
 from daemon.settings import Settings, check_queue_name, redacted
@@ -145,12 +146,19 @@ def install(window: str | None, only_print: bool) -> None:
 
 
 def _for_a_screen(environment: dict[str, str]) -> dict[str, str]:
-    """Return the environment without the password that the URL of a shared Redis may hold."""
+    """Return the environment without what is secret in it: of a shared Redis, and of addresses."""
+    shown = dict(environment)
     url = environment.get("FARENSE_REDIS_URL", "").strip()
-    if not url or redacted(url) == url:
-        return environment
-    note("Not shown: user, password and options of FARENSE_REDIS_URL. The installed file has them.")
-    return {**environment, "FARENSE_REDIS_URL": redacted(url)}
+    if url and redacted(url) != url:
+        shown["FARENSE_REDIS_URL"] = redacted(url)
+        note(
+            "Not shown: user, password and options of FARENSE_REDIS_URL. The installed file has "
+            "them."
+        )
+    if addresses := environment.get(VARIABLE, "").split():
+        shown[VARIABLE] = " ".join(map(redacted_address, addresses))
+        note(f"Not shown: what is secret in {VARIABLE}. The installed file has it.")
+    return shown
 
 
 @daemon.command()

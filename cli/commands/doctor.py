@@ -39,8 +39,9 @@ INDENT = " " * (STATUS_WIDTH + CHECK_WIDTH)
 def doctor(ctx: click.Context, preset: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Check everything that PRESET (a name or a YAML file; v2 by default) needs to be trained.
 
-    Packages, Metal or CPU, sleep, workspace, queue, daemon, model, data, memory and disk. Starts
-    and changes nothing. Ends with exit code 1 where something keeps a job from being trained.
+    Packages, Metal or CPU, sleep, workspace, queue, daemon, addresses of messages, model, data,
+    memory and disk. Starts and changes nothing. Ends with exit code 1 where something keeps a job
+    from being trained.
 
     \b
     Example: farense doctor v2 --set batch_size=1

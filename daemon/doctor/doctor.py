@@ -10,6 +10,7 @@ from daemon.doctor import preset as preset_checks
 from daemon.doctor import queue as queue_checks
 from daemon.doctor import resources as resource_checks
 from daemon.doctor.findings import Checkup, Finding
+from daemon.doctor.notify import notify_findings
 from daemon.settings import Settings
 from jobs.backend.device import Device, ask_device
 from jobs.config.config import Preset, TrainConfig
@@ -60,6 +61,8 @@ def _queue(checkup: Checkup, workspace: Workspace) -> None:
     checkup.add("daemon", partial(queue_checks.daemon_finding, workspace, settings))
     services = checkup.ask("daemon", partial(queue_checks.service_findings, workspace))
     checkup.findings.extend(services or ())
+    told = checkup.ask("notify", partial(notify_findings, workspace))
+    checkup.findings.extend(told or ())
 
 
 def _preset(checkup: Checkup, preset: Preset, workspace: Workspace, device: Device | None) -> None:

@@ -29,6 +29,9 @@ KEPT = (
     "FARENSE_GRACE_SECONDS",
     "FARENSE_WINDOW",
     "FARENSE_ON_MAINS_ONLY",
+    "FARENSE_NOTIFY",
+    "FARENSE_NOTIFY_ON",
+    "FARENSE_ON_EVENT",
 )
 # Beyond the grace period of a child: the daemon writes down how its job stands (30 s), stops the
 # queue's server, exits. Only then may the system kill it.

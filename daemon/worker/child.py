@@ -28,8 +28,8 @@ from jobs.stopping import BEAT, end_early
 # The part of a lease for which a child goes on without a word: the rest is for its checkpoint,
 # before another machine may take the job.
 SILENCE = 2 / 3
-# What the child need not know: it never talks to Redis, and the URL may hold a password.
-WITHHELD = ("FARENSE_REDIS_URL",)
+# What the child need not know: it never talks to Redis, and tells nobody; both hold secrets.
+WITHHELD = ("FARENSE_REDIS_URL", "FARENSE_NOTIFY")
 
 
 class Child:

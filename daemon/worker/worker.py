@@ -14,6 +14,10 @@ from daemon.lifecycle.claims import Claims
 from daemon.lifecycle.takeover import DeferredJobs
 from daemon.lifecycle.transitions import Lifecycle
 from daemon.lifecycle.waiting import Pending
+from daemon.night.settings import NightSettings
+from daemon.notify.happening import What
+from daemon.notify.keeper import Notifier
+from daemon.notify.lookout import Left, Lookout
 from daemon.queue.broker import Broker
 from daemon.queue.index_repair import put_right
 from daemon.queue.reconnect import RedisLink
@@ -79,7 +83,12 @@ class Worker:
             meanwhile=self.mend,
             tell=self._tell,
         )
-        self.sweeps = SweepKeeper(workspace, settings)
+        self.sweeps = SweepKeeper(workspace, settings, on_end=self._sweep_ended)
+        on_event = NightSettings.of(workspace).on_event
+        self.notifier = Notifier(workspace, on_event, settings.notice_seconds)
+        self.lookout = Lookout(
+            self.notifier.happened, self._left_to_do, settings.notice_seconds, settings.window
+        )
         self._job: str | None = None
         self._recheck_at = 0.0
         self._failed_with = ""
@@ -100,6 +109,12 @@ class Worker:
             self._failed_with = repr(error)
 
     def _mend(self) -> None:
+        self.notifier.tick()
+        if self.notifier.wanted:
+            closed, away = self.admission.closed_because, self.link.away
+            self.lookout.look(busy=self._job is not None, closed=closed, away=away)
+        else:
+            self.lookout.forget()
         self.sweeps.tick()
         lost = self.link.lost_something
         if lost:
@@ -136,6 +151,7 @@ class Worker:
     def leave(self) -> None:
         """Take leave of the queue."""
         self.sweeps.close()
+        self.notifier.close()
         self.link.call(self.announcer.leave)
 
     def run(self, job_id: str) -> None:
@@ -192,8 +208,27 @@ class Worker:
             waited += self.settings.poll_seconds
         return True
 
-    def _job_ended(self, job_id: str, _: JobState) -> None:
+    def _job_ended(self, job_id: str, state: JobState) -> None:
         self._tell(end_line, job_id)
+        if state.state is not State.CANCELLED:  # a person who cancels it knows
+            self.notifier.ended(job_id, state)
+            self.lookout.job_ended(state)
+
+    def _sweep_ended(self, sweep: str) -> None:
+        self.notifier.happened(What.SWEEP_ENDED, sweep)
+
+    def _left_to_do(self) -> Left | None:
+        """Return what is left to do on the queue of this daemon; None where Redis is away."""
+        return self.link.call(self._count_left)
+
+    def _count_left(self) -> Left:
+        waiting = self.broker.queue(self.settings.queue).pending_count()
+        if waiting:
+            return Left(waiting, 0, 0)
+        found = self.broker.store.get_many(self.broker.store.unfinished())
+        states = [record.state for record in found if record.queue == self.settings.queue]
+        paused = states.count(State.PAUSED)
+        return Left(0, len(states) - paused + len(self.sweeps.sweeps), paused)
 
     def _tell(self, line: Callable[[JobRecord], str], job_id: str) -> None:
         """Say on the terminal what the files tell of a job: Redis may be away, or behind."""

@@ -58,6 +58,7 @@ class Child:
         self.spec = read_spec(run)
         self.splits = read_state(run).splits
         self.behaviour = (self.spec.name or "good") if behaviour == "as_named" else behaviour
+        self.first_loss = 2.5 if self.behaviour == "better" else 3.0
         self.log = Workspace(run.path.parent.parent).job_log(run.job_id)
         self.stop = threading.Event()
         self.worker = StopRequest()
@@ -141,7 +142,7 @@ class Child:
         os.abort()
 
     def progress(self, step: int) -> None:
-        loss = 3.0 - step / STEPS
+        loss = self.first_loss - step / STEPS
         self.emit(Progress(step, STEPS, 1, 50.0, (STEPS - step) / 50))
         self.emit(
             TrainMetrics(
@@ -166,7 +167,21 @@ class Child:
         state = "early_stopped" if self.behaviour == "early" else "completed"
         write_json(self.run.summary, {"state": state})
         self.emit(
-            Finished(state, step, 1, step, 2.0, 3.0, "BOM", 0.1, 0.1, 0.1, 1.0, "adapters", "")
+            Finished(
+                state,
+                step,
+                1,
+                step,
+                self.first_loss - 1.0,
+                self.first_loss,
+                "BOM",
+                0.1,
+                0.1,
+                0.1,
+                1.0,
+                "adapters",
+                "",
+            )
         )
         return ExitCode.OK
 

@@ -34,6 +34,7 @@ FLOORS = {
             "service",
             "agents",
             "sweep",
+            "notify",
             "client",
             "process",
         ),
@@ -51,6 +52,7 @@ FLOORS = {
         ),
         *(
             "as_shown",
+            "figures",
             "latest",
             "standstill",
             "runs",
