@@ -27,7 +27,7 @@ class Limits:
     hours: float | None
 
 
-class Budget:
+class Allowance:
     """What of it is left."""
 
     def __init__(self, limits: Limits) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from daemon.agents.budget import Budget, Limits
+from daemon.agents.budget import Allowance, Limits
 from daemon.agents.fence import Fence
 from daemon.as_shown import as_found
 from daemon.client import FarenseClient
@@ -54,7 +54,7 @@ class Toolbox:
     def __init__(self, workspace: Workspace, limits: Limits | None) -> None:
         self.workspace = workspace
         self._fence = Fence(workspace)
-        self._budget = None if limits is None else Budget(limits)
+        self._budget = None if limits is None else Allowance(limits)
         self._lock = Lock()
 
     def presets(self, name: str | None, settings: Values | None) -> Values:

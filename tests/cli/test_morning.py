@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import orjson
 import pytest
@@ -36,7 +37,10 @@ def test_a_long_night_fits_on_one_screen(workspace: Workspace, farense: Run) -> 
         letters = f"aa{chr(97 + number // 26)}{chr(97 + number % 26)}"
         job, at = f"20261127-220000-v2-{letters}", evening + number * 0.2 * HOUR
         lines += [said(at, "job_started", job=job), said(at + 0.1 * HOUR, "job_ended", job=job)]
-        failed = {"failure": "error", "reason": "The data are no good: " + "line 7, " * 40}
+        failed: dict[str, Any] = {
+            "failure": "error",
+            "reason": "The data are no good: " + "line 7, " * 40,
+        }
         if number % 4:
             put(workspace, job, State.COMPLETED, at, best=2 - number / 100, name="uma noite " * 9)
         else:

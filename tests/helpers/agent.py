@@ -41,8 +41,8 @@ class Agent:
             Refused: it answers with an error.
         """
 
-        async def note(done: float, total: float | None, message: str | None) -> None:
-            self.progress.append((done, total, message))
+        async def note(progress: float, total: float | None, message: str | None) -> None:
+            self.progress.append((progress, total, message))
 
         result = await self._client.call_tool(tool, arguments, progress_callback=note)
         if result.is_error:

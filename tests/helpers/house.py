@@ -41,11 +41,11 @@ FLOORS = {
         *(
             "prune",
             "submit",
+            "morning",
             "lifecycle",
             "night",
             "host",
             "logging",
-            "morning",
             "reader",
             "queue",
             "file_client",

@@ -120,7 +120,7 @@ def _text(moment: datetime) -> str:
 def put_sweep(workspace: Workspace, at: datetime) -> SweepFolder:
     """Make the files of a sweep of four trials, three of which ended at a moment."""
     folder = SweepFolder(sweeps_of(workspace) / SWEEP)
-    ended = {"ended_at": _text(at)}
+    ended: dict[str, Any] = {"ended_at": _text(at)}
     trials = [
         trial(0, 1.4, ended_at=_text(at - timedelta(days=2))),
         trial(1, 1.3, **ended),
