@@ -53,11 +53,12 @@ class Outcome:
 
 # Trying again would end the same.
 HOPELESS = (*FINAL, FailureClass.TIME_LIMIT)
-# Once may have been chance; twice is not.
-ONCE = (FailureClass.GPU_TIMEOUT, FailureClass.HANG)
+# What has to do with the process or with the machine at the time, not with the job: it costs no
+# attempt where the next one begins later, however often that happens.
+PASSING = (FailureClass.GPU_TIMEOUT, FailureClass.HANG, FailureClass.RESOURCE_LIMIT)
 ADVICE = {
     FailureClass.GPU_TIMEOUT: "macOS ends GPU work that keeps the screen waiting: let the display "
-    "sleep, and close programs that use the GPU.",
+    "sleep (`display: sleep` in configs/daemon/night.yaml), and close programs that use the GPU.",
     FailureClass.RESOURCE_LIMIT: "A new process starts with fresh buffers, files and threads.",
     FailureClass.TIME_LIMIT: "The best adapter so far is kept; `farense retry {job} "
     "--from-checkpoint` goes on from the last checkpoint.",
@@ -93,10 +94,8 @@ def outcome_of(ending: Ending, old: JobState, max_attempts: int) -> Outcome:
         return Outcome(State.FAILED, failure.reason, failure=failure)
     if kind is FailureClass.DISK_FULL:
         return Outcome(State.QUEUED, failure.reason, failure=failure, hold=failure.reason)
-    if kind is FailureClass.RESOURCE_LIMIT and ending.progressed:
+    if kind in PASSING and ending.progressed:
         return Outcome(State.QUEUED, failure.reason, failure=failure)
-    if kind in ONCE and any(entry.get("class") == kind for entry in old.history):
-        return _given_up(failure, old, f"the second {label(failure.entry())}")
     return given_up_or_queued(failure, old, max_attempts)
 
 
