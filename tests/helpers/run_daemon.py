@@ -1,8 +1,9 @@
 """A daemon in a process of its own, with settings that a test gives.
 
 ``python -P run_daemon.py WORKSPACE SETTINGS``, where SETTINGS are the fields of
-:class:`daemon.settings.Settings` as JSON. The URL of a shared Redis comes by the environment, as a
-user gives it: in an argument, its password would be for all to see.
+:class:`daemon.settings.Settings` as JSON, and ``programs``: where other programs listen that may
+hold GPU memory (those of the machine are left alone). The URL of a shared Redis comes by the
+environment, as a user gives it: in an argument, its password would be for all to see.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import os
 import sys
 from pathlib import Path
 
+from daemon.night.night import Night
+from daemon.night.programs import Programs
+from daemon.night.settings import NightSettings
 from daemon.settings import Settings
 from daemon.times import Window
 from jobs.errors import FarenseError
@@ -28,8 +32,11 @@ def main() -> int:
     values.setdefault("redis_url", os.environ.get("FARENSE_REDIS_URL"))
     if "window" in values:
         values["window"] = Window.parse(values["window"])
+    listen = {name: tuple(place) for name, place in values.pop("programs", {}).items()}
+    workspace = Workspace(Path(sys.argv[1]))
     try:
-        run_daemon(Workspace(Path(sys.argv[1])), Settings(**values))
+        night = Night(NightSettings.of(workspace), programs=Programs(listen))
+        run_daemon(workspace, Settings(**values), night)
     except FarenseError as error:
         sys.stderr.write(error.message)
         return int(error.exit_code)
