@@ -6,6 +6,7 @@ once, and waited for no longer than a second, and a second more where they are t
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,6 @@ from threading import Timer
 from typing import Any
 
 import orjson
-import structlog
 
 from daemon.night.settings import Program
 from jobs.storage.formatting import size_text
@@ -39,7 +39,7 @@ MUCH_BYTES = 500_000_000
 # What a program that is away, hangs or is another one than expected does to a question.
 NO_ANSWER = (OSError, HTTPException, ValueError, LookupError, TypeError, AttributeError)
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)  # not structlog: `farense doctor` asks, too
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Programs:
             try:
                 return read(self._exchange(program, "GET", path, deadline))
             except NO_ANSWER as error:
-                log.debug("program_not_asked", program=program, path=path, reason=repr(error))
+                log.debug("%s does not answer %s: %r", NAMES[program], path, error)
                 if isinstance(error, OSError):  # nobody is there, or nobody in time
                     break
         return []
@@ -115,7 +115,7 @@ class Programs:
         try:
             answer = self._exchange(program, "POST", path, deadline, orjson.dumps(body))
         except NO_ANSWER as error:
-            log.debug("program_not_asked", program=program, path=path, reason=repr(error))
+            log.debug("%s does not answer %s: %r", NAMES[program], path, error)
             return False
         return isinstance(answer, dict) and "error" not in answer
 

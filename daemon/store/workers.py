@@ -148,6 +148,11 @@ def why_nothing_starts(cards: Sequence[WorkerCard], queue_name: str) -> list[str
     ]
 
 
+def power_lines(cards: Sequence[WorkerCard]) -> list[str]:
+    """Return what is to be known of the power and the heat of daemons' machines, a line each."""
+    return [printable(f"{card.name}: {card.power}.") for card in cards if card.alive and card.power]
+
+
 def is_at(card: WorkerCard, workspace: Workspace) -> bool:
     """Tell whether a daemon is that of a workspace of this machine."""
     host = card.name.rpartition(":")[0]

@@ -82,7 +82,8 @@ class Child:
 
     def train(self) -> int:
         step = int(self.checkpoint.read_text()) if self.checkpoint.exists() else 0
-        self.emit(self.started(step))
+        if self.behaviour != "mute":
+            self.emit(self.started(step))
         self.misbehave()
         while step < STEPS or self.behaviour in ENDLESS:
             if self.asked_to_stop():
@@ -93,6 +94,9 @@ class Child:
 
     def misbehave(self) -> None:
         match self.behaviour:
+            case "mute":  # it loads, and has said nothing yet
+                self.hang()
+                sys.exit(ExitCode.STOPPED)
             case "killed_once" if self.attempt == 1:
                 self.checkpoint.write_text("5")
                 os.kill(os.getpid(), signal.SIGKILL)
