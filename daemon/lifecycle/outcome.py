@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from daemon.lifecycle.failures import (
@@ -51,6 +53,8 @@ class Outcome:
         }
 
 
+# So many endings of one kind in a row are told one by one.
+TOLD_APART = 3
 # Trying again would end the same.
 HOPELESS = (*FINAL, FailureClass.TIME_LIMIT)
 # What has to do with the process or with the machine at the time, not with the job: it costs no
@@ -146,9 +150,19 @@ def given_up_or_queued(failure: Failure, old: JobState, max_attempts: int) -> Ou
 
 
 def _given_up(failure: Failure, old: JobState, after: str) -> Outcome:
-    each = ", ".join(f"{entry.get('attempt')} {label(entry)}" for entry in _history(old, failure))
+    each = ", ".join(_told(_history(old, failure)))
     reason = f"{failure.reason} Given up after {after}: {each}."
     return Outcome(State.FAILED, reason, lost=True, failure=failure)
+
+
+def _told(history: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield how attempts ended; many of a kind in a row, as a night on a busy GPU has, as one."""
+    for words, alike in groupby(history, label):
+        numbers = [entry.get("attempt") for entry in alike]
+        if len(numbers) > TOLD_APART:
+            yield f"{numbers[0]} to {numbers[-1]} {words}"
+        else:
+            yield from (f"{number} {words}" for number in numbers)
 
 
 def _went_down_before(old: JobState) -> bool:

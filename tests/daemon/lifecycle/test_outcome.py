@@ -235,6 +235,12 @@ def test_what_passes_costs_nothing_while_the_job_gets_on(ending: Ending, kind: s
     assert attempts([ending], max_attempts=1).state is State.FAILED
 
 
+def test_many_endings_of_a_kind_are_told_as_one() -> None:
+    state = attempts([*[replace(TIMEOUT, progressed=True)] * 9, HUNG, SHOT_DEAD, SHOT_DEAD])
+    told = "1 to 9 GPU timeout, 10 hang, 11 killed (SIGKILL), 12 killed (SIGKILL)."
+    assert (state.reason or "").endswith(f"Given up after 3 lost attempts: {told}")
+
+
 def test_what_passes_and_what_does_not_are_lost_together() -> None:
     state = attempts([SHOT_DEAD, TIMEOUT, HUNG])
     assert (state.state, state.failure) == (State.FAILED, "hang")
