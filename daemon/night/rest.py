@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 from daemon.night.settings import Rest
-from jobs.events import Envelope, EvaluationStarted, Progress, Started
+from jobs.events import Envelope, EvaluationStarted, Progress, Started, TrainMetrics
 
 # Between two looks into the log of a child that has not taken a step yet.
 LOOK_SECONDS = 2.0
@@ -48,7 +48,7 @@ def has_stepped(events: Iterable[Envelope], attempt: int) -> bool:
             begun = event.resumed_step
         elif isinstance(event, EvaluationStarted):
             begun = event.answered
-        elif isinstance(event, Progress) and event.step > begun:
+        elif isinstance(event, Progress | TrainMetrics) and event.step > begun:
             return True
     return False
 
