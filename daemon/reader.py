@@ -203,6 +203,12 @@ class QueueReader:
         cards = self.workers()
         return [] if self._starts_up(cards) else why_nothing_starts(cards, queue)
 
+    def power_lines(self) -> list[str]:
+        """Return what is to be known of the power and the heat of the machines, a line each."""
+        from daemon.store.workers import power_lines  # noqa: PLC0415
+
+        return power_lines(self.workers())
+
     def without_daemon(self, queue: str) -> list[str]:
         """Return that no daemon works on a queue; nothing where one does."""
         from daemon.store.workers import no_daemon, working  # noqa: PLC0415

@@ -17,6 +17,7 @@ from daemon.settings import Settings, check_queue_name, redacted
 from daemon.times import Window
 from jobs.errors import WorkspaceError
 from jobs.paths import Workspace
+from jobs.storage.formatting import NONE
 from jobs.storage.locks import held_by
 from jobs.storage.values import printable
 
@@ -34,6 +35,9 @@ def daemon(
     Ctrl-C, or `farense daemon stop` elsewhere, ends it: a running job writes a checkpoint and goes
     back to the queue. So it does where a window ends; it goes on in the next one.
 
+    configs/daemon/night.yaml says what else this machine does: rests, a battery's floor, the
+    display, Metal's watchdog, other programs on the GPU.
+
     \b
     Example: farense daemon --window 22:00-07:00
     """
@@ -44,17 +48,19 @@ def daemon(
             )
         return
 
+    from daemon.night.night import Night  # noqa: PLC0415 - loads pydantic
+    from daemon.night.settings import NightSettings  # noqa: PLC0415
     from daemon.worker.consumer import run_daemon  # noqa: PLC0415 - loads Huey
 
     workspace = Workspace.current()
-    settings = Settings.from_environment()
+    settings, night = Settings.from_environment(), Night(NightSettings.of(workspace))
     if window is not None:
         settings = replace(settings, window=Window.parse(window))
     if queue_name is not None:
         settings = replace(settings, queue=check_queue_name(queue_name))
     settings = replace(settings, on_mains_only=on_mains_only or settings.on_mains_only)
     note(f"Starting the daemon of {workspace.root}. Log: {workspace.daemon_log}. Ctrl-C stops it.")
-    run_daemon(workspace, settings)
+    run_daemon(workspace, settings, night)
 
 
 @daemon.command()
@@ -93,15 +99,18 @@ def status(as_json: bool) -> None:
     # Of a Redis elsewhere nothing is known but that.
     silent = "does not answer" if "://" in now.server else "not running"
     answer = "running" if now.server_running else silent
-    rows = {
+    rows: dict[str, str | None] = {
         "Daemon": f"running (pid {now.pid})" if now.running else "not running",
         "Queue server": f"{now.server} ({answer})",
         "Queued": "unknown" if now.queued is None else str(now.queued),
         "Running job": now.running_job or "none",
-        **({"Doing": now.doing} if now.doing else {}),
+        "Doing": now.doing,
+        "Starts none": now.held_because,
+        "Power": now.power,
     }
     for name, value in rows.items():
-        click.echo(f"{name:<14}{value}")
+        if value is not None:
+            click.echo(f"{name:<14}{printable(value)}")
 
 
 @daemon.command()
@@ -202,13 +211,14 @@ def workers(as_json: bool) -> None:
     if not found:
         note("No daemon has worked on this queue lately. Start one: farense daemon")
         return
-    rows = [("WORKER", "QUEUE", "SEEN", "DOES", "WORKSPACE")]
+    power = any(card.power and card.alive for card in found)
+    rows = [("WORKER", "QUEUE", "SEEN", "DOES", *(["POWER"] if power else []), "WORKSPACE")]
     for card in found:
         does = card.job or card.held_because or "waits for jobs"
         if not card.alive:
             does = "silent: stopped, asleep or cut off"
         # What another machine tells is shown as text that no terminal obeys.
         name, queue, does, place = map(printable, (card.name, card.queue, does, card.workspace))
-        told = (name, queue, f"{card.seconds_ago:.0f} s ago", does, place)
-        rows.append(told)
+        fed = [printable(card.power or NONE) if card.alive else NONE] if power else []
+        rows.append((name, queue, f"{card.seconds_ago:.0f} s ago", does, *fed, place))
     click.echo("\n".join(table(rows)))
