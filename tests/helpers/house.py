@@ -26,7 +26,17 @@ FLOORS = {
         *("options", "completion", "sweep_files", "past", "reading", "output"),
     ),
     "daemon": (
-        *("__main__", "doctor", "worker", "recovery", "service", "sweep", "client", "process"),
+        *(
+            "__main__",
+            "doctor",
+            "worker",
+            "recovery",
+            "service",
+            "page",
+            "sweep",
+            "client",
+            "process",
+        ),
         *(
             "prune",
             "submit",
