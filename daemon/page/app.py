@@ -241,7 +241,8 @@ def answered(end: Endpoint) -> Endpoint:
         try:
             return await end(request)
         except changes.Refused as refused:
-            return answer(refused.problems.as_dict(), 422)
+            # An answer as good as another: a browser writes other statuses on its console.
+            return answer({"problems": refused.problems.as_dict()})
         except FarenseError as error:
             status = 404 if isinstance(error, UnknownJob) else 409
             if isinstance(error, QueueUnreachable):

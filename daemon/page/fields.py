@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -14,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from jobs.config.config import Preset, TrainConfig, find_preset, setting_names
 from jobs.config.config_file import flatten, preset_names
+from jobs.config.yaml12 import parse_yaml
 from jobs.errors import DataError, FarenseError, InvalidInput, ModelError
 from jobs.paths import REPOSITORY, Workspace
 from jobs.storage.values import printable
@@ -79,8 +81,20 @@ def preset_from_form(workspace: Workspace, name: Any, changes: Any) -> Preset:
     for key, text in changes.items():
         if not isinstance(text, str) or len(text) > LONGEST or not KEY.fullmatch(str(key)):
             raise InvalidInput("A field of the form holds what no setting can.")
-        overrides.append(f"{key}={text.strip() or 'null'}")
+        overrides.append(f"{key}={_as_yaml(str(key), text.strip())}")
     return find_preset(str(name), workspace, tuple(overrides))
+
+
+def _as_yaml(key: str, text: str) -> str:
+    """Return what a person typed as ``--set`` takes it; of a word that is chosen, the word.
+
+    YAML reads `off` as false.
+    """
+    if not text:
+        return "null"
+    field = _described(TrainConfig).get(key)
+    words = _words(field.annotation) if field else []
+    return json.dumps(text) if text in words else text
 
 
 def form_of(preset: Preset) -> dict[str, Any]:
@@ -95,7 +109,7 @@ def form_of(preset: Preset) -> dict[str, Any]:
         "fields": [
             {
                 "name": name,
-                "value": as_text(values.get(name)),
+                "value": as_text(values.get(name), words=_words(described[name].annotation)),
                 "about": described[name].description,
                 "why": printable(preset.why.get(name, "")) or None,
                 **_kind(described[name].annotation),
@@ -123,13 +137,19 @@ def problems_of(error: FarenseError) -> Problems:
     return Problems(found, " ".join(general) or None, error.hint and printable(error.hint))
 
 
-def as_text(value: Any) -> str:
-    """Return a setting as ``--set`` takes it, which is YAML; nothing for one that is left out."""
+def as_text(value: Any, words: Sequence[str] = ()) -> str:
+    """Return a setting as ``--set`` takes it, which is YAML; nothing for one that is left out.
+
+    Args:
+        words: of a setting that is chosen, which it may be.
+    """
     if value is None:
         return ""
+    if value in words:
+        return str(value)
     if isinstance(value, float):
         return f"{value:.12g}"
-    if isinstance(value, str) and yaml.safe_load(value or '""') == value:
+    if isinstance(value, str) and parse_yaml(value) == value:
         return value
     return str(yaml.safe_dump(value, default_flow_style=True, width=10_000)).removesuffix(
         "...\n"
@@ -166,11 +186,9 @@ def _described(model: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]
 
 def _kind(annotation: Any) -> dict[str, Any]:
     """Return how a setting is entered: which words it may be, or what is typed."""
-    options = get_args(annotation) if _is_union(annotation) else (annotation,)
-    kinds = [option for option in options if option is not type(None)]
-    optional = len(kinds) < len(options)
-    if any(get_origin(kind) is Literal for kind in kinds):
-        words = [str(word) for kind in kinds for word in get_args(kind)]
+    kinds = _kinds(annotation)
+    optional = type(None) in get_args(annotation)
+    if words := _words(annotation):
         return {"kind": "choice", "words": words, "optional": optional}
     if kinds == [bool]:
         return {"kind": "choice", "words": ["true", "false"], "optional": optional}
@@ -179,5 +197,14 @@ def _kind(annotation: Any) -> dict[str, Any]:
     return {"kind": "number" if kinds == [float] else "text", "optional": optional}
 
 
-def _is_union(annotation: Any) -> bool:
-    return get_origin(annotation) in (Union, types.UnionType)
+def _kinds(annotation: Any) -> list[Any]:
+    """Return the types that a setting may have, but for none."""
+    union = get_origin(annotation) in (Union, types.UnionType)
+    return [kind for kind in (get_args(annotation) if union else (annotation,))
+            if kind is not type(None)]  # fmt: skip
+
+
+def _words(annotation: Any) -> list[str]:
+    """Return the words of which a setting is one; none where it is typed freely."""
+    return [str(word) for kind in _kinds(annotation) if get_origin(kind) is Literal
+            for word in get_args(kind)]  # fmt: skip

@@ -121,7 +121,7 @@ def bound(host: str, port: int | None) -> socket.socket:
 
 def _bound(host: str, port: int) -> socket.socket:
     family, kind, protocol, _, place = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | _numeric(host)
     )[0]
     found = socket.socket(family, kind, protocol)
     try:
@@ -133,6 +133,11 @@ def _bound(host: str, port: int) -> socket.socket:
         found.close()
         raise
     return found
+
+
+def _numeric(host: str) -> int:
+    """Return the flag by which no name is looked up in the network: an address is meant."""
+    return 0 if host == "localhost" else socket.AI_NUMERICHOST
 
 
 def _listen_for_the_end(server: PageServer, pipe: int | None) -> None:

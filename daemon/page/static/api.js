@@ -46,7 +46,9 @@ export async function post(path, body = {}) {
     await start(); // the server may have got a new token meanwhile
     response = await send();
   }
-  return answered(response);
+  const found = await answered(response);
+  if (found.problems) throw new Refused(response.status, found.problems);
+  return found;
 }
 
 // A server that says nothing for so long is taken for gone: it speaks every four seconds.

@@ -36,6 +36,7 @@ export function jobView(id, page) {
     topics: ["now", `job:${id}`, `log:${id}`],
     heard(topic, job) {
       if (topic !== `job:${id}` || job.error) return;
+      if (job.where) return; // its files are there
       if (job.metrics_bytes !== bytes) {
         bytes = job.metrics_bytes;
         later(() => rows.read(path));
