@@ -16,6 +16,7 @@ export function newView(parameters, page) {
   let busy = false;
   let timer = 0;
   let asked = 0;
+  let unchecked = false;
 
   const choose = async (name) => {
     preset = name;
@@ -26,15 +27,16 @@ export function newView(parameters, page) {
     } catch (error) {
       trouble = error;
     }
+    unchecked = true;
     page.draw();
-    if (form) check();
   };
 
   const values = () => {
     const found = { preset, changes: {} };
     for (const field of form.fields) {
       const element = document.getElementById(`f-${field.name}`);
-      if (element && element.value.trim() !== field.value) found.changes[field.name] = element.value;
+      // Those of another preset may still stand there.
+      if (element?.dataset.preset === preset && element.value.trim() !== field.value) found.changes[field.name] = element.value;
     }
     const own = (name) => document.getElementById(`f-${name}`);
     found.name = own("name").value.trim() || null;
@@ -130,6 +132,10 @@ export function newView(parameters, page) {
           h("button", { class: "button primary", type: "submit", "aria-disabled": busy ? "true" : null }, busy ? "Checking …" : "Queue the job")))];
     },
     drawn() {
+      if (form && unchecked) {
+        unchecked = false;
+        check();
+      }
       if (Object.keys(problems).length && !busy) {
         const rest = document.querySelector("form details");
         if (rest?.querySelector('[aria-invalid="true"]')) rest.open = true;

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -24,6 +26,7 @@ from jobs.state import State
 from jobs.storage.files import whole_lines, write_json
 from jobs.sweep.folder import write_sweep
 from jobs.sweep.paths import SweepFolder, sweeps_of
+from tests.daemon.conftest import fill
 from tests.helpers.browser import DESKTOP, LOOKS, Browser, Look, browser
 from tests.helpers.made_up_sweep import SWEEP, every_kind, made_up
 from tests.helpers.page_process import serving
@@ -227,14 +230,17 @@ def test_another_token_locks_the_page_that_is_open(chromium: Browser, workspace:
 
 
 @pytest.fixture
-def rich(past: Workspace, preset: Preset) -> Workspace:
+def rich(past: Workspace, tiny_model: Path) -> Workspace:
     """A workspace with some of everything: past runs, an evaluation with markup, a sweep."""
+    shutil.rmtree(past.models / "tiny")
+    fill(past, tiny_model)
     answers = past.run(FIRST).evaluation / "answers.jsonl"
     rows = [orjson.loads(line) for line in whole_lines(answers)]
     rows[0] |= {"question": MARKUP, "answer": MARKUP, "token_f1": 0.0, "chrf": 0.0}
     answers.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
     swept = made_up(every_kind(), best=2, importances={"lora.rank": 0.7, "learning_rate": 0.3})
     folder = SweepFolder(sweeps_of(past) / SWEEP)
+    folder.path.mkdir(parents=True)
     write_sweep(folder, swept.spec)
     write_json(folder.state, asdict(swept.state))
     for trial in swept.trials:
@@ -266,10 +272,9 @@ def test_every_view_is_fit_to_be_seen_heard_and_typed_at(
     chromium: Browser,
     rich: Workspace,
     client: FarenseClient,
-    preset: Preset,
     daemons: Daemons,
 ) -> None:
-    jobs = some_of_every_state(client, preset, daemons)
+    jobs = some_of_every_state(client, client.preset("tiny"), daemons)
     with ExitStack() as stack:
         server = stack.enter_context(serving(rich))
         shown: set[str] = set()
