@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,19 +23,32 @@ from jobs.storage.formatting import NONE
 from jobs.storage.locks import held_by
 from jobs.storage.values import printable
 
+if TYPE_CHECKING:
+    from daemon.page.beside import PageBeside
+
 
 @click.group(invoke_without_command=True, short_help="Run the daemon that works through the queue.")
 @click.option("--window", help="Run jobs in this part of the day only, as 22:00-07:00.")
 @click.option("--on-mains-only", is_flag=True, help="Run jobs only on mains power.")
+@click.option("--ui", "with_page", is_flag=True, help="Serve the page to watch, too: farense ui.")
+@click.option("--ui-host", metavar="ADDRESS", help="With --ui: as farense ui --host.")
+@click.option("--ui-port", type=click.IntRange(1, 65535), help="With --ui: its port.")
 @queue_option
 @click.pass_context
 def daemon(
-    ctx: click.Context, window: str | None, on_mains_only: bool, queue_name: str | None
+    ctx: click.Context,
+    window: str | None,
+    on_mains_only: bool,
+    with_page: bool,
+    ui_host: str | None,
+    ui_port: int | None,
+    queue_name: str | None,
 ) -> None:
     """Run the daemon that works through the queue, in the foreground.
 
     Ctrl-C, or `farense daemon stop` elsewhere, ends it: a running job writes a checkpoint and goes
     back to the queue. So it does where a window ends; it goes on in the next one.
+    With --ui a page to watch it is served for as long; `farense ui --link` prints its link.
 
     configs/daemon/night.yaml says what else this machine does: rests, a battery's floor, the
     display, Metal's watchdog, other programs on the GPU.
@@ -42,11 +57,11 @@ def daemon(
     Example: farense daemon --window 22:00-07:00
     """
     if ctx.invoked_subcommand is not None:
-        if window is not None or on_mains_only or queue_name is not None:
-            raise click.UsageError(
-                f"--window, --on-mains-only and --queue do not precede {ctx.invoked_subcommand}."
-            )
+        if any((window, on_mains_only, with_page, ui_host, ui_port, queue_name)):
+            raise click.UsageError(f"Options do not precede {ctx.invoked_subcommand}.")
         return
+    if not with_page and (ui_host or ui_port):
+        raise click.UsageError("--ui-host and --ui-port go with --ui.")
 
     from daemon.night.night import Night  # noqa: PLC0415 - loads pydantic
     from daemon.night.settings import NightSettings  # noqa: PLC0415
@@ -60,7 +75,18 @@ def daemon(
         settings = replace(settings, queue=check_queue_name(queue_name))
     settings = replace(settings, on_mains_only=on_mains_only or settings.on_mains_only)
     note(f"Starting the daemon of {workspace.root}. Log: {workspace.daemon_log}. Ctrl-C stops it.")
-    run_daemon(workspace, settings, night)
+    with _page_beside(workspace, ui_host, ui_port) if with_page else nullcontext():
+        run_daemon(workspace, settings, night)
+
+
+def _page_beside(workspace: Workspace, host: str | None, port: int | None) -> PageBeside:
+    """Return what serves the page while the daemon runs, and say where its link is."""
+    from daemon.page.address import LOOPBACK  # noqa: PLC0415 - only this serves a page
+    from daemon.page.beside import PageBeside  # noqa: PLC0415 - for the same reason
+
+    # Not the link itself: under launchd this goes into a log, and the link holds the token.
+    note("The page to watch is served beside it; its link: farense ui --link")
+    return PageBeside(workspace, host or LOOPBACK, port)
 
 
 @daemon.command()

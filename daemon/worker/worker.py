@@ -14,10 +14,10 @@ from daemon.lifecycle.claims import Claims
 from daemon.lifecycle.takeover import DeferredJobs
 from daemon.lifecycle.transitions import Lifecycle
 from daemon.lifecycle.waiting import Pending
+from daemon.night.night import Night
 from daemon.notify.happening import What
 from daemon.notify.keeper import Notifier
 from daemon.notify.lookout import Left, Lookout
-from daemon.night.night import Night
 from daemon.queue.broker import Broker
 from daemon.queue.index_repair import put_right
 from daemon.queue.reconnect import RedisLink
