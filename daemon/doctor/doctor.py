@@ -11,6 +11,7 @@ from daemon.doctor import queue as queue_checks
 from daemon.doctor import resources as resource_checks
 from daemon.doctor.findings import Checkup, Finding
 from daemon.doctor.notify import notify_findings
+from daemon.night.night import Night
 from daemon.settings import Settings
 from jobs.backend.device import Device, ask_device
 from jobs.config.config import Preset, TrainConfig
@@ -29,19 +30,22 @@ from jobs.resources.ways import Room
 from jobs.storage.files import free_bytes
 
 
-def examine(preset: Preset, workspace: Workspace) -> list[Finding]:
+def examine(preset: Preset, workspace: Workspace, night: Night | None = None) -> list[Finding]:
     """Return what every check found, in the order in which a person would look.
 
     The room for a run is estimated where model and data are usable.
+
+    Args:
+        night: of this machine; None for its defaults.
     """
     checkup = Checkup()
-    device = _machine(checkup, preset)
+    device = _machine(checkup, preset, night or Night())
     _queue(checkup, workspace)
     _preset(checkup, preset, workspace, device)
     return checkup.findings
 
 
-def _machine(checkup: Checkup, preset: Preset) -> Device | None:
+def _machine(checkup: Checkup, preset: Preset, night: Night) -> Device | None:
     checkup.add("python", machine_checks.python_finding)
     checkup.add("packages", machine_checks.packages_finding)
     useful = max(preset.config.batch_size, preset.config.gradient_accumulation)
@@ -49,6 +53,9 @@ def _machine(checkup: Checkup, preset: Preset) -> Device | None:
     if device:
         checkup.add("device", partial(machine_checks.device_finding, device))
     checkup.add("sleep", machine_checks.sleep_finding)
+    checkup.add("power", partial(machine_checks.power_finding, settings=night.settings))
+    checkup.add("programs", lambda: machine_checks.programs_finding(night.programs.make_room()))
+    checkup.add("night", partial(machine_checks.night_finding, night.settings))
     checkup.add("notebook", machine_checks.notebook_finding)
     return device
 

@@ -24,8 +24,8 @@ class Rest(ConfigModel):
     """A rest for the machine: a checkpoint, the end of the child, and a pause.
 
     Attributes:
-        after_minutes: of a child's life, after which the next checkpoint is followed by a rest.
-        minutes: how long nothing runs.
+        after_minutes: of a child's life, after which it is asked to write a checkpoint and to end.
+        minutes: how long nothing runs then; the same job goes on afterwards.
     """
 
     after_minutes: float = Field(gt=0, le=24 * 60)

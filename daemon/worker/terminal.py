@@ -62,6 +62,11 @@ def start_line(record: JobRecord) -> str:
     return printable(f"{record.id} starts: {what}{name}{steps}{again}")
 
 
+def note_line(text: str, record: JobRecord) -> str:
+    """Return what is to be known of the machine on which a job starts."""
+    return printable(f"{record.id}: {text}")
+
+
 def end_line(record: JobRecord) -> str:
     """Return what an attempt of a job came to: its figures, or why it failed and what to type."""
     state, seconds = record.state, record.duration_seconds

@@ -14,7 +14,7 @@ from daemon.lifecycle.claims import Claims
 from daemon.lifecycle.takeover import DeferredJobs
 from daemon.lifecycle.transitions import Lifecycle
 from daemon.lifecycle.waiting import Pending
-from daemon.night.settings import NightSettings
+from daemon.night.night import Night
 from daemon.notify.happening import What
 from daemon.notify.keeper import Notifier
 from daemon.notify.lookout import Left, Lookout
@@ -41,6 +41,8 @@ log = structlog.get_logger(__name__)
 # From the kill of a child that a daemon left behind until its lock is free.
 LOCK_MARGIN = 30.0
 RECHECK_SECONDS = 0.5
+# How old may be what others are told of the power.
+TOLD_POWER_SECONDS = 30.0
 
 
 class Worker:
@@ -48,6 +50,7 @@ class Worker:
 
     Args:
         tell: is given a line for a person where a job starts, and where it ends.
+        night: what is done around jobs on this machine.
     """
 
     def __init__(
@@ -59,10 +62,12 @@ class Worker:
         stop: Event,
         kill: Event,
         tell: Tell = lambda line: None,
+        night: Night | None = None,
     ) -> None:
         self.workspace = workspace
         self.settings = settings
         self.tell = tell
+        self.night = night or Night()
         self.broker = broker
         self.link = link
         self.stop = stop
@@ -72,7 +77,7 @@ class Worker:
         self.recovery = Recovery(self.lifecycle, settings)
         self.left = DeferredJobs(broker.store, settings.queue)
         self.pending = Pending(self.lifecycle)
-        self.admission = Admission(workspace, settings)
+        self.admission = Admission(workspace, settings, self.night.settings, power=self.night.power)
         self.attempts = Attempts(
             self.lifecycle,
             settings,
@@ -82,14 +87,17 @@ class Worker:
             kill=kill,
             meanwhile=self.mend,
             tell=self._tell,
+            night=self.night,
         )
         self.sweeps = SweepKeeper(workspace, settings, on_end=self._sweep_ended)
-        on_event = NightSettings.of(workspace).on_event
+        on_event = self.night.settings.on_event
         self.notifier = Notifier(workspace, on_event, settings.notice_seconds)
         self.lookout = Lookout(
             self.notifier.happened, self._left_to_do, settings.notice_seconds, settings.window
         )
         self._job: str | None = None
+        # The job for which the machine rests: afterwards it goes on before all others.
+        self._rested: str | None = None
         self._recheck_at = 0.0
         self._failed_with = ""
         self.name = own_name()
@@ -120,7 +128,8 @@ class Worker:
         if lost:
             self.link.call(lambda: put_right(self.broker, self.settings.queue))
         self.link.call(self.pending.tick)
-        self.link.call(lambda: self.announcer.tell(self._job, self.admission.closed_because))
+        held, power = self.admission.closed_because, self.night.power.look(TOLD_POWER_SECONDS)
+        self.link.call(lambda: self.announcer.tell(self._job, held, power.noteworthy))
         lost |= self.link.lost_something
         if not lost and time.monotonic() < self._recheck_at:
             return
@@ -138,12 +147,13 @@ class Worker:
         return self.admission.look() is not None
 
     def run_deferred(self) -> bool:
-        """Look at a job that another daemon has left; False where there is none to look at.
+        """Look at a job that goes on after a rest, or that another daemon has left; False where
+        there is none to look at.
 
         Raises:
             RedisError: the server is away.
         """
-        job_id = self.left.next()
+        job_id, self._rested = self._rested or self.left.next(), None
         if job_id is not None:
             self.run(job_id)
         return job_id is not None
@@ -172,7 +182,7 @@ class Worker:
                 try:
                     self.attempts.run(claim)
                 finally:
-                    self._job = None
+                    self._job, self._rested = None, self.attempts.rested
 
     def _claim(self, job_id: str) -> Claim | None:
         if self._runs_by_hand(job_id):

@@ -32,6 +32,7 @@ FLOORS = {
             "worker",
             "recovery",
             "service",
+            "page",
             "agents",
             "sweep",
             "notify",

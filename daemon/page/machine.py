@@ -1,0 +1,49 @@
+"""The daemons that share the queue, and this machine: its disk, its power."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from typing import Any
+
+from daemon.page.source import Reader
+from daemon.reader import QueueReader
+from daemon.standstill import daemon_runs
+from jobs.paths import Workspace
+from jobs.storage.values import printable
+
+# Free space is told in steps of so many bytes: else a page would be told of it each second.
+STEP = 50_000_000
+
+
+def machines(reader: Reader, workspace: Workspace) -> dict[str, Any]:
+    """Return the daemons by name, and what this machine says of itself."""
+    cards = reader.workers() if isinstance(reader, QueueReader) else []
+    return {
+        "daemon": daemon_runs(workspace),
+        "workspace": str(workspace.root),
+        "host": socket.gethostname(),
+        "disk": disk(workspace),
+        "workers": [
+            {
+                "name": printable(card.name),
+                "workspace": printable(card.workspace),
+                "queue": printable(card.queue),
+                "job": card.job,
+                "held": card.held_because and printable(card.held_because),
+                "alive": card.alive,
+                # Of one that lives it changes all the time and says nothing.
+                "silent_minutes": None if card.alive else round(card.seconds_ago / 60),
+            }
+            for card in cards
+        ],
+    }
+
+
+def disk(workspace: Workspace) -> dict[str, int] | None:
+    """Return the size of the workspace's disk, and what is free of it, in bytes."""
+    try:
+        found = shutil.disk_usage(workspace.root)
+    except OSError:
+        return None
+    return {"total": found.total, "free": found.free // STEP * STEP}
