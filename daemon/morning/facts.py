@@ -150,8 +150,8 @@ class Morning:
 
     @property
     def failed(self) -> list[JobOfNight]:
-        """The jobs that failed."""
-        return [job for job in self.jobs if job.state is State.FAILED]
+        """The jobs that failed; of trials that did, the line of their sweep tells."""
+        return [job for job in self.jobs if job.state is State.FAILED and job.sweep is None]
 
     @property
     def idle_seconds(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
@@ -17,6 +18,9 @@ QUEUE = "the queue at "
 BACK = " is back"
 # What lies between one job and the next is no idle time.
 SHORTEST = timedelta(minutes=1)
+
+# Of a full disk each time another number of bytes is wanted: that is one reason.
+NUMBER = re.compile(r"[0-9][0-9.:]*")
 
 Span = tuple[datetime, datetime]
 Heard = Callable[[str, datetime], datetime | None]
@@ -81,11 +85,14 @@ class Timeline:
     def idle(self) -> list[IdleTime]:
         """Return the time in which nothing ran, by reason, longest first."""
         grouped: dict[str, list[Span]] = defaultdict(list)
+        shown: dict[str, str] = {}
         for reason, start, end in self.spans:
             if end - start >= SHORTEST:
-                grouped[reason].append((start, end))
+                kind = NUMBER.sub("", reason)
+                grouped[kind].append((start, end))
+                shown.setdefault(kind, reason)
         found = [
-            IdleTime(reason, _seconds(spans), tuple(spans)) for reason, spans in grouped.items()
+            IdleTime(shown[kind], _seconds(spans), tuple(spans)) for kind, spans in grouped.items()
         ]
         return sorted(found, key=lambda idle: -idle.seconds)
 

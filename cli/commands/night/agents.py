@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
+from cli.output import note
 from jobs.paths import Workspace
 
 
@@ -42,4 +45,6 @@ def mcp(allow_enqueue: bool, max_jobs: int, max_hours: float) -> None:
     from daemon.agents.budget import Limits  # noqa: PLC0415 - a Tab would wait for all of it
     from daemon.agents.server import serve  # noqa: PLC0415 - as above
 
+    if sys.stdin.isatty():
+        note("This speaks with the program of an agent, which starts it by itself. Ctrl-C ends it.")
     serve(Workspace.current(), Limits(max_jobs, max_hours) if allow_enqueue else None)

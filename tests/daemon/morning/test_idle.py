@@ -65,6 +65,19 @@ def test_a_daemon_that_died_had_worked_until_its_job_was_last_heard_of() -> None
     assert reasons(again) == {LOST_DAEMON: 2, NOTHING_READY: 1}
 
 
+def test_a_reason_that_differs_in_a_number_alone_is_one() -> None:
+    full = "the disk is full: {} MB must be free"
+    found = seen(
+        said(at(0), "daemon_started"),
+        said(at(0), "queue_held", reason=full.format(512)),
+        said(at(1), "queue_open"),
+        said(at(1), "queue_held", reason=full.format(640)),
+        said(at(3), "queue_open"),
+        said(at(3), "job_started", job="a"),
+    )
+    assert reasons(found) == {full.format(512): 3}
+
+
 def test_what_was_before_the_evening_does_not_count() -> None:
     found = seen(
         said(at(-9), "daemon_started"),
