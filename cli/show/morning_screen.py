@@ -124,7 +124,8 @@ def _waiting(found: Morning, most: int) -> list[str]:
     if not found.waiting:
         return []
     lines = [
-        f"  {end_of_id(job.id)}: {job.state}, waits for {job.waits_for}" for job in found.waiting
+        f"  {end_of_id(job.id)}: {job.state_word}, waits for {job.waits_for}"
+        for job in found.waiting
     ]
     left = found.more_waiting + max(0, len(lines) - most)
     more = [f"  and {left:,} more: farense queue"] if left else []

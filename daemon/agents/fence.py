@@ -14,12 +14,13 @@ import orjson
 
 from daemon.store.records import JobRecord
 from jobs.config.config import Preset, load_preset
-from jobs.config.config_file import BASE, ENDINGS, find_file
+from jobs.config.config_file import BASE, ENDINGS, find_file, preset_names
 from jobs.config.share import percent
 from jobs.config.yaml12 import load_yaml
 from jobs.errors import ConfigError, InvalidInput
 from jobs.evaluation.report import ANSWERS
 from jobs.paths import REPOSITORY, RunDirectory, Workspace
+from jobs.suggest import did_you_mean
 
 NAMES = "Name a preset: the tool `presets` lists them."
 RUN_FILES = (
@@ -45,7 +46,7 @@ class Fence:
         Raises:
             InvalidInput: it is not there, or leads out.
         """
-        path = self.workspace.inside(named)
+        path = self._inside(named)
         if not path.is_file():
             raise InvalidInput(
                 f"There is no file {named!r} in the workspace.",
@@ -65,6 +66,9 @@ class Fence:
         """
         if name.endswith(ENDINGS) or "/" in name:
             raise ConfigError(f"{name!r} is not the name of a preset.", NAMES)
+        if name not in (known := preset_names(self._presets)):
+            meant = did_you_mean(name, known)
+            raise ConfigError(f"There is no preset {name!r}.", f"{meant} {NAMES}".lstrip())
         self._check_chain(name)
         changes = tuple(f"{key}={_yaml(value)}" for key, value in (settings or {}).items())
         found = load_preset(name, self._presets, changes)
@@ -92,6 +96,9 @@ class Fence:
 
     def _inside(self, named: str) -> Path:
         self._not_from_home(named)
+        path = Path(named)
+        if path.is_absolute() and path.is_relative_to(self.workspace.root):
+            named = path.relative_to(self.workspace.root).as_posix()
         return self.workspace.inside(named)
 
     def _not_from_home(self, named: str) -> None:

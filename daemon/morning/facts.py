@@ -92,11 +92,21 @@ class SweepOfNight:
 
 @dataclass(frozen=True)
 class WaitingJob:
-    """A job that has not ended and does not run, and what it waits for."""
+    """A job that has not ended and does not run, and what it waits for.
+
+    Attributes:
+        interrupted: it is called running, and nothing runs it.
+    """
 
     id: str
     state: State
     waits_for: str
+    interrupted: bool = False
+
+    @property
+    def state_word(self) -> str:
+        """The state, or that the job was interrupted."""
+        return "interrupted" if self.interrupted else str(self.state)
 
 
 @dataclass(frozen=True)

@@ -75,13 +75,15 @@ def _told(seen: Overview, held: list[str], *, queue_answers: bool) -> Waiting:
     order = {state: place for place, state in enumerate(IDLE)}
     waiting = [r for r in seen.records if r.state in order or r.interrupted]
     waiting.sort(key=lambda record: (order.get(record.state, -1), record.created_at))
-    found = [WaitingJob(r.id, r.state, _waits_for(r)) for r in waiting]
+    found = [WaitingJob(r.id, r.state, _waits_for(r), r.interrupted) for r in waiting]
     return Waiting(found, seen.more_waiting, held, queue_answers)
 
 
 def _waits_for(record: JobRecord) -> str:
     if record.state is State.SCHEDULED and record.schedule:
         return f"its time, {local(record.schedule)}"
+    if record.state is State.WAITING and record.after:
+        return f"the end of {end_of_id(record.after)}"
     if record.interrupted:
         return "`farense daemon`: nothing runs it"
     if record.state is State.PAUSED:

@@ -105,7 +105,7 @@ def sweep_text(sweep: SweepOfNight) -> str:
 
 def waiting_text(found: Morning) -> str:
     """Return how many jobs wait, in which way."""
-    count = Counter(str(job.state) for job in found.waiting)
+    count = Counter(job.state_word for job in found.waiting)
     if found.more_waiting:
         total = len(found.waiting) + found.more_waiting
         return f"Waiting: {total:,} jobs."
