@@ -80,11 +80,15 @@ class Notifier:
 
     def happened(self, what: What, subject: str | None = None, **detail: object) -> None:
         """Put down something that happened, where somebody wants to be told."""
-        if self.wanted:
-            happening = Happening(what, subject, detail)
-            if not self._put_down(happening):
-                self._unsaved = [*self._unsaved, happening][-MOST_KEPT:]
-            self._say(LOOK)
+        try:
+            if self.wanted:
+                happening = Happening(what, subject, detail)
+                if not self._put_down(happening):
+                    self._unsaved = [*self._unsaved, happening][-MOST_KEPT:]
+                self._say(LOOK)
+        except Exception:
+            # A mistake of ours must not become one of the job that has just ended.
+            log.exception("notification_not_put_down")
 
     def tick(self) -> None:
         """Start a sender where one is wanted and none runs, from time to time."""
