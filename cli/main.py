@@ -40,7 +40,7 @@ COMMANDS = {
     "queue": ("queue:queue", "Show what waits, and change its order."),
     "watch": ("watch:watch", "Watch a job live until it ends."),
     "logs": ("logs:logs", "Print what a job has said so far."),
-    "ui": ("ui:ui", "Serve a page to watch and steer the queue."),
+    "ui": ("night.ui:ui", "Serve a page to watch and steer the queue."),
     "cancel": ("job_actions:cancel", "Cancel jobs."),
     "pause": ("job_actions:pause", "Pause jobs until they are resumed."),
     "resume": ("job_actions:resume", "Let paused jobs go on."),
