@@ -36,7 +36,7 @@ def _worker(card: WorkerCard) -> dict[str, Any]:
         for name, value in asdict(card).items()
     }
     # Of a daemon that lives it changes all the time and says nothing.
-    told["silent_minutes"] = None if card.alive else round(told["seconds_ago"] / 60)
+    told["silent_minutes"] = None if card.alive else round(card.seconds_ago / 60)
     del told["seconds_ago"]
     return told
 
