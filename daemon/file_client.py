@@ -95,6 +95,10 @@ class FileClient:
         """Return that no daemon runs in this workspace; of others only Redis knows."""
         return [] if daemon_runs(self.workspace) else [no_daemon(queue)]
 
+    def power_lines(self) -> list[str]:
+        """Return nothing: only the daemons know, and they tell Redis."""
+        return []
+
     def close(self) -> None:
         """Nothing is open."""
 

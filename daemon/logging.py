@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
+from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,9 @@ import orjson
 import structlog
 from redis.exceptions import RedisError
 
+from jobs.errors import FarenseError
 from jobs.paths import Workspace
-from jobs.storage.files import explain, plain
+from jobs.storage.files import append, explain, plain
 
 MAX_BYTES = 5_000_000
 KEPT = 3
@@ -70,6 +73,18 @@ def log_to(path: Path, level: int) -> None:
     root.setLevel(level)
     # Huey tells of every step of every task; what matters of it is said by the worker.
     logging.getLogger("huey").setLevel(logging.WARNING)
+
+
+def add_line(path: Path, event: str, logger: str, level: str, values: Mapping[str, Any]) -> None:
+    """Add a line to the daemon's log from another process; where that fails, it is left out.
+
+    The file is opened for this line alone: the daemon may give it another name at any time.
+    """
+    moment = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    line = to_json({**values, "event": event, "level": level, "logger": logger, "time": moment})
+    with suppress(OSError, FarenseError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        append(path, line.encode())
 
 
 def to_json(event: MutableMapping[str, Any], **_: Any) -> str:

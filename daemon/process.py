@@ -19,6 +19,7 @@ from daemon.runs.workspace_locks import daemon_lock
 from daemon.settings import Settings
 from daemon.standstill import as_it_is
 from daemon.store.progress import phase_text
+from daemon.store.workers import is_at, workers
 from jobs.errors import QueueUnreachable, WorkspaceError
 from jobs.paths import Workspace
 from jobs.state import State
@@ -43,6 +44,8 @@ class DaemonStatus:
         queued: jobs that wait; None where the queue does not answer.
         running_job: the id of the job under way.
         doing: what it does that is no step; None while it steps.
+        held_because: why it starts no job now.
+        power: what is to be known of the machine's battery and heat.
     """
 
     running: bool
@@ -52,6 +55,8 @@ class DaemonStatus:
     queued: int | None
     running_job: str | None
     doing: str | None = None
+    held_because: str | None = None
+    power: str | None = None
 
 
 def daemon_status(workspace: Workspace) -> DaemonStatus:
@@ -60,8 +65,9 @@ def daemon_status(workspace: Workspace) -> DaemonStatus:
     try:
         broker.check()
         records = broker.store.get_many(broker.store.unfinished())
+        cards = [card for card in workers(broker.redis) if card.alive and is_at(card, workspace)]
     except (QueueUnreachable, RedisError):
-        records = None
+        records, cards = None, []
     finally:
         broker.close()
     found = records or []
@@ -71,14 +77,18 @@ def daemon_status(workspace: Workspace) -> DaemonStatus:
         if record.state is State.RUNNING and is_home(record.home, workspace)
         if not as_it_is(record, workspace).interrupted
     ]
+    alive = is_held(daemon_lock(workspace))
+    card = cards[-1] if cards and alive else None
     return DaemonStatus(
-        running=is_held(daemon_lock(workspace)),
+        running=alive,
         pid=held_by(daemon_lock(workspace)),
         server=broker.address,
         server_running=records is not None,
         queued=None if records is None else sum(r.state is State.QUEUED for r in found),
         running_job=running[0].id if running else None,
         doing=phase_text(running[0]) if running else None,
+        held_because=card.held_because if card else None,
+        power=card.power if card else None,
     )
 
 

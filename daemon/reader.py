@@ -31,6 +31,7 @@ POLL_SECONDS = 0.02
 Ask = Callable[[Callable[[], Any]], Any]
 
 if TYPE_CHECKING:
+    from daemon.queue.board import Board, Span
     from daemon.queue.position import QueuedJob
     from daemon.store.dead_letters import DeadLetter
     from daemon.store.overview import Overview
@@ -149,6 +150,10 @@ class QueueReader:
             self.workspace, self._store, self._ask, job_id, follow=follow, idle=idle
         )
 
+    def events_after(self, job_id: str, last: str) -> list[tuple[str, bytes]]:
+        """Return (position, log line) pairs of a job's stream after ``last`` ("0": all)."""
+        return self._ask(lambda: self._store.events.after(job_id, last, None))
+
     def watch(self, argument: str, show: Callable[[str], object] = print) -> JobRecord:
         """Show what a job says, line by line, until it has ended; return its record.
 
@@ -203,6 +208,12 @@ class QueueReader:
         cards = self.workers()
         return [] if self._starts_up(cards) else why_nothing_starts(cards, queue)
 
+    def power_lines(self) -> list[str]:
+        """Return what is to be known of the power and the heat of the machines, a line each."""
+        from daemon.store.workers import power_lines  # noqa: PLC0415
+
+        return power_lines(self.workers())
+
     def without_daemon(self, queue: str) -> list[str]:
         """Return that no daemon works on a queue; nothing where one does."""
         from daemon.store.workers import no_daemon, working  # noqa: PLC0415
@@ -231,6 +242,13 @@ class QueueReader:
         messages = self._ask(lambda: order.messages(self.queue_name))
         here = [record for record in self.jobs() if record.queue == self.queue_name]
         return places(here, messages)
+
+    def board(self, queued: Span, past: Span) -> Board:
+        """Return all jobs under way, and of those that are queued or have ended a part."""
+        from daemon.queue.board import board_of  # noqa: PLC0415 - `status` needs none of it
+
+        seen = self._ask(lambda: board_of(self._broker, self.queue_name, queued, past))
+        return seen.mapped(self._as_shown)
 
     def close(self) -> None:
         """Close the connections; the server goes on."""

@@ -38,6 +38,7 @@ class Settings:
         window: the part of the day in which jobs run (``FARENSE_WINDOW``); None for all of it.
         on_mains_only: jobs run only on mains power (``FARENSE_ON_MAINS_ONLY``).
         reconcile_seconds: how often files, records and queue are compared even if all seems well.
+        notice_seconds: how long jobs are held, or a daemon is gone, before a person is told.
         child: the command of a training child, without its arguments. No environment variable
             sets it: one that changes what code a daemon runs would be a hole.
     """
@@ -51,6 +52,7 @@ class Settings:
     window: Window | None = None
     on_mains_only: bool = False
     reconcile_seconds: float = 30.0
+    notice_seconds: float = 60.0
     child: tuple[str, ...] = (sys.executable, "-P", "-m", "jobs")
 
     @classmethod

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -19,6 +20,7 @@ CLOCK = re.compile(
 )
 NAMED_CLOCKS = {"noon": time(12), "midnight": time(0)}
 DAYS = {"today": 0, "tonight": 0, "tomorrow": 1}
+PAST_DAYS = {"today": 0, "yesterday": 1}
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
@@ -59,6 +61,30 @@ def parse_in(text: str, now: datetime) -> datetime:
         InvalidInput: it is not a length of time, or longer than a year.
     """
     return _not_too_far(now + parse_duration(text), now, text)
+
+
+def parse_since(text: str, now: datetime) -> datetime:
+    """Return the moment in the past that ``text`` names: the last such one.
+
+    Args:
+        text: ``22:00`` or ``10pm``, ``yesterday 6am`` or ``friday 22:00``, ``8h`` or ``90m`` ago,
+            or ``2026-11-25 23:00`` (ISO 8601); without a zone it is local.
+        now: with its zone.
+
+    Raises:
+        InvalidInput: it names none, or one that is still ahead or more than a year ago.
+    """
+    moment = _past(text.strip(), now)
+    if moment is None:
+        raise InvalidInput(
+            f"{text!r} is not a time.",
+            "Give one as 22:00, 8h, 'yesterday 6am' or '2026-11-25 23:00'.",
+        )
+    if moment > now:
+        raise InvalidInput(f"{text} is still ahead.")
+    if now - moment > LONGEST:
+        raise InvalidInput(f"{text} is more than a year ago.")
+    return moment
 
 
 def parse_duration(text: str) -> timedelta:
@@ -109,8 +135,49 @@ class Window:
             return self.start <= clock < self.end
         return clock >= self.start or clock < self.end
 
+    def began(self, moment: datetime) -> datetime:
+        """Return when the window last began, up to a moment, which has a zone."""
+        return _last(moment, self.start)
+
     def __str__(self) -> str:
         return f"{self.start:%H:%M}-{self.end:%H:%M}"
+
+
+def _past(text: str, now: datetime) -> datetime | None:
+    """Return the moment that a text names looking back; None where it names none."""
+    # `8h` is a length of time here, and a time of day where one looks ahead.
+    with suppress(InvalidInput):
+        return now - parse_duration(text)
+    if (clock := _clock(text)) is not None:
+        return _last(now, clock)
+    words = text.lower().replace(",", " ").split()
+    days = [word for word in words if word in PAST_DAYS or _weekday(word) is not None]
+    clock = _clock(" ".join(word for word in words if word not in (*days, "at", "last")))
+    if len(days) == 1 and clock is not None:
+        return _on_past_day(days[0], clock, now)
+    try:
+        given = datetime.fromisoformat(text)
+        moment = given if given.tzinfo else _at(given.date(), given.time())[0]
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _on_past_day(day: str, clock: time, now: datetime) -> datetime:
+    """Return that time of day on today, on yesterday, or on the last such day of the week."""
+    today, weekday = now.astimezone().date(), _weekday(day)
+    if weekday is None:
+        return _at(today - timedelta(days=PAST_DAYS[day]), clock)[0]
+    last = today - timedelta(days=(today.weekday() - weekday) % 7)
+    moment = _at(last, clock)[0]
+    return moment if moment <= now else _at(last - timedelta(days=7), clock)[0]
+
+
+def _last(now: datetime, clock: time) -> datetime:
+    """Return the last moment of that time of day, up to now."""
+    today = now.astimezone().date()
+    days = (today, today - timedelta(days=1))
+    return max(moment for day in days for moment in _at(day, clock) if moment <= now)
 
 
 def _on_named_day(text: str, now: datetime) -> datetime | None:

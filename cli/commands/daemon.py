@@ -3,57 +3,90 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 import click
 
 from cli.options import json_option, queue_option
 from cli.output import note, print_json
 from cli.show.table import table
+from daemon.notify.addresses import VARIABLE, redacted_address
 from daemon.runs.workspace_locks import daemon_lock
 from daemon.service.service import service_of
 from daemon.settings import Settings, check_queue_name, redacted
 from daemon.times import Window
 from jobs.errors import WorkspaceError
 from jobs.paths import Workspace
+from jobs.storage.formatting import NONE
 from jobs.storage.locks import held_by
 from jobs.storage.values import printable
+
+if TYPE_CHECKING:
+    from daemon.page.beside import PageBeside
 
 
 @click.group(invoke_without_command=True, short_help="Run the daemon that works through the queue.")
 @click.option("--window", help="Run jobs in this part of the day only, as 22:00-07:00.")
 @click.option("--on-mains-only", is_flag=True, help="Run jobs only on mains power.")
+@click.option("--ui", "with_page", is_flag=True, help="Serve the page to watch, too: farense ui.")
+@click.option("--ui-host", metavar="ADDRESS", help="With --ui: as farense ui --host.")
+@click.option("--ui-port", type=click.IntRange(1, 65535), help="With --ui: its port.")
 @queue_option
 @click.pass_context
 def daemon(
-    ctx: click.Context, window: str | None, on_mains_only: bool, queue_name: str | None
+    ctx: click.Context,
+    window: str | None,
+    on_mains_only: bool,
+    with_page: bool,
+    ui_host: str | None,
+    ui_port: int | None,
+    queue_name: str | None,
 ) -> None:
     """Run the daemon that works through the queue, in the foreground.
 
     Ctrl-C, or `farense daemon stop` elsewhere, ends it: a running job writes a checkpoint and goes
     back to the queue. So it does where a window ends; it goes on in the next one.
+    With --ui a page to watch it is served for as long; `farense ui --link` prints its link.
+
+    configs/daemon/night.yaml says what else this machine does: rests, a battery's floor, the
+    display, Metal's watchdog, other programs on the GPU.
 
     \b
     Example: farense daemon --window 22:00-07:00
     """
     if ctx.invoked_subcommand is not None:
-        if window is not None or on_mains_only or queue_name is not None:
-            raise click.UsageError(
-                f"--window, --on-mains-only and --queue do not precede {ctx.invoked_subcommand}."
-            )
+        if any((window, on_mains_only, with_page, ui_host, ui_port, queue_name)):
+            raise click.UsageError(f"Options do not precede {ctx.invoked_subcommand}.")
         return
+    if not with_page and (ui_host or ui_port):
+        raise click.UsageError("--ui-host and --ui-port go with --ui.")
 
+    from daemon.night.night import Night  # noqa: PLC0415 - loads pydantic
+    from daemon.night.settings import NightSettings  # noqa: PLC0415
     from daemon.worker.consumer import run_daemon  # noqa: PLC0415 - loads Huey
 
     workspace = Workspace.current()
-    settings = Settings.from_environment()
+    settings, night = Settings.from_environment(), Night(NightSettings.of(workspace))
     if window is not None:
         settings = replace(settings, window=Window.parse(window))
     if queue_name is not None:
         settings = replace(settings, queue=check_queue_name(queue_name))
     settings = replace(settings, on_mains_only=on_mains_only or settings.on_mains_only)
     note(f"Starting the daemon of {workspace.root}. Log: {workspace.daemon_log}. Ctrl-C stops it.")
-    run_daemon(workspace, settings)
+    with _page_beside(workspace, ui_host, ui_port) if with_page else nullcontext():
+        run_daemon(workspace, settings, night)
+
+
+def _page_beside(workspace: Workspace, host: str | None, port: int | None) -> PageBeside:
+    """Return what serves the page while the daemon runs, and say where its link is."""
+    from daemon.page.address import LOOPBACK  # noqa: PLC0415 - only this serves a page
+    from daemon.page.beside import PageBeside  # noqa: PLC0415 - for the same reason
+
+    # Not the link itself: under launchd this goes into a log, and the link holds the token.
+    note("The page to watch is served beside it; its link: farense ui --link")
+    return PageBeside(workspace, host or LOOPBACK, port, note)
 
 
 @daemon.command()
@@ -92,15 +125,18 @@ def status(as_json: bool) -> None:
     # Of a Redis elsewhere nothing is known but that.
     silent = "does not answer" if "://" in now.server else "not running"
     answer = "running" if now.server_running else silent
-    rows = {
+    rows: dict[str, str | None] = {
         "Daemon": f"running (pid {now.pid})" if now.running else "not running",
         "Queue server": f"{now.server} ({answer})",
         "Queued": "unknown" if now.queued is None else str(now.queued),
         "Running job": now.running_job or "none",
-        **({"Doing": now.doing} if now.doing else {}),
+        "Doing": now.doing,
+        "Starts none": now.held_because,
+        "Power": now.power,
     }
     for name, value in rows.items():
-        click.echo(f"{name:<14}{value}")
+        if value is not None:
+            click.echo(f"{name:<14}{printable(value)}")
 
 
 @daemon.command()
@@ -145,12 +181,19 @@ def install(window: str | None, only_print: bool) -> None:
 
 
 def _for_a_screen(environment: dict[str, str]) -> dict[str, str]:
-    """Return the environment without the password that the URL of a shared Redis may hold."""
+    """Return the environment without what is secret in it: of a shared Redis, and of addresses."""
+    shown = dict(environment)
     url = environment.get("FARENSE_REDIS_URL", "").strip()
-    if not url or redacted(url) == url:
-        return environment
-    note("Not shown: user, password and options of FARENSE_REDIS_URL. The installed file has them.")
-    return {**environment, "FARENSE_REDIS_URL": redacted(url)}
+    if url and redacted(url) != url:
+        shown["FARENSE_REDIS_URL"] = redacted(url)
+        note(
+            "Not shown: user, password and options of FARENSE_REDIS_URL. The installed file has "
+            "them."
+        )
+    if addresses := environment.get(VARIABLE, "").split():
+        shown[VARIABLE] = " ".join(map(redacted_address, addresses))
+        note(f"Not shown: what is secret in {VARIABLE}. The installed file has it.")
+    return shown
 
 
 @daemon.command()
@@ -194,13 +237,14 @@ def workers(as_json: bool) -> None:
     if not found:
         note("No daemon has worked on this queue lately. Start one: farense daemon")
         return
-    rows = [("WORKER", "QUEUE", "SEEN", "DOES", "WORKSPACE")]
+    power = any(card.power and card.alive for card in found)
+    rows = [("WORKER", "QUEUE", "SEEN", "DOES", *(["POWER"] if power else []), "WORKSPACE")]
     for card in found:
         does = card.job or card.held_because or "waits for jobs"
         if not card.alive:
             does = "silent: stopped, asleep or cut off"
         # What another machine tells is shown as text that no terminal obeys.
         name, queue, does, place = map(printable, (card.name, card.queue, does, card.workspace))
-        told = (name, queue, f"{card.seconds_ago:.0f} s ago", does, place)
-        rows.append(told)
+        fed = [printable(card.power or NONE) if card.alive else NONE] if power else []
+        rows.append((name, queue, f"{card.seconds_ago:.0f} s ago", does, *fed, place))
     click.echo("\n".join(table(rows)))

@@ -39,18 +39,22 @@ INDENT = " " * (STATUS_WIDTH + CHECK_WIDTH)
 def doctor(ctx: click.Context, preset: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Check everything that PRESET (a name or a YAML file; v2 by default) needs to be trained.
 
-    Packages, Metal or CPU, sleep, workspace, queue, daemon, model, data, memory and disk. Starts
-    and changes nothing. Ends with exit code 1 where something keeps a job from being trained.
+    Packages, Metal or CPU, sleep, power and heat, other programs on the GPU, workspace, queue,
+    daemon, addresses of messages, model, data, memory and disk. Starts and changes nothing. Ends
+    with exit code 1 where something keeps a job from being trained.
 
     \b
     Example: farense doctor v2 --set batch_size=1
     """
     from daemon.doctor.doctor import examine  # noqa: PLC0415 - loads what it looks at
+    from daemon.night.night import Night  # noqa: PLC0415
+    from daemon.night.settings import NightSettings  # noqa: PLC0415
 
     # As the command of that name does it.
     extra = sample_data(Workspace.current()) if preset == QUICKSTART else ()
     loaded = preset_from(preset, (*extra, *overrides))
-    findings = examine(loaded, Workspace.current())
+    night = Night(NightSettings.of(Workspace.current()))  # refused like a preset that is none
+    findings = examine(loaded, Workspace.current(), night)
     counts = Counter(str(finding.status) for finding in findings)
     ready = not counts["problem"]
     if as_json:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
 
 from cli.options import json_option, optional_job_argument
@@ -12,6 +15,11 @@ from daemon.latest import RAN
 from daemon.standstill import held_lines
 from daemon.store.progress import phase_lines
 from jobs.state import State
+
+if TYPE_CHECKING:
+    from daemon.file_client import FileClient
+    from daemon.reader import QueueReader
+    from daemon.store.records import JobRecord
 
 
 @click.command(short_help="Show the jobs, or one of them.")
@@ -38,7 +46,8 @@ def status(job: str | None, show_all: bool, as_json: bool) -> None:
                 return
             click.echo("\n".join(job_details(record)))
             # Why it is interrupted stands in its details.
-            for line in [] if record.interrupted else held_lines(reader, [record]):
+            still = [] if record.interrupted else held_lines(reader, [record])
+            for line in [*still, *_power_lines(reader, [record])]:
                 note(line)
             return
         if as_json or show_all:
@@ -48,6 +57,7 @@ def status(job: str | None, show_all: bool, as_json: bool) -> None:
             records, more = seen.records, seen.more_waiting
         if not as_json:
             held = [*phase_lines(records), *held_lines(reader, records)]
+            held += _power_lines(reader, records)
     if as_json:
         print_json([record.as_dict() for record in records])
     elif records:
@@ -59,3 +69,9 @@ def status(job: str | None, show_all: bool, as_json: bool) -> None:
             note(line)
     else:
         note("There are no jobs yet. Queue one: farense enqueue v2")
+
+
+def _power_lines(reader: QueueReader | FileClient, records: Sequence[JobRecord]) -> list[str]:
+    """Return what is to be known of the machines' power while something runs or may start."""
+    waits = any(record.state in (State.RUNNING, State.QUEUED) for record in records)
+    return reader.power_lines() if waits else []

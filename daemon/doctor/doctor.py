@@ -10,6 +10,8 @@ from daemon.doctor import preset as preset_checks
 from daemon.doctor import queue as queue_checks
 from daemon.doctor import resources as resource_checks
 from daemon.doctor.findings import Checkup, Finding
+from daemon.doctor.notify import notify_findings
+from daemon.night.night import Night
 from daemon.settings import Settings
 from jobs.backend.device import Device, ask_device
 from jobs.config.config import Preset, TrainConfig
@@ -28,19 +30,22 @@ from jobs.resources.ways import Room
 from jobs.storage.files import free_bytes
 
 
-def examine(preset: Preset, workspace: Workspace) -> list[Finding]:
+def examine(preset: Preset, workspace: Workspace, night: Night | None = None) -> list[Finding]:
     """Return what every check found, in the order in which a person would look.
 
     The room for a run is estimated where model and data are usable.
+
+    Args:
+        night: of this machine; None for its defaults.
     """
     checkup = Checkup()
-    device = _machine(checkup, preset)
+    device = _machine(checkup, preset, night or Night())
     _queue(checkup, workspace)
     _preset(checkup, preset, workspace, device)
     return checkup.findings
 
 
-def _machine(checkup: Checkup, preset: Preset) -> Device | None:
+def _machine(checkup: Checkup, preset: Preset, night: Night) -> Device | None:
     checkup.add("python", machine_checks.python_finding)
     checkup.add("packages", machine_checks.packages_finding)
     useful = max(preset.config.batch_size, preset.config.gradient_accumulation)
@@ -48,6 +53,10 @@ def _machine(checkup: Checkup, preset: Preset) -> Device | None:
     if device:
         checkup.add("device", partial(machine_checks.device_finding, device))
     checkup.add("sleep", machine_checks.sleep_finding)
+    checkup.add("power", partial(machine_checks.power_finding, settings=night.settings))
+    held, unload = night.programs.make_room, night.settings.unload
+    checkup.add("programs", lambda: machine_checks.programs_finding(held(), unload))
+    checkup.add("night", partial(machine_checks.night_finding, night.settings))
     checkup.add("notebook", machine_checks.notebook_finding)
     return device
 
@@ -60,6 +69,8 @@ def _queue(checkup: Checkup, workspace: Workspace) -> None:
     checkup.add("daemon", partial(queue_checks.daemon_finding, workspace, settings))
     services = checkup.ask("daemon", partial(queue_checks.service_findings, workspace))
     checkup.findings.extend(services or ())
+    told = checkup.ask("notify", partial(notify_findings, workspace))
+    checkup.findings.extend(told or ())
 
 
 def _preset(checkup: Checkup, preset: Preset, workspace: Workspace, device: Device | None) -> None:

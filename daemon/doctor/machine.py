@@ -9,7 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, distribution, requires, version
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from daemon.doctor.findings import Finding, ok, problem, warning
+from daemon.night.power import Power, read_power
+from daemon.night.programs import NAMES
+from daemon.night.settings import NightSettings, Program
 from jobs.backend.blas import MKL_SIZE
 from jobs.backend.choice import is_cpu
 from jobs.backend.device import Device
@@ -37,6 +40,7 @@ NO_LISTING = (
 ANSWER_SECONDS = 20.0
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 SLEEP = re.compile(r"^\s*sleep\s+(\d+)(.*)$", re.MULTILINE)
+NIGHT_FILE = "configs/daemon/night.yaml"
 AWAKE = "Plug it in and start the daemon with: caffeinate -is farense daemon"
 
 
@@ -153,6 +157,71 @@ def sleep_finding(settings: str | None = None, system: str = sys.platform) -> Fi
             "Turn it off in System Settings > Battery.",
         )
     return ok("sleep", awake)
+
+
+def power_finding(power: Power | None = None, settings: NightSettings | None = None) -> Finding:
+    """Tell whether the machine is fed for a night, and cool.
+
+    Args:
+        power: asked for where it is left out.
+        settings: of the machine.
+    """
+    found = power or read_power()
+    floor = settings.battery_floor if settings else None
+    waits = "" if floor is None else f" Jobs wait below {floor} %."
+    if not found.on_mains:
+        return warning(
+            "power",
+            f"{_sentence(found)}: training empties it.{waits}",
+            "Plug it in; or let jobs wait: farense daemon --on-mains-only, or battery_floor in "
+            f"{NIGHT_FILE}",
+        )
+    if found.thermal is not None:
+        return warning(
+            "power",
+            f"On mains power, but {found.thermal}: training is slower.",
+            f"Let air to it and use its own power adapter; rest in {NIGHT_FILE} lets it cool.",
+        )
+    charge = "" if found.percent is None else f"; the battery is at {found.percent} %"
+    return ok("power", f"on mains power{charge}")
+
+
+def night_finding(settings: NightSettings) -> Finding:
+    """Tell what is set for the daemon's machine; of a command only its name, never its words."""
+    rest, command = settings.rest, settings.on_event
+    said = {
+        **settings.model_dump(mode="json", exclude_defaults=True),
+        **({"rest": f"after {rest.after_minutes:g} min for {rest.minutes:g} min"} if rest else {}),
+        **({"unload": ", ".join(settings.unload)} if settings.unload else {}),
+        **({"on_event": command[0]} if command else {}),
+    }
+    lines = "; ".join(f"{name}: {value}" for name, value in said.items())
+    return ok("night", lines or f"nothing is set in {NIGHT_FILE}: docs/night.md tells what can be")
+
+
+def programs_finding(lines: Sequence[str], unload: Sequence[Program] = ()) -> Finding:
+    """Tell whether other programs hold GPU memory.
+
+    Args:
+        lines: what they hold (:meth:`daemon.night.programs.Programs.make_room`).
+        unload: those that are asked to let go before a job starts.
+    """
+    if not lines:
+        return ok("programs", "neither Ollama nor LM Studio says that it has a large model loaded")
+    asked = tuple(NAMES[program] for program in unload)
+    if all(line.startswith(asked) for line in lines):
+        return ok("programs", f"{'; '.join(lines)}; asked to let go before a job starts (unload)")
+    return warning(
+        "programs",
+        "; ".join(lines),
+        "Let go of it there; or have farense ask before each job: unload: [ollama, lmstudio] in "
+        f"{NIGHT_FILE}",
+    )
+
+
+def _sentence(power: Power) -> str:
+    said = power.noteworthy or ""
+    return said[:1].upper() + said[1:]
 
 
 def notebook_finding() -> Finding:

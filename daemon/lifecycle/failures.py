@@ -14,7 +14,7 @@ from typing import Any
 
 from jobs.backend.kernel_cache import KERNEL_SIGNS
 from jobs.errors import ExitCode
-from jobs.events import CheckpointSaved, Envelope, Started
+from jobs.events import CheckpointSaved, Envelope, EvaluationStarted, Progress, Started
 from jobs.kinds import TRAINING, JobKind
 from jobs.resources.out_of_memory import tells_of_memory
 from jobs.state import FINISHED_WELL, now
@@ -76,7 +76,7 @@ class Ending:
         killed: it did not stop in time and was killed.
         killed_for_memory: the kernel killed it, and says that it killed something for this.
         stopped_because: why the daemon stopped it: it hung, or its time was up.
-        progressed: it saved a checkpoint later than the one it began from (:func:`made_progress`).
+        progressed: the next attempt begins later than it did (:func:`made_progress`).
         disk_free: bytes left on the workspace's disk when it had ended.
         kind: of the job.
         config: of the job.
@@ -196,14 +196,19 @@ def made_progress(events: Iterable[Envelope], attempt: int) -> bool:
     """Tell whether the next attempt begins later than ``attempt`` did.
 
     Steps that were only logged do not count: they would be taken again, and lost again, for ever.
+    An evaluation keeps each of its answers.
     """
     begun = 0
+    kept: tuple[type[CheckpointSaved | Progress], ...] = (CheckpointSaved,)
     for envelope in events:
+        event = envelope.event
         if envelope.attempt != attempt:
             continue
-        if isinstance(envelope.event, Started):
-            begun = envelope.event.resumed_step
-        elif isinstance(envelope.event, CheckpointSaved) and envelope.event.step > begun:
+        if isinstance(event, Started):
+            begun = event.resumed_step
+        elif isinstance(event, EvaluationStarted):
+            begun, kept = event.answered, (CheckpointSaved, Progress)
+        elif isinstance(event, kept) and event.step > begun:
             return True
     return False
 

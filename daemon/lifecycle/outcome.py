@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from daemon.lifecycle.failures import (
@@ -51,13 +53,16 @@ class Outcome:
         }
 
 
+# So many endings of one kind in a row are told one by one.
+TOLD_APART = 3
 # Trying again would end the same.
 HOPELESS = (*FINAL, FailureClass.TIME_LIMIT)
-# Once may have been chance; twice is not.
-ONCE = (FailureClass.GPU_TIMEOUT, FailureClass.HANG)
+# What has to do with the process or with the machine at the time, not with the job: it costs no
+# attempt where the next one begins later, however often that happens.
+PASSING = (FailureClass.GPU_TIMEOUT, FailureClass.HANG, FailureClass.RESOURCE_LIMIT)
 ADVICE = {
     FailureClass.GPU_TIMEOUT: "macOS ends GPU work that keeps the screen waiting: let the display "
-    "sleep, and close programs that use the GPU.",
+    "sleep (`display: sleep` in configs/daemon/night.yaml), and close programs that use the GPU.",
     FailureClass.RESOURCE_LIMIT: "A new process starts with fresh buffers, files and threads.",
     FailureClass.TIME_LIMIT: "The best adapter so far is kept; `farense retry {job} "
     "--from-checkpoint` goes on from the last checkpoint.",
@@ -93,10 +98,8 @@ def outcome_of(ending: Ending, old: JobState, max_attempts: int) -> Outcome:
         return Outcome(State.FAILED, failure.reason, failure=failure)
     if kind is FailureClass.DISK_FULL:
         return Outcome(State.QUEUED, failure.reason, failure=failure, hold=failure.reason)
-    if kind is FailureClass.RESOURCE_LIMIT and ending.progressed:
+    if kind in PASSING and ending.progressed:
         return Outcome(State.QUEUED, failure.reason, failure=failure)
-    if kind in ONCE and any(entry.get("class") == kind for entry in old.history):
-        return _given_up(failure, old, f"the second {label(failure.entry())}")
     return given_up_or_queued(failure, old, max_attempts)
 
 
@@ -147,9 +150,19 @@ def given_up_or_queued(failure: Failure, old: JobState, max_attempts: int) -> Ou
 
 
 def _given_up(failure: Failure, old: JobState, after: str) -> Outcome:
-    each = ", ".join(f"{entry.get('attempt')} {label(entry)}" for entry in _history(old, failure))
+    each = ", ".join(_told(_history(old, failure)))
     reason = f"{failure.reason} Given up after {after}: {each}."
     return Outcome(State.FAILED, reason, lost=True, failure=failure)
+
+
+def _told(history: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield how attempts ended; many of a kind in a row, as a night on a busy GPU has, as one."""
+    for words, alike in groupby(history, label):
+        numbers = [entry.get("attempt") for entry in alike]
+        if len(numbers) > TOLD_APART:
+            yield f"{numbers[0]} to {numbers[-1]} {words}"
+        else:
+            yield from (f"{number} {words}" for number in numbers)
 
 
 def _went_down_before(old: JobState) -> bool:

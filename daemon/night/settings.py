@@ -24,8 +24,8 @@ class Rest(ConfigModel):
     """A rest for the machine: a checkpoint, the end of the child, and a pause.
 
     Attributes:
-        after_minutes: of a child's life, after which the next checkpoint is followed by a rest.
-        minutes: how long nothing runs.
+        after_minutes: of a child's life, after which it is asked to write a checkpoint and to end.
+        minutes: how long nothing runs then; the same job goes on afterwards.
     """
 
     after_minutes: float = Field(gt=0, le=24 * 60)
@@ -61,6 +61,13 @@ class NightSettings(ConfigModel):
             return tuple(shlex.split(value)) or None
         except ValueError as error:
             raise ValueError(f"on_event: {error} in {value!r}") from error
+
+    @field_validator("rest", mode="before")
+    @classmethod
+    def _both_lengths(cls, value: Any) -> Any:
+        if value is None or isinstance(value, dict | Rest):
+            return value
+        raise ValueError("rest: expected {after_minutes: 60, minutes: 2}, or null")
 
     @field_validator("unload", mode="before")
     @classmethod

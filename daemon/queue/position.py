@@ -75,6 +75,10 @@ class QueueOrder:
         """Return the ids that the messages on a queue point to, in their order."""
         return [job_id for _, job_id in self._members(queue)]
 
+    def page(self, queue: str, first: int, count: int) -> list[str]:
+        """Return the ids that ``count`` of the messages point to, from the ``first``, from 0."""
+        return [job_id for _, job_id in self._members(queue, first, first + count - 1)]
+
     def top(self, record: JobRecord) -> int:
         """Return the priority with which a job goes before all that are queued."""
         waiting = self.broker.store.get_many(self.broker.store.unfinished())
@@ -101,13 +105,13 @@ class QueueOrder:
         else:
             queue.push(job_id, priority, resumed=resumed)
 
-    def _members(self, queue: str) -> list[tuple[bytes, str]]:
+    def _members(self, queue: str, first: int = 0, last: int = -1) -> list[tuple[bytes, str]]:
         """Return the readable messages as they stand on a queue, each with its job."""
         from daemon.queue.serializer import JsonSerializer  # noqa: PLC0415 - for the same reason
 
         storage, serializer = self.broker.queue(queue).storage, JsonSerializer()
         found = []
-        for member in cast(list[bytes], storage.conn.zrange(storage.queue_key, 0, -1)):
+        for member in cast(list[bytes], storage.conn.zrange(storage.queue_key, first, last)):
             try:
                 message = serializer.deserialize(member[8:])  # after the time it was pushed
                 found.append((member, str(message.args[0])))

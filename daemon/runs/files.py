@@ -131,7 +131,7 @@ def _record(workspace: Workspace, job_id: str, state: JobState) -> JobRecord:
     log = workspace.job_log(job_id)
     said = events_at_end(log)
     # Of a run directory that was copied without its log.
-    if not said and kind_of(record).trains:
+    if not said and state.attempt and kind_of(record).trains:
         record = with_figures(record, workspace.run(job_id))
     for envelope in said:
         record = advanced(record, envelope)

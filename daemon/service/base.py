@@ -29,6 +29,9 @@ KEPT = (
     "FARENSE_GRACE_SECONDS",
     "FARENSE_WINDOW",
     "FARENSE_ON_MAINS_ONLY",
+    "FARENSE_NOTIFY",
+    "FARENSE_NOTIFY_ON",
+    "FARENSE_ON_EVENT",
 )
 # Beyond the grace period of a child: the daemon writes down how its job stands (30 s), stops the
 # queue's server, exits. Only then may the system kill it.
@@ -105,8 +108,12 @@ class Service(ABC):
             ConfigError: a ``FARENSE_*`` variable has a value that is not allowed.
             InvalidInput: a path or a setting holds what neither kind of file can.
         """
+        from daemon.night.settings import NightSettings, variable  # noqa: PLC0415 - loads pydantic
+
         grace = Settings.from_environment(environment).grace_seconds
-        found = {name: environment.get(name, "").strip() for name in KEPT}
+        NightSettings.of(self.workspace, environment)  # complains before the night
+        names = (*KEPT, *map(variable, NightSettings.model_fields))
+        found = {name: environment.get(name, "").strip() for name in names}
         variables = {"FARENSE_HOME": str(self.workspace.root)}
         variables |= {name: value for name, value in found.items() if value}
         _check({"The path of Python": COMMAND[0], **variables})

@@ -18,6 +18,44 @@ end
 return {waiting, others}
 """
 
+# KEYS: the unfinished. ARGV: what stands before an id in the name of its record, the states queued
+# and running, how many of the others are named at the most. Returns how many are queued, how many
+# are neither queued nor running, those that run, and the first of the others.
+APART = """
+local queued, count, running, others, most = 0, 0, {}, {}, tonumber(ARGV[4])
+for _, id in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  local state = redis.pcall('HGET', ARGV[1] .. id, 'state')
+  if state == ARGV[2] then
+    queued = queued + 1
+  elseif state == ARGV[3] then
+    running[#running + 1] = id
+  else
+    count = count + 1
+    if #others < most then others[#others + 1] = id end
+  end
+end
+return {queued, count, running, others}
+"""
+
+# KEYS: index, unfinished. ARGV: how many to pass over, how many to name. Returns how many jobs have
+# ended, and some of them, newest first. The index is read a piece at a time: of ten thousand jobs
+# most are not looked at.
+ENDED = """
+local skip, want, found, at = tonumber(ARGV[1]), tonumber(ARGV[2]), {}, 0
+while #found < want do
+  local ids = redis.call('ZREVRANGE', KEYS[1], at, at + 499)
+  if #ids == 0 then break end
+  local open = redis.call('SMISMEMBER', KEYS[2], unpack(ids))
+  for place, id in ipairs(ids) do
+    if open[place] == 0 and #found < want then
+      if skip > 0 then skip = skip - 1 else found[#found + 1] = id end
+    end
+  end
+  at = at + #ids
+end
+return {redis.call('ZCARD', KEYS[1]) - redis.call('SCARD', KEYS[2]), found}
+"""
+
 # KEYS: record, unfinished, index. ARGV: id, score, "1" where finished, then fields and values.
 CREATE = """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end

@@ -37,6 +37,8 @@ class WorkerCard:
         seconds_ago: since it was last heard of.
         silence_seconds: within which it says something.
         alive: it has done so.
+        power: what a person should know of its machine's battery and heat; None where that is
+            nothing, and of a daemon of an older version.
     """
 
     name: str
@@ -47,6 +49,7 @@ class WorkerCard:
     silence_seconds: float
     seconds_ago: float = 0.0
     alive: bool = True
+    power: str | None = None
 
 
 def own_name() -> str:
@@ -61,24 +64,33 @@ class Announcer:
         self._redis, self._name = redis, name
         self._workspace, self._queue = str(workspace.root), settings.queue
         self._seconds = min(settings.lease_seconds, LONGEST_SILENCE)
-        self._said: tuple[str | None, str | None] | None = None
+        self._said: tuple[str | None, ...] | None = None
         self._again_at = 0.0
 
-    def tell(self, job: str | None, held_because: str | None) -> None:
+    def tell(self, job: str | None, held_because: str | None, power: str | None = None) -> None:
         """Say what the daemon does, where that is new or was said long ago.
+
+        Args:
+            power: what a person should know of the machine's battery and heat.
 
         Raises:
             RedisError: the server is away.
         """
-        if (job, held_because) == self._said and time.monotonic() < self._again_at:
+        said = (job, held_because, power)
+        if said == self._said and time.monotonic() < self._again_at:
             return
-        card = asdict(
-            WorkerCard(self._name, self._workspace, self._queue, job, held_because, self._seconds)
+        card = WorkerCard(
+            self._name,
+            self._workspace,
+            self._queue,
+            job,
+            held_because,
+            self._seconds,
+            power=power,
         )
-        self._redis.hset(
-            keys.WORKERS, self._name, orjson.dumps({**card, "at": server_seconds(self._redis)})
-        )
-        self._said = job, held_because
+        values = {**asdict(card), "at": server_seconds(self._redis)}
+        self._redis.hset(keys.WORKERS, self._name, orjson.dumps(values))
+        self._said = said
         self._again_at = time.monotonic() + self._seconds / 3
 
     def leave(self) -> None:
@@ -134,6 +146,11 @@ def why_nothing_starts(cards: Sequence[WorkerCard], queue_name: str) -> list[str
     return [
         printable(f"The daemon {card.name} starts nothing: {card.held_because}.") for card in here
     ]
+
+
+def power_lines(cards: Sequence[WorkerCard]) -> list[str]:
+    """Return what is to be known of the power and the heat of daemons' machines, a line each."""
+    return [printable(f"{card.name}: {card.power}.") for card in cards if card.alive and card.power]
 
 
 def is_at(card: WorkerCard, workspace: Workspace) -> bool:

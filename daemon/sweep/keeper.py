@@ -16,7 +16,7 @@ from daemon.piped import Piped
 from daemon.settings import Settings
 from jobs.errors import ExitCode
 from jobs.paths import JOB_ID, Workspace
-from jobs.state import State
+from jobs.state import FINISHED, State
 from jobs.storage.files import read_json
 from jobs.storage.locks import is_held
 from jobs.sweep.paths import SweepFolder, sweeps_of
@@ -34,6 +34,9 @@ class SweepKeeper:
     """Starts the coordinators of a workspace's sweeps, again where one was killed.
 
     Nothing of a sweep is loaded into the daemon itself: a sweep is a folder with a ``state.json``.
+
+    Args:
+        on_end: is told of each sweep that has ended, by its id.
     """
 
     def __init__(
@@ -41,8 +44,10 @@ class SweepKeeper:
         workspace: Workspace,
         settings: Settings,
         clock: Callable[[], float] = time.monotonic,
+        on_end: Callable[[str], object] = lambda sweep: None,
     ) -> None:
         self._workspace, self._settings, self._clock = workspace, settings, clock
+        self._on_end = on_end
         self._folder = sweeps_of(workspace)
         self._kept: dict[str, Piped] = {}
         self._delays: dict[str, float] = {}
@@ -87,11 +92,9 @@ class SweepKeeper:
 
     def _lacks_one(self, sweep: str) -> bool:
         folder = SweepFolder(self._folder / sweep)
-        try:
-            active = State(read_json(folder.state)["state"]) is State.RUNNING
-        except (OSError, ValueError, KeyError, TypeError):
-            # Lost or damaged: a coordinator makes it anew.
-            active = _was_ordered(folder)
+        state = _state(folder)
+        # Lost or damaged: a coordinator makes it anew.
+        active = _was_ordered(folder) if state is None else state is State.RUNNING
         waits = self._clock() < self._not_before.get(sweep, 0.0)
         return active and not waits and not is_held(folder.lock)
 
@@ -126,6 +129,8 @@ class SweepKeeper:
         log.info("coordinator_ended", sweep=sweep, pid=kept.process.pid, code=code)
         if code in (ExitCode.OK, ExitCode.LOCKED):
             self._delays.pop(sweep, None)
+            if _state(SweepFolder(self._folder / sweep)) in FINISHED:
+                self._on_end(sweep)
             return
         self._wait_before(sweep, last_lines(SweepFolder(self._folder / sweep).stderr))
 
@@ -135,6 +140,14 @@ class SweepKeeper:
         self._delays[sweep] = min(2 * delay, LONGEST_DELAY)
         self._not_before[sweep] = self._clock() + delay
         log.warning("coordinator_lost", sweep=sweep, reason=reason, retry_in=delay)
+
+
+def _state(folder: SweepFolder) -> State | None:
+    """Return where a sweep stands; None where that cannot be read."""
+    try:
+        return State(read_json(folder.state)["state"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _was_ordered(folder: SweepFolder) -> bool:

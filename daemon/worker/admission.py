@@ -1,4 +1,4 @@
-"""Whether jobs may run now: the window of the day, mains power, space on the disk."""
+"""Whether jobs may run now: the window of the day, power, a rest, space on the disk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 
 import structlog
 
-from daemon.host import on_mains
+from daemon.night.power import Power, PowerWatch
+from daemon.night.settings import NightSettings
 from daemon.settings import Settings
 from jobs.paths import Workspace
 
@@ -20,12 +21,18 @@ LOOK_SECONDS = 1.0
 SPACE_BYTES = 64_000_000
 # And then one is started all the same: somebody may have made space before it was measured.
 HOLD_SECONDS = 900.0
+# How old may be what is known of the power where jobs depend on it.
+POWER_SECONDS = 5.0
+# Percent above `battery_floor` at which jobs go on: else they would come and go with each percent.
+CHARGED = 5
 
 
 class Admission:
     """Says why no job may run, if so; asked often, it looks once a second.
 
     Args:
+        night: of this machine.
+        power: how it is fed.
         free: bytes free on the disk of the workspace.
     """
 
@@ -33,16 +40,20 @@ class Admission:
         self,
         workspace: Workspace,
         settings: Settings,
+        night: NightSettings | None = None,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        mains: Callable[[], bool] = on_mains,
+        power: PowerWatch | None = None,
         free: Callable[[], int] | None = None,
     ) -> None:
-        self._settings, self._now, self._mains = settings, now, mains
+        self._settings, self._now = settings, now
+        self._night, self._power = night or NightSettings(), power or PowerWatch()
         self._free = free or (lambda: shutil.disk_usage(workspace.root).free)
         self._needed: int | None = None
         self._held_until = 0.0
         self._look_at = 0.0
+        self._rest: tuple[str, float] | None = None
+        self._charging = False
         self.closed_because: str | None = None
 
     def disk_is_full(self, free: int | None = None) -> None:
@@ -54,6 +65,11 @@ class Admission:
         """
         self._needed = (self._free() if free is None else free) + SPACE_BYTES
         self._held_until = time.monotonic() + HOLD_SECONDS
+        self._look_at = 0.0
+
+    def rest(self, reason: str, minutes: float) -> None:
+        """Let no job run for so many minutes."""
+        self._rest = reason, time.monotonic() + minutes * 60
         self._look_at = 0.0
 
     def look(self) -> str | None:
@@ -71,9 +87,44 @@ class Admission:
             if self._free() < self._needed and time.monotonic() < self._held_until:
                 return f"the disk is full: {self._needed / 1e6:.0f} MB must be free"
             self._needed = None
+        if self._rest is not None:
+            reason, until = self._rest
+            if time.monotonic() < until:
+                return reason
+            self._rest = None
         window = self._settings.window
         if window is not None and not window.contains(self._now()):
             return f"outside the window {window}"
-        if self._settings.on_mains_only and not self._mains():
+        return self._of_power()
+
+    def _of_power(self) -> str | None:
+        floor = self._night.battery_floor
+        if not self._settings.on_mains_only and floor is None:
+            return None
+        power = self._power.look(POWER_SECONDS)
+        if self._settings.on_mains_only and not power.on_mains:
             return "not on mains power"
-        return None
+        if floor is None:
+            return None
+        self._charging = below(power, floor, held=self._charging)
+        if not self._charging:
+            return None
+        # Not the charge itself: each percent would be told as a reason of its own.
+        return f"battery below {floor} %: waits for mains power, or {charged(floor)} %"
+
+
+def below(power: Power, floor: int, *, held: bool) -> bool:
+    """Tell whether a battery is too low for jobs.
+
+    Args:
+        floor: percent.
+        held: it was too low before: it has to be charged well above the floor.
+    """
+    if power.on_mains or power.percent is None:
+        return False
+    return power.percent < (charged(floor) if held else floor)
+
+
+def charged(floor: int) -> int:
+    """Return at how many percent jobs go on that a battery below ``floor`` held."""
+    return min(100, floor + CHARGED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from shutil import disk_usage
 from threading import Event
 
@@ -14,6 +15,9 @@ from daemon.joblog import LogReader, events_at_end, failure_said, last_lines, te
 from daemon.lifecycle.failures import Ending, StopReason, made_progress
 from daemon.lifecycle.outcome import Outcome, outcome_of, outcome_of_error
 from daemon.lifecycle.transitions import Lifecycle
+from daemon.night.night import Night
+from daemon.night.rest import RestWatch, has_stepped
+from daemon.queue.position import QueueOrder
 from daemon.queue.reconnect import MAX_DELAY, RedisLink
 from daemon.runs.snapshot import snapshot_of
 from daemon.settings import Settings
@@ -22,7 +26,7 @@ from daemon.store.records import Claim, JobRecord
 from daemon.worker.admission import Admission
 from daemon.worker.child import Child
 from daemon.worker.log_mirror import LogMirror
-from daemon.worker.terminal import end_line, start_line
+from daemon.worker.terminal import end_line, note_line, start_line
 from daemon.worker.watchdog import Watchdog, watchdog_of
 from jobs.errors import ExitCode, FarenseError, WorkspaceError
 from jobs.kinds import kind_of
@@ -45,6 +49,11 @@ class Attempts:
         stop: set where the daemon is to end, after a checkpoint; ``kill`` where at once.
         meanwhile: the daemon's other duties, called again and again while a child runs.
         tell: called with a function that formats a record as one line, and the id of the job.
+        night: what is done around jobs on this machine.
+
+    Attributes:
+        rested: the job whose child ended for a rest of the machine, if the last one did: it goes on
+            before all others.
     """
 
     def __init__(
@@ -58,12 +67,16 @@ class Attempts:
         kill: Event,
         meanwhile: Callable[[], None],
         tell: TellOf,
+        night: Night,
     ) -> None:
         self.lifecycle, self.settings = lifecycle, settings
         self.workspace, self.broker = lifecycle.workspace, lifecycle.broker
         self.link, self.admission = link, admission
         self.stop, self.kill = stop, kill
-        self._meanwhile, self._tell = meanwhile, tell
+        self._meanwhile, self._tell, self._night = meanwhile, tell, night
+        self.rested: str | None = None
+        # A job that came no further before its last rest: it runs without one until it does.
+        self._restless: str | None = None
         # Bytes, when the last child had ended: what judges its end says when there is space again.
         self._disk_free: int | None = None
 
@@ -71,7 +84,7 @@ class Attempts:
         """Run the child of an attempt to its end, and write that down."""
         log.info("job_started", attempt=claim.attempt)
         self._tell(start_line, claim.job_id)
-        mirror, self._disk_free = self._mirror(claim), None
+        mirror, self._disk_free, self.rested = self._mirror(claim), None, None
         try:
             outcome = self._attempt(claim, mirror)
         except FarenseError as error:
@@ -107,14 +120,19 @@ class Attempts:
         stderr = self.workspace.job_stderr(claim.job_id)
         said_before = stderr.stat().st_size if stderr.exists() else 0
         end_torn_line(log_path)
-        with Child.start(self.workspace, self.settings, claim.job_id, claim.attempt) as child:
+        held = self._prepare(claim)
+        with Child.start(
+            self.workspace, self.settings, claim.job_id, claim.attempt, self._night.environment
+        ) as child:
             log.info("child_started", attempt=claim.attempt, pid=child.pid)
             mirror.renewed = child.beat
-            mirror.note(pid=child.pid, eta_seconds=None, **phase(LOADING))
+            mirror.note(pid=child.pid, eta_seconds=None, **phase(LOADING + held))
             keep_awake(child.pid)
             before = events_at_end(log_path, LOG_BYTES)
             watchdog = watchdog_of(spec.config, before, time.monotonic())
-            returncode, stopped_because = self._look_after(child, mirror, watchdog)
+            rest = self._rest_watch(claim)
+            returncode, stopped_because, rests = self._look_after(child, mirror, watchdog, rest)
+        until = self._night.resting() if rests else None
         self._disk_free = disk_usage(self.workspace.root).free
         summary = summary_head(run)
         ending = Ending(
@@ -129,7 +147,7 @@ class Attempts:
             cancel_requested=mirror.cancel_requested,
             kill_requested=mirror.kill_requested,
             pause_requested=mirror.pause_requested,
-            held_because=self.admission.closed_because,
+            held_because=self.admission.closed_because or until,
             queue_away=self.link.away,
             stopped_because=stopped_because,
             killed=child.killed,
@@ -142,13 +160,51 @@ class Attempts:
             splits=state.splits,
         )
         log.info("child_ended", attempt=claim.attempt, pid=child.pid, code=returncode)
-        return outcome_of(ending, state, self.settings.max_attempts)
+        outcome = outcome_of(ending, state, self.settings.max_attempts)
+        self._rest(ending, outcome, until)
+        return outcome
+
+    def _prepare(self, claim: Claim) -> str:
+        """Prepare the machine; return what is to be said beside the name of the first phase."""
+        lines = self._night.prepare()
+        for line in lines:
+            self._tell(partial(note_line, line), claim.job_id)
+        return f" ({'; '.join(lines)})" if lines else ""
+
+    def _rest_watch(self, claim: Claim) -> RestWatch:
+        log_path = self.workspace.job_log(claim.job_id)
+        return RestWatch(
+            None if self._restless == claim.job_id else self._night.settings.rest,
+            time.monotonic(),
+            lambda: has_stepped(events_at_end(log_path, LOG_BYTES), claim.attempt),
+        )
+
+    def _rest(self, ending: Ending, outcome: Outcome, until: str | None) -> None:
+        """Let the machine rest where a child has ended for that, and its job is to go on.
+
+        Args:
+            until: says when the rest is over; None where the child has not ended for one.
+        """
+        rest = self._night.settings.rest
+        if ending.progressed:
+            self._restless = None
+        if rest is None or until is None or outcome.state is not State.QUEUED:
+            return
+        if not ending.progressed:
+            # Killed before it had written its checkpoint: it would begin there for ever.
+            log.warning("rest_cost_progress", reason="the job now runs without one for a while")
+            self._restless = ending.job
+        self.rested = ending.job
+        self.admission.rest(until, rest.minutes)
 
     def _look_after(
-        self, child: Child, mirror: LogMirror, watchdog: Watchdog
-    ) -> tuple[int, StopReason | None]:
-        """Return the exit code, and why the watchdog had the child stopped, if it had."""
+        self, child: Child, mirror: LogMirror, watchdog: Watchdog, rest: RestWatch
+    ) -> tuple[int, StopReason | None, bool]:
+        """Return the exit code, why the watchdog had the child stopped, if it had, and whether it
+        was stopped for a rest.
+        """
         stopped_because: StopReason | None = None
+        rests = False
         while (returncode := child.wait(self.settings.poll_seconds)) is None:
             stopped_because = stopped_because or watchdog.look(time.monotonic(), mirror.log_size)
             if stopped_because is not None:
@@ -161,8 +217,11 @@ class Attempts:
             wanted = mirror.cancel_requested or mirror.pause_requested or mirror.superseded
             if wanted or self.stop.is_set() or self.admission.look() is not None:
                 child.stop()
+            if not child.stop_requested and rest.due(time.monotonic()):
+                rests = True
+                child.stop()
         mirror.sync()
-        return returncode, stopped_because
+        return returncode, stopped_because, rests
 
     def _record(self, claim: Claim, mirror: LogMirror, outcome: Outcome) -> None:
         """Write the end into ``state.json``, then into Redis, which may be away for now."""
@@ -204,5 +263,13 @@ class Attempts:
         if self.link.away:
             return False
         if state.state is State.QUEUED:
-            self.link.call(lambda: self.lifecycle.push(claim.job_id, state, first=True))
+            self.link.call(lambda: self._push(claim.job_id, state))
         return not self.link.away
+
+    def _push(self, job_id: str, state: JobState) -> None:
+        if self.rested is None:
+            self.lifecycle.push(job_id, state, first=True)
+        else:
+            # It goes on without its message, which stays behind: a second one is not needed.
+            order = QueueOrder(self.broker)
+            order.score(job_id, state.queue, state.priority, resumed=True)

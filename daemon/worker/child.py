@@ -14,8 +14,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from daemon import piped
 from daemon.piped import Piped
@@ -28,8 +30,8 @@ from jobs.stopping import BEAT, end_early
 # The part of a lease for which a child goes on without a word: the rest is for its checkpoint,
 # before another machine may take the job.
 SILENCE = 2 / 3
-# What the child need not know: it never talks to Redis, and the URL may hold a password.
-WITHHELD = ("FARENSE_REDIS_URL",)
+# What the child need not know: it never talks to Redis, and tells nobody; both hold secrets.
+WITHHELD = ("FARENSE_REDIS_URL", "FARENSE_NOTIFY")
 
 
 class Child:
@@ -53,8 +55,18 @@ class Child:
         self._told_to_end = False
 
     @classmethod
-    def start(cls, workspace: Workspace, settings: Settings, job_id: str, attempt: int) -> Child:
+    def start(
+        cls,
+        workspace: Workspace,
+        settings: Settings,
+        job_id: str,
+        attempt: int,
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> Child:
         """Start the child of an attempt.
+
+        Args:
+            variables: of its environment, where the daemon's own has no others of these names.
 
         Raises:
             WorkspaceError: the process cannot be started.
@@ -66,7 +78,9 @@ class Child:
             command += ["--silence", str(settings.lease_seconds * SILENCE)]
         try:
             with stderr.open("ab") as output:
-                started = piped.start(command, workspace, _environment(workspace), output)
+                started = piped.start(
+                    command, workspace, _environment(workspace, variables), output
+                )
         except OSError as error:
             raise WorkspaceError(f"The job's process cannot be started: {error}") from error
         return cls(started, settings.grace_seconds)
@@ -168,12 +182,13 @@ def _end_of(pid: int) -> int | None:
         return None
 
 
-def _environment(workspace: Workspace) -> dict[str, str]:
+def _environment(workspace: Workspace, variables: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in WITHHELD}
     if kept.pop("PYTHONDONTWRITEBYTECODE", None):
         # It keeps source folders clean, and takes a child half a second to compile all it imports.
         kept.setdefault("PYTHONPYCACHEPREFIX", str(workspace.private / "bytecode"))
     return {
+        **variables,
         **kept,
         "HF_HUB_OFFLINE": "1",
         "TMPDIR": str(temporary_folder(workspace)),

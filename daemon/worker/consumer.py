@@ -23,6 +23,8 @@ from huey.consumer import Worker as HueyWorker
 from redis.exceptions import RedisError
 
 from daemon.logging import configure_logging
+from daemon.night.night import Night
+from daemon.night.settings import NightSettings
 from daemon.queue.broker import Broker
 from daemon.queue.reconnect import RedisLink
 from daemon.runs.private_folder import private_folder, temporary_folder
@@ -134,10 +136,11 @@ class DaemonConsumer(Consumer):  # type: ignore[misc]  # huey publishes no types
                 signal.signal(number, handler)
 
 
-def run(workspace: Workspace, settings: Settings, tell: Tell) -> None:
+def run(workspace: Workspace, settings: Settings, night: Night, tell: Tell) -> None:
     """Run the daemon in the foreground until it is told to stop.
 
     Args:
+        night: what is done around jobs on this machine.
         tell: is given a line for a person where a job starts, and where it ends.
 
     Raises:
@@ -161,7 +164,7 @@ def run(workspace: Workspace, settings: Settings, tell: Tell) -> None:
         make_home(workspace)
         broker = Broker(workspace, settings)
         try:
-            _serve(workspace, settings, broker, lock, tell)
+            _serve(workspace, settings, night, broker, lock, tell)
         finally:
             broker.close()
             if broker.server is not None:
@@ -170,19 +173,26 @@ def run(workspace: Workspace, settings: Settings, tell: Tell) -> None:
 
 
 def _serve(
-    workspace: Workspace, settings: Settings, broker: Broker, lock: FileLock, tell: Tell
+    workspace: Workspace,
+    settings: Settings,
+    night: Night,
+    broker: Broker,
+    lock: FileLock,
+    tell: Tell,
 ) -> None:
     link = RedisLink(broker)
     queue = broker.queue(settings.queue, lambda job_id: worker.run(job_id))
     consumer = DaemonConsumer(link, settings.grace_seconds + STOP_MARGIN, huey=queue)
-    worker = Worker(workspace, settings, broker, link, consumer.stop_flag, consumer.kill, tell)
+    stop, kill = consumer.stop_flag, consumer.kill
+    worker = Worker(workspace, settings, broker, link, stop, kill, tell, night)
     consumer.mend, consumer.closed = worker.mend, worker.closed
     consumer.run_deferred = worker.run_deferred
     with consumer.signals():
         # From now on `farense daemon stop` knows whom to tell, and is heard.
         lock.write(f"{os.getpid()}\n")
         broker.ensure()
-        log.info("daemon_started", pid=os.getpid(), queue=broker.address)
+        window = settings.window and str(settings.window)
+        log.info("daemon_started", pid=os.getpid(), queue=broker.address, window=window)
         # Before it takes a job, the worker mends what the last crash left.
         link.lost_something = True
         try:
@@ -191,15 +201,23 @@ def _serve(
             worker.leave()
 
 
-def run_daemon(workspace: Workspace, settings: Settings | None = None) -> None:
+def run_daemon(
+    workspace: Workspace, settings: Settings | None = None, night: Night | None = None
+) -> None:
     """Run the daemon in the foreground until SIGTERM, SIGINT or SIGHUP.
 
     It says on stderr, a line each, which job starts and what each came to.
 
+    Args:
+        settings: None: those of the environment.
+        night: None: as the workspace's settings say (:class:`daemon.night.settings.NightSettings`).
+
     Raises:
         WorkspaceError: another daemon runs in this workspace, or the workspace cannot be written.
         QueueUnreachable: the queue cannot be reached or started.
-        ConfigError: a ``FARENSE_*`` variable has a value that is not allowed.
+        ConfigError: a ``FARENSE_*`` variable, or ``night.yaml``, has a value that is not allowed.
     """
+    settings = settings or Settings.from_environment()
+    night = night or Night(NightSettings.of(workspace))
     with teller() as tell:
-        run(workspace, settings or Settings.from_environment(), tell)
+        run(workspace, settings, night, tell)

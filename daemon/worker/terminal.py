@@ -11,11 +11,11 @@ from contextlib import contextmanager, suppress
 from queue import Full, Queue
 from threading import Thread
 
+from daemon.figures import figures
 from daemon.store.records import JobRecord
 from jobs.state import FINISHED_WELL, State
 from jobs.storage.formatting import duration, local_clock
 from jobs.storage.values import printable
-from jobs.verdict import NOT_LEARNED
 
 Tell = Callable[[str], None]
 
@@ -62,12 +62,17 @@ def start_line(record: JobRecord) -> str:
     return printable(f"{record.id} starts: {what}{name}{steps}{again}")
 
 
+def note_line(text: str, record: JobRecord) -> str:
+    """Return what is to be known of the machine on which a job starts."""
+    return printable(f"{record.id}: {text}")
+
+
 def end_line(record: JobRecord) -> str:
     """Return what an attempt of a job came to: its figures, or why it failed and what to type."""
     state, seconds = record.state, record.duration_seconds
     took = f" after {duration(seconds)}" if seconds is not None and record.finished else ""
     if state in FINISHED_WELL:
-        found = ", ".join(_figures(record))
+        found = ", ".join(figures(record))
         return printable(f"{record.id} {state}{took}" + (f": {found}" if found else ""))
     reason = f": {record.reason.rstrip('.')}" if record.reason else ""
     if state is State.FAILED:
@@ -75,15 +80,3 @@ def end_line(record: JobRecord) -> str:
     if state is State.QUEUED:
         return printable(f"{record.id} is back in the queue{reason}")
     return printable(f"{record.id} {state}{took}{reason}")
-
-
-def _figures(record: JobRecord) -> list[str]:
-    if record.evaluates:
-        scores = {"token F1": record.token_f1, "exact match": record.exact_match}
-        return [f"{name} {value:.3f}" for name, value in scores.items() if value is not None]
-    best = [] if record.best_val_loss is None else [f"best val loss {record.best_val_loss:.4f}"]
-    if record.gap_status == NOT_LEARNED:
-        return [*best, NOT_LEARNED]
-    if record.overfitting_gap is None:
-        return best
-    return [*best, f"gap {record.overfitting_gap:.3f} {record.gap_status or ''}".rstrip()]

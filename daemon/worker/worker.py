@@ -14,6 +14,10 @@ from daemon.lifecycle.claims import Claims
 from daemon.lifecycle.takeover import DeferredJobs
 from daemon.lifecycle.transitions import Lifecycle
 from daemon.lifecycle.waiting import Pending
+from daemon.night.night import Night
+from daemon.notify.happening import What
+from daemon.notify.keeper import Notifier
+from daemon.notify.lookout import Left, Lookout
 from daemon.queue.broker import Broker
 from daemon.queue.index_repair import put_right
 from daemon.queue.reconnect import RedisLink
@@ -37,6 +41,8 @@ log = structlog.get_logger(__name__)
 # From the kill of a child that a daemon left behind until its lock is free.
 LOCK_MARGIN = 30.0
 RECHECK_SECONDS = 0.5
+# How old may be what others are told of the power.
+TOLD_POWER_SECONDS = 30.0
 
 
 class Worker:
@@ -44,6 +50,7 @@ class Worker:
 
     Args:
         tell: is given a line for a person where a job starts, and where it ends.
+        night: what is done around jobs on this machine.
     """
 
     def __init__(
@@ -55,10 +62,12 @@ class Worker:
         stop: Event,
         kill: Event,
         tell: Tell = lambda line: None,
+        night: Night | None = None,
     ) -> None:
         self.workspace = workspace
         self.settings = settings
         self.tell = tell
+        self.night = night or Night()
         self.broker = broker
         self.link = link
         self.stop = stop
@@ -68,7 +77,7 @@ class Worker:
         self.recovery = Recovery(self.lifecycle, settings)
         self.left = DeferredJobs(broker.store, settings.queue)
         self.pending = Pending(self.lifecycle)
-        self.admission = Admission(workspace, settings)
+        self.admission = Admission(workspace, settings, self.night.settings, power=self.night.power)
         self.attempts = Attempts(
             self.lifecycle,
             settings,
@@ -78,9 +87,17 @@ class Worker:
             kill=kill,
             meanwhile=self.mend,
             tell=self._tell,
+            night=self.night,
         )
-        self.sweeps = SweepKeeper(workspace, settings)
+        self.sweeps = SweepKeeper(workspace, settings, on_end=self._sweep_ended)
+        on_event = self.night.settings.on_event
+        self.notifier = Notifier(workspace, on_event, settings.notice_seconds)
+        self.lookout = Lookout(
+            self.notifier.happened, self._left_to_do, settings.notice_seconds, settings.window
+        )
         self._job: str | None = None
+        # The job for which the machine rests: afterwards it goes on before all others.
+        self._rested: str | None = None
         self._recheck_at = 0.0
         self._failed_with = ""
         self.name = own_name()
@@ -88,16 +105,26 @@ class Worker:
 
     def mend(self) -> None:
         """Bring files, records and queue together, where something may have been lost and now and
-        then; queue the jobs whose time has come; look after sweeps.
+        then; queue the jobs whose time has come; look after sweeps; notice what a person should be
+        told.
 
         Whatever is wrong with them is the end neither of the job under way nor of the daemon.
         """
-        try:
-            self._mend()
-        except Exception as error:
-            if repr(error) != self._failed_with:
-                log.exception("duties_failed")
-            self._failed_with = repr(error)
+        for duty in (self._mend, self._notice):
+            try:
+                duty()
+            except Exception as error:
+                if repr(error) != self._failed_with:
+                    log.exception("duties_failed")
+                self._failed_with = repr(error)
+
+    def _notice(self) -> None:
+        self.notifier.tick()
+        if self.notifier.wanted:
+            closed, away = self.admission.closed_because, self.link.away
+            self.lookout.look(busy=self._job is not None, closed=closed, away=away)
+        else:
+            self.lookout.forget()
 
     def _mend(self) -> None:
         self.sweeps.tick()
@@ -105,7 +132,8 @@ class Worker:
         if lost:
             self.link.call(lambda: put_right(self.broker, self.settings.queue))
         self.link.call(self.pending.tick)
-        self.link.call(lambda: self.announcer.tell(self._job, self.admission.closed_because))
+        held, power = self.admission.closed_because, self.night.power.look(TOLD_POWER_SECONDS)
+        self.link.call(lambda: self.announcer.tell(self._job, held, power.noteworthy))
         lost |= self.link.lost_something
         if not lost and time.monotonic() < self._recheck_at:
             return
@@ -123,12 +151,13 @@ class Worker:
         return self.admission.look() is not None
 
     def run_deferred(self) -> bool:
-        """Look at a job that another daemon has left; False where there is none to look at.
+        """Look at a job that goes on after a rest, or that another daemon has left; False where
+        there is none to look at.
 
         Raises:
             RedisError: the server is away.
         """
-        job_id = self.left.next()
+        job_id, self._rested = self._rested or self.left.next(), None
         if job_id is not None:
             self.run(job_id)
         return job_id is not None
@@ -136,6 +165,7 @@ class Worker:
     def leave(self) -> None:
         """Take leave of the queue."""
         self.sweeps.close()
+        self.notifier.close()
         self.link.call(self.announcer.leave)
 
     def run(self, job_id: str) -> None:
@@ -156,7 +186,7 @@ class Worker:
                 try:
                     self.attempts.run(claim)
                 finally:
-                    self._job = None
+                    self._job, self._rested = None, self.attempts.rested
 
     def _claim(self, job_id: str) -> Claim | None:
         if self._runs_by_hand(job_id):
@@ -192,8 +222,27 @@ class Worker:
             waited += self.settings.poll_seconds
         return True
 
-    def _job_ended(self, job_id: str, _: JobState) -> None:
+    def _job_ended(self, job_id: str, state: JobState) -> None:
         self._tell(end_line, job_id)
+        if state.state is not State.CANCELLED:  # a person who cancels it knows
+            self.notifier.ended(job_id, state)
+            self.lookout.job_ended(state)
+
+    def _sweep_ended(self, sweep: str) -> None:
+        self.notifier.happened(What.SWEEP_ENDED, sweep)
+
+    def _left_to_do(self) -> Left | None:
+        """Return what is left to do on the queue of this daemon; None where Redis is away."""
+        return self.link.call(self._count_left)
+
+    def _count_left(self) -> Left:
+        waiting = self.broker.queue(self.settings.queue).pending_count()
+        if waiting:
+            return Left(waiting, 0, 0)
+        found = self.broker.store.get_many(self.broker.store.unfinished())
+        states = [record.state for record in found if record.queue == self.settings.queue]
+        paused = states.count(State.PAUSED)
+        return Left(0, len(states) - paused + len(self.sweeps.sweeps), paused)
 
     def _tell(self, line: Callable[[JobRecord], str], job_id: str) -> None:
         """Say on the terminal what the files tell of a job: Redis may be away, or behind."""

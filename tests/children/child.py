@@ -36,6 +36,9 @@ from jobs.storage.locks import hold
 
 STEPS = 20
 PACE_SECONDS = 0.02
+# These ignore that they are asked to stop, and of those one writes no checkpoint.
+STUBBORN = ("stubborn", "stubborn_unsaved")
+ENDLESS = ("endless", *STUBBORN)
 METAL_OOM = (
     "libc++abi: terminating due to uncaught exception of type std::runtime_error: [METAL] Command "
     "buffer execution failed: Insufficient Memory "
@@ -58,6 +61,7 @@ class Child:
         self.spec = read_spec(run)
         self.splits = read_state(run).splits
         self.behaviour = (self.spec.name or "good") if behaviour == "as_named" else behaviour
+        self.first_loss = 2.5 if self.behaviour == "better" else 3.0
         self.log = Workspace(run.path.parent.parent).job_log(run.job_id)
         self.stop = threading.Event()
         self.worker = StopRequest()
@@ -79,9 +83,10 @@ class Child:
 
     def train(self) -> int:
         step = int(self.checkpoint.read_text()) if self.checkpoint.exists() else 0
-        self.emit(self.started(step))
+        if self.behaviour != "mute":
+            self.emit(self.started(step))
         self.misbehave()
-        while step < STEPS or self.behaviour in ("endless", "stubborn"):
+        while step < STEPS or self.behaviour in ENDLESS:
             if self.asked_to_stop():
                 return self.stopped(step)
             step += 1
@@ -90,6 +95,9 @@ class Child:
 
     def misbehave(self) -> None:
         match self.behaviour:
+            case "mute":  # it loads, and has said nothing yet
+                self.hang()
+                sys.exit(ExitCode.STOPPED)
             case "killed_once" if self.attempt == 1:
                 self.checkpoint.write_text("5")
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -114,11 +122,12 @@ class Child:
             case "gpu_timeout_once" if self.attempt == 1:
                 self.time_out()
             case "leaking" if self.attempt <= 4:
-                step = 4 * self.attempt
-                self.checkpoint.write_text(str(step))
-                self.emit(CheckpointSaved(1, step, "checkpoint"))
+                step = self.get_on()
                 self.emit(Failed(step, "RuntimeError", RESOURCE_LIMIT))
                 sys.exit(ExitCode.FAILED)
+            case "gpu_timeouts_on_the_way" if self.attempt <= 4:
+                step = self.get_on()
+                self.time_out(step)
             case "hanging":
                 self.hang()
             case "hanging_once" if self.attempt == 1:
@@ -135,20 +144,27 @@ class Child:
                 self.emit(Failed(3, "Diverged", "the loss became NaN at step 3"))
                 sys.exit(ExitCode.DIVERGED)
 
-    def time_out(self) -> None:
-        self.checkpoint.write_text("5")
+    def get_on(self) -> int:
+        """Come to a checkpoint later than the one this attempt began from."""
+        step = 4 * self.attempt
+        self.checkpoint.write_text(str(step))
+        self.emit(CheckpointSaved(1, step, "checkpoint"))
+        return step
+
+    def time_out(self, step: int = 5) -> None:
+        self.checkpoint.write_text(str(step))
         sys.stderr.write(GPU_TIMEOUT)
         os.abort()
 
     def progress(self, step: int) -> None:
-        loss = 3.0 - step / STEPS
+        loss = self.first_loss - step / STEPS
         self.emit(Progress(step, STEPS, 1, 50.0, (STEPS - step) / 50))
         self.emit(
             TrainMetrics(
                 1, step, step, loss, None, None, None, 1e-4, 1.0, 100.0, 10.0, step / 50, now()
             )
         )
-        if step % 10 == 0:
+        if step % 10 == 0 and self.behaviour != "stubborn_unsaved":
             self.save(step)
             self.emit(Validation(1, step, loss, loss - 0.1, 0.1, "BOM", True, 0, 5, 0.1))
 
@@ -166,7 +182,21 @@ class Child:
         state = "early_stopped" if self.behaviour == "early" else "completed"
         write_json(self.run.summary, {"state": state})
         self.emit(
-            Finished(state, step, 1, step, 2.0, 3.0, "BOM", 0.1, 0.1, 0.1, 1.0, "adapters", "")
+            Finished(
+                state,
+                step,
+                1,
+                step,
+                self.first_loss - 1.0,
+                self.first_loss,
+                "BOM",
+                0.1,
+                0.1,
+                0.1,
+                1.0,
+                "adapters",
+                "",
+            )
         )
         return ExitCode.OK
 
@@ -197,7 +227,7 @@ def main() -> int:
     parser.add_argument("--silence", type=float)
     options = parser.parse_args()
     child = Child(options.behaviour, RunDirectory(options.run_directory), options.attempt)
-    stubborn = child.behaviour == "stubborn"
+    stubborn = child.behaviour in STUBBORN
     signal.signal(signal.SIGTERM, signal.SIG_IGN if stubborn else lambda *_: child.stop.set())
     child.worker.listen_to_pipe(options.pipe, options.silence)
     try:

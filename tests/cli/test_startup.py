@@ -11,7 +11,7 @@ from tests.cli.conftest import environment
 
 HEAVY = {
     *("huey", "pydantic", "structlog", "rich", "yaml", "numpy", "mlx", "mlx_lm", "transformers"),
-    *("matplotlib", "optuna", "huggingface_hub"),
+    *("matplotlib", "optuna", "huggingface_hub", "apprise", "starlette", "uvicorn", "mcp"),
 }
 
 

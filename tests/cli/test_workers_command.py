@@ -57,3 +57,17 @@ def test_cards_that_are_none_are_left_out(
     assert len(done.out.splitlines()) == 2
     assert broker.redis.hlen(keys.WORKERS) == 1
     broker.close()
+
+
+def test_what_is_to_be_known_of_its_power_has_a_column(
+    invoke: Run, workspace: Workspace, server: EmbeddedServer
+) -> None:
+    broker = Broker(workspace, Settings())
+    cards = {"mac:1": None, "mac:2": "on battery power (43 %)"}
+    for name, power in cards.items():
+        card = {**CARD, "name": name, "at": time.time(), "power": power}
+        broker.redis.hset(keys.WORKERS, name, orjson.dumps(card))
+        shown = invoke("workers").out
+        assert ("POWER" in shown) == (power is not None)
+    assert "on battery power (43 %)" in shown
+    broker.close()

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from daemon.times import Window, parse_at, parse_duration, parse_in
+from daemon.times import Window, parse_at, parse_duration, parse_in, parse_since
 from jobs.errors import ConfigError, InvalidInput
 
 EVENING = datetime(2026, 11, 24, 21, 30).astimezone()
@@ -96,3 +96,27 @@ def test_a_window_may_go_past_midnight(window: str, hour: int, inside: bool) -> 
 def test_what_is_no_window_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         Window.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("22:00", "2026-11-27T22:00"),
+        ("6am", "2026-11-28T06:00"),
+        ("yesterday 6am", "2026-11-27T06:00"),
+        ("friday 22:00", "2026-11-27T22:00"),
+        ("saturday at 23:00", "2026-11-21T23:00"),
+        ("8h", "2026-11-27T23:30"),
+        ("1h30m", "2026-11-28T06:00"),
+        ("2026-11-25 23:00", "2026-11-25T23:00"),
+    ],
+)
+def test_a_moment_in_the_past_is_the_last_such_one(text: str, expected: str) -> None:
+    now = datetime(2026, 11, 28, 7, 30).astimezone()
+    assert parse_since(text, now) == datetime.fromisoformat(expected).astimezone()
+
+
+@pytest.mark.parametrize("text", ["", "soon", "2999-01-01 10:00", "2001-01-01 10:00", "900d"])
+def test_what_is_no_moment_in_the_past_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        parse_since(text, datetime(2026, 11, 28, 7, 30).astimezone())

@@ -1,4 +1,4 @@
-"""A real browser: pages opened from disk, and what a person would notice about them.
+"""A real browser: pages opened from disk or served, and what a person would notice about them.
 
 Chromium is the system's own, driven by Playwright; where there is none the tests skip.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, sync_playwright
 
 from tests.helpers.required import required
 
@@ -20,6 +20,9 @@ Look = Literal["light", "dark"]
 LOOKS: tuple[Look, ...] = ("light", "dark")
 # Of text to its ground, at least: WCAG 2.2, level AA.
 CONTRAST = 4.5
+# What Chromium says of a server that has gone, or is not there yet.
+AWAY = ("net::ERR_CONNECTION_REFUSED", "net::ERR_INCOMPLETE_CHUNKED", "net::ERR_CONNECTION_RESET",
+        "net::ERR_EMPTY_RESPONSE")  # fmt: skip
 OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -157,6 +160,40 @@ class Browser:
         page.set_viewport_size({"width": size[0], "height": size[1]})
         page.emulate_media(color_scheme=scheme)
         page.goto(address, wait_until="load")
+        try:
+            yield seen
+        finally:
+            page.close()
+
+    @contextmanager
+    def visit(
+        self, link: str, *, size: tuple[int, int] = DESKTOP, scheme: Look = "light"
+    ) -> Iterator[Seen]:
+        """Open the link of a served page in a new window, and wait until the page itself is there.
+
+        Requests to its own server are none that :attr:`Seen.requests` names, and that a server was
+        away is no fault of the page.
+        """
+        page = self.context.new_page()
+        seen = Seen(page)
+        base = link.partition("/login")[0]
+
+        def heard(message: ConsoleMessage) -> None:
+            away = any(word in message.text for word in AWAY)
+            if message.type in ("error", "warning") and not away:
+                seen.said.append(message.text)
+
+        def asked(request: Request) -> None:
+            if not request.url.startswith((f"{base}/", "data:")):
+                seen.requests.append(request.url)
+
+        page.on("console", heard)
+        page.on("pageerror", lambda error: seen.said.append(str(error)))
+        page.on("request", asked)
+        page.set_viewport_size({"width": size[0], "height": size[1]})
+        page.emulate_media(color_scheme=scheme)
+        page.goto(link, wait_until="load")
+        page.wait_for_url(f"{base}/")
         try:
             yield seen
         finally:

@@ -26,10 +26,23 @@ FLOORS = {
         *("options", "completion", "sweep_files", "past", "reading", "output"),
     ),
     "daemon": (
-        *("__main__", "doctor", "worker", "recovery", "service", "sweep", "client", "process"),
+        *(
+            "__main__",
+            "doctor",
+            "worker",
+            "recovery",
+            "service",
+            "page",
+            "agents",
+            "sweep",
+            "notify",
+            "client",
+            "process",
+        ),
         *(
             "prune",
             "submit",
+            "morning",
             "lifecycle",
             "night",
             "host",
@@ -40,6 +53,7 @@ FLOORS = {
         ),
         *(
             "as_shown",
+            "figures",
             "latest",
             "standstill",
             "runs",

@@ -14,8 +14,11 @@ from daemon.doctor.findings import Checkup, Finding, Status, ok
 from daemon.doctor.machine import (
     device_finding,
     kernels_finding,
+    night_finding,
     notebook_finding,
     packages_finding,
+    power_finding,
+    programs_finding,
     python_finding,
     sleep_finding,
 )
@@ -36,6 +39,8 @@ from daemon.doctor.queue import (
     workspace_finding,
 )
 from daemon.doctor.resources import disk_finding, download_finding, memory_finding
+from daemon.night.power import Power
+from daemon.night.settings import NightSettings, Rest
 from daemon.queue.embedded_server import EmbeddedServer
 from daemon.runs.workspace_locks import daemon_lock
 from daemon.settings import Settings
@@ -176,6 +181,37 @@ def test_a_mac_that_goes_to_sleep(sleep: str, low: str, status: Status, word: st
 def test_sleep_is_asked_of_a_mac_alone() -> None:
     assert sleep_finding("", "darwin").status is WARNING
     assert "not applicable" in sleep_finding(None, "linux").found
+
+
+def test_power_and_heat() -> None:
+    assert power_finding(Power(80)).found == "on mains power; the battery is at 80 %"
+    found = power_finding(Power(43, on_mains=False), NightSettings(battery_floor=30))
+    assert (found.status, found.found) == (
+        *(WARNING, "On battery power (43 %): training empties it. Jobs wait below 30 %."),
+    )
+    hot = power_finding(Power(thermal="thermal warning level 1"))
+    assert (hot.status, "thermal warning level 1" in hot.found) == (WARNING, True)
+    assert power_finding().status in (OK, WARNING)  # of the machine that runs this
+
+
+def test_the_settings_of_the_machine_are_told_without_the_words_of_a_command() -> None:
+    assert "nothing is set" in night_finding(NightSettings()).found
+    rest = Rest(after_minutes=60, minutes=2)
+    found = night_finding(NightSettings(display="sleep", rest=rest, unload=("ollama",)))
+    assert found.found == "display: sleep; rest: after 60 min for 2 min; unload: ollama"
+    told = night_finding(NightSettings(on_event=("curl", "https://x/?token=geheim")))
+    assert told.found == "on_event: curl"
+
+
+def test_other_programs_on_the_gpu() -> None:
+    assert programs_finding([]).status is OK
+    found = programs_finding(["Ollama holds 5.33 GB of GPU memory (gemma3:4b)"])
+    assert found.status is WARNING
+    assert "unload: [ollama, lmstudio]" in (found.action or "")
+    lines = [found.found, "LM Studio has qwen/qwen3-8b loaded"]
+    assert programs_finding(lines, ("ollama",)).status is WARNING
+    asked = programs_finding(lines, ("lmstudio", "ollama"))
+    assert (asked.status, "asked to let go before a job" in asked.found) == (OK, True)
 
 
 def test_jupyter_kernels_of_this_and_other_environments() -> None:

@@ -39,7 +39,8 @@ def queue(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterato
     ("behaviour", "state", "failure", "classes", "lost"),
     [
         ("gpu_timeout_once", State.COMPLETED, None, ["gpu_timeout"], 1),
-        ("gpu_timeout_always", State.FAILED, "gpu_timeout", ["gpu_timeout"] * 2, 2),
+        ("gpu_timeout_always", State.FAILED, "gpu_timeout", ["gpu_timeout"] * 3, 3),
+        ("gpu_timeouts_on_the_way", State.COMPLETED, None, ["gpu_timeout"] * 4, 0),
         ("leaking", State.COMPLETED, None, ["resource_limit"] * 4, 0),
         ("killed_always", State.FAILED, "killed", ["killed"] * 3, 3),
     ],

@@ -18,7 +18,7 @@ from daemon.lifecycle.failures import (
     made_progress,
 )
 from jobs.errors import ExitCode
-from jobs.events import CheckpointSaved, Envelope, Event, Progress, Started
+from jobs.events import CheckpointSaved, Envelope, EvaluationStarted, Event, Progress, Started
 from jobs.paths import REPOSITORY
 from jobs.storage.files import explain
 from tests.children.child import GPU_TIMEOUT, METAL_OOM, RESOURCE_LIMIT
@@ -158,6 +158,16 @@ def test_progress_is_a_checkpoint_later_than_the_one_it_began_from() -> None:
     assert not made_progress(first + again + log(CheckpointSaved(1, 10, "x")), 2)
     assert made_progress(first + again + log(CheckpointSaved(1, 15, "x")), 2)
     assert not made_progress([], 2)
+
+
+def test_an_evaluation_makes_progress_by_its_answers() -> None:
+    def began(answered: int) -> EvaluationStarted:
+        return EvaluationStarted(1, "p", "x", "m", "none", 10, 20, answered, 100, 4)
+
+    first = log(began(0), Progress(8, 20, 0, 1.0, 1.0), attempt=1)
+    assert made_progress(first, 1)
+    assert not made_progress(first + log(began(8), Progress(8, 20, 0, 1.0, 1.0)), 2)
+    assert made_progress(first + log(began(8), Progress(9, 20, 0, 1.0, 1.0)), 2)
 
 
 def test_a_failure_in_a_few_words() -> None:

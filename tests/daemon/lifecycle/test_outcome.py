@@ -222,18 +222,29 @@ def test_a_state_of_before_has_no_history_to_tell() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ending", "kind", "words"),
-    [(TIMEOUT, "gpu_timeout", "second GPU timeout: 1 GPU"), (HUNG, "hang", "second hang: 1 hang")],
+    ("ending", "kind"), [(TIMEOUT, "gpu_timeout"), (HUNG, "hang"), (LEAK, "resource_limit")]
 )
-def test_what_may_have_been_chance_is_tried_once_more(
-    ending: Ending, kind: str, words: str
-) -> None:
-    first = attempts([ending], max_attempts=9)
-    assert (first.state, first.failure, first.lost_attempts) == (State.QUEUED, kind, 1)
-    second = attempts([ending, SHOT_DEAD, ending], max_attempts=9)
-    assert (second.state, second.failure) == (State.FAILED, kind)
-    assert words in (second.reason or "")
+def test_what_passes_costs_nothing_while_the_job_gets_on(ending: Ending, kind: str) -> None:
+    state = attempts([replace(ending, progressed=True)] * 9)
+    assert (state.state, state.failure, state.lost_attempts) == (State.QUEUED, kind, 0)
+    state = attempts([replace(ending, progressed=True), ending, ending])
+    assert (state.state, state.lost_attempts) == (State.QUEUED, 2)
+    state = attempts([ending, replace(ending, progressed=True), ending, ending])
+    assert (state.state, state.lost_attempts) == (State.FAILED, 3)
+    assert "Given up after 3 lost attempts: 1 " in (state.reason or "")
     assert attempts([ending], max_attempts=1).state is State.FAILED
+
+
+def test_many_endings_of_a_kind_are_told_as_one() -> None:
+    state = attempts([*[replace(TIMEOUT, progressed=True)] * 9, HUNG, SHOT_DEAD, SHOT_DEAD])
+    told = "1 to 9 GPU timeout, 10 hang, 11 killed (SIGKILL), 12 killed (SIGKILL)."
+    assert (state.reason or "").endswith(f"Given up after 3 lost attempts: {told}")
+
+
+def test_what_passes_and_what_does_not_are_lost_together() -> None:
+    state = attempts([SHOT_DEAD, TIMEOUT, HUNG])
+    assert (state.state, state.failure) == (State.FAILED, "hang")
+    assert "1 killed (SIGKILL), 2 GPU timeout, 3 hang." in (state.reason or "")
 
 
 def test_a_gpu_timeout_says_what_to_do_about_it() -> None:
@@ -242,13 +253,6 @@ def test_a_gpu_timeout_says_what_to_do_about_it() -> None:
 
 def test_a_hang_says_how_it_was_noticed() -> None:
     assert attempts([HUNG]).reason == "Attempt 1 was stopped: silent."
-
-
-def test_a_resource_limit_costs_nothing_while_the_job_gets_on() -> None:
-    state = attempts([replace(LEAK, progressed=True)] * 7)
-    assert (state.state, state.lost_attempts, state.failure) == (State.QUEUED, 0, "resource_limit")
-    state = attempts([replace(LEAK, progressed=True), LEAK, LEAK, LEAK])
-    assert (state.state, state.lost_attempts) == (State.FAILED, 3)
 
 
 def test_where_time_is_up_the_job_ends_and_says_how_to_go_on() -> None:

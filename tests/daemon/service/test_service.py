@@ -111,6 +111,7 @@ def test_the_settings_of_the_shell_are_kept_as_they_are(kind: type[Service]) -> 
         "FARENSE_WINDOW": "22:00-07:00",
         "FARENSE_QUEUE": "night",
         "FARENSE_BACKEND": "cpu",
+        "FARENSE_REST": "{after_minutes: 60, minutes: 2}",
         "FARENSE_GRACE_SECONDS": "",
         "HOME": "/home/eu",
         "SOME_TOKEN": "not for a file",
@@ -121,6 +122,7 @@ def test_the_settings_of_the_shell_are_kept_as_they_are(kind: type[Service]) -> 
         "FARENSE_WINDOW": "22:00-07:00",
         "FARENSE_QUEUE": "night",
         "FARENSE_BACKEND": "cpu",
+        "FARENSE_REST": "{after_minutes: 60, minutes: 2}",
     }
     assert list(variables_of(service, service.content({}))) == ["FARENSE_HOME"]
 
@@ -210,6 +212,8 @@ def test_what_is_refused_is_refused_before_anything_changes(
         service.install({"FARENSE_GRACE_SECONDS": "soon"})
     with pytest.raises(ConfigError):
         service.install({"FARENSE_WINDOW": "at night"})
+    with pytest.raises(ConfigError, match="FARENSE_BATTERY_FLOOR"):
+        service.install({"FARENSE_BATTERY_FLOOR": "low"})
     assert service.path.read_bytes() == before
     assert tools.is_loaded()
 

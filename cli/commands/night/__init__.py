@@ -1,0 +1,1 @@
+"""Commands about the night: who is told, and how it goes."""

@@ -1,0 +1,1 @@
+"""For agents: the workspace as tools of the Model Context Protocol"""

@@ -1,0 +1,1 @@
+"""Telling a person what matters: addresses, messages, an outbox, and the process that sends."""
