@@ -15,7 +15,6 @@ from contextlib import suppress
 import structlog
 
 from daemon import piped
-from daemon.joblog import last_lines
 from daemon.notify.addresses import any_address, environment_addresses, notify_folder
 from daemon.notify.happening import Happening, What, put_down, shortened
 from daemon.notify.paths import NotifyFolder
@@ -154,7 +153,9 @@ class Notifier:
         if code == ExitCode.LOCKED:  # the one before sends its last
             self._not_before = self._clock() + LOOK_SECONDS
             return
-        self._wait(last_lines(self._folder.stderr) or f"exit code {code}")
+        # What it said itself stays in the private folder: it knows the addresses.
+        said = self._folder.stderr.relative_to(self._workspace.root)
+        self._wait(f"it ended with code {code}: see {said}")
 
     def _wait(self, reason: str) -> None:
         """Let some time pass before the next start, and more each time."""
