@@ -131,7 +131,7 @@ def _measured_otherwise(one: JobSpec, other: JobSpec) -> bool:
     from jobs.compare.side import BEFORE, MEASURED_BY  # noqa: PLC0415 - only this loads scores
 
     mine, theirs = BEFORE | one.config, BEFORE | other.config
-    return any(mine.get(key) != theirs.get(key) for key in (*MEASURED_BY, "loss_on"))
+    return any(mine.get(key) != theirs.get(key) for key in MEASURED_BY)
 
 
 def _ended_before(other: JobRecord, record: JobRecord) -> bool:
