@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.queue_room import Room, fresh_room, presets, store_jobs
 from benchmarks.results import results_folder, say, spread, write_results
-from daemon.page.source import Source
+from daemon.page.source import PageSource
 from daemon.page.topics import Topics
 from tests.helpers.browser import browser
 from tests.helpers.load import quick_child
@@ -56,7 +56,7 @@ def measured(stored: int) -> dict[str, Any]:
 
 def look_ups(queue: Room) -> list[float]:
     """Return the milliseconds of looking up the queue's first page, in a process of its own."""
-    source = Source(queue.workspace)
+    source = PageSource(queue.workspace)
     topics = Topics(source)
     try:
         topics.see("board:0:0")

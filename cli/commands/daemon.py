@@ -86,7 +86,7 @@ def _page_beside(workspace: Workspace, host: str | None, port: int | None) -> Pa
 
     # Not the link itself: under launchd this goes into a log, and the link holds the token.
     note("The page to watch is served beside it; its link: farense ui --link")
-    return PageBeside(workspace, host or LOOPBACK, port)
+    return PageBeside(workspace, host or LOOPBACK, port, note)
 
 
 @daemon.command()

@@ -54,7 +54,8 @@ def _machine(checkup: Checkup, preset: Preset, night: Night) -> Device | None:
         checkup.add("device", partial(machine_checks.device_finding, device))
     checkup.add("sleep", machine_checks.sleep_finding)
     checkup.add("power", partial(machine_checks.power_finding, settings=night.settings))
-    checkup.add("programs", lambda: machine_checks.programs_finding(night.programs.make_room()))
+    held, unload = night.programs.make_room, night.settings.unload
+    checkup.add("programs", lambda: machine_checks.programs_finding(held(), unload))
     checkup.add("night", partial(machine_checks.night_finding, night.settings))
     checkup.add("notebook", machine_checks.notebook_finding)
     return device

@@ -19,7 +19,8 @@ from packaging.specifiers import SpecifierSet
 
 from daemon.doctor.findings import Finding, ok, problem, warning
 from daemon.night.power import Power, read_power
-from daemon.night.settings import NightSettings
+from daemon.night.programs import NAMES
+from daemon.night.settings import NightSettings, Program
 from jobs.backend.blas import MKL_SIZE
 from jobs.backend.choice import is_cpu
 from jobs.backend.device import Device
@@ -198,14 +199,18 @@ def night_finding(settings: NightSettings) -> Finding:
     return ok("night", lines or f"nothing is set in {NIGHT_FILE}: docs/night.md tells what can be")
 
 
-def programs_finding(lines: Sequence[str]) -> Finding:
+def programs_finding(lines: Sequence[str], unload: Sequence[Program] = ()) -> Finding:
     """Tell whether other programs hold GPU memory.
 
     Args:
         lines: what they hold (:meth:`daemon.night.programs.Programs.make_room`).
+        unload: those that are asked to let go before a job starts.
     """
     if not lines:
         return ok("programs", "neither Ollama nor LM Studio says that it has a large model loaded")
+    asked = tuple(NAMES[program] for program in unload)
+    if all(line.startswith(asked) for line in lines):
+        return ok("programs", f"{'; '.join(lines)}; asked to let go before a job starts (unload)")
     return warning(
         "programs",
         "; ".join(lines),

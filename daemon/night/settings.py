@@ -62,6 +62,13 @@ class NightSettings(ConfigModel):
         except ValueError as error:
             raise ValueError(f"on_event: {error} in {value!r}") from error
 
+    @field_validator("rest", mode="before")
+    @classmethod
+    def _both_lengths(cls, value: Any) -> Any:
+        if value is None or isinstance(value, dict | Rest):
+            return value
+        raise ValueError("rest: expected {after_minutes: 60, minutes: 2}, or null")
+
     @field_validator("unload", mode="before")
     @classmethod
     def _one(cls, value: Any) -> Any:

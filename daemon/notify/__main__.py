@@ -57,6 +57,7 @@ class Watch:
         self._gone_seconds = gone_seconds
         self._heard = b""
         self._bye = False
+        self._daemon: int | None = None
         self._ended_at: float | None = None
         self._told = False
         self._see_at = 0.0
@@ -66,6 +67,7 @@ class Watch:
         """Tell of a daemon that was gone, and note the one that is there now."""
         kept = self._sender.standing
         pid = held_by(daemon_lock(self._workspace)) if self._pipe is not None else None
+        self._daemon = pid
         away = time.time() - kept.seen
         missed = kept.watched not in (None, pid, _took_leave(self._sender.folder))
         # It is noted once a minute: less than two of these may be no time at all.
@@ -108,8 +110,10 @@ class Watch:
         gone = time.monotonic() - self._ended_at
         if self._bye:
             return not self._sender.busy and (self._sender.idle or gone > LEAVE_SECONDS)
-        if is_held(daemon_lock(self._workspace)):
-            return not self._sender.busy  # another daemon is there, and starts its own sender
+        if is_held(lock := daemon_lock(self._workspace)):
+            # Of a daemon that was killed the system may close the pipe before it frees the lock.
+            # Another daemon, once it has said who it is, starts its own sender.
+            return held_by(lock) not in (None, self._daemon) and not self._sender.busy
         if gone > self._gone_seconds and not self._told:
             self._told = True
             running = running_job(self._workspace)

@@ -80,11 +80,15 @@ class Notifier:
 
     def happened(self, what: What, subject: str | None = None, **detail: object) -> None:
         """Put down something that happened, where somebody wants to be told."""
-        if self.wanted:
-            happening = Happening(what, subject, detail)
-            if not self._put_down(happening):
-                self._unsaved = [*self._unsaved, happening][-MOST_KEPT:]
-            self._say(LOOK)
+        try:
+            if self.wanted:
+                happening = Happening(what, subject, detail)
+                if not self._put_down(happening):
+                    self._unsaved = [*self._unsaved, happening][-MOST_KEPT:]
+                self._say(LOOK)
+        except Exception:
+            # A mistake of ours must not become one of the job that has just ended.
+            log.exception("notification_not_put_down")
 
     def tick(self) -> None:
         """Start a sender where one is wanted and none runs, from time to time."""
@@ -93,17 +97,18 @@ class Notifier:
         self._look_at = self._clock() + LOOK_SECONDS
         self._reap()
         if not self.wanted:
-            self.close()  # nobody wants to be told any more
+            if self._sender is not None:
+                self.close()  # nobody wants to be told any more
         elif self._sender is None and self._clock() >= self._not_before:
             self._start()
         self._unsaved = [happening for happening in self._unsaved if not self._passed(happening)]
 
     def close(self) -> None:
         """Take leave of the sender, which sends what it can and ends by itself."""
+        with suppress(OSError):  # where nobody was ever told there is no folder
+            self._folder.left.write_text(f"{os.getpid()}\n")
         if self._sender is None:
             return
-        with suppress(OSError):
-            self._folder.left.write_text(f"{os.getpid()}\n")
         self._say(BYE)
         os.close(self._sender.pipe)
         self._sender = None

@@ -157,7 +157,8 @@ def of_job(
     if best:
         data["best"] = asdict(best)
     line = printable(f"{record.id}: {_in_a_line(record)}")
-    cause = shortened(record.reason or "") if failed else ""
+    # Without the id, reasons that name the job's own files are one.
+    cause = shortened((record.reason or "").replace(record.id, "*")) if failed else ""
     return Matter(
         happening.id, happening.at, tuple(kinds), title, body, line, cause, record.id, data
     )

@@ -120,6 +120,11 @@ class Sender:
         except FarenseError as error:
             self._log("notification_not_made", what=str(happening.what), reason=error.message)
             return
+        except Exception as error:
+            # A mistake of ours with one must not keep this process from telling of all others.
+            reason = f"{type(error).__name__}: this is a fault in farense"
+            self._log("notification_not_made", what=str(happening.what), reason=reason)
+            return
         if matter is not None:
             self._route(matter)
 

@@ -22,7 +22,7 @@ from daemon.page.job_view import evaluation_view, settings_view
 from daemon.page.live import Live
 from daemon.page.metrics import rows_after
 from daemon.page.secret import Secret
-from daemon.page.source import Source
+from daemon.page.source import PageSource
 from daemon.page.topics import TOPIC, Topics
 from jobs.errors import FarenseError, InvalidInput, QueueUnreachable, UnknownJob
 from jobs.paths import Workspace
@@ -60,7 +60,9 @@ class PageRoutes:
         live: what open pages follow.
     """
 
-    def __init__(self, workspace: Workspace, secret: Secret, source: Source, live: Live) -> None:
+    def __init__(
+        self, workspace: Workspace, secret: Secret, source: PageSource, live: Live
+    ) -> None:
         self._workspace, self._secret = workspace, secret
         self._source, self._live = source, live
         self._files = {
@@ -189,7 +191,7 @@ class PageRoutes:
 
 
 def application(
-    workspace: Workspace, secret: Secret, live: Live, source: Source, **guard: Any
+    workspace: Workspace, secret: Secret, live: Live, source: PageSource, **guard: Any
 ) -> Application:
     """Return the page as an application behind its guard.
 
@@ -209,7 +211,7 @@ def application(
 
 def page_of(workspace: Workspace, secret: Secret, **guard: Any) -> tuple[Application, Live]:
     """Return the page of a workspace, and what its open pages follow."""
-    source = Source(workspace)
+    source = PageSource(workspace)
     live = Live(Topics(source).see)
     return application(workspace, secret, live, source, **guard), live
 

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -32,10 +33,17 @@ class PageBeside:
 
     Args:
         port: None for the first of a few that is free.
+        say: is given a line for a person where the page cannot be served at all.
     """
 
-    def __init__(self, workspace: Workspace, host: str = LOOPBACK, port: int | None = None) -> None:
-        self._workspace = workspace
+    def __init__(
+        self,
+        workspace: Workspace,
+        host: str = LOOPBACK,
+        port: int | None = None,
+        say: Callable[[str], object] = lambda line: None,
+    ) -> None:
+        self._workspace, self._say = workspace, say
         chosen = () if port is None else ("--port", str(port))
         module = (sys.executable, "-P", "-m", "daemon.page")
         self._command = [*module, "--host", host, *chosen]
@@ -66,9 +74,11 @@ class PageBeside:
             code, said = self._run()
             if self._over.is_set():
                 return
-            log.warning("page_lost", code=code, reason=said, retry_in=delay)
             if code == ExitCode.INVALID:
-                return  # a port that is taken, an address that is not ours: so it would be again
+                # A port that is taken, an address that is not ours: so it would be again.
+                self._say(f"The page to watch is not served: {said}")
+                return
+            log.warning("page_lost", code=code, reason=said, retry_in=delay)
             self._over.wait(delay)
             delay = min(2 * delay, LONGEST_DELAY)
 
@@ -82,7 +92,6 @@ class PageBeside:
         except OSError as error:
             return ExitCode.FAILED, explain(error, path).message
         self._process = started.process
-        log.info("page_started", pid=started.process.pid)
         try:
             if self._over.is_set():
                 started.process.terminate()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from daemon.client import FarenseClient
 from daemon.page.fields import Problems, preset_from_form, problems_of
 from daemon.page.rows import actions
-from daemon.page.source import Source
+from daemon.page.source import PageSource
 from daemon.submit.checks import SubmitChecks, Wanted
 from daemon.times import parse_at
 from jobs.errors import FarenseError, InvalidInput, UnknownJob
@@ -36,7 +37,7 @@ class Refused(Exception):
         self.problems = problems
 
 
-def change_job(source: Source, job_id: str, action: str, given: Mapping[str, Any]) -> str:
+def change_job(source: PageSource, job_id: str, action: str, given: Mapping[str, Any]) -> str:
     """Do with a job what a person asked for; return what to say of it.
 
     Args:
@@ -95,6 +96,7 @@ def check_form(workspace: Workspace, given: Mapping[str, Any]) -> dict[str, Any]
     Raises:
         Refused: something is wrong with it.
     """
+    preset = None
     try:
         _begin(given)
         preset = preset_from_form(workspace, given.get("preset"), given.get("changes", {}))
@@ -103,38 +105,31 @@ def check_form(workspace: Workspace, given: Mapping[str, Any]) -> dict[str, Any]
             SubmitChecks.of(workspace).look(preset.config, evaluated=evaluated)
         )
     except FarenseError as error:
-        raise Refused(problems_of(error)) from error
+        raise Refused(problems_of(error, preset)) from error
     return {"plan": plan_text(schedule), "warning": foreseen(preset.config, schedule)}
 
 
-def enqueue_form(source: Source, given: Mapping[str, Any]) -> dict[str, Any]:
+def enqueue_form(source: PageSource, given: Mapping[str, Any]) -> dict[str, Any]:
     """Enqueue the job of a form, checked as ``farense enqueue`` checks it; may take minutes.
 
     Raises:
         Refused: something is wrong with it; nothing was left behind.
     """
-    workspace = source.workspace
+    workspace, preset = source.workspace, None
     try:
         name, priority, when = _begin(given)
         preset = preset_from_form(workspace, given.get("preset"), given.get("changes", {}))
-        return source.change(
-            lambda client: _enqueued(
-                client,
-                preset,
-                name=name,
-                priority=priority,
-                when=when,
-                evaluated=given.get("evaluate") is True,
-            )
-        )
+        evaluated = given.get("evaluate") is True
+        how = partial(_enqueued, preset=preset, name=name, priority=priority)
+        return source.change(partial(how, when=when, evaluated=evaluated))
     except FarenseError as error:
-        raise Refused(problems_of(error)) from error
+        raise Refused(problems_of(error, preset)) from error
 
 
 def _enqueued(
     client: FarenseClient,
-    preset: Preset,
     *,
+    preset: Preset,
     name: str | None,
     priority: int,
     when: datetime | None,

@@ -38,6 +38,8 @@ FIRST = (
     "seed",
 )
 KEY = re.compile(r"[a-z_]+(?:\.[a-z_]+)?")
+# As an error names what was given by `--set`.
+OVERRIDE = re.compile(r"--set ([a-z_.]+)=.*?: (?=')")
 # What a form may send of one field.
 LONGEST = 2_000
 
@@ -119,8 +121,12 @@ def form_of(preset: Preset) -> dict[str, Any]:
     }
 
 
-def problems_of(error: FarenseError) -> Problems:
-    """Return what an error says of a form, each line of it beside the field that it is about."""
+def problems_of(error: FarenseError, preset: Preset | None = None) -> Problems:
+    """Return what an error says of a form, each line of it beside the field that it is about.
+
+    Args:
+        preset: what the form stands for, once that is known.
+    """
     names = setting_names()
     found: dict[str, str] = {}
     general = []
@@ -128,11 +134,11 @@ def problems_of(error: FarenseError) -> Problems:
     for line in [line for line in lines if line.strip()]:
         key = _field_in(line, names)
         if key is not None:
-            text = line.strip().removeprefix(f"{key}: ")
+            text = OVERRIDE.sub("", line.strip()).removeprefix(f"{key}: ")
             found[key] = printable(f"{found[key]} {text}" if key in found else text)
         elif not (len(lines) > 1 and line.endswith(":")):  # the heading names the preset's file
             general.append(printable(line.strip()))
-    if not found and (key := _field_of_kind(error)) is not None:
+    if not found and (key := _field_of_kind(error, preset)) is not None:
         found, general = {key: " ".join(general)}, []
     return Problems(found, " ".join(general) or None, error.hint and printable(error.hint))
 
@@ -158,19 +164,25 @@ def as_text(value: Any, words: Sequence[str] = ()) -> str:
 
 def _field_in(line: str, names: list[str]) -> str | None:
     """Return the setting that a line of an error is about: it begins with it, or names it."""
-    found = [name for name in KEY.findall(line) if name in names]
+    if override := OVERRIDE.match(line):
+        return override[1] if override[1] in names else None
     begins = KEY.match(line.strip())
     if begins and begins[0] in names:
         return begins[0]
+    if begins and line.strip().startswith(f"{begins[0]}:"):
+        return None  # of an unknown setting, which a known one may only be near
+    found = [name for name in KEY.findall(line) if name in names]
     return found[0] if found and line.startswith(" ") else None
 
 
-def _field_of_kind(error: FarenseError) -> str | None:
+def _field_of_kind(error: FarenseError, preset: Preset | None) -> str | None:
     if isinstance(error, ModelError):
         return "model"
-    if isinstance(error, DataError):
-        return "data.valid" if "valid" in error.message.partition("\n")[0] else "data.train"
-    return None
+    if not isinstance(error, DataError) or preset is None:
+        return None
+    data = preset.config.data
+    of_valid = data.valid and data.valid in error.message and data.train not in error.message
+    return "data.valid" if of_valid else "data.train"
 
 
 def _described(model: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:

@@ -13,6 +13,7 @@ from daemon.standstill import why_still
 from daemon.store.records import JobRecord
 from jobs.past_run import PastRun, read_run
 from jobs.paths import RunDirectory, Workspace
+from jobs.state import State
 from jobs.storage.values import printable
 
 # Answers on a page: more would nobody read.
@@ -27,7 +28,8 @@ def job_view(reader: Reader, job_id: str, workspace: Workspace) -> dict[str, Any
     """
     record = reader.job(job_id)
     run = workspace.run(record.id)
-    found, still = record.verdict, why_still(reader, record)
+    found = record.verdict
+    still = None if record.state is State.PAUSED else why_still(reader, record)
     return {
         **row(record, workspace),
         "attempt": record.attempt,

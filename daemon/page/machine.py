@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import socket
+from dataclasses import asdict
 from typing import Any
 
 from daemon.page.source import Reader
 from daemon.reader import QueueReader
 from daemon.standstill import daemon_runs
+from daemon.store.workers import WorkerCard
 from jobs.paths import Workspace
 from jobs.storage.values import printable
 
@@ -24,20 +26,19 @@ def machines(reader: Reader, workspace: Workspace) -> dict[str, Any]:
         "workspace": str(workspace.root),
         "host": socket.gethostname(),
         "disk": disk(workspace),
-        "workers": [
-            {
-                "name": printable(card.name),
-                "workspace": printable(card.workspace),
-                "queue": printable(card.queue),
-                "job": card.job,
-                "held": card.held_because and printable(card.held_because),
-                "alive": card.alive,
-                # Of one that lives it changes all the time and says nothing.
-                "silent_minutes": None if card.alive else round(card.seconds_ago / 60),
-            }
-            for card in cards
-        ],
+        "workers": [_worker(card) for card in cards],
     }
+
+
+def _worker(card: WorkerCard) -> dict[str, Any]:
+    told = {
+        name: printable(value) if isinstance(value, str) else value
+        for name, value in asdict(card).items()
+    }
+    # Of a daemon that lives it changes all the time and says nothing.
+    told["silent_minutes"] = None if card.alive else round(told["seconds_ago"] / 60)
+    del told["seconds_ago"]
+    return told
 
 
 def disk(workspace: Workspace) -> dict[str, int] | None:

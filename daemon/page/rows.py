@@ -66,6 +66,8 @@ def reason(record: JobRecord) -> str | None:
     """Return why a job is where it is; its start time is shown by itself."""
     if record.state is State.SCHEDULED and record.schedule:
         return None
+    if record.state is State.PAUSED:  # a button stands beside it, no command is to be typed
+        return f"at step {record.step}"
     found = standstill(record) or record.reason
     return None if found is None else printable(found, keep=NEWLINE)
 

@@ -22,7 +22,7 @@ Reader = QueueReader | FileClient
 MOST_FROM_FILES = 500
 
 
-class Source:
+class PageSource:
     """The jobs of a workspace, wherever they can be read now. Safe to use from several threads.
 
     Attributes:

@@ -10,7 +10,7 @@ from daemon.page.job_view import job_view
 from daemon.page.log_tail import LogTail
 from daemon.page.machine import disk, machines
 from daemon.page.rows import place, row
-from daemon.page.source import Reader, Source
+from daemon.page.source import PageSource, Reader
 from daemon.page.sweep_view import SweepViews
 from daemon.queue.board import Board, Span
 from daemon.reader import QueueReader
@@ -36,7 +36,7 @@ class Topics:
         source: where jobs are read.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: PageSource) -> None:
         self._source, self._workspace = source, source.workspace
         self._sweeps = SweepViews(source.workspace)
         self._logs: dict[str, LogTail] = {}

@@ -10,13 +10,15 @@ from dataclasses import dataclass, replace
 
 from daemon.queue.broker import Broker
 from daemon.queue.position import QueuedJob, QueueOrder, places
-from daemon.store.pages import Unfinished, ended, unfinished
+from daemon.store.pages import Unfinished, ended, queued_among, unfinished
 from daemon.store.records import JobRecord
 from jobs.state import State
 
 # So many unfinished jobs are all read, which gives them their exact order.
 FEW = 200
 MOST_LATER = 100
+# Messages that are read at a time.
+MESSAGES = 200
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,16 @@ def board_of(broker: Broker, queue: str, queued: Span, past: Span) -> Board:
 
 
 def _page(broker: Broker, queue: str, wanted: Span) -> list[QueuedJob]:
-    ids = QueueOrder(broker).page(queue, wanted.first, wanted.count)
-    place = {job_id: number for number, job_id in enumerate(ids, wanted.first + 1)}
-    records = broker.store.get_many(ids)
-    return [QueuedJob(place[r.id], r) for r in records if r.state is State.QUEUED]
+    """Return a part of the queue; what stands before it is read, too, but no record of it."""
+    order, last = QueueOrder(broker), wanted.first + wanted.count
+    found: list[str] = []
+    at = 0
+    while len(found) < last and (ids := order.page(queue, at, MESSAGES)):
+        found += queued_among(broker.store, list(dict.fromkeys(ids)))
+        at += MESSAGES
+    shown = found[wanted.first : last]
+    place = {job_id: number for number, job_id in enumerate(shown, wanted.first + 1)}
+    return [QueuedJob(place[record.id], record) for record in broker.store.get_many(shown)]
 
 
 def _later(broker: Broker, found: Unfinished) -> list[QueuedJob]:

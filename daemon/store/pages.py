@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -44,6 +45,20 @@ def unfinished(store: JobStore, most: int) -> Unfinished:
     reply = script(keys=[keys.UNFINISHED], args=[keys.job(""), *states, most])
     queued, others, running, named = cast(list[Any], reply)
     return Unfinished(queued, others, texts(running), texts(named))
+
+
+def queued_among(store: JobStore, ids: Sequence[str]) -> list[str]:
+    """Return those of some jobs that are queued, in their order: a message outlives a pause.
+
+    Raises:
+        RedisError: the server is away.
+    """
+    pipeline = store.redis.pipeline(transaction=False)
+    for job_id in ids:
+        pipeline.hget(keys.job(job_id), "state")
+    [queued] = to_hash({"state": State.QUEUED}).values()
+    states = pipeline.execute(raise_on_error=False)
+    return [job_id for job_id, state in zip(ids, states, strict=True) if state == queued]
 
 
 def ended(store: JobStore, first: int, count: int) -> tuple[int, list[JobRecord]]:

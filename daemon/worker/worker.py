@@ -105,24 +105,28 @@ class Worker:
 
     def mend(self) -> None:
         """Bring files, records and queue together, where something may have been lost and now and
-        then; queue the jobs whose time has come; look after sweeps.
+        then; queue the jobs whose time has come; look after sweeps; notice what a person should be
+        told.
 
         Whatever is wrong with them is the end neither of the job under way nor of the daemon.
         """
-        try:
-            self._mend()
-        except Exception as error:
-            if repr(error) != self._failed_with:
-                log.exception("duties_failed")
-            self._failed_with = repr(error)
+        for duty in (self._mend, self._notice):
+            try:
+                duty()
+            except Exception as error:
+                if repr(error) != self._failed_with:
+                    log.exception("duties_failed")
+                self._failed_with = repr(error)
 
-    def _mend(self) -> None:
+    def _notice(self) -> None:
         self.notifier.tick()
         if self.notifier.wanted:
             closed, away = self.admission.closed_because, self.link.away
             self.lookout.look(busy=self._job is not None, closed=closed, away=away)
         else:
             self.lookout.forget()
+
+    def _mend(self) -> None:
         self.sweeps.tick()
         lost = self.link.lost_something
         if lost:

@@ -14,6 +14,7 @@ from daemon.notify.addresses import all_addresses
 from jobs.config.config import Preset
 from jobs.paths import Workspace
 from tests.cli.conftest import FARENSE, Run, environment
+from tests.cli.test_doctor import CPU
 from tests.cli.test_startup import loaded_by
 from tests.helpers.jobs import ended
 from tests.helpers.receiver import SECRETS, Receiver
@@ -104,16 +105,18 @@ def test_nothing_is_added_where_one_is_wrong(invoke: Run, workspace: Workspace) 
 
 
 def test_no_command_says_anything_secret(
-    farense: Run, preset: Preset, client: FarenseClient, daemons: Daemons, receiver: Receiver
-) -> None:
+    invoke: Run, preset: Preset, client: FarenseClient, daemons: Daemons, receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("daemon.doctor.doctor.ask_device", lambda useful: CPU)
     variables = {"FARENSE_NOTIFY": receiver.address, "FARENSE_NOTIFY_ON": "all"}
     added = receiver.address.replace("json://", "form://")
-    outcomes = [farense("notify", "add", added)]
+    outcomes = [invoke("notify", "add", added)]
     daemons.start("as_named")
     job = client.enqueue(preset, name="failing").id
     ended(client, job)
     outcomes += [
-        farense(*arguments, **variables)
+        invoke(*arguments, **variables)
         for arguments in (
             ("notify", "list"),
             ("notify", "list", "--json"),
@@ -121,7 +124,7 @@ def test_no_command_says_anything_secret(
             ("status", "--json"),
             ("status", job, "--json"),
             ("logs", job),
-            ("doctor", preset.name),
+            ("report", job),
             ("doctor", preset.name, "--json"),
             ("daemon", "status", "--json"),
             ("daemon", "install", "--print"),

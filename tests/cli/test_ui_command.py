@@ -137,3 +137,17 @@ def test_what_it_is_made_of_is_loaded_by_nothing_else(farense: Run) -> None:
         loaded = {line.rpartition("|")[2].strip() for line in found.splitlines() if "|" in line}
         assert "click" in loaded
         assert not loaded & {"starlette", "uvicorn", "anyio"}, arguments
+
+
+def test_a_daemon_whose_page_cannot_be_served_says_so_and_works_on(workspace: Workspace) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        with running(workspace.root, "daemon", "--ui", "--ui-port", port) as daemon:
+            assert daemon.stderr is not None
+            said = next(line for line in daemon.stderr if "not served" in line)
+            assert f"port {port}" in said
+            wait_until(lambda: held_by(daemon_lock(workspace)) == daemon.pid, "the daemon")
+            daemon.send_signal(signal.SIGINT)
+            assert daemon.wait(END_SECONDS) == 0

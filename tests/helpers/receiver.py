@@ -49,7 +49,11 @@ class Receiver:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.take(self, json.loads(body))
+                try:
+                    message = json.loads(body)
+                except ValueError:  # of another kind of address
+                    message = {"title": "", "message": body.decode()}
+                receiver.take(self, message)
 
             def log_message(self, *_: object) -> None:
                 pass

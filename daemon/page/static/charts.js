@@ -5,6 +5,8 @@ import uPlot from "./vendor/uPlot.esm.js";
 const FONT = '12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+// A step is a whole number, and so is each mark on the axis.
+const STEPS = [0, 1, 2, 3, 4, 5, 6, 7].flatMap((power) => [1, 2, 5].map((part) => part * 10 ** power));
 const height = () => (innerWidth < 600 ? 190 : 230);
 
 // No two lines differ by colour alone.
@@ -61,7 +63,7 @@ export class Chart {
       cursor: { sync: sync ? { key: sync } : undefined, points: { size: 6 }, drag: { x: true, y: false } },
       legend: { show: legend },
       scales: { x: { time: false } },
-      axes: [axis({ size: 34, values: (_, all) => all.map((v) => v.toLocaleString("en")) }),
+      axes: [axis({ size: 34, incrs: STEPS, values: (_, all) => all.map((v) => v.toLocaleString("en")) }),
         axis({ size, ...(ticks ? { values: (_, all) => all.map(ticks) } : {}) })],
       series: [{ label: "Step", value: (plot, raw, _, place) => ((place === null ? plot.data[0].at(-1) : raw) ?? "–").toLocaleString("en") }, ...this.lines.map(line)],
     }, this.data, this.host);

@@ -19,22 +19,20 @@ export function machinesView() {
 
 function here(found) {
   const disk = found.disk;
-  const power = (found.power ?? []).map(([name, text]) => [h("dt", null, name), h("dd", null, text)]);
   return h("section", { "data-key": "here", "aria-labelledby": "here" }, h("h2", { id: "here" }, "This machine"),
     h("dl", { class: "card pairs" },
       h("dt", null, "Host"), h("dd", null, found.host),
       h("dt", null, "Workspace"), h("dd", null, found.workspace),
       h("dt", null, "Daemon"), h("dd", null, found.daemon ? "runs" : "does not run: farense daemon"),
       disk ? [h("dt", null, "Disk"), h("dd", null, h("meter", { min: 0, max: disk.total, value: disk.total - disk.free, high: 0.9 * disk.total, "aria-label": "Part of the disk that is used" }),
-        ` ${size(disk.free)} of ${size(disk.total)} free`)] : null,
-      power));
+        ` ${size(disk.free)} of ${size(disk.total)} free`)] : null));
 }
 
 function daemons(found) {
   const does = (card) => {
     if (!card.alive) return `silent for ${length(60 * card.silent_minutes)}: stopped, asleep or cut off`;
     if (card.job) return ["runs ", h("a", { href: addressOf(card.job) }, card.job)];
-    return card.held ?? "waits for jobs";
+    return card.held_because ?? "waits for jobs";
   };
   const rows = found.workers.map((card) => ({ key: card.name, cells: [card.name, does(card), card.queue, card.workspace || NONE] }));
   return h("section", { "data-key": "daemons", "aria-labelledby": "daemons" }, h("h2", { id: "daemons" }, "Daemons"),

@@ -91,8 +91,10 @@ function curves(sweep) {
     h("div", { id: "trials", class: "chart", "data-keep": true }));
 }
 
+const OPEN = new Set(["running", "interrupted", "paused"]);
+
 function board(sweep) {
-  const value = (trial) => (trial.value === null ? (trial.total ? `step ${whole(trial.step)} / ${whole(trial.total)}` : NONE) : figure(trial.value));
+  const value = (trial) => (trial.value === null ? (trial.total && OPEN.has(trial.state) ? `step ${whole(trial.step)} / ${whole(trial.total)}` : NONE) : figure(trial.value));
   const rows = sweep.trials.map((trial, place) => ({
     key: `t${trial.number}`,
     kind: trial.number === sweep.best ? "best" : null,

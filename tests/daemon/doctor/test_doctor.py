@@ -208,6 +208,10 @@ def test_other_programs_on_the_gpu() -> None:
     found = programs_finding(["Ollama holds 5.33 GB of GPU memory (gemma3:4b)"])
     assert found.status is WARNING
     assert "unload: [ollama, lmstudio]" in (found.action or "")
+    lines = [found.found, "LM Studio has qwen/qwen3-8b loaded"]
+    assert programs_finding(lines, ("ollama",)).status is WARNING
+    asked = programs_finding(lines, ("lmstudio", "ollama"))
+    assert (asked.status, "asked to let go before a job" in asked.found) == (OK, True)
 
 
 def test_jupyter_kernels_of_this_and_other_environments() -> None:

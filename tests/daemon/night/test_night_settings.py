@@ -40,6 +40,7 @@ def test_the_environment_says_more_than_the_file(workspace: Workspace) -> None:
         ({"FARENSE_UNLOAD": "olama"}, "unload.*'ollama' or 'lmstudio'.*olama"),
         ({"FARENSE_ON_EVENT": "say 'a"}, "on_event: No closing quotation"),
         ({"FARENSE_REST": "{after: 60}"}, "rest.after_minutes: required"),
+        ({"FARENSE_REST": "hourly"}, r"rest: expected \{after_minutes: 60, minutes: 2\}"),
     ],
 )
 def test_what_is_not_allowed_is_said(

@@ -185,7 +185,8 @@ def test_several_of_a_kind_are_gathered_into_lines() -> None:
 
 
 def test_failures_of_one_reason_are_counted() -> None:
-    ends = [job(State.FAILED, reason="the data are no good") for _ in range(1000)]
-    notice = notice_of(NoticeKind.FAILED, ends)
+    ids = [f"20251122-220104-v2-{chr(97 + n // 26)}{chr(97 + n % 26)}aa" for n in range(500)]
+    ends = [job(State.FAILED, id=one, reason=f"it said nothing: {one}.stderr") for one in ids]
+    notice = notice_of(NoticeKind.FAILED, [*ends, *ends])
     assert notice.title == "1,000 jobs failed"
-    assert notice.body.startswith(f"1,000 x the data are no good (the first: {ID})")
+    assert notice.body.startswith(f"1,000 x it said nothing: *.stderr (the first: {ids[0]})")

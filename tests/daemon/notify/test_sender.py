@@ -285,6 +285,13 @@ def test_what_is_damaged_on_disk_is_passed_over(stage: Stage) -> None:
     assert stage.later(60) == ["v2 failed"]
 
 
+def test_one_that_cannot_be_made_sense_of_stops_no_other(stage: Stage) -> None:
+    stage.happened(What.QUEUE_EMPTY, ended="not a mapping")
+    stage.failed()
+    assert stage.later(1) == ["v2 failed"]
+    assert stage.log()[0]["event"] == "notification_not_made"
+
+
 def test_a_clock_that_is_put_back_stops_nothing(stage: Stage) -> None:
     stage.failed(0)
     stage.later(1)

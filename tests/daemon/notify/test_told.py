@@ -87,7 +87,9 @@ def test_each_end_is_told_once_and_no_secret_is_left_anywhere(
     empty = receiver.message("is empty", LONG)
     assert "4 jobs ended since" in empty["message"]
     assert "2 completed, 1 early stopped, 1 failed" in empty["message"]
-    assert len(receiver.titles) == len(set(receiver.titles)) == 4
+    # Where this takes more than a minute, the second that finished is told, too.
+    titles = [title for title in receiver.titles if not title.startswith("better")]
+    assert len(titles) == len(set(titles)) == 4
     assert len(best.received) == 1
     best.close()
     assert secrets_in(workspace.root) == []
