@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 LINES, WIDTH = 40, 80
 # Lines of each part, where there is room for as many.
 MOST = {"best": 3, "ran": 20, "failed": 10, "sweeps": 5, "waiting": 8, "idle": 4}
-HEADINGS = ("JOB", "STATE", "VAL LOSS", "GAP", "F1", "TOOK")
+HEADINGS = ("JOB", "STATE", "BEST VAL", "GAP", "TOKEN F1", "DURATION")
 RIGHT = (False, False, True, False, True, True)
 LEAST_TITLE = 12
 
@@ -102,9 +102,9 @@ def _row(job: JobOfNight) -> list[str]:
         ("evaluate " if job.evaluates else "") + title(job),
         _state(job),
         figure(job.best_val_loss),
-        gap_text(job.gap, job.word).removeprefix("gap ") or NONE,
+        gap_text(job.overfitting_gap, job.gap_status).removeprefix("gap ") or NONE,
         figure(job.token_f1, 3),
-        length_text(job.seconds),
+        length_text(job.duration_seconds),
     ]
 
 

@@ -18,9 +18,9 @@ class JobOfNight:
     Attributes:
         kind: ``train`` or ``evaluate``; ``evaluates`` is then the training job.
         interrupted: its files say that it runs, and nothing runs it.
-        gap, word: at the best validation, and what the training has come to.
+        overfitting_gap, gap_status: at the best validation, and what the training has come to.
         token_f1, exact_match: means from 0 to 1; None where nothing was evaluated.
-        seconds: that its attempts took; None where that is not known.
+        duration_seconds: that its attempts took; None where that is not known.
         reason: why it is where it is, in one line.
         lost: attempts that failed in this time, and that the job has gone on from, or not.
         measured_on: model and validation set: only losses with the same can be compared.
@@ -38,12 +38,12 @@ class JobOfNight:
     step: int = 0
     total_steps: int | None = None
     best_val_loss: float | None = None
-    gap: float | None = None
-    word: str | None = None
+    overfitting_gap: float | None = None
+    gap_status: str | None = None
     token_f1: float | None = None
     exact_match: float | None = None
-    seconds: float | None = None
-    ended_at: str | None = None
+    duration_seconds: float | None = None
+    finished_at: str | None = None
     reason: str | None = None
     failure: str | None = None
     lost: int = 0
@@ -57,7 +57,7 @@ class JobOfNight:
     @property
     def learned(self) -> bool:
         """Whether it is a training with a best validation below the one before training."""
-        return self.best_val_loss is not None and self.word != NOT_LEARNED
+        return self.best_val_loss is not None and self.gap_status != NOT_LEARNED
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class SweepOfNight:
         trials: that it has had in all.
         best: the number of its best trial so far; ``value`` is that trial's ``objective``.
         settings: what that trial tried, by the names of the settings.
-        job: its best job, with ``gap`` and ``word``; None where there is no such trial.
+        job: its best job, with gap and its word; None where there is no such trial.
     """
 
     id: str
@@ -85,8 +85,8 @@ class SweepOfNight:
     value: float | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     job: str | None = None
-    gap: float | None = None
-    word: str | None = None
+    overfitting_gap: float | None = None
+    gap_status: str | None = None
     reason: str | None = None
 
 

@@ -36,7 +36,7 @@ def jobs_since(workspace: Workspace, since: datetime) -> list[JobOfNight]:
             record = record_shown(workspace, job_id)
             if record is not None and _belongs(record, since, spoke):
                 found.append(_told(workspace, as_shown(record, workspace), since))
-    found.sort(key=lambda job: (job.ended_at or "9999", job.id), reverse=True)
+    found.sort(key=lambda job: (job.finished_at or "9999", job.id), reverse=True)
     return found
 
 
@@ -105,12 +105,12 @@ def _told(workspace: Workspace, record: JobRecord, since: datetime) -> JobOfNigh
         step=record.step,
         total_steps=record.total_steps,
         best_val_loss=record.best_val_loss if trains else record.val_loss,
-        gap=record.overfitting_gap if trains else None,
-        word=verdict.word if verdict else None,
+        overfitting_gap=record.overfitting_gap if trains else None,
+        gap_status=verdict.word if verdict else None,
         token_f1=record.token_f1,
         exact_match=record.exact_match,
-        seconds=record.duration_seconds,
-        ended_at=record.finished_at,
+        duration_seconds=record.duration_seconds,
+        finished_at=record.finished_at,
         reason=_one_line(record.reason),
         failure=_failure(record),
         lost=len(lost),

@@ -64,8 +64,8 @@ def _told(folder: SweepFolder, since: datetime) -> SweepOfNight:
         value=best.value if best else None,
         settings=dict(best.params) if best else {},
         job=job,
-        gap=verdict.gap if verdict else None,
-        word=verdict.word if verdict else None,
+        overfitting_gap=verdict.gap if verdict else None,
+        gap_status=verdict.word if verdict else None,
         reason=state.reason,
     )
 

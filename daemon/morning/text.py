@@ -11,7 +11,7 @@ from jobs.paths import end_of_id
 from jobs.state import FINISHED_WELL, State
 from jobs.storage.formatting import counted, duration, figure, local, size_text
 from jobs.storage.values import printable
-from jobs.verdict import MARKS, NOT_LEARNED
+from jobs.verdict import BELOW_IN_TABLE, MARKS, NOT_LEARNED, is_far_below
 
 # Of each kind of line in a message.
 FEW = 3
@@ -58,9 +58,9 @@ def best_text(job: JobOfNight) -> str:
 
 def figures_text(job: JobOfNight) -> str:
     """Return the figures of a job that has any: loss, gap with its word, scores."""
-    parts = [] if job.best_val_loss is None else [f"val loss {figure(job.best_val_loss)}"]
+    parts = [] if job.best_val_loss is None else [f"best val loss {figure(job.best_val_loss)}"]
     if job.kind == "train":
-        parts += [gap_text(job.gap, job.word)] if job.word else []
+        parts += [gap_text(job.overfitting_gap, job.gap_status)] if job.gap_status else []
     if job.token_f1 is not None:
         parts.append(f"token F1 {figure(job.token_f1, 3)}")
     if job.exact_match is not None:
@@ -72,7 +72,8 @@ def gap_text(gap: float | None, word: str | None) -> str:
     """Return a gap with the word for it; the word alone where nothing was learned."""
     if word == NOT_LEARNED or gap is None:
         return f"{MARKS.get(word or '', '')} {word or ''}".strip()
-    return f"gap {figure(gap, 3)} {word or ''} {MARKS.get(word or '', '')}".rstrip()
+    below = f", {BELOW_IN_TABLE}" if word and is_far_below(gap) else ""
+    return f"gap {figure(gap, 3)} {word or ''} {MARKS.get(word or '', '')}".rstrip() + below
 
 
 def failed_text(job: JobOfNight) -> str:
@@ -98,7 +99,7 @@ def sweep_text(sweep: SweepOfNight) -> str:
     chosen = ", ".join(
         f"{name.rpartition('.')[2]} {_value(v)}" for name, v in sweep.settings.items()
     )
-    gap = f", {gap_text(sweep.gap, sweep.word)}" if sweep.word else ""
+    gap = f", {gap_text(sweep.overfitting_gap, sweep.gap_status)}" if sweep.gap_status else ""
     objective = sweep.objective.replace("_", " ")
     return f"{line}; best trial {sweep.best}: {objective} {figure(sweep.value)}{gap} ({chosen})"
 

@@ -56,7 +56,7 @@ def test_a_night_is_told_from_its_files(workspace: Workspace) -> None:
     assert found.held == ["No daemon works on this queue. Start one: farense daemon"]
     text = morning_text(workspace, EVENING.isoformat())
     assert len(text.splitlines()) <= 15
-    assert "v2-best: val loss 1.2000, gap 0.150 MODERADO" in text
+    assert "v2-best: best val loss 1.2000, gap 0.150 MODERADO" in text
     assert "token F1 0.610" in text
     assert "Failed: v2-fail: The loss became NaN at step 6." in text
     assert "Waiting: 1 queued." in text
