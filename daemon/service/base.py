@@ -29,6 +29,7 @@ KEPT = (
     "FARENSE_GRACE_SECONDS",
     "FARENSE_WINDOW",
     "FARENSE_ON_MAINS_ONLY",
+    "FARENSE_UI",
 )
 # Beyond the grace period of a child: the daemon writes down how its job stands (30 s), stops the
 # queue's server, exits. Only then may the system kill it.
