@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+from daemon.page.beside import page_of_environment
 from daemon.worker.consumer import run_daemon
 from jobs.errors import FarenseError, command_code
 from jobs.paths import Workspace
@@ -15,7 +16,9 @@ from jobs.paths import Workspace
 def main() -> int:
     """Run the daemon; return its exit code."""
     try:
-        run_daemon(Workspace.current())
+        workspace = Workspace.current()
+        with page_of_environment(workspace):
+            run_daemon(workspace)
     except FarenseError as error:
         sys.stderr.write(f"{error.message}\n{error.hint or ''}\n")
         return int(command_code(error))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
 
 import click
 
@@ -22,9 +21,6 @@ from jobs.paths import Workspace
 from jobs.storage.formatting import NONE
 from jobs.storage.locks import held_by
 from jobs.storage.values import printable
-
-if TYPE_CHECKING:
-    from daemon.page.beside import PageBeside
 
 
 @click.group(invoke_without_command=True, short_help="Run the daemon that works through the queue.")
@@ -75,15 +71,19 @@ def daemon(
         settings = replace(settings, queue=check_queue_name(queue_name))
     settings = replace(settings, on_mains_only=on_mains_only or settings.on_mains_only)
     note(f"Starting the daemon of {workspace.root}. Log: {workspace.daemon_log}. Ctrl-C stops it.")
-    with _page_beside(workspace, ui_host, ui_port) if with_page else nullcontext():
+    with _page_beside(workspace, ui_host, ui_port, wanted=with_page):
         run_daemon(workspace, settings, night)
 
 
-def _page_beside(workspace: Workspace, host: str | None, port: int | None) -> PageBeside:
+def _page_beside(
+    workspace: Workspace, host: str | None, port: int | None, *, wanted: bool
+) -> AbstractContextManager[object]:
     """Return what serves the page while the daemon runs, and say where its link is."""
     from daemon.page.address import LOOPBACK  # noqa: PLC0415 - only this serves a page
-    from daemon.page.beside import PageBeside  # noqa: PLC0415 - for the same reason
+    from daemon.page.beside import PageBeside, page_of_environment  # noqa: PLC0415 - as above
 
+    if not wanted:
+        return page_of_environment(workspace, note)
     # Not the link itself: under launchd this goes into a log, and the link holds the token.
     note("The page to watch is served beside it; its link: farense ui --link")
     return PageBeside(workspace, host or LOOPBACK, port, note)

@@ -5,11 +5,13 @@ Nothing of the page is loaded into the daemon: it holds a pipe, and waits for a 
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Self
 
@@ -18,7 +20,7 @@ import structlog
 from daemon import piped
 from daemon.joblog import last_lines
 from daemon.page.address import LOOPBACK
-from jobs.errors import ExitCode
+from jobs.errors import ConfigError, ExitCode
 from jobs.paths import Workspace
 from jobs.storage.files import explain
 
@@ -26,6 +28,34 @@ log = structlog.get_logger(__name__)
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
 STOP_SECONDS = 5.0
+# By which a daemon that the system starts serves the page.
+VARIABLE = "FARENSE_UI"
+ON, OFF = ("1", "yes", "true", "on"), ("", "0", "no", "false", "off")
+
+
+def page_of_environment(
+    workspace: Workspace,
+    say: Callable[[str], object] = lambda line: None,
+    environment: Mapping[str, str] = os.environ,
+) -> AbstractContextManager[object]:
+    """Return what serves the page where ``FARENSE_UI`` says so: ``on``, or an address.
+
+    Raises:
+        ConfigError: it says something else.
+    """
+    text = environment.get(VARIABLE, "").strip()
+    if text.lower() in OFF:
+        return nullcontext()
+    if text.lower() in ON:
+        return PageBeside(workspace, say=say)
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        raise ConfigError(
+            f"{VARIABLE}={text}: expected on, off or an address of this machine.",
+            "For this machine alone: on. For your network, too: 0.0.0.0",
+        ) from None
+    return PageBeside(workspace, text, say=say)
 
 
 class PageBeside:

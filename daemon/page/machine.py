@@ -31,14 +31,12 @@ def machines(reader: Reader, workspace: Workspace) -> dict[str, Any]:
 
 
 def _worker(card: WorkerCard) -> dict[str, Any]:
-    told = {
+    told: dict[str, Any] = {
         name: printable(value) if isinstance(value, str) else value
         for name, value in asdict(card).items()
+        if name != "seconds_ago"  # of a daemon that lives it changes all the time and says nothing
     }
-    # Of a daemon that lives it changes all the time and says nothing.
-    told["silent_minutes"] = None if card.alive else round(card.seconds_ago / 60)
-    del told["seconds_ago"]
-    return told
+    return {**told, "silent_minutes": None if card.alive else round(card.seconds_ago / 60)}
 
 
 def disk(workspace: Workspace) -> dict[str, int] | None:

@@ -32,6 +32,7 @@ KEPT = (
     "FARENSE_NOTIFY",
     "FARENSE_NOTIFY_ON",
     "FARENSE_ON_EVENT",
+    "FARENSE_UI",
 )
 # Beyond the grace period of a child: the daemon writes down how its job stands (30 s), stops the
 # queue's server, exits. Only then may the system kill it.

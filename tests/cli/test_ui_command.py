@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -151,3 +152,26 @@ def test_a_daemon_whose_page_cannot_be_served_says_so_and_works_on(workspace: Wo
             wait_until(lambda: held_by(daemon_lock(workspace)) == daemon.pid, "the daemon")
             daemon.send_signal(signal.SIGINT)
             assert daemon.wait(END_SECONDS) == 0
+
+
+def test_a_daemon_that_the_system_starts_serves_it_where_the_environment_says_so(
+    workspace: Workspace,
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "daemon"],
+        env=environment(workspace.root, FARENSE_UI="on"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as daemon:
+        page = wait_until(lambda: known_address(workspace), "the page").pid
+        wait_until(lambda: held_by(daemon_lock(workspace)) == daemon.pid, "the daemon")
+        daemon.terminate()
+        assert daemon.wait(END_SECONDS) == 0
+    assert not alive(page)
+
+
+def test_another_word_in_the_environment_is_refused(farense: Run) -> None:
+    refused = farense("daemon", FARENSE_UI="perhaps")
+    assert refused.code == ExitCode.INVALID and "FARENSE_UI=perhaps" in refused.err

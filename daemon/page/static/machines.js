@@ -34,10 +34,12 @@ function daemons(found) {
     if (card.job) return ["runs ", h("a", { href: addressOf(card.job) }, card.job)];
     return card.held_because ?? "waits for jobs";
   };
-  // Battery and heat are told where they matter.
-  const power = found.workers.some((card) => card.power);
-  const rows = found.workers.map((card) => ({ key: card.name, cells: [card.name, does(card), card.queue, ...(power ? [card.power || NONE] : []), card.workspace || NONE] }));
+  const powered = found.workers.some((card) => card.power && card.alive);
+  const rows = found.workers.map((card) => ({
+    key: card.name,
+    cells: [card.name, does(card), ...(powered ? [card.alive && card.power ? card.power : NONE] : []), card.queue, card.workspace || NONE],
+  }));
   return h("section", { "data-key": "daemons", "aria-labelledby": "daemons" }, h("h2", { id: "daemons" }, "Daemons"),
-    rows.length ? h("div", { class: "card list" }, table("Daemons", [{ name: "Daemon", kind: "wide" }, { name: "Does", kind: "text" }, { name: "Queue" }, ...(power ? [{ name: "Power", kind: "text" }] : []), { name: "Workspace", kind: "text" }], rows, "machines"))
+    rows.length ? h("div", { class: "card list" }, table("Daemons", [{ name: "Daemon", kind: "wide" }, { name: "Does", kind: "text" }, ...(powered ? [{ name: "Power", kind: "text" }] : []), { name: "Queue" }, { name: "Workspace", kind: "text" }], rows, "machines"))
       : h("p", { class: "empty" }, "No daemon has worked on this queue lately. On a terminal: ", h("code", null, "farense daemon")));
 }
