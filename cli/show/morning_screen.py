@@ -99,7 +99,7 @@ def _has_a_row(job: JobOfNight, found: Morning) -> bool:
 
 def _row(job: JobOfNight) -> list[str]:
     return [
-        ("evaluate " if job.evaluates else "") + title(job),
+        title(job),
         _state(job),
         figure(job.best_val_loss),
         gap_text(job.overfitting_gap, job.gap_status).removeprefix("gap ") or NONE,

@@ -88,6 +88,6 @@ def _waits_for(record: JobRecord) -> str:
         return "`farense daemon`: nothing runs it"
     if record.state is State.PAUSED:
         return f"`farense resume {end_of_id(record.id)}`"
-    if record.reason:
+    if record.reason and record.state is not State.QUEUED:
         return printable(" ".join(record.reason.split()))
     return "its turn"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import click
@@ -45,6 +46,9 @@ def mcp(allow_enqueue: bool, max_jobs: int, max_hours: float) -> None:
     from daemon.agents.budget import Limits  # noqa: PLC0415 - a Tab would wait for all of it
     from daemon.agents.server import serve  # noqa: PLC0415 - as above
 
+    # The thread that reads standard input would not hear of a KeyboardInterrupt, and there is
+    # nothing to be saved: what was queued stands.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.stdin.isatty():
         note("This speaks with the program of an agent, which starts it by itself. Ctrl-C ends it.")
     serve(Workspace.current(), Limits(max_jobs, max_hours) if allow_enqueue else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,19 @@ from tests.helpers.servers import Daemons
 TOOLS = {
     *("presets", "check_data", "enqueue", "status", "follow", "metrics", "compare", "sweeps"),
 }
+
+WHO = {"protocolVersion": "2025-06-18", "capabilities": {}}
+HELLO = (
+    orjson.dumps(
+        {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "initialize",
+            "params": {**WHO, "clientInfo": {"name": "a test", "version": "1"}},
+        }
+    )
+    + b"\n"
+)
 
 
 def test_an_agent_queues_within_the_budget_and_follows_to_the_end(
@@ -211,20 +225,27 @@ def test_without_redis_the_files_answer(workspace: Workspace) -> None:
     anyio.run(agent)
 
 
+def test_ctrl_c_ends_it(workspace: Workspace) -> None:
+    with subprocess.Popen(
+        [FARENSE, "mcp"],
+        env={"FARENSE_HOME": str(workspace.root), "PATH": ""},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        server.stdin.write(HELLO)
+        server.stdin.flush()
+        assert server.stdout.readline()
+        server.send_signal(signal.SIGINT)
+        assert server.wait(30) == -signal.SIGINT
+
+
 def test_nothing_but_the_protocol_is_on_standard_output(workspace: Workspace) -> None:
-    hello = {
-        "jsonrpc": "2.0",
-        "id": 1,
-        "method": "initialize",
-        "params": {
-            "protocolVersion": "2025-06-18",
-            "capabilities": {},
-            "clientInfo": {"name": "a test", "version": "1"},
-        },
-    }
     done = subprocess.run(
         [FARENSE, "mcp"],
-        input=orjson.dumps(hello) + b"\n",
+        input=HELLO,
         env={"FARENSE_HOME": str(workspace.root), "PATH": ""},
         capture_output=True,
         check=False,
