@@ -66,6 +66,9 @@ def test_the_commands_work(page: Path, documented: Workspace, farense: Run, invo
             assert command.words[1] in make_targets(), where
         elif command.words[:2] == ("farense", "daemon"):
             run_daemon(command, documented, client, invoke, where)
+        elif command.words[:2] == ("farense", "ui"):
+            # It serves until it is told to end, which tests of its own hold.
+            assert invoke(*command.words[1:], "--help").code == 0, where
         elif command.words[0] == "python":
             run_python(command, documented, where)
         else:
