@@ -1,7 +1,7 @@
-"""YAML with the numbers people write, and each key once.
+"""YAML with the numbers and words people write, and each key once.
 
-PyYAML follows YAML 1.1, where ``2e-4`` is a string; YAML 1.2 reads it as a number. Learning rates
-are written that way, so the newer float rule is used here.
+PyYAML follows YAML 1.1, where ``2e-4`` is a string and ``on`` is true; YAML 1.2 reads a number and
+a word. Learning rates and ``thinking: on`` are written so: the newer rules are used here.
 """
 
 from __future__ import annotations
@@ -33,6 +33,12 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+# Of the words with these letters 1.1 takes two, on and off, for something else than words.
+_Loader.yaml_implicit_resolvers = {
+    letter: list(rules)
+    for letter, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    if letter not in "oO"
+}
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
