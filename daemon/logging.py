@@ -23,6 +23,8 @@ from jobs.paths import Workspace
 from jobs.storage.files import append, explain, plain
 
 MAX_BYTES = 5_000_000
+# The key that marks lines of other processes: they say nothing of whether the daemon lives.
+BESIDE = "beside"
 KEPT = 3
 
 
@@ -81,7 +83,8 @@ def add_line(path: Path, event: str, logger: str, level: str, values: Mapping[st
     The file is opened for this line alone: the daemon may give it another name at any time.
     """
     moment = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    line = to_json({**values, "event": event, "level": level, "logger": logger, "time": moment})
+    said = {**values, "event": event, "level": level, "logger": logger, "time": moment}
+    line = to_json({**said, BESIDE: True})
     with suppress(OSError, FarenseError):
         path.parent.mkdir(parents=True, exist_ok=True)
         append(path, line.encode())

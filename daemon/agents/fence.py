@@ -99,7 +99,13 @@ class Fence:
         path = Path(named)
         if path.is_absolute() and path.is_relative_to(self.workspace.root):
             named = path.relative_to(self.workspace.root).as_posix()
-        return self.workspace.inside(named)
+        found = self.workspace.inside(named)
+        if found.is_relative_to(self.workspace.private.resolve()):
+            raise InvalidInput(
+                f"{named!r} is in the private folder of the workspace.",
+                "Data stand in data/, runs in checkpoints_qlora/.",
+            )
+        return found
 
     def _not_from_home(self, named: str) -> None:
         """Refuse what others would take as a path from somebody's home folder on."""

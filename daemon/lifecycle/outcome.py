@@ -64,8 +64,8 @@ ADVICE = {
     FailureClass.GPU_TIMEOUT: "macOS ends GPU work that keeps the screen waiting: let the display "
     "sleep (`display: sleep` in configs/daemon/night.yaml), and close programs that use the GPU.",
     FailureClass.RESOURCE_LIMIT: "A new process starts with fresh buffers, files and threads.",
-    FailureClass.TIME_LIMIT: "The best adapter so far is kept; `farense retry {job} "
-    "--from-checkpoint` goes on from the last checkpoint.",
+    FailureClass.TIME_LIMIT: "What was saved until then is kept; where that is a checkpoint, "
+    "`farense retry {job} --from-checkpoint` goes on from it.",
 }
 CANCELLED = "cancelled by the user"
 PAUSED = "paused by the user; `farense resume` resumes it"

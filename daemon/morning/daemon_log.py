@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from daemon.logging import BESIDE
 from daemon.times import Window
 from jobs.errors import ConfigError
 from jobs.paths import Workspace
@@ -76,4 +77,6 @@ def _entries(path: Path) -> Iterator[LogEntry]:
         with suppress(ValueError, TypeError, KeyError, AttributeError):
             values = orjson.loads(line)
             moment = datetime.fromisoformat(values["time"])
+            if values.get(BESIDE):
+                continue  # the sender of messages outlives a daemon that was killed
             yield LogEntry(moment.astimezone(UTC), str(values["event"]), values)

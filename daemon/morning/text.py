@@ -9,7 +9,7 @@ from datetime import datetime
 from daemon.morning.facts import IdleTime, JobOfNight, Morning, SweepOfNight
 from jobs.paths import end_of_id
 from jobs.state import FINISHED_WELL, State
-from jobs.storage.formatting import counted, duration, figure, local, size_text
+from jobs.storage.formatting import counted, duration, figure, local, local_time, size_text
 from jobs.storage.values import printable
 from jobs.verdict import BELOW_IN_TABLE, MARKS, NOT_LEARNED, is_far_below
 
@@ -47,8 +47,8 @@ def headline(found: Morning) -> str:
 
 def since_text(since: datetime, now: datetime) -> str:
     """Return a moment for a person: the time alone where that leaves no doubt."""
-    here = since.astimezone()
-    return f"{here:%H:%M}" if 0 <= (now - since).total_seconds() < 86_400 else local(since)
+    today = 0 <= (now - since).total_seconds() < 86_400
+    return local_time(since) if today else local(since)
 
 
 def best_text(job: JobOfNight) -> str:
@@ -121,7 +121,7 @@ def idle_text(found: Morning) -> str:
 
 def spans_text(idle: IdleTime) -> str:
     """Return from when to when nothing ran for a reason."""
-    spans = [f"{start.astimezone():%H:%M}-{end.astimezone():%H:%M}" for start, end in idle.spans]
+    spans = [f"{local_time(start)}-{local_time(end)}" for start, end in idle.spans]
     return ", ".join(few(spans, FEW))
 
 

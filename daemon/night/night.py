@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 import structlog
 
@@ -43,7 +43,7 @@ class Night:
     def resting(self) -> str | None:
         """Return for a person until when a rest lasts that begins now; None where none is set."""
         rest = self.settings.rest
-        return None if rest is None else resting(rest, datetime.now().astimezone())
+        return None if rest is None else resting(rest, datetime.now(UTC))
 
     def prepare(self) -> list[str]:
         """Prepare the machine for a child that is about to start.

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from daemon.night.settings import Rest
 from jobs.events import Envelope, EvaluationStarted, Progress, Started, TrainMetrics
+from jobs.storage.formatting import local_time
 
 # Between two looks into the log of a child that has not taken a step yet.
 LOOK_SECONDS = 2.0
@@ -54,6 +55,5 @@ def has_stepped(events: Iterable[Envelope], attempt: int) -> bool:
 
 
 def resting(rest: Rest, now: datetime) -> str:
-    """Return for a person until when the machine rests, in the zone of ``now``."""
-    until = now + timedelta(minutes=rest.minutes)
-    return f"resting until {until:%H:%M}"
+    """Return for a person until when the machine rests."""
+    return f"resting until {local_time(now + timedelta(minutes=rest.minutes))}"

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Protocol
 
 from daemon.notify.happening import What, held_class
@@ -140,9 +140,5 @@ class Lookout:
         """Return when the window began that has just ended."""
         if self._window is None:
             return None
-        here = datetime.now(UTC).astimezone()
-        first = here.replace(
-            hour=self._window.start.hour, minute=self._window.start.minute, second=0, microsecond=0
-        )
-        first = first if first <= here else first - timedelta(days=1)
-        return first.astimezone(UTC).isoformat(timespec="seconds")
+        began = self._window.began(datetime.now(UTC))
+        return began.astimezone(UTC).isoformat(timespec="seconds")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 from daemon.night.settings import NightSettings
-from daemon.notify.addresses import all_addresses, named_address
+from daemon.notify.addresses import all_addresses, named_address, notify_folder
 from daemon.notify.delivery import Delivered, Delivery, to_address, to_command
 from daemon.notify.matters import Notice
 from daemon.notify.sender import ON_EVENT
@@ -33,6 +33,7 @@ def try_out(workspace: Workspace, name: str | None = None) -> list[tuple[str, De
         addresses = [named_address(workspace, name)] if name else all_addresses(workspace)
         questions = {address.name: to_address(address.url, message) for address in addresses}
     if on_event is not None and name in (None, ON_EVENT):
+        notify_folder(workspace)  # where its output goes
         questions[ON_EVENT] = to_command(on_event, message, workspace)
     try:
         couriers = [(target, Delivery.start(question)) for target, question in questions.items()]

@@ -6,12 +6,13 @@ import ipaddress
 import os
 import socket
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import orjson
 
 from daemon.page.secret import Secret
 from daemon.runs.private_folder import private_folder
+from jobs.errors import FarenseError
 from jobs.paths import Workspace
 from jobs.storage.files import read_json, write_atomic
 from jobs.storage.values import well_typed
@@ -21,6 +22,8 @@ DEFAULT_PORT = 8417
 # Where that one is taken (by the page of another workspace, say), the next ones are tried.
 PORTS_TRIED = 10
 FILE = "page_address.json"
+# The process of a page that has ended.
+NOBODY = 0
 # Asked for the way there, which sends nothing: a network that is nobody's.
 SOMEWHERE = ("192.0.2.1", 9)
 
@@ -66,22 +69,39 @@ def remember(workspace: Workspace, address: PageAddress) -> None:
 
 
 def forget(workspace: Workspace, address: PageAddress) -> None:
-    """Take the note back, unless another process has written its own."""
+    """Note that nothing is served any more, unless another process has written its own.
+
+    The port stays: the next page is served there again, where it is free.
+    """
     if known_address(workspace) == address:
-        with suppress(OSError):
-            (workspace.private / FILE).unlink()
+        with suppress(OSError, FarenseError):
+            remember(workspace, replace(address, pid=NOBODY))
+
+
+def last_port(workspace: Workspace) -> int | None:
+    """Return the port on which the page was served last; None where that is not known."""
+    found = _noted(workspace)
+    return None if found is None else found.port
 
 
 def known_address(workspace: Workspace) -> PageAddress | None:
     """Return where the page is served now; None where none is."""
+    found = _noted(workspace)
+    if found is None or found.pid <= NOBODY:
+        return None
     try:
-        found = PageAddress(**read_json(workspace.private / FILE))
-        if not well_typed(found):
-            return None
         os.kill(found.pid, 0)
-    except (OSError, ValueError, TypeError, OverflowError):
+    except (OSError, OverflowError):
         return None
     return found
+
+
+def _noted(workspace: Workspace) -> PageAddress | None:
+    try:
+        found = PageAddress(**read_json(workspace.private / FILE))
+    except (OSError, ValueError, TypeError):
+        return None
+    return found if well_typed(found) and 0 < found.port < 1 << 16 else None
 
 
 def is_loopback(host: str) -> bool:

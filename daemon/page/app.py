@@ -56,12 +56,17 @@ class PageRoutes:
     """What the page answers, each route a method.
 
     Args:
+        secret: returns what has to be known now.
         source: where jobs are read and changed.
         live: what open pages follow.
     """
 
     def __init__(
-        self, workspace: Workspace, secret: Secret, source: PageSource, live: Live
+        self,
+        workspace: Workspace,
+        secret: Callable[[], Secret],
+        source: PageSource,
+        live: Live,
     ) -> None:
         self._workspace, self._secret = workspace, secret
         self._source, self._live = source, live
@@ -99,13 +104,14 @@ class PageRoutes:
         return FileResponse(INDEX, media_type="text/html; charset=utf-8")
 
     async def _login(self, request: Request) -> Response:
-        if not self._secret.opens(request.query_params.get("token", "")):
+        secret = self._secret()
+        if not secret.opens(request.query_params.get("token", "")):
             return PlainTextResponse(WRONG_LINK + "\n", 403)
         # Not a redirect: a browser that came from another site would not send the cookie along.
         response = Response(SIGNED_IN, media_type="text/html; charset=utf-8")
         response.set_cookie(
-            self._secret.cookie_name,
-            self._secret.cookie,
+            secret.cookie_name,
+            secret.cookie,
             max_age=REMEMBERED_SECONDS,
             httponly=True,
             samesite="strict",
@@ -126,7 +132,15 @@ class PageRoutes:
             return PlainTextResponse("There is no such topic.\n", 400)
         if self._live.pages > MOST_FOLLOWED:
             return PlainTextResponse("Too many pages are open.\n", 503)
-        return StreamingResponse(self._live.follow(topics), media_type="text/event-stream")
+        return StreamingResponse(self._followed(topics), media_type="text/event-stream")
+
+    async def _followed(self, topics: list[str]) -> AsyncIterator[bytes]:
+        """Tell of topics for as long as the browser that asked would be let in again."""
+        known = self._secret()
+        async for event in self._live.follow(topics):
+            if self._secret() != known:
+                return
+            yield event
 
     async def _start(self, request: Request) -> Response:
         names = await run_in_threadpool(fields.names_of_presets, self._workspace)
@@ -134,7 +148,7 @@ class PageRoutes:
             {
                 "version": version("farense"),
                 "workspace": str(self._workspace.root),
-                "change": self._secret.change_word,
+                "change": self._secret().change_word,
                 "presets": names,
             }
         )
@@ -191,7 +205,7 @@ class PageRoutes:
 
 
 def application(
-    workspace: Workspace, secret: Secret, live: Live, source: PageSource, **guard: Any
+    workspace: Workspace, secret: Callable[[], Secret], live: Live, source: PageSource, **guard: Any
 ) -> Application:
     """Return the page as an application behind its guard.
 
@@ -209,7 +223,9 @@ def application(
     return Guard(inner, secret, **guard)
 
 
-def page_of(workspace: Workspace, secret: Secret, **guard: Any) -> tuple[Application, Live]:
+def page_of(
+    workspace: Workspace, secret: Callable[[], Secret], **guard: Any
+) -> tuple[Application, Live]:
     """Return the page of a workspace, and what its open pages follow."""
     source = PageSource(workspace)
     live = Live(Topics(source).see)

@@ -47,6 +47,7 @@ class Guard:
     """Lets requests through to an application, or answers them: 400, 401 or 403.
 
     Args:
+        secret: returns what has to be known now: a person may have made it anew.
         names: the host names under which the page is served, beside addresses.
         any_address: it is served to the network, under whichever address the machine has; else
             under those of this machine alone.
@@ -55,7 +56,7 @@ class Guard:
     def __init__(
         self,
         application: Application,
-        secret: Secret,
+        secret: Callable[[], Secret],
         names: Iterable[str] = (),
         *,
         any_address: bool = False,
@@ -96,7 +97,7 @@ class Guard:
             return 403, "A change comes from a page of another address: refused."
         if found.get("sec-fetch-site", ["same-origin"]) != ["same-origin"]:
             return 403, "A change comes from another site: refused."
-        if not same(word[0], self._secret.change_word):
+        if not same(word[0], self._secret().change_word):
             return 403, "A change without the word of this page: reload it."
         if found.get("content-type", [""])[0].partition(";")[0].strip() != "application/json":
             return 415, "A change is sent as application/json."
@@ -104,10 +105,11 @@ class Guard:
 
     def _knows(self, cookies: list[str]) -> bool:
         try:
-            kept = SimpleCookie("; ".join(cookies)).get(self._secret.cookie_name)
+            secret = self._secret()
+            kept = SimpleCookie("; ".join(cookies)).get(secret.cookie_name)
         except CookieError:
             return False
-        return kept is not None and same(kept.value, self._secret.cookie)
+        return kept is not None and same(kept.value, secret.cookie)
 
     def _is_ours(self, host: str) -> bool:
         name = _name_in(host)

@@ -20,6 +20,7 @@ from daemon.page.address import (
     PageAddress,
     forget,
     is_loopback,
+    last_port,
     remember,
 )
 from daemon.page.app import page_of
@@ -58,19 +59,21 @@ def serve(
 
     Args:
         host: the address that is listened on.
-        port: None for the first of a few that is free.
+        port: None for that of the last time, or else the first of a few that is free.
         ready: is told where the page is, once it can be opened.
 
     Raises:
         InvalidInput: the host is no address of this machine, or the port is taken.
         WorkspaceError: the private folder cannot be written.
     """
-    secret = Secret.of(workspace)
-    with closing(bound(host, port)) as listening:
+    Secret.of(workspace)  # what is wrong with the private folder is told before it is served
+    with closing(bound(host, port, last_port(workspace))) as listening:
         address = PageAddress(host, listening.getsockname()[1], os.getpid())
         shared = not is_loopback(host)
         names = {host, *(names_of_this_machine() if shared else ())}
-        application, live = page_of(workspace, secret, names=names, any_address=shared)
+        application, live = page_of(
+            workspace, lambda: Secret.of(workspace), names=names, any_address=shared
+        )
         config = uvicorn.Config(
             application,
             loop="asyncio",
@@ -95,13 +98,17 @@ def serve(
             forget(workspace, address)
 
 
-def bound(host: str, port: int | None) -> socket.socket:
+def bound(host: str, port: int | None, last: int | None = None) -> socket.socket:
     """Return a socket that listens on an address.
+
+    Args:
+        last: the port to try first where none is asked for: bookmarks and open pages know it.
 
     Raises:
         InvalidInput: the host is no address of this machine, or the port is taken.
     """
-    tried = range(DEFAULT_PORT, DEFAULT_PORT + PORTS_TRIED) if port is None else (port,)
+    usual = range(DEFAULT_PORT, DEFAULT_PORT + PORTS_TRIED)
+    tried = [*([] if last is None else [last]), *usual] if port is None else [port]
     for number in tried:
         try:
             return _bound(host, number)
@@ -112,7 +119,7 @@ def bound(host: str, port: int | None) -> socket.socket:
                     "--host takes an address of this machine: 127.0.0.1, or 0.0.0.0 for all.",
                 ) from error
             taken = error
-    where = f"port {port}" if port is not None else f"ports {tried[0]} to {tried[-1]}"
+    where = f"port {port}" if port is not None else f"ports {usual[0]} to {usual[-1]}"
     raise InvalidInput(
         f"The page cannot be served on {where}: {taken.strerror}.",
         "Choose another port: farense ui --port 9000",

@@ -61,6 +61,11 @@ def local_exact(moment: str | datetime) -> str:
     return f"{here:%Y-%m-%d %H:%M:%S} {offset[:3]}:{offset[3:5]}"
 
 
+def local_time(moment: datetime) -> str:
+    """Return the time of day of a moment that has a zone, to the minute: ``23:00``."""
+    return f"{moment.astimezone():%H:%M}"
+
+
 def local_clock() -> str:
     """Return the time of day now: ``23:00:07``."""
     return f"{datetime.now().astimezone():%H:%M:%S}"

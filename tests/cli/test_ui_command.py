@@ -84,6 +84,35 @@ def test_a_new_token_shuts_out_older_links(workspace: Workspace) -> None:
         assert found and found[2] != before
 
 
+def test_a_page_that_runs_goes_by_a_new_token_at_once(workspace: Workspace, farense: Run) -> None:
+    with running(workspace.root, "ui", "--port", str(a_free_port())) as process:
+        assert process.stdout is not None
+        old = LINK.fullmatch(process.stdout.readline())
+        assert old
+        page = PageProcess(workspace, int(old[1]))
+        wait_until(lambda: page.ask("/").status == 200, "the page")
+        before = page.secret
+        new = LINK.fullmatch(farense("ui", "--new-token").out)
+        assert new and new[1] == old[1] and new[2] != old[2]
+        cookie = f"{before.cookie_name}={before.cookie}"
+        assert page.ask("/", cookie=cookie).status == 401
+        assert page.ask(f"/login?token={old[2]}").status == 403
+        assert page.ask("/").status == 200
+
+
+def test_it_comes_back_on_its_port_though_another_has_become_free(workspace: Workspace) -> None:
+    ports = []
+    for chosen in (("--port", str(a_free_port())), (), ()):
+        with running(workspace.root, "ui", *chosen) as process:
+            assert process.stdout is not None
+            found = LINK.fullmatch(process.stdout.readline())
+            assert found
+            ports.append(found[1])
+            if not chosen:
+                process.kill()
+    assert len(set(ports)) == 1
+
+
 def test_served_to_the_network_it_says_what_that_means(workspace: Workspace) -> None:
     arguments = ("ui", "--host", "0.0.0.0", "--port", str(a_free_port()))  # noqa: S104
     with running(workspace.root, *arguments) as process:

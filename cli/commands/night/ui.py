@@ -32,7 +32,7 @@ SHARED = (
 )
 @click.option("--open", "opening", is_flag=True, help="Open it in the browser.")
 @click.option("--link", "only_link", is_flag=True, help="Print the link of the page that runs.")
-@click.option("--new-token", is_flag=True, help="Make a new token: older links no longer work.")
+@click.option("--new-token", is_flag=True, help="Make a new token; older links no longer work.")
 def ui(port: int | None, host: str, opening: bool, only_link: bool, new_token: bool) -> None:
     """Serve a local page: the queue, live curves, logs, answers, sweeps, machines; enqueue, change.
 
@@ -49,16 +49,15 @@ def ui(port: int | None, host: str, opening: bool, only_link: bool, new_token: b
     from daemon.page.secret import Secret  # noqa: PLC0415 - for the same reason
 
     workspace = Workspace.current()
-    if only_link:
-        address = known_address(workspace)
-        if address is None:
-            raise InvalidInput("No page is served in this workspace.", "Serve it: farense ui")
-        _tell(address, Secret.of(workspace))
+    address = known_address(workspace)
+    if only_link and address is None:
+        raise InvalidInput("No page is served in this workspace.", "Serve it: farense ui")
+    secret = Secret.of(workspace, anew=new_token)
+    if address is not None and (only_link or new_token):
+        _tell(address, secret)  # of the page that runs, which goes by the new token at once
         return
 
     from daemon.page.server import serve  # noqa: PLC0415 - loads Starlette and uvicorn
-
-    secret = Secret.of(workspace, anew=new_token)
 
     def ready(address: PageAddress) -> None:
         _tell(address, secret)

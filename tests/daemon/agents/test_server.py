@@ -132,6 +132,7 @@ def test_nothing_outside_the_workspace_is_read(
         ("check_data", {"train": str(outside)}),
         ("check_data", {"train": "../secret.jsonl"}),
         ("check_data", {"train": "data/link.jsonl"}),
+        ("check_data", {"train": ".farense/id"}),
         ("check_data", {"train": "data/train.jsonl", "valid": "data/../../secret.jsonl"}),
         ("presets", {"name": "linked"}),
         ("presets", {"name": "built"}),
@@ -159,7 +160,11 @@ def test_nothing_outside_the_workspace_is_read(
                 assert "secret-words" not in refused
                 assert any(
                     said in refused
-                    for said in ("leads out of the workspace", "is not the name of a preset")
+                    for said in (
+                        "leads out of the workspace",
+                        "is in the private folder",
+                        "is not the name of a preset",
+                    )
                 ), (arguments, refused)
 
     anyio.run(agent)

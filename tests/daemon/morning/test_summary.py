@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from daemon.logging import add_line
+from daemon.morning.daemon_log import log_entries
 from daemon.morning.summary import default_since, morning, morning_text
 from jobs.events import Failed
 from jobs.paths import Workspace
@@ -20,6 +22,13 @@ HOUR = timedelta(hours=1)
 
 def job(letters: str, preset: str = "v2") -> str:
     return f"20261127-220000-{preset}-{letters}"
+
+
+def test_a_sender_that_outlives_its_daemon_does_not_hide_a_dead_night(workspace: Workspace) -> None:
+    write_log(workspace, said(EVENING, "daemon_started"))
+    add_line(workspace.daemon_log, "notification_sent", "the sender", "info", {})
+    assert "notification_sent" in workspace.daemon_log.read_text()
+    assert [entry.event for entry in log_entries(workspace, EVENING)] == ["daemon_started"]
 
 
 def test_a_night_is_told_from_its_files(workspace: Workspace) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from daemon.night.rest import LOOK_SECONDS, RestWatch, has_stepped, resting
 from daemon.night.settings import Rest
@@ -57,4 +57,4 @@ def test_further_is_a_step_beyond_the_one_it_began_from() -> None:
 
 
 def test_a_person_is_told_until_when() -> None:
-    assert resting(REST, datetime(2026, 11, 24, 2, 12, tzinfo=UTC)) == "resting until 02:14"
+    assert resting(REST, datetime(2026, 11, 24, 2, 12).astimezone()) == "resting until 02:14"
