@@ -63,14 +63,20 @@ class Child:
         self.behaviour = (self.spec.name or "good") if behaviour == "as_named" else behaviour
         self.first_loss = 2.5 if self.behaviour == "better" else 3.0
         self.log = Workspace(run.path.parent.parent).job_log(run.job_id)
-        self.stop = threading.Event()
+        self.pause = threading.Event()
+        # No event: a signal that comes while one is waited for would wait for its lock for ever.
+        self.stopping = False
         self.worker = StopRequest()
         self.checkpoint = run.path / "step.json"
 
     def asked_to_stop(self) -> bool:
         """Wait a little; tell whether a signal, or the worker's silence, asks to stop."""
         pace = 0 if self.behaviour == "hasty" else PACE_SECONDS
-        return self.stop.wait(pace) or self.worker.reason() is not None
+        self.pause.wait(pace)
+        return self.stopping or self.worker.reason() is not None
+
+    def on_signal(self, *_: object) -> None:
+        self.stopping = True
 
     def hang(self) -> None:
         while not self.asked_to_stop():
@@ -228,7 +234,7 @@ def main() -> int:
     options = parser.parse_args()
     child = Child(options.behaviour, RunDirectory(options.run_directory), options.attempt)
     stubborn = child.behaviour in STUBBORN
-    signal.signal(signal.SIGTERM, signal.SIG_IGN if stubborn else lambda *_: child.stop.set())
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if stubborn else child.on_signal)
     child.worker.listen_to_pipe(options.pipe, options.silence)
     try:
         with hold(child.run.lock):
