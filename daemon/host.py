@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -46,6 +48,33 @@ def keep_awake(pid: int, platform: str = sys.platform) -> subprocess.Popen[bytes
     return process
 
 
+def run_tool(
+    command: Sequence[str], seconds: float | None = SECONDS
+) -> subprocess.CompletedProcess[str]:
+    """Run a tool of the system to its end, and return its exit code and what it said.
+
+    Args:
+        seconds: that are waited for it; None: however long it takes.
+
+    Raises:
+        OSError, subprocess.SubprocessError: it cannot be started, or takes longer.
+    """
+    return subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=seconds,
+        check=False,
+    )
+
+
+def host_name() -> str:
+    """Return this machine's name as its owner knows it."""
+    return socket.gethostname().removesuffix(".local")
+
+
 @cache
 def _warn(text: str) -> None:
     """Log a warning, once in the life of the process."""
@@ -69,7 +98,7 @@ def _from_file(path: Path) -> str | None:
 
 def _from_sysctl() -> str | None:
     try:
-        done = subprocess.run(MACOS, capture_output=True, text=True, timeout=SECONDS, check=True)
+        done = run_tool(MACOS)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() or None
+    return None if done.returncode else done.stdout.strip() or None

@@ -8,9 +8,9 @@ from functools import cache
 
 import structlog
 
+from daemon.host import run_tool
+
 SLEEP_NOW = ("pmset", "displaysleepnow")
-# For the tool to answer.
-SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -24,15 +24,7 @@ def put_to_sleep(platform: str = sys.platform) -> bool:
     if platform != "darwin":
         return False
     try:
-        done = subprocess.run(
-            SLEEP_NOW,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=SECONDS,
-            check=False,
-        )
+        done = run_tool(SLEEP_NOW)
     except (OSError, subprocess.SubprocessError) as error:
         _warn(str(error))
         return False

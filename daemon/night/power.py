@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-# For a tool of the system to answer.
-SECONDS = 5.0
+from daemon.host import run_tool
+
 BATTERY = ("pmset", "-g", "batt")
 THERMAL = ("pmset", "-g", "therm")
 POWER_SUPPLIES = Path("/sys/class/power_supply")
@@ -164,15 +164,6 @@ def _read(path: Path) -> str:
 def _output(command: tuple[str, ...]) -> str:
     """Return what a tool of the system prints; nothing where it fails."""
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=SECONDS,
-            check=False,
-        )
+        return run_tool(command).stdout
     except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout

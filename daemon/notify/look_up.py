@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import socket
 from contextlib import suppress
 
 from daemon.as_shown import as_shown
+from daemon.host import host_name
 from daemon.notify import matters
 from daemon.notify.happening import Happening, What
 from daemon.notify.matters import BestSoFar, Matter, SweepEnd
@@ -30,7 +30,7 @@ def matter_of(workspace: Workspace, happening: Happening, *, wants_best: bool) -
     Args:
         wants_best: whether somebody is to be told of the best; for that, the other jobs are read.
     """
-    host = socket.gethostname().removesuffix(".local")
+    host = host_name()
     if happening.what is What.JOB_ENDED:
         return _of_job(workspace, happening, wants_best=wants_best)
     if happening.what is What.SWEEP_ENDED:
@@ -120,18 +120,12 @@ def _like(workspace: Workspace, job_id: str, spec: JobSpec) -> JobRecord | None:
     alike = other.valid.sha256 == spec.valid.sha256 and same_model(
         other.model_fingerprint, spec.model_fingerprint
     )
-    if not alike or _measured_otherwise(other, spec):
+    from jobs.compare.side import other_tokens  # noqa: PLC0415 - only this loads scores
+
+    if not alike or other_tokens(other.config, spec.config):
         return None
     record = record_from_files(workspace, job_id)
     return record if record is not None and record.state in FINISHED_WELL else None
-
-
-def _measured_otherwise(one: JobSpec, other: JobSpec) -> bool:
-    """Tell whether the losses of two trainings are means over other tokens."""
-    from jobs.compare.side import BEFORE, MEASURED_BY  # noqa: PLC0415 - only this loads scores
-
-    mine, theirs = BEFORE | one.config, BEFORE | other.config
-    return any(mine.get(key) != theirs.get(key) for key in MEASURED_BY)
 
 
 def _ended_before(other: JobRecord, record: JobRecord) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-
+from daemon.host import host_name
 from daemon.night.settings import NightSettings
 from daemon.notify.addresses import all_addresses, named_address, notify_folder
 from daemon.notify.delivery import Delivered, Delivery, to_address, to_command
@@ -24,7 +23,7 @@ def try_out(workspace: Workspace, name: str | None = None) -> list[tuple[str, De
         ConfigError: a setting is not allowed.
         FarenseError: no process could be started for it.
     """
-    host = socket.gethostname().removesuffix(".local")
+    host = host_name()
     body = "This is how you will be told when something matters."
     message = Notice("test", f"A test from farense on {host}", body, ())
     on_event = NightSettings.of(workspace).on_event

@@ -7,13 +7,13 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from daemon.host import run_tool
 from daemon.settings import Settings
 from jobs.errors import InvalidInput, WorkspaceError
 from jobs.paths import Workspace
@@ -166,14 +166,7 @@ class Service(ABC):
         """Run a command of the system's tool; return why it failed, or None."""
         if shutil.which(self.tool) is None:
             return f"{self.tool} is not on the PATH"
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
+        done = run_tool(command, seconds=None)  # a running job writes its last checkpoint
         said = " ".join((done.stderr or done.stdout).split())
         if done.returncode == 0:
             return None

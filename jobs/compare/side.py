@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -113,9 +114,14 @@ def measured_otherwise(a: Side, b: Side) -> tuple[str, ...]:
     """
     if not (a.config and b.config):
         return ()
-    x, y = BEFORE | a.config, BEFORE | b.config
-    other = [key for key in MEASURED_BY if x.get(key) != y.get(key)]
-    return ("model", *other) if _has_other_model(a, b) else tuple(other)
+    other = other_tokens(a.config, b.config)
+    return ("model", *other) if _has_other_model(a, b) else other
+
+
+def other_tokens(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the settings by which the losses of two configs are means over other tokens."""
+    x, y = {**BEFORE, **a}, {**BEFORE, **b}
+    return tuple(key for key in MEASURED_BY if x.get(key) != y.get(key))
 
 
 def _has_other_model(a: Side, b: Side) -> bool:

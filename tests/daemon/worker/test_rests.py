@@ -68,6 +68,17 @@ def starts(client: FarenseClient, job_id: str) -> list[int]:
     return [event.resumed_step for event in events if isinstance(event, Started)]
 
 
+def run_at_once(client: FarenseClient, daemons: Daemons, preset: Preset) -> JobRecord:
+    """Run a job that nothing comes in the way of, by a daemon that then ends."""
+    daemon = daemons.start(child=REAL)
+    whole = client.enqueue(preset)
+    record = ended(client, whole.id, WITHIN)
+    assert record.state is State.COMPLETED
+    daemon.terminate()
+    daemon.wait(WITHIN)
+    return record
+
+
 def adapter(run: RunDirectory) -> bytes:
     return (run.adapters / "adapters.safetensors").read_bytes()
 
@@ -80,11 +91,7 @@ def test_a_job_that_rests_ends_with_the_same_bits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     long = load_preset(preset.name, (workspace.configs,), SETTINGS)
-    daemon = daemons.start(child=REAL)
-    whole = client.enqueue(long)
-    assert ended(client, whole.id, WITHIN).state is State.COMPLETED
-    daemon.terminate()
-    daemon.wait(WITHIN)
+    whole = run_at_once(client, daemons, long)
     monkeypatch.setenv("FARENSE_REST", SHORT)
     daemons.start(child=LINGERING, max_attempts=1)
     rested = client.enqueue(long)
@@ -102,11 +109,7 @@ def test_a_job_whose_gpu_work_is_ended_again_and_again_does_so_too(
     client: FarenseClient, daemons: Daemons, preset: Preset, workspace: Workspace
 ) -> None:
     long = load_preset(preset.name, (workspace.configs,), SETTINGS)
-    daemon = daemons.start(child=REAL)
-    whole = client.enqueue(long)
-    assert ended(client, whole.id, WITHIN).state is State.COMPLETED
-    daemon.terminate()
-    daemon.wait(WITHIN)
+    whole = run_at_once(client, daemons, long)
     daemons.start(child=TIMING_OUT, max_attempts=1)
     broken = client.enqueue(long)
     record = ended(client, broken.id, WITHIN)
