@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from cli import completion
+from jobs.state import HIGHEST_PRIORITY, LOWEST_PRIORITY
 
 if TYPE_CHECKING:
     from jobs.config.config import Preset
 
-# As Huey keeps it, a float, which must stay exact; and more than anybody needs.
-LOWEST, HIGHEST = -1_000_000, 1_000_000
-PRIORITY = click.IntRange(LOWEST, HIGHEST)
+PRIORITY = click.IntRange(LOWEST_PRIORITY, HIGHEST_PRIORITY)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

@@ -13,6 +13,9 @@ from jobs.paths import RunDirectory
 from jobs.storage.files import read_json, write_json
 from jobs.storage.values import well_typed
 
+# Of a job, as Huey keeps it: a float, which must stay exact; and more than anybody needs.
+LOWEST_PRIORITY, HIGHEST_PRIORITY = -1_000_000, 1_000_000
+
 
 class State(StrEnum):
     """The states of a job; no other word stands for a state anywhere."""

@@ -15,6 +15,7 @@ from daemon.submit.checks import SubmitChecks, Wanted
 from daemon.times import parse_at
 from jobs.errors import FarenseError, InvalidInput, UnknownJob
 from jobs.paths import JOB_ID, Workspace
+from jobs.state import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from jobs.storage.formatting import counted
 from jobs.storage.values import printable
 from jobs.training.foreseen import foreseen
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from jobs.config.config import Preset
     from jobs.config.step_plan import Schedule
 
-# As `farense enqueue --priority` takes them.
-LOWEST, HIGHEST = -1_000_000, 1_000_000
 LONGEST_NAME = 100
 
 
@@ -170,8 +169,10 @@ def _begin(given: Mapping[str, Any]) -> tuple[str | None, int, datetime | None]:
 
 def _priority(value: Any) -> int:
     whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or not LOWEST <= value <= HIGHEST:
-        raise InvalidInput(f"A priority is a whole number from {LOWEST:,} to {HIGHEST:,}.")
+    if not whole or not LOWEST_PRIORITY <= value <= HIGHEST_PRIORITY:
+        raise InvalidInput(
+            f"A priority is a whole number from {LOWEST_PRIORITY:,} to {HIGHEST_PRIORITY:,}."
+        )
     return int(value)
 
 

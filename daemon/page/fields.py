@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -83,20 +82,8 @@ def preset_from_form(workspace: Workspace, name: Any, changes: Any) -> Preset:
     for key, text in changes.items():
         if not isinstance(text, str) or len(text) > LONGEST or not KEY.fullmatch(str(key)):
             raise InvalidInput("A field of the form holds what no setting can.")
-        overrides.append(f"{key}={_as_yaml(str(key), text.strip())}")
+        overrides.append(f"{key}={text.strip() or 'null'}")
     return find_preset(str(name), workspace, tuple(overrides))
-
-
-def _as_yaml(key: str, text: str) -> str:
-    """Return what a person typed as ``--set`` takes it; of a word that is chosen, the word.
-
-    YAML reads `off` as false.
-    """
-    if not text:
-        return "null"
-    field = _described(TrainConfig).get(key)
-    words = _words(field.annotation) if field else []
-    return json.dumps(text) if text in words else text
 
 
 def form_of(preset: Preset) -> dict[str, Any]:
@@ -111,7 +98,7 @@ def form_of(preset: Preset) -> dict[str, Any]:
         "fields": [
             {
                 "name": name,
-                "value": as_text(values.get(name), words=_words(described[name].annotation)),
+                "value": as_text(values.get(name)),
                 "about": described[name].description,
                 "why": printable(preset.why.get(name, "")) or None,
                 **_kind(described[name].annotation),
@@ -143,16 +130,10 @@ def problems_of(error: FarenseError, preset: Preset | None = None) -> Problems:
     return Problems(found, " ".join(general) or None, error.hint and printable(error.hint))
 
 
-def as_text(value: Any, words: Sequence[str] = ()) -> str:
-    """Return a setting as ``--set`` takes it, which is YAML; nothing for one that is left out.
-
-    Args:
-        words: of a setting that is chosen, which it may be.
-    """
+def as_text(value: Any) -> str:
+    """Return a setting as ``--set`` takes it, which is YAML; nothing for one that is left out."""
     if value is None:
         return ""
-    if value in words:
-        return str(value)
     if isinstance(value, float):
         return f"{value:.12g}"
     if isinstance(value, str) and parse_yaml(value) == value:
