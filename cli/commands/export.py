@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +10,7 @@ import click
 from cli.foreground import foreground_job
 from cli.options import job_argument, json_option
 from cli.output import note, print_json, warn
-from jobs.export.kinds import ExportRequest
+from jobs.export.kinds import PRECISIONS, ExportRequest, as_told, verified_lines
 from jobs.paths import Workspace
 from jobs.storage.formatting import size_text
 
@@ -27,6 +27,20 @@ if TYPE_CHECKING:
     help="With --fuse: quantize again, which loses a part of the adapter.",
 )
 @click.option("--peft", is_flag=True, help="Also in the layout of Hugging Face PEFT.")
+@click.option("--gguf-lora", is_flag=True, help="Also as a GGUF adapter, for llama.cpp and Ollama.")
+@click.option(
+    "--gguf",
+    type=click.Choice(PRECISIONS),
+    multiple=True,
+    help="Also a whole model as a GGUF, in this precision; may be given several times.",
+)
+@click.option("--verify", is_flag=True, help="Let llama.cpp compute with each GGUF, and compare.")
+@click.option(
+    "--base-gguf",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="With --verify --gguf-lora: the base model's GGUF that you have.",
+)
 @click.option("--to", "name", metavar="NAME", help="The folder's name in output/.")
 @click.option("--force", is_flag=True, help="Replace an export of another job or kind.")
 @json_option
@@ -35,6 +49,10 @@ def export(
     fuse: bool,
     requantize: bool,
     peft: bool,
+    gguf_lora: bool,
+    gguf: tuple[str, ...],
+    verify: bool,
+    base_gguf: Path | None,
     name: str | None,
     force: bool,
     as_json: bool,
@@ -48,6 +66,9 @@ def export(
     base model (-fused-quantized), but 4 bits hold only a part of what an adapter adds. Either way
     its loss over the validation set is measured, beside the adapter's.
 
+    --gguf-lora and --gguf write for llama.cpp, Ollama and LM Studio: the adapter alone, to stand
+    beside a GGUF of the base model, or the whole model with the adapter in its weights.
+
     A folder has its name once it is whole. An earlier export of the same job is replaced. Where
     another job has that name already, the end of this job's id is put behind it.
 
@@ -55,8 +76,20 @@ def export(
     Examples:
       farense export latest
       farense export latest --fuse --peft --to farense-assistant
+      farense export latest --gguf-lora
+      farense export latest --gguf q8_0 --gguf q4_0 --verify
     """
-    wanted = ExportRequest(fuse=fuse, requantize=requantize, peft=peft, name=name, force=force)
+    wanted = ExportRequest(
+        fuse=fuse,
+        requantize=requantize,
+        peft=peft,
+        gguf_lora=gguf_lora,
+        gguf=gguf,
+        verify=verify,
+        base_gguf=base_gguf,
+        name=name,
+        force=force,
+    )
     with foreground_job(job, "Export") as (spec, state):
         from jobs.export.export import export as run_export  # noqa: PLC0415 - loads MLX
 
@@ -68,7 +101,7 @@ def export(
             if not as_json:
                 click.echo(described(exported))
     if as_json:
-        print_json([{**asdict(found), "moved": found.moved} for found in written])
+        print_json([{**as_told(found), "moved": found.moved} for found in written])
 
 
 def described(found: Exported) -> str:
@@ -80,6 +113,8 @@ def described(found: Exported) -> str:
             f"\n  validation loss {found.validation_loss:.4f}, of the adapter beside the base "
             f"model {found.adapter_validation_loss:.4f} ({found.moved:+.4f})"
         )
+    if found.verified is not None:
+        text += "".join(f"\n  {line}" for line in verified_lines(found.verified))
     return text
 
 
