@@ -22,7 +22,7 @@ def required(program: str) -> Path:
     found = shutil.which(program)
     if found is not None:
         return Path(found)
-    return _missing(program, f"install it (Debian: apt-get install {program})")
+    return missing(program, f"install it (Debian: apt-get install {program})")
 
 
 def peft_python() -> Path:
@@ -30,10 +30,11 @@ def peft_python() -> Path:
     found = Path(os.environ.get(PEFT_PYTHON) or REPOSITORY / ".venv-peft/bin/python")
     if found.is_file():
         return found
-    return _missing("peft", f"make peft, or set {PEFT_PYTHON} to a Python that has it")
+    return missing("peft", f"make peft, or set {PEFT_PYTHON} to a Python that has it")
 
 
-def _missing(name: str, advice: str) -> NoReturn:
+def missing(name: str, advice: str) -> NoReturn:
+    """Skip a test that lacks something, or let it fail where that is required."""
     message = f"{name} is missing: {advice}"
     if name in os.environ.get(REQUIRE, "").split(","):
         pytest.fail(message)
