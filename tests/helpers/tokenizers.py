@@ -17,6 +17,7 @@ from tokenizers.trainers import BpeTrainer
 from jobs.model_store.tiny import SENTENCES
 
 SPACE = "▁"
+UNKNOWN = "<unk>"
 WORDS = 400
 
 
@@ -53,10 +54,10 @@ def byte_level(folder: Path, pattern: str | None, *, ignore_merges: bool = False
 
 def sentencepiece(folder: Path, *, space_first: bool = True) -> Path:
     """Write a tokenizer as those are that were made of a SentencePiece model."""
-    tokenizer = Tokenizer(BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer = Tokenizer(BPE(unk_token=UNKNOWN, byte_fallback=True, fuse_unk=True))
     marked = Replace(" ", SPACE)
     tokenizer.normalizer = Steps([Prepend(SPACE), marked]) if space_first else marked
-    special = ["<unk>", "<s>", "</s>", *(f"<0x{value:02X}>" for value in range(256))]
+    special = [UNKNOWN, "<s>", "</s>", *(f"<0x{value:02X}>" for value in range(256))]
     trainer = BpeTrainer(vocab_size=WORDS, special_tokens=special, show_progress=False)
     tokenizer.train_from_iterator(SENTENCES, trainer)
     found = json.loads(tokenizer.to_str())

@@ -15,7 +15,7 @@ from jobs.gguf.adapter_file import adapter_tensors, write_adapter
 from jobs.gguf.tensors import interleaved
 from tests.helpers.gguf_models import fields_of, made, tensors_of
 
-LORA = LoraConfig(rank=2, scale=16.0, num_layers=2, keys=["self_attn.q_proj", "mlp.up_proj"])
+LORA = LoraConfig(rank=2, scale=16.0, num_layers=2, keys=("self_attn.q_proj", "mlp.up_proj"))
 QUERIES, UP = "model.layers.3.self_attn.q_proj", "model.layers.3.mlp.up_proj"
 
 

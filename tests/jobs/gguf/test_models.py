@@ -78,7 +78,7 @@ def as_there(name: str, array: Array, family: str) -> Array:
         for i in range(size // 2)
         for half in (0, 1)
     ]
-    return cast(Array, array[order])
+    return array[order]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
