@@ -15,8 +15,9 @@ import yaml
 
 from jobs.config.config import TrainConfig
 from jobs.evaluation.scores import TITLES
+from jobs.export.folder import OPTIONS_FILE
 from jobs.export.kinds import ADAPTER, FUSED, PEFT, REQUANTIZED, Exported
-from jobs.export.prompting import OPTIONS_FILE, Prompting
+from jobs.export.prompting import Prompting
 from jobs.model.foreign_adapter import FARENSE
 from jobs.past_run import PastRun
 from jobs.spec import DataFile, JobSpec

