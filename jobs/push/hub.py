@@ -5,6 +5,7 @@ Importing this module loads huggingface_hub; only a push that sends does.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ WRITE_SECONDS, COMMIT_SECONDS = 60.0, 600.0
 # What programs load whatever its name: of two such files in a repository, one is too many.
 LOADED = ("*.safetensors", "*.bin")
 UNAUTHORIZED, FORBIDDEN, BUSY, SERVER_FAULT = 401, 403, 429, 500
+# By which the library sends figures of the machine beside the files.
+XET_TELEMETRY = "HF_XET_TELEMETRY_ENABLED"
 LOG_IN = "Log in: `.venv/bin/hf auth login`, or set HF_TOKEN to a token that may write."
 
 
@@ -71,6 +74,7 @@ def send(
         JobFailed: the hub refused the files, or holds other ones afterwards.
     """
     quiet()
+    os.environ.setdefault(XET_TELEMETRY, "false")
     with _explained(repository):
         token = _token()
         get_session().timeout = httpx2.Timeout(

@@ -81,6 +81,22 @@ def test_what_was_sent_is_what_the_dry_run_listed(
     )
 
 
+def test_the_protocol_for_large_files_sends_no_more(
+    push: Push, hub: UploadHub, past: Workspace
+) -> None:
+    listed = json.loads(push(FIRST, THERE, "--dry-run", "--json").out)
+    done = push(FIRST, THERE, HF_HUB_DISABLE_XET="0")
+    assert done.code == 0, done.err
+    repository = hub.repositories[THERE]
+    weights = next(f for f in listed["files"] if f["name"] == "adapters.safetensors")
+    assert repository.weights == {weights["name"]: (weights["sha256"], weights["bytes"])}
+    assert sorted(repository.files) == [file["name"] for file in listed["files"]]
+    assert len(hub.packs) == 1
+    assert hub.sent("PUT", "/lfs/") == 0
+    # Which the library would send of itself.
+    assert hub.sent("POST", "telemetry") == 0
+
+
 @pytest.mark.parametrize(
     ("kind", "weights"), [("peft", "adapter_model.safetensors"), ("fused", "model.safetensors")]
 )

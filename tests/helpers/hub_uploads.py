@@ -1,7 +1,8 @@
 """A server to which files can be sent as to the Hugging Face hub, and that keeps what it gets.
 
-It speaks what the hub's library speaks to commit: repositories, the kinds of upload, Git LFS and
-the commit itself. Files of which the hub holds no weights come in the commit, the others by LFS.
+It speaks what the hub's library speaks to commit: repositories, the kinds of upload, Git LFS, Xet
+and the commit itself. Small files come in the commit, weights by LFS or Xet. Of what comes by Xet,
+packed and perhaps compressed, it keeps the packs, and takes the library's word for what is in them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import base64
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,9 +31,11 @@ class Repository:
     Attributes:
         private: whether only its owner sees it.
         commits: the newest last: its id, message and files.
+        weights: of each file that came by LFS or Xet, its SHA-256 and size.
     """
 
     private: bool
+    weights: dict[str, tuple[str, int]] = field(default_factory=dict)
     commits: list[tuple[str, str, dict[str, bytes]]] = field(default_factory=list)
 
     @property
@@ -60,6 +64,7 @@ class UploadHub:
         url: where it listens.
         repositories: by their names.
         stored: what came by LFS, by its SHA-256.
+        packs: what came by Xet, as it came.
         requests: method and path of each, in order.
         tokens: what they were made with.
         breaks_off: at how many more pieces of LFS the server closes the connection.
@@ -68,6 +73,7 @@ class UploadHub:
     url: str = ""
     repositories: dict[str, Repository] = field(default_factory=dict)
     stored: dict[str, bytes] = field(default_factory=dict)
+    packs: list[bytes] = field(default_factory=list)
     requests: list[tuple[str, str]] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
     breaks_off: int = 0
@@ -104,6 +110,10 @@ class _UploadHandler(BaseHTTPRequestHandler):
             return None
         if parts == ["api", "whoami-v2"]:
             return self._json(200, {"name": USER, "type": "user"})
+        if "xet-write-token" in parts:
+            exp = int(time.time()) + 3600
+            token = {"casUrl": self.contents.url, "exp": exp, "accessToken": TOKEN}
+            return self._json(200, token)
         found = self.contents.repositories.get("/".join(parts[2:4]))
         if found is None:
             return self._refuse(404, "RepoNotFound", "Repository not found")
@@ -132,6 +142,8 @@ class _UploadHandler(BaseHTTPRequestHandler):
             return self._json(200, {"warnings": [], "errors": []})
         if parts[-1] == "batch":
             return self._json(200, self._batch(json.loads(body)))
+        if parts[0] in ("v1", "v2"):
+            return self._xet(parts[1], body)
         repository = self.contents.repositories["/".join(parts[2:4])]
         if parts[4] == "preupload":
             files = json.loads(body)["files"]
@@ -179,6 +191,14 @@ class _UploadHandler(BaseHTTPRequestHandler):
             objects.append(asked if there else asked | {"actions": {"upload": {"href": href}}})
         return {"transfer": "basic", "objects": objects}
 
+    def _xet(self, what: str, body: bytes) -> None:
+        if what == "xorbs":
+            self.contents.packs.append(body)
+            return self._json(200, {"was_inserted": True})
+        if what == "shards":
+            return self._json(200, {"type": "result", "result": 1})
+        return self._refuse(404, None, "not here")
+
     def _commit(self, name: str, repository: Repository, body: bytes) -> None:
         lines = [json.loads(line) for line in body.splitlines()]
         files = {}
@@ -187,7 +207,8 @@ class _UploadHandler(BaseHTTPRequestHandler):
             if line["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             else:
-                files[value["path"]] = self.contents.stored[value["oid"]]
+                files[value["path"]] = self.contents.stored.get(value["oid"], b"")
+                repository.weights[value["path"]] = (value["oid"], value["size"])
         commit = repository.commit(lines[0]["value"]["summary"], files)
         url = f"{self.contents.url}/{name}/commit/{commit}"
         return self._json(200, {"commitUrl": url, "commitOid": commit, "success": True})
@@ -210,9 +231,10 @@ def _described(name: str, repository: Repository) -> dict[str, Any]:
     siblings: list[dict[str, Any]] = []
     for path, content in repository.files.items():
         entry: dict[str, Any] = {"rfilename": path, "size": len(content), "blobId": _oid(content)}
-        if path.endswith(LFS):
-            digest = hashlib.sha256(content).hexdigest()
-            entry["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 134}
+        if path in repository.weights:
+            digest, size = repository.weights[path]
+            entry["size"] = size
+            entry["lfs"] = {"sha256": digest, "size": size, "pointerSize": 134}
         siblings.append(entry)
     return {
         "id": name,
@@ -226,9 +248,9 @@ def _mode(repository: Repository, file: dict[str, Any]) -> dict[str, Any]:
     """Return how a file is to come, and what it is there by now."""
     path, large = file["path"], file["path"].endswith(LFS)
     there = repository.files.get(path)
-    oid = None
-    if there is not None:
-        oid = hashlib.sha256(there).hexdigest() if large else _oid(there)
+    oid = _oid(there) if there is not None else None
+    if path in repository.weights:
+        oid = repository.weights[path][0]
     ignored = repository.files.get(".gitignore", b"").decode().split()
     return {
         "path": path,
