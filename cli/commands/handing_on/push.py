@@ -125,13 +125,11 @@ def _export_of(job: str, kind: str) -> tuple[Workspace, ExportFolder]:
 
 
 def _write_export(job: str, kind: str) -> None:
-    from jobs.push.exports import OPTIONS  # noqa: PLC0415 - as above
+    from jobs.push.exports import options_of  # noqa: PLC0415 - as above
 
-    if kind not in OPTIONS:
-        return
     note(f"{job} has no export of its best adapter as {kind}: writing it ...")
     done = subprocess.run(
-        [*EXPORT, job, *OPTIONS[kind]], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+        [*EXPORT, job, *options_of(kind)], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL
     )
     if done.returncode:
         # It has said why.
