@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # MLX reads other numbers from a GGUF's Q4_K tensors than were written: half of them are wrong, and
-# nothing says so. A Q4_K_M file, the most common kind, becomes a model of noise.
+# nothing says so. A Q4_K_M file, the most common kind, becomes another model.
 #
 # A block of Q4_K holds 256 numbers in eight groups of 32. Those in the even groups, which stand in
 # the low halves of the bytes, come out right; those in the odd ones do not. Q2_K and Q6_K do.
