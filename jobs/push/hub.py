@@ -6,6 +6,7 @@ Importing this module loads huggingface_hub; only a push that sends does.
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ LOADED = ("*.safetensors", "*.bin")
 UNAUTHORIZED, FORBIDDEN, BUSY, SERVER_FAULT = 401, 403, 429, 500
 # By which the library sends figures of the machine beside the files.
 XET_TELEMETRY = "HF_XET_TELEMETRY_ENABLED"
+WELL_FORMED = re.compile(r"[!-~]+")
 LOG_IN = "Log in: `.venv/bin/hf auth login`, or set HF_TOKEN to a token that may write."
 
 
@@ -108,6 +110,9 @@ def _token() -> str:
     token = get_token()
     if token is None:
         raise InvalidInput("There is no token of the Hugging Face hub here.", LOG_IN)
+    if not WELL_FORMED.fullmatch(token):
+        # What sends it would show it in its complaint.
+        raise InvalidInput("What is here as token of the Hugging Face hub cannot be one.", LOG_IN)
     return token
 
 

@@ -262,6 +262,11 @@ def test_no_token_no_network_and_no_right_are_one_clear_line(
     done = push(FIRST, THERE, HF_TOKEN=TOKEN[:-1])
     assert (done.code, done.out) == (2, "")
     assert "does not accept the token" in done.err
+    for bad in ("hf_é1234567", "hf_12 34567", "hf_12\x0134567"):
+        done = push(FIRST, THERE, HF_TOKEN=bad)
+        assert (done.code, done.out) == (2, "")
+        assert "cannot be one" in done.err
+        assert "34567" not in done.err
     done = push(FIRST, THERE, HF_ENDPOINT="http://127.0.0.1:9")
     assert (done.code, done.out) == (1, "")
     assert f"Error: {THERE} could not be pushed to the Hugging Face hub: " in done.err

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.commands.export import size
 from cli.foreground import interrupted_by_signals
 from cli.options import job_argument, json_option
 from cli.output import note, print_json, warn
@@ -17,7 +18,7 @@ from daemon.latest import ADAPTER as WITH_ADAPTER
 from daemon.runs.training import check_has_adapter, training_of
 from jobs.errors import InvalidInput
 from jobs.export.kinds import ADAPTER, SUFFIXES
-from jobs.storage.formatting import counted, size_text
+from jobs.storage.formatting import counted
 
 if TYPE_CHECKING:
     from jobs.paths import Workspace
@@ -88,8 +89,8 @@ def push(
         from jobs.push.hub import pushed_text, send  # noqa: PLC0415 - loads huggingface_hub
 
         files = prepared.contents.files
-        size = size_text(prepared.contents.size)
-        note(f"Sending {counted(len(files), 'file')}, {size}, to {repository} ...")
+        total = size(prepared.contents.size)
+        note(f"Sending {counted(len(files), 'file')}, {total}, to {repository} ...")
         pushed = send(repository, files, f"Push {export.path.name}", warn, public=public)
     if public and pushed.private:
         warn(f"{repository} was there and stays private: its page on the hub makes it public.")
@@ -149,7 +150,7 @@ def _show(prepared: Prepared, *, public: bool, as_json: bool) -> None:
         return
     files = prepared.contents.files
     seen = "public" if public else "private"
-    total = f"{counted(len(files), 'file')}, {size_text(prepared.contents.size)}"
+    total = f"{counted(len(files), 'file')}, {size(prepared.contents.size)}"
     click.echo(f"{prepared.repository} ({seen}): {total}")
     width = max(len(file.name) for file in files)
     for file in files:
