@@ -71,6 +71,7 @@ FLOORS = {
             "sinks",
             "push",
             "export",
+        "gguf",
             "report",
             "stopping",
             "sweep",
