@@ -71,7 +71,7 @@ FLOORS = {
             "sinks",
             "push",
             "export",
-        "gguf",
+            "gguf",
             "report",
             "stopping",
             "sweep",
