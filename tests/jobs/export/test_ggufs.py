@@ -28,6 +28,11 @@ from tests.helpers.specs import write_spec
 NAME = "tiny-farense-qlora-tiny"
 
 
+def left(workspace: Workspace) -> list[Path]:
+    """Return what stands in ``output/``."""
+    return list(workspace.output.iterdir()) if workspace.output.exists() else []
+
+
 def test_an_export_for_llama_cpp_is_a_folder_with_one_file_and_its_card(past: Workspace) -> None:
     written = exported(past, FIRST, gguf_lora=True, gguf=("q8_0", "f16", "q8_0"))
     assert list(written) == ["adapter", "gguf-lora", "gguf-q8_0", "gguf-f16"]
@@ -68,7 +73,7 @@ def test_what_llama_cpp_has_no_form_for_leaves_nothing_behind(past: Workspace) -
     write_spec(past.run(FIRST), replace(spec, model_fingerprint=""))
     with pytest.raises(ModelError, match="tokenizer"):
         exported(past, FIRST, gguf=("q8_0",))
-    assert not list(past.output.iterdir())
+    assert left(past) == []
 
 
 @pytest.mark.parametrize(
@@ -89,7 +94,7 @@ def test_a_base_that_is_no_gguf_is_refused(past: Workspace, tmp_path: Path) -> N
     base.write_text("no model")
     with pytest.raises(InvalidInput, match=r"base\.gguf is no GGUF"):
         exported(past, FIRST, gguf_lora=True, verify=True, base_gguf=base)
-    assert not list(past.output.iterdir())
+    assert left(past) == []
 
 
 def test_without_llama_cpp_nothing_is_written(
@@ -100,7 +105,7 @@ def test_without_llama_cpp_nothing_is_written(
     with pytest.raises(ConfigError, match="llama-cpp-python, which is not") as refused:
         exported(past, FIRST, gguf=("q8_0",), verify=True)
     assert "make gguf" in (refused.value.hint or "")
-    assert not past.output.exists() or not list(past.output.iterdir())
+    assert left(past) == []
 
 
 def test_llama_cpp_finds_the_same_losses_tokens_and_answers(past: Workspace) -> None:
@@ -157,8 +162,10 @@ def test_a_real_model_answers_there_as_here(smollm2: Path, workspace: Workspace)
     precisions = ("f16", "q8_0", "q4_0")
     written = exported(workspace, job, gguf_lora=True, gguf=precisions, verify=True, base_gguf=base)
     losses = {kind: found.verified for kind, found in written.items() if found.verified}
-    for kind in ("gguf-lora", "gguf-f16", "gguf-q8_0"):
-        assert abs(losses[kind].moved) < MOVED, (kind, losses[kind])
+    # Beside four-bit weights llama.cpp rounds what it multiplies them with to eight bits, too.
+    allowed = {"gguf-lora": 0.05, "gguf-f16": MOVED, "gguf-q8_0": MOVED}
+    for kind, most in allowed.items():
+        assert abs(losses[kind].moved) < most, (kind, losses[kind])
         assert losses[kind].next_tokens == losses[kind].prompts
         assert losses[kind].texts_apart == 0
     assert losses["gguf-f16"].logits < losses["gguf-q8_0"].logits < losses["gguf-q4_0"].logits
