@@ -13,6 +13,8 @@ from jobs.paths import REPOSITORY
 
 # Programs, separated by commas, without which tests fail rather than skip; `.ci/run` sets it.
 REQUIRE = "FARENSE_REQUIRE"
+# The Go compiler of an environment that `make go` makes, or another one.
+GO = "FARENSE_GO"
 # The Python of an environment that `make peft` makes, or another one.
 PEFT_PYTHON = "FARENSE_PEFT_PYTHON"
 
@@ -31,6 +33,15 @@ def peft_python() -> Path:
     if found.is_file():
         return found
     return _missing("peft", f"make peft, or set {PEFT_PYTHON} to a Python that has it")
+
+
+def go() -> Path:
+    """Return a Go compiler; skip where there is none."""
+    own = Path(os.environ.get(GO) or REPOSITORY / ".venv-go/bin/go")
+    found = own if own.is_file() else shutil.which("go")
+    if found is not None:
+        return Path(found)
+    return _missing("go", f"make go, or set {GO} to a Go compiler")
 
 
 def _missing(name: str, advice: str) -> NoReturn:
