@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +14,7 @@ import click
 from cli.foreground import foreground_job
 from cli.options import job_argument, json_option
 from cli.output import note, print_json, warn
-from jobs.export.kinds import ExportRequest
+from jobs.export.kinds import OLLAMA, ExportRequest
 from jobs.paths import Workspace
 from jobs.storage.formatting import size_text
 
@@ -27,6 +31,11 @@ if TYPE_CHECKING:
     help="With --fuse: quantize again, which loses a part of the adapter.",
 )
 @click.option("--peft", is_flag=True, help="Also in the layout of Hugging Face PEFT.")
+@click.option(
+    "--ollama",
+    metavar="NAME",
+    help="With --fuse: also a Modelfile, by which Ollama makes a model NAME of it.",
+)
 @click.option("--to", "name", metavar="NAME", help="The folder's name in output/.")
 @click.option("--force", is_flag=True, help="Replace an export of another job or kind.")
 @json_option
@@ -35,6 +44,7 @@ def export(
     fuse: bool,
     requantize: bool,
     peft: bool,
+    ollama: str | None,
     name: str | None,
     force: bool,
     as_json: bool,
@@ -48,6 +58,10 @@ def export(
     base model (-fused-quantized), but 4 bits hold only a part of what an adapter adds. Either way
     its loss over the validation set is measured, beside the adapter's.
 
+    --ollama NAME adds a folder with -ollama behind it: a Modelfile with the prompts, the system
+    message and the ends that the model was trained with. The command that makes a model of it is
+    told, and not run.
+
     A folder has its name once it is whole. An earlier export of the same job is replaced. Where
     another job has that name already, the end of this job's id is put behind it.
 
@@ -55,8 +69,11 @@ def export(
     Examples:
       farense export latest
       farense export latest --fuse --peft --to farense-assistant
+      farense export latest --fuse --ollama farense-assistant
     """
-    wanted = ExportRequest(fuse=fuse, requantize=requantize, peft=peft, name=name, force=force)
+    wanted = ExportRequest(
+        fuse=fuse, requantize=requantize, peft=peft, ollama=ollama, name=name, force=force
+    )
     with foreground_job(job, "Export") as (spec, state):
         from jobs.export.export import export as run_export  # noqa: PLC0415 - loads MLX
 
@@ -67,8 +84,20 @@ def export(
             written.append(exported)
             if not as_json:
                 click.echo(described(exported))
+            if ollama is not None and exported.kind == OLLAMA:
+                note(offer(ollama, Path(exported.folder)))
     if as_json:
         print_json([{**asdict(found), "moved": found.moved} for found in written])
+
+
+def offer(model: str, folder: Path) -> str:
+    """Return how a person makes a model of a Modelfile in Ollama."""
+    with suppress(ValueError):
+        folder = folder.relative_to(Path.cwd())
+    command = f"ollama create {model} -f {shlex.quote(str(folder / 'Modelfile'))}"
+    if shutil.which("ollama") is None:
+        return f"There is no ollama on the PATH here; where there is: {command}"
+    return f"To have it in Ollama: {command}"
 
 
 def described(found: Exported) -> str:

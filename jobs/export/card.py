@@ -15,8 +15,8 @@ import yaml
 
 from jobs.config.config import TrainConfig
 from jobs.evaluation.scores import TITLES
-from jobs.export.kinds import ADAPTER, FUSED, PEFT, REQUANTIZED, Exported
-from jobs.export.prompting import OPTIONS_FILE, Prompting
+from jobs.export.kinds import ADAPTER, FUSED, OLLAMA, PEFT, REQUANTIZED, Exported
+from jobs.export.prompting import OPTIONS_FILE, QUESTION, Prompting
 from jobs.model.foreign_adapter import FARENSE
 from jobs.past_run import PastRun
 from jobs.spec import DataFile, JobSpec
@@ -30,10 +30,18 @@ WHAT = {
     FUSED: "`{model}` with a Q{kind} adapter in its weights, which are {dtype} and not quantized.",
     REQUANTIZED: "`{model}` with a Q{kind} adapter in its weights. The adapted layers were "
     "quantized again, which keeps only a part of what the adapter adds.",
+    OLLAMA: "What Ollama makes a model of: `{model}` with a Q{kind} adapter in its weights.",
 }
 MLX_EXAMPLE = """\
     python -m mlx_lm generate --model {model}{adapter} \\
         {prompt} --max-tokens 200
+"""
+OLLAMA_EXAMPLE = """\
+    ollama create {name} -f {folder}/Modelfile
+    ollama run {name} "{question}"
+
+The Modelfile names the weights by a path from its own folder. It answers greedily, as the job was
+evaluated: change `temperature` in it, or in a question's options, for answers that vary.
 """
 PEFT_EXAMPLE = """\
     from peft import PeftModel
@@ -56,6 +64,7 @@ class Card:
         past: the job's files.
         exported: the export; its folder's name is the card's heading.
         prompting: how the job's prompts are made.
+        ollama: the name that a model gets in Ollama.
     """
 
     past: PastRun
@@ -63,6 +72,7 @@ class Card:
     config: TrainConfig
     exported: Exported
     prompting: Prompting
+    ollama: str | None = None
 
     @property
     def name(self) -> str:
@@ -117,6 +127,8 @@ def _example(card: Card) -> str:
     folder = f"output/{card.name}"
     if card.exported.kind == PEFT:
         return PEFT_EXAMPLE.format(folder=folder, model=card.model, path=card.config.model)
+    if card.exported.kind == OLLAMA:
+        return OLLAMA_EXAMPLE.format(folder=folder, name=card.ollama, question=QUESTION)
     beside = card.exported.kind == ADAPTER
     command = MLX_EXAMPLE.format(
         model=card.config.model if beside else folder,

@@ -20,8 +20,18 @@ from jobs.export.folder import (
     replacing,
 )
 from jobs.export.fuse import FusedModel, fused_model
-from jobs.export.kinds import ADAPTER, FUSED, PEFT, REQUANTIZED, SUFFIXES, Exported, ExportRequest
+from jobs.export.kinds import (
+    ADAPTER,
+    FUSED,
+    OLLAMA,
+    PEFT,
+    REQUANTIZED,
+    SUFFIXES,
+    Exported,
+    ExportRequest,
+)
 from jobs.export.losses import adapter_loss, fits_memory, model_loss
+from jobs.export.ollama import MODELFILE, modelfile_text
 from jobs.export.peft import check_peft, write_peft
 from jobs.export.prompting import prompting_of
 from jobs.model.adapter import TrainedAdapter, read_adapter
@@ -81,6 +91,9 @@ class Export:
         self._check_targets()
         check_unchanged(self.model, spec.model_fingerprint)
         self.prompting = prompting_of(workspace, spec, self.config)
+        self.modelfile = ""
+        if wanted.ollama is not None:
+            self.modelfile = modelfile_text(workspace, spec, *self._ollama_weights())
         self.past: PastRun = read_run(workspace.run(spec.id).path)
         self.adapter: TrainedAdapter = read_adapter(workspace.run(spec.id))
         # An export is handed on: other programs load a part of an adapter without a word.
@@ -130,9 +143,15 @@ class Export:
                 write_json(folder / "adapter_config.json", settings)
             elif kind == PEFT:
                 write_peft(folder, self.adapter, self.config.lora, self.config.model)
+            elif kind == OLLAMA:
+                write_atomic(folder / MODELFILE, self.modelfile.encode())
             elif fused is not None:
                 found = self._write_fused(folder, found, fused)
             return self._finish(folder, found)
+
+    def _ollama_weights(self) -> tuple[str, str | None]:
+        """Return what ``FROM`` and ``ADAPTER`` name, by paths from the Modelfile's folder."""
+        return f"../{self.targets[FUSED].name}", None
 
     def _write_fused(self, folder: Path, found: Exported, fused: FusedModel) -> Exported:
         """Write a fused model and measure it beside the adapter."""
@@ -162,13 +181,16 @@ class Export:
 
     def _finish(self, folder: Path, found: Exported) -> Exported:
         """Add the card and the marker, which makes the folder an export."""
-        write_card(folder, Card(self.past, self.spec, self.config, found, self.prompting))
+        name = self.wanted.ollama if found.kind == OLLAMA else None
+        write_card(folder, Card(self.past, self.spec, self.config, found, self.prompting, name))
         size = sum(file.stat().st_size for file in folder.iterdir())
         found = replace(found, bytes=size)
         # No path of this machine: an export may be handed on.
         marker = asdict(found) | {"folder": Path(found.folder).name, "exported_at": now()}
         # By which a training that starts from it knows its model.
         marker["model_fingerprint"] = self.spec.model_fingerprint
+        if name is not None:
+            marker["ollama"] = name
         write_json(folder / MARKER, {"version": VERSION, **marker})
         return found
 

@@ -170,6 +170,15 @@ def _replaced(target: Path) -> Path:
     return target.with_name(f".{target.name}.replaced")
 
 
+def exports_of(workspace: Workspace, job: str, kind: str) -> list[dict[str, Any]]:
+    """Return what the exports of a job, of one kind, say of themselves, the newest last."""
+    if not workspace.output.is_dir():
+        return []
+    markers = [_marker(folder) for folder in workspace.output.iterdir()]
+    found = [one for one in markers if one.get("job") == job and one.get("kind") == kind]
+    return sorted(found, key=lambda one: str(one.get("exported_at")))
+
+
 def owner_of(target: Path) -> str | None:
     """Return the job whose export a folder is; None where it is none."""
     job = _marker(target).get("job")

@@ -5,10 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jobs.errors import InvalidInput
+from jobs.ollama.modelfile import check_model_name
 
 ADAPTER, FUSED, REQUANTIZED, PEFT = "adapter", "fused", "requantized", "peft"
+OLLAMA = "ollama"
 # What stands behind the name of an export.
-SUFFIXES = {ADAPTER: "", FUSED: "-fused", REQUANTIZED: "-fused-quantized", PEFT: "-peft"}
+SUFFIXES = {
+    ADAPTER: "",
+    FUSED: "-fused",
+    REQUANTIZED: "-fused-quantized",
+    PEFT: "-peft",
+    OLLAMA: "-ollama",
+}
 # A loss that moved by more than this, in nats, is worth a warning.
 MOVED = 0.01
 
@@ -20,6 +28,7 @@ class ExportRequest:
     Attributes:
         fuse: a whole model; ``requantize``: with the adapted layers quantized again.
         peft: the adapter as PEFT lays it out.
+        ollama: the name that the model gets in Ollama; None for no Modelfile.
         name: of the folder below ``output/``; None for one of the model and the preset.
         force: an export of another job may be replaced.
     """
@@ -27,6 +36,7 @@ class ExportRequest:
     fuse: bool = False
     requantize: bool = False
     peft: bool = False
+    ollama: str | None = None
     name: str | None = None
     force: bool = False
 
@@ -34,16 +44,26 @@ class ExportRequest:
         """Refuse what contradicts itself.
 
         Raises:
-            InvalidInput: ``requantize`` without ``fuse``.
+            InvalidInput: ``requantize`` without ``fuse``, or ``ollama`` without weights that it
+                reads.
         """
         if self.requantize and not self.fuse:
             raise InvalidInput("--requantize says how to --fuse: give both.")
+        if self.ollama is not None:
+            check_model_name(self.ollama)
+            if not self.fuse or self.requantize:
+                raise InvalidInput(
+                    "--ollama says how Ollama makes a model of what is exported, and it reads "
+                    "neither an adapter of mlx-lm nor weights that MLX quantized.",
+                    "Give --fuse with it, without --requantize.",
+                )
 
     @property
     def kinds(self) -> list[str]:
         """What is written, in this order."""
         fused = REQUANTIZED if self.requantize else FUSED
-        return [ADAPTER, *[PEFT] * self.peft, *[fused] * self.fuse]
+        ollama = [OLLAMA] * (self.ollama is not None)
+        return [ADAPTER, *[PEFT] * self.peft, *[fused] * self.fuse, *ollama]
 
 
 @dataclass(frozen=True)
@@ -51,7 +71,7 @@ class Exported:
     """A folder that was written.
 
     Attributes:
-        kind: ``adapter``, ``peft``, ``fused`` or ``requantized``.
+        kind: ``adapter``, ``peft``, ``fused``, ``requantized`` or ``ollama``.
         bytes: of all its files.
         dtype: of a fused model's weights, as they are computed with.
         validation_loss: of a fused model, nats per token; None where it was not measured.

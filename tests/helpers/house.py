@@ -65,10 +65,21 @@ FLOORS = {
         ),
     ),
     "jobs": (
-        *("__main__", "kinds", "sinks", "export", "report", "stopping", "sweep", "rehearsal"),
+        *(
+            "__main__",
+            "kinds",
+            "sinks",
+            "export",
+            "ollama",
+            "report",
+            "stopping",
+            "sweep",
+            "rehearsal",
+        ),
         *("other_process", "console", "summary_head", "compare", "past_run", "evaluation"),
         *("training", "resources", "prefix", "pace", "model", "importing", "data", "caches"),
         *(
+            "served",
             "model_store",
             "backend",
             "config",
