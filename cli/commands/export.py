@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--ollama",
     metavar="NAME",
-    help="With --fuse: also a Modelfile, by which Ollama makes a model NAME of it.",
+    help="With --fuse: also a Modelfile, by which Ollama makes a model of that name.",
 )
 @click.option("--to", "name", metavar="NAME", help="The folder's name in output/.")
 @click.option("--force", is_flag=True, help="Replace an export of another job or kind.")

@@ -142,7 +142,8 @@ class Server:
             )
         if isinstance(error, ConnectionRefusedError):
             return NetworkError(
-                f"Nothing listens at {self.url}.", "Start it: ollama serve, or llama-server -m FILE"
+                f"Nothing listens at {self.url}.",
+                "Start Ollama there (ollama serve), or llama-server.",
             )
         why = shown(str(error)) or type(error).__name__
         return NetworkError(f"{self.url} did not answer: {why}.")

@@ -13,6 +13,8 @@ from jobs.paths import REPOSITORY
 
 # Programs, separated by commas, without which tests fail rather than skip; `.ci/run` sets it.
 REQUIRE = "FARENSE_REQUIRE"
+# The Python of an environment that `make llama` makes, or another one.
+LLAMA_PYTHON = "FARENSE_LLAMA_PYTHON"
 # The Go compiler of an environment that `make go` makes, or another one.
 GO = "FARENSE_GO"
 # The Python of an environment that `make peft` makes, or another one.
@@ -33,6 +35,14 @@ def peft_python() -> Path:
     if found.is_file():
         return found
     return _missing("peft", f"make peft, or set {PEFT_PYTHON} to a Python that has it")
+
+
+def llama_python() -> Path:
+    """Return a Python that has llama.cpp's server (xllamacpp); skip where there is none."""
+    found = Path(os.environ.get(LLAMA_PYTHON) or REPOSITORY / ".venv-llama/bin/python")
+    if found.is_file():
+        return found
+    return _missing("llama", f"make llama, or set {LLAMA_PYTHON} to a Python that has xllamacpp")
 
 
 def go() -> Path:
