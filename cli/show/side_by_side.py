@@ -20,11 +20,10 @@ def side_by_side(heads: tuple[str, str], texts: tuple[str, str], width: int | No
     if column < NARROWEST:
         parts = (f"{head}:\n{text}" for head, text in zip(heads, texts, strict=True))
         return "\n\n".join(parts)
-    left, right = (
-        [*_lines(head, column), "-" * column, *_lines(text, column)]
-        for head, text in zip(heads, texts, strict=True)
-    )
-    rows = zip_longest(left, right, fillvalue="")
+    one, other = (_lines(head, column) for head in heads)
+    titles = [*zip_longest(one, other, fillvalue=""), ("-" * column, "-" * column)]
+    one, other = (_lines(text, column) for text in texts)
+    rows = [*titles, *zip_longest(one, other, fillvalue="")]
     return "\n".join(f"{one:<{column}}{BETWEEN}{other}".rstrip() for one, other in rows)
 
 
