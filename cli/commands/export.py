@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import shutil
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ import click
 from cli.foreground import foreground_job
 from cli.options import job_argument, json_option
 from cli.output import note, print_json, warn
-from jobs.export.kinds import OLLAMA, ExportRequest
+from jobs.export.kinds import OLLAMA, PRECISIONS, ExportRequest, as_told, verified_lines
 from jobs.paths import Workspace
 from jobs.storage.formatting import size_text
 
@@ -34,7 +33,26 @@ if TYPE_CHECKING:
 @click.option(
     "--ollama",
     metavar="NAME",
-    help="With --fuse: also a Modelfile, by which Ollama makes a model of that name.",
+    help="Also a Modelfile, by which Ollama makes a model of that name.",
+)
+@click.option(
+    "--ollama-base",
+    metavar="MODEL",
+    help="With --ollama --gguf-lora: the base model by its name in Ollama, or its GGUF.",
+)
+@click.option("--gguf-lora", is_flag=True, help="Also as a GGUF adapter, for llama.cpp and Ollama.")
+@click.option(
+    "--gguf",
+    type=click.Choice(PRECISIONS),
+    multiple=True,
+    help="Also a whole model as a GGUF, in this precision; may be given several times.",
+)
+@click.option("--verify", is_flag=True, help="Let llama.cpp compute with each GGUF, and compare.")
+@click.option(
+    "--base-gguf",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="With --verify --gguf-lora: the base model's GGUF that you have.",
 )
 @click.option("--to", "name", metavar="NAME", help="The folder's name in output/.")
 @click.option("--force", is_flag=True, help="Replace an export of another job or kind.")
@@ -45,6 +63,11 @@ def export(
     requantize: bool,
     peft: bool,
     ollama: str | None,
+    ollama_base: str | None,
+    gguf_lora: bool,
+    gguf: tuple[str, ...],
+    verify: bool,
+    base_gguf: Path | None,
     name: str | None,
     force: bool,
     as_json: bool,
@@ -60,7 +83,11 @@ def export(
 
     --ollama NAME adds a folder with -ollama behind it: a Modelfile with the prompts, the system
     message and the ends that the model was trained with. The command that makes a model of it is
-    told, and not run.
+    told, and not run. The model is the first of --gguf, or the adapter of --gguf-lora beside
+    --ollama-base, or that of --fuse, of which Ollama takes few architectures.
+
+    --gguf-lora and --gguf write for llama.cpp, Ollama and LM Studio: the adapter alone, to stand
+    beside a GGUF of the base model, or the whole model with the adapter in its weights.
 
     A folder has its name once it is whole. An earlier export of the same job is replaced. Where
     another job has that name already, the end of this job's id is put behind it.
@@ -69,10 +96,23 @@ def export(
     Examples:
       farense export latest
       farense export latest --fuse --peft --to farense-assistant
-      farense export latest --fuse --ollama farense-assistant
+      farense export latest --gguf-lora
+      farense export latest --gguf q8_0 --gguf q4_0 --verify
+      farense export latest --gguf q8_0 --ollama farense-assistant
+      farense export latest --gguf-lora --ollama farense-assistant --ollama-base smollm2:135m
     """
     wanted = ExportRequest(
-        fuse=fuse, requantize=requantize, peft=peft, ollama=ollama, name=name, force=force
+        fuse=fuse,
+        requantize=requantize,
+        peft=peft,
+        gguf_lora=gguf_lora,
+        gguf=gguf,
+        verify=verify,
+        base_gguf=base_gguf,
+        ollama=ollama,
+        ollama_base=ollama_base,
+        name=name,
+        force=force,
     )
     with foreground_job(job, "Export") as (spec, state):
         from jobs.export.export import export as run_export  # noqa: PLC0415 - loads MLX
@@ -87,7 +127,7 @@ def export(
             if ollama is not None and exported.kind == OLLAMA:
                 note(offer(ollama, Path(exported.folder)))
     if as_json:
-        print_json([{**asdict(found), "moved": found.moved} for found in written])
+        print_json([{**as_told(found), "moved": found.moved} for found in written])
 
 
 def offer(model: str, folder: Path) -> str:
@@ -109,6 +149,8 @@ def described(found: Exported) -> str:
             f"\n  validation loss {found.validation_loss:.4f}, of the adapter beside the base "
             f"model {found.adapter_validation_loss:.4f} ({found.moved:+.4f})"
         )
+    if found.verified is not None:
+        text += "".join(f"\n  {line}" for line in verified_lines(found.verified))
     return text
 
 

@@ -15,7 +15,17 @@ import yaml
 
 from jobs.config.config import TrainConfig
 from jobs.evaluation.scores import TITLES
-from jobs.export.kinds import ADAPTER, FUSED, OLLAMA, PEFT, REQUANTIZED, Exported
+from jobs.export.kinds import (
+    ADAPTER,
+    FUSED,
+    GGUF,
+    GGUF_LORA,
+    OLLAMA,
+    PEFT,
+    REQUANTIZED,
+    Exported,
+    verified_lines,
+)
 from jobs.export.prompting import OPTIONS_FILE, QUESTION, Prompting
 from jobs.model.foreign_adapter import FARENSE
 from jobs.past_run import PastRun
@@ -30,8 +40,19 @@ WHAT = {
     FUSED: "`{model}` with a Q{kind} adapter in its weights, which are {dtype} and not quantized.",
     REQUANTIZED: "`{model}` with a Q{kind} adapter in its weights. The adapted layers were "
     "quantized again, which keeps only a part of what the adapter adds.",
-    OLLAMA: "What Ollama makes a model of: `{model}` with a Q{kind} adapter in its weights.",
+    OLLAMA: "What Ollama makes a model of: `{model}` with a Q{kind} adapter.",
+    GGUF_LORA: "A {kind} adapter for `{model}` as a GGUF, which llama.cpp and Ollama load beside a "
+    "GGUF of that model.",
 }
+GGUF_WHAT = (
+    "`{model}` with a Q{kind} adapter in its weights as a GGUF, {precision}, as llama.cpp, Ollama "
+    "and LM Studio load it."
+)
+GGUF_EXAMPLE = """\
+    {command} \\
+        --model {model}{adapter}
+"""
+BASE_GGUF = "BASE-MODEL.gguf"
 MLX_EXAMPLE = """\
     python -m mlx_lm generate --model {model}{adapter} \\
         {prompt} --max-tokens 200
@@ -100,12 +121,15 @@ def card_text(card: Card) -> str:
     """Return a model card in Markdown, with the front matter that model hubs read."""
     kind = card.exported.kind
     head = {
-        "library_name": "peft" if kind == PEFT else "mlx",
+        "library_name": _library(kind),
         "pipeline_tag": "text-generation",
         "tags": ["farense", card.config.lora.kind],
     }
     adapter = KINDS[card.config.lora.kind]
-    what = WHAT[kind].format(model=card.model, dtype=card.exported.dtype, kind=adapter)
+    precision = kind.removeprefix("gguf-").upper()
+    what = WHAT.get(kind, GGUF_WHAT).format(
+        model=card.model, dtype=card.exported.dtype, kind=adapter, precision=precision
+    )
     settings = yaml.safe_dump(card.spec.config, sort_keys=False, allow_unicode=True)
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
@@ -123,7 +147,32 @@ def card_text(card: Card) -> str:
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
+def _library(kind: str) -> str:
+    """Return the library that loads an export, by the word that model hubs have for it."""
+    if kind == PEFT:
+        return "peft"
+    return "gguf" if kind == GGUF_LORA or kind in GGUF.values() else "mlx"
+
+
+def _gguf_example(card: Card) -> str:
+    file = f"output/{card.name}/{card.exported.file}"
+    alone = card.exported.kind != GGUF_LORA
+    command = GGUF_EXAMPLE.format(
+        command=card.prompting.llama_command(),
+        model=file if alone else BASE_GGUF,
+        adapter="" if alone else f" --lora {file}",
+    )
+    if alone:
+        return command
+    return (
+        f"{command}\n`{BASE_GGUF}` is a GGUF of `{card.model}`, in any precision: the one that it "
+        "was made from, or one that has been published."
+    )
+
+
 def _example(card: Card) -> str:
+    if card.exported.file is not None:
+        return _gguf_example(card)
     folder = f"output/{card.name}"
     if card.exported.kind == PEFT:
         return PEFT_EXAMPLE.format(folder=folder, model=card.model, path=card.config.model)
@@ -188,6 +237,10 @@ def _fusing(exported: Exported) -> Iterator[str]:
         )
     elif exported.kind in (FUSED, REQUANTIZED):
         yield "validation loss of this fused model: not measured"
+    if exported.verified is not None:
+        yield from verified_lines(exported.verified)
+    elif exported.file is not None:
+        yield "in llama.cpp: not measured"
 
 
 def _scores(report: Mapping[str, Any]) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from jobs.config.config import TrainConfig, config_from
+from jobs.errors import InvalidInput
 from jobs.export.card import Card, write_card
 from jobs.export.folder import (
     MARKER,
@@ -20,20 +22,26 @@ from jobs.export.folder import (
     replacing,
 )
 from jobs.export.fuse import FusedModel, fused_model
+from jobs.export.ggufs import Ggufs, gguf_file
 from jobs.export.kinds import (
     ADAPTER,
     FUSED,
+    GGUF,
+    GGUF_LORA,
     OLLAMA,
     PEFT,
     REQUANTIZED,
     SUFFIXES,
     Exported,
     ExportRequest,
+    as_told,
 )
 from jobs.export.losses import adapter_loss, fits_memory, model_loss
-from jobs.export.ollama import MODELFILE, modelfile_text
+from jobs.export.ollama import MODELFILE, modelfile_text, named_base
 from jobs.export.peft import check_peft, write_peft
 from jobs.export.prompting import prompting_of
+from jobs.export.verify import Verifier
+from jobs.gguf.ask_llama import llama_python
 from jobs.model.adapter import TrainedAdapter, read_adapter
 from jobs.model.adapter_fit import fresh_adapter
 from jobs.model_store.folder import check_unchanged
@@ -89,6 +97,8 @@ class Export:
         self.stem = check_name(wanted.name or self._usual_name())
         self.targets = {kind: self.output / (self.stem + SUFFIXES[kind]) for kind in wanted.kinds}
         self._check_targets()
+        if wanted.verify:
+            llama_python()
         check_unchanged(self.model, spec.model_fingerprint)
         self.prompting = prompting_of(workspace, spec, self.config)
         self.modelfile = ""
@@ -107,11 +117,12 @@ class Export:
             if self.wanted.peft:
                 check_peft(self.adapter)
             fused = self._fused() if self.wanted.fuse else None
+            ggufs = Ggufs(self.model, self.config, self.adapter, self.wanted)
             adapters = (1 + self.wanted.peft) * len(self.adapter.content)
             size = adapters + len(self.targets) * SMALL_BYTES + (fused.bytes if fused else 0)
-            check_space(self.output, size)
+            check_space(self.output, size + ggufs.bytes)
             for kind, target in self.targets.items():
-                yield self._write(kind, target, fused)
+                yield self._write(kind, target, fused, ggufs)
 
     def _usual_name(self) -> str:
         name = export_name(self.model.name, self.spec.preset)
@@ -134,7 +145,7 @@ class Export:
             self.model, self.config.lora, self.adapter, requantize=self.wanted.requantize
         )
 
-    def _write(self, kind: str, target: Path, fused: FusedModel | None) -> Exported:
+    def _write(self, kind: str, target: Path, fused: FusedModel | None, ggufs: Ggufs) -> Exported:
         found = Exported(kind, str(target), self.spec.id, self.adapter.sha256)
         with replacing(target) as folder:
             if kind == ADAPTER:
@@ -145,13 +156,22 @@ class Export:
                 write_peft(folder, self.adapter, self.config.lora, self.config.model)
             elif kind == OLLAMA:
                 write_atomic(folder / MODELFILE, self.modelfile.encode())
+            elif kind in (GGUF_LORA, *GGUF.values()):
+                found = self._write_gguf(folder, found, ggufs)
             elif fused is not None:
                 found = self._write_fused(folder, found, fused)
             return self._finish(folder, found)
 
     def _ollama_weights(self) -> tuple[str, str | None]:
         """Return what ``FROM`` and ``ADAPTER`` name, by paths from the Modelfile's folder."""
+        if self.wanted.ollama_base is not None:
+            return named_base(self.wanted.ollama_base), self._beside(GGUF_LORA)
+        if self.wanted.gguf:
+            return self._beside(GGUF[self.wanted.gguf[0]]), None
         return f"../{self.targets[FUSED].name}", None
+
+    def _beside(self, kind: str) -> str:
+        return f"../{self.targets[kind].name}/{gguf_file(self.stem, kind)}"
 
     def _write_fused(self, folder: Path, found: Exported, fused: FusedModel) -> Exported:
         """Write a fused model and measure it beside the adapter."""
@@ -179,6 +199,26 @@ class Export:
             )
         return found
 
+    def _write_gguf(self, folder: Path, found: Exported, ggufs: Ggufs) -> Exported:
+        """Write a GGUF and, where that is wanted, let llama.cpp compute with it."""
+        size = ggufs.bytes_of(found.kind)
+        self.report(f"Writing {size_text(size)} of weights ({found.kind}) ...")
+        found = replace(found, file=ggufs.write(folder, found.kind, self.stem))
+        if not self.wanted.verify:
+            return found
+        verifier = self._verifier()
+        self.report("Letting llama.cpp compute with it ...")
+        return replace(found, verified=ggufs.verify(folder, found, verifier))
+
+    @functools.cache  # noqa: B019 - as long as the export
+    def _verifier(self) -> Verifier:
+        """Return what farense computes, to compare GGUFs with: once for all of them."""
+        self.report("Measuring the adapter's validation loss ...")
+        own = adapter_loss(self.workspace, self.spec, self.adapter, self.warn)
+        if own is None:
+            raise InvalidInput("--verify needs the job's validation set.")
+        return Verifier(self.workspace, self.spec, self.config, self.adapter, self.past, own)
+
     def _finish(self, folder: Path, found: Exported) -> Exported:
         """Add the card and the marker, which makes the folder an export."""
         name = self.wanted.ollama if found.kind == OLLAMA else None
@@ -186,7 +226,7 @@ class Export:
         size = sum(file.stat().st_size for file in folder.iterdir())
         found = replace(found, bytes=size)
         # No path of this machine: an export may be handed on.
-        marker = asdict(found) | {"folder": Path(found.folder).name, "exported_at": now()}
+        marker = as_told(found) | {"folder": Path(found.folder).name, "exported_at": now()}
         # By which a training that starts from it knows its model.
         marker["model_fingerprint"] = self.spec.model_fingerprint
         if name is not None:

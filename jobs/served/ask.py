@@ -176,7 +176,7 @@ class Ollama:
         raise InvalidInput(
             f"{self.url} has no model {wanted!r}; it has: {have}.",
             "Name another with --via-model, or make it: "
-            f"farense export latest --fuse --ollama {wanted}",
+            f"farense export latest --gguf q8_0 --ollama {wanted}",
         )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jobs.model_store.packaged import SMOLLM2_135M
 from jobs.paths import REPOSITORY
-from tests.helpers.required import llama_python
+from tests.helpers.required import llama_server_python
 
 PROGRAM = REPOSITORY / "tests/children/llama_server.py"
 
@@ -20,7 +20,7 @@ PROGRAM = REPOSITORY / "tests/children/llama_server.py"
 def llama_server(model: Path) -> Iterator[str]:
     """Serve a GGUF; provide the address."""
     process = subprocess.Popen(
-        [llama_python(), PROGRAM, model],
+        [llama_server_python(), PROGRAM, model],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -14,7 +14,7 @@ from jobs.paths import REPOSITORY
 # Programs, separated by commas, without which tests fail rather than skip; `.ci/run` sets it.
 REQUIRE = "FARENSE_REQUIRE"
 # The Python of an environment that `make llama` makes, or another one.
-LLAMA_PYTHON = "FARENSE_LLAMA_PYTHON"
+LLAMA_SERVER_PYTHON = "FARENSE_LLAMA_SERVER_PYTHON"
 # The Go compiler of an environment that `make go` makes, or another one.
 GO = "FARENSE_GO"
 # The Python of an environment that `make peft` makes, or another one.
@@ -26,7 +26,7 @@ def required(program: str) -> Path:
     found = shutil.which(program)
     if found is not None:
         return Path(found)
-    return _missing(program, f"install it (Debian: apt-get install {program})")
+    return missing(program, f"install it (Debian: apt-get install {program})")
 
 
 def peft_python() -> Path:
@@ -34,15 +34,17 @@ def peft_python() -> Path:
     found = Path(os.environ.get(PEFT_PYTHON) or REPOSITORY / ".venv-peft/bin/python")
     if found.is_file():
         return found
-    return _missing("peft", f"make peft, or set {PEFT_PYTHON} to a Python that has it")
+    return missing("peft", f"make peft, or set {PEFT_PYTHON} to a Python that has it")
 
 
-def llama_python() -> Path:
+def llama_server_python() -> Path:
     """Return a Python that has llama.cpp's server (xllamacpp); skip where there is none."""
-    found = Path(os.environ.get(LLAMA_PYTHON) or REPOSITORY / ".venv-llama/bin/python")
+    found = Path(os.environ.get(LLAMA_SERVER_PYTHON) or REPOSITORY / ".venv-llama/bin/python")
     if found.is_file():
         return found
-    return _missing("llama", f"make llama, or set {LLAMA_PYTHON} to a Python that has xllamacpp")
+    return missing(
+        "llama", f"make llama, or set {LLAMA_SERVER_PYTHON} to a Python that has xllamacpp"
+    )
 
 
 def go() -> Path:
@@ -51,10 +53,11 @@ def go() -> Path:
     found = own if own.is_file() else shutil.which("go")
     if found is not None:
         return Path(found)
-    return _missing("go", f"make go, or set {GO} to a Go compiler")
+    return missing("go", f"make go, or set {GO} to a Go compiler")
 
 
-def _missing(name: str, advice: str) -> NoReturn:
+def missing(name: str, advice: str) -> NoReturn:
+    """Skip a test that lacks something, or let it fail where that is required."""
     message = f"{name} is missing: {advice}"
     if name in os.environ.get(REQUIRE, "").split(","):
         pytest.fail(message)

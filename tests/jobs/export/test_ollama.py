@@ -72,6 +72,27 @@ def test_the_modelfile_asks_as_the_job_was_asked(past: Workspace) -> None:
     assert read_json(folder / "farense_export.json")["ollama"] == "ana/farense:v2"
 
 
+def test_a_gguf_goes_before_a_folder_and_an_adapter_stands_beside_its_base(
+    past: Workspace, tmp_path: Path
+) -> None:
+    def said() -> dict[str, str]:
+        folder = past.output / f"{NAME}-ollama"
+        found = dict(read_modelfile((folder / "Modelfile").read_text()))
+        for name in {"from", "adapter"} & set(found):
+            assert ".gguf" not in found[name] or (folder / found[name]).is_file()
+        return found
+
+    exported(past, FIRST, fuse=True, gguf=("f16",), ollama="x")
+    assert said()["from"] == f"../{NAME}-gguf-f16/{NAME}-f16.gguf"
+    exported(past, FIRST, gguf_lora=True, ollama="x", ollama_base="ana/tiny:4bit")
+    assert said()["from"] == "ana/tiny:4bit"
+    assert said()["adapter"] == f"../{NAME}-gguf-lora/{NAME}-lora.gguf"
+    base = tmp_path / "my base.gguf"
+    base.touch()
+    exported(past, FIRST, gguf_lora=True, ollama="x", ollama_base=str(base))
+    assert said()["from"] == str(base)
+
+
 @pytest.mark.parametrize("system", ["Sê breve.", "Sê\u00a0breve."])
 def test_a_common_system_message_goes_with_it(past: Workspace, system: str) -> None:
     chat_job(
@@ -105,6 +126,15 @@ def test_a_template_that_ollama_cannot_have_is_refused_before_anything_is_writte
         ({"ollama": "a b", "fuse": True}, "cannot be the name of a model in Ollama"),
         ({"ollama": "x"}, "neither an adapter of mlx-lm nor weights that MLX quantized"),
         ({"ollama": "x", "fuse": True, "requantize": True}, "neither an adapter of mlx-lm"),
+        ({"ollama": "x", "gguf_lora": True}, "neither an adapter of mlx-lm"),
+        (
+            {"ollama": "x", "ollama_base": "smollm2"},
+            "what Ollama adds the adapter of --gguf-lora to",
+        ),
+        (
+            {"ollama": "x", "gguf_lora": True, "ollama_base": "a b.gguf"},
+            "name of a model in Ollama",
+        ),
     ],
 )
 def test_what_ollama_does_not_take_is_refused(

@@ -17,7 +17,7 @@ from jobs.model.load import load_base, load_tokenizer
 from jobs.served.ask import Prompt, find_server
 from jobs.served.http import Server
 from tests.helpers.llama_server import llama_server, packaged_gguf
-from tests.helpers.required import llama_python
+from tests.helpers.required import llama_server_python
 
 ROW = Dialogue((Message(USER, "What is the capital of Portugal?"),), "")
 LIMIT = 8
@@ -27,7 +27,7 @@ LIMIT = 8
 def test_the_base_model_answers_as_its_gguf_does_in_llama_cpp(
     smollm2: Path, tmp_path: Path
 ) -> None:
-    llama_python()
+    llama_server_python()
     tokenizer, (module, _) = load_tokenizer(smollm2), load_base(smollm2)
     texts: dict[PromptFormat, str] = {
         "farense": farense_prompt(ROW),
