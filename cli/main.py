@@ -34,6 +34,7 @@ COMMANDS = {
     "compare": ("compare:compare", "Compare two runs, and say which to use."),
     "report": ("report:report", "Make a page about runs, with plots."),
     "export": ("export:export", "Write a job's adapter where other programs load it."),
+    "push": ("handing_on.push:push", "Send a job's adapter to the Hugging Face hub."),
     "ask": ("ask:ask", "Ask a job's best adapter a question."),
     "sweep": ("sweep:sweep", "Try many settings overnight, and keep the best."),
     "status": ("status:status", "Show the jobs, or one of them."),

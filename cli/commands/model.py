@@ -40,10 +40,14 @@ def pull(name: str, as_name: str | None) -> None:
     models/), or ORGANIZATION/NAME on the Hugging Face hub. Only safetensors weights are taken from
     there, and never code.
 
+    Or it is a GGUF of the llama family, a path on disk or ORGANIZATION/NAME/FILE.gguf: it becomes a
+    folder as mlx-lm loads it, with the weights as they are quantized where MLX holds them so.
+
     \b
     Examples:
       farense model pull smollm2-135m
       farense model pull mlx-community/Mistral-7B-Instruct-v0.3-4bit --as mistral-7b-4bit
+      farense model pull ~/Downloads/Llama-3.2-1B-Instruct-Q8_0.gguf
     """
     folder = pull_model(name, Workspace.current(), as_name=as_name, report=note)
     click.echo(folder)

@@ -15,6 +15,7 @@ import yaml
 
 from jobs.config.config import TrainConfig
 from jobs.evaluation.scores import TITLES
+from jobs.export.folder import OPTIONS_FILE
 from jobs.export.kinds import (
     ADAPTER,
     FUSED,
@@ -26,7 +27,7 @@ from jobs.export.kinds import (
     Exported,
     verified_lines,
 )
-from jobs.export.prompting import OPTIONS_FILE, QUESTION, Prompting
+from jobs.export.prompting import QUESTION, Prompting
 from jobs.model.foreign_adapter import FARENSE
 from jobs.past_run import PastRun
 from jobs.spec import DataFile, JobSpec

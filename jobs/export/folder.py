@@ -20,6 +20,8 @@ from jobs.storage.formatting import size_text
 from jobs.storage.locks import hold
 
 MARKER = "farense_export.json"
+# What the chat template is told, where that is too long for a command.
+OPTIONS_FILE = "chat_template_config.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 # How a model's name says that its weights are quantized.
 QUANTIZED = re.compile(r"[-_.](\d+-?bits?|[qQ]\d\w*|mxfp\d|nvfp\d)$", re.ASCII)
@@ -87,7 +89,7 @@ def check_target(target: Path, job: str, kind: str, *, force: bool) -> None:
             f"{target} is the export of another job, {owner}.",
             f"Replace it with --force, or choose another name: --to {target.name}-2",
         )
-    there = _marker(target).get("kind", kind)
+    there = marker_of(target).get("kind", kind)
     if there != kind and not force:
         raise InvalidInput(
             f"{target} is another export of this job ({there}), not an earlier one ({kind}).",
@@ -181,11 +183,12 @@ def exports_of(workspace: Workspace, job: str, kind: str) -> list[dict[str, Any]
 
 def owner_of(target: Path) -> str | None:
     """Return the job whose export a folder is; None where it is none."""
-    job = _marker(target).get("job")
+    job = marker_of(target).get("job")
     return job if isinstance(job, str) else None
 
 
-def _marker(target: Path) -> dict[str, Any]:
+def marker_of(target: Path) -> dict[str, Any]:
+    """Return what an export says of itself; empty where a folder is none."""
     try:
         marker: Any = read_json(target / MARKER)
     except (OSError, ValueError):

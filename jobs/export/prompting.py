@@ -14,13 +14,12 @@ from jobs.data.prompts import PromptFormat, farense_prompt
 from jobs.data.tokenize import frame_of
 from jobs.data.tokenizer import TemplateSettings
 from jobs.evaluation.ask import common_system
+from jobs.export.folder import OPTIONS_FILE
 from jobs.model.load import load_tokenizer
 from jobs.paths import Workspace
 from jobs.spec import JobSpec
 
 QUESTION = "QUESTION"
-# Where options are too long for a command.
-OPTIONS_FILE = "chat_template_config.json"
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
 """The header of a GGUF: which tensors the file holds, of which kind, and where.
 
-MLX stops reading without an error at the first tensor of a kind it does not know, and makes float16
-of bfloat16. So what it read is held against this, and what it would round is read from here.
+MLX stops reading without an error at the first tensor of a kind it does not know, makes float16 of
+bfloat16, and mistakes Q4_K. So a file's kinds are looked at here first, and what MLX would change
+is read by this.
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 from __future__ import annotations
 
-import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,18 +71,20 @@ def read_gguf_header(path: Path) -> dict[str, GgufTensor]:
     return {tensor.name: tensor for tensor in tensors}
 
 
-def read_bfloat16(path: Path, tensor: GgufTensor) -> bytes:
-    """Return the bytes of a bfloat16 tensor, two for each number.
+def read_content(path: Path, tensor: GgufTensor, size: int) -> bytes:
+    """Return the bytes of a tensor.
+
+    Args:
+        size: how many it has.
 
     Raises:
         ModelError: the file ends before they do.
         OSError: it cannot be read.
     """
-    wanted = 2 * math.prod(tensor.shape)
     with path.open("rb") as file:
         file.seek(tensor.offset)
-        found = file.read(wanted)
-    if len(found) < wanted:
+        found = file.read(size)
+    if len(found) < size:
         raise ModelError(f"{path.name} is damaged: it ends within its tensor {tensor.name}.")
     return found
 

@@ -1,22 +1,87 @@
-"""The byte-level BPE tokenizer inside a GGUF's metadata, as tokenizer.json."""
+"""The tokenizer inside a GGUF's metadata, as tokenizer.json.
+
+llama.cpp has two kinds that matter here. Byte-level BPE ("gpt2") joins by a list of merges, after
+the text was split by one of its named patterns. SentencePiece ("llama") joins the pair whose whole
+has the best score: the scores are turned into a list of merges, as transformers does it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer
-from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+from tokenizers.processors import TemplateProcessing
 
 from jobs.errors import ModelError
 from jobs.storage.files import write_atomic, write_json
 
-CONTROL = 3  # GGUF's token type of special tokens; the others are matched by the merges alone
+# GGUF's types of tokens; the others are matched by the merges alone.
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
+SPACE = "▁"
+_LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
+_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_CASED = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+{end}"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*{end}"
+)
+_CASED_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_ENDING = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+DIGITS = "digits"
 
 
-def write_tokenizer(metadata: dict[str, Any], folder: Path, *, context: int) -> dict[str, int]:
+@dataclass(frozen=True)
+class Splitting:
+    """How a text is split before it is joined, under one of llama.cpp's names.
+
+    Attributes:
+        pattern: a regular expression, :data:`DIGITS` for single digits; None splits by GPT-2's.
+        words: what the pattern leaves is split by GPT-2's, too.
+        whole: a piece that is a token is taken as it is, whatever the merges say.
+        begins: a text gets the BOS token where nothing says otherwise.
+        composed: letters and their accents become one (NFC) first.
+    """
+
+    pattern: str | None = None
+    words: bool = True
+    whole: bool = False
+    begins: bool = False
+    composed: bool = False
+
+
+SPLITTINGS = {
+    "gpt-2": Splitting(),
+    "smollm": Splitting(DIGITS),
+    "llama-bpe": Splitting(_LETTERS + r"|\p{N}{1,3}" + _REST, False, whole=True, begins=True),
+    "qwen2": Splitting(_LETTERS + r"|\p{N}" + _REST, False, composed=True),
+    "tekken": Splitting(
+        _CASED.replace("{end}", "") + r"|\p{N}" + _CASED_REST, False, whole=True, begins=True
+    ),
+    "gpt-4o": Splitting(_CASED.replace("{end}", _ENDING) + r"|\p{N}{1,3}" + _CASED_REST, False),
+}
+
+
+@dataclass(frozen=True)
+class _Vocabulary:
+    """The tokens of a GGUF, by their ids, and what each is."""
+
+    tokens: list[str]
+    types: list[int]
+
+    @property
+    def ids(self) -> dict[str, int]:
+        return {token: index for index, token in enumerate(self.tokens)}
+
+    def of(self, *types: int) -> list[str]:
+        return [
+            token for token, kind in zip(self.tokens, self.types, strict=False) if kind in types
+        ]
+
+
+def write_tokenizer(metadata: Mapping[str, Any], folder: Path, *, context: int) -> dict[str, int]:
     """Write ``tokenizer.json`` and ``tokenizer_config.json`` into ``folder``.
 
     Args:
@@ -25,32 +90,43 @@ def write_tokenizer(metadata: dict[str, Any], folder: Path, *, context: int) -> 
         context: the longest sequence the model was trained on, in tokens.
 
     Returns:
-        The ids of the BOS, EOS and padding tokens, as ``config.json`` names them.
+        The ids of the BOS, EOS and padding tokens, as far as there are, as ``config.json`` names
+        them.
 
     Raises:
         ModelError: the tokenizer is of another kind, or incomplete.
     """
-    kind = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre")
-    if kind != ("gpt2", "smollm"):
+    kind, pre = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre")
+    if kind != "llama" and (kind != "gpt2" or pre not in SPLITTINGS):
         raise ModelError(
-            f"The GGUF's tokenizer is {kind[0]!r} with pre-tokenizer {kind[1]!r}, "
-            "expected 'gpt2' with 'smollm'."
+            f"The GGUF's tokenizer is {kind!r} with pre-tokenizer {pre!r}, expected 'llama', or "
+            f"'gpt2' with one of {', '.join(SPLITTINGS)}."
         )
     try:
-        tokens: list[str] = metadata["tokenizer.ggml.tokens"]
-        merges: list[str] = metadata["tokenizer.ggml.merges"]
-        types: list[int] = metadata["tokenizer.ggml.token_type"].tolist()
-        template: str = metadata["tokenizer.chat_template"]
-        ids = {
-            name: int(metadata[f"tokenizer.ggml.{key}_token_id"])
-            for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"))
-        }
-        named = {f"{name}_token": tokens[index] for name, index in ids.items()}
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        vocabulary = _Vocabulary(
+            metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"].tolist()
+        )
+        ids = _special_ids(metadata)
+        named = {f"{name}_token": vocabulary.tokens[index] for name, index in ids.items()}
+        begins = kind == "llama" or SPLITTINGS[str(pre)].begins
+        begins = bool(metadata.get("tokenizer.ggml.add_bos_token", begins)) and "bos" in ids
+        ends = bool(metadata.get("tokenizer.ggml.add_eos_token", False))
+        if kind == "llama":
+            tokenizer = _sentencepiece(metadata, vocabulary)
+        else:
+            merges: list[str] = metadata["tokenizer.ggml.merges"]
+            tokenizer = _byte_level_bpe(vocabulary, merges, SPLITTINGS[str(pre)])
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise ModelError(f"The GGUF's tokenizer is incomplete: {error}.") from error
-    special = [token for token, type_ in zip(tokens, types, strict=False) if type_ == CONTROL]
-    tokenizer = _byte_level_bpe(tokens, merges, special)
+    _add_special(tokenizer, vocabulary)
+    if begins or ends:
+        around = {name: named[f"{name}_token"] for name in ("bos", "eos") if name in ids}
+        template = f"{around['bos']} " * begins + "$A" + f" {around['eos']}" * ends
+        tokenizer.post_processor = TemplateProcessing(
+            single=template, special_tokens=[(token, ids[name]) for name, token in around.items()]
+        )
     write_atomic(folder / "tokenizer.json", tokenizer.to_str(pretty=False).encode())
+    chat = metadata.get("tokenizer.chat_template")
     write_json(
         folder / "tokenizer_config.json",
         {
@@ -59,27 +135,100 @@ def write_tokenizer(metadata: dict[str, Any], folder: Path, *, context: int) -> 
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_max_length": context,
             "clean_up_tokenization_spaces": False,
-            "chat_template": template,
+            **({"chat_template": chat} if chat else {}),
             **named,
         },
     )
     return {f"{name}_token_id": index for name, index in ids.items()}
 
 
-def _byte_level_bpe(tokens: list[str], merges: list[str], special: list[str]) -> Tokenizer:
-    vocabulary = {token: index for index, token in enumerate(tokens)}
+def _special_ids(metadata: Mapping[str, Any]) -> dict[str, int]:
+    """Return the ids of the special tokens that a GGUF names; it has to name the last one."""
+    keys = {
+        name: f"tokenizer.ggml.{key}_token_id"
+        for name, key in (
+            ("bos", "bos"),
+            ("eos", "eos"),
+            ("pad", "padding"),
+        )
+    }
+    found = {name: int(metadata[key]) for name, key in keys.items() if key in metadata}
+    if "eos" not in found:
+        raise KeyError(keys["eos"])
+    return found
+
+
+def _byte_level_bpe(vocabulary: _Vocabulary, merges: list[str], splitting: Splitting) -> Tokenizer:
+    ids = vocabulary.ids
     pairs: list[tuple[str, str]] = []
     for merge in merges:
         left, _, right = merge.partition(" ")
-        if not {left, right, left + right} <= vocabulary.keys():
+        if not {left, right, left + right} <= ids.keys():
             raise ModelError(f"The GGUF's merge {merge!r} does not join two tokens to a third.")
         pairs.append((left, right))
-    tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=pairs))
-    tokenizer.pre_tokenizer = Sequence(
-        [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
+    tokenizer = Tokenizer(BPE(vocab=ids, merges=pairs, ignore_merges=splitting.whole))
+    steps: list[Any] = []
+    if splitting.pattern == DIGITS:
+        steps.append(pre_tokenizers.Digits(individual_digits=True))
+    elif splitting.pattern is not None:
+        steps.append(pre_tokenizers.Split(Regex(splitting.pattern), behavior="isolated"))
+    steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=splitting.words))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    if splitting.composed:
+        tokenizer.normalizer = normalizers.NFC()
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _sentencepiece(metadata: Mapping[str, Any], vocabulary: _Vocabulary) -> Tokenizer:
+    scores: list[float] = metadata["tokenizer.ggml.scores"].tolist()
+    unknown = vocabulary.of(UNKNOWN)
+    tokenizer = Tokenizer(
+        BPE(
+            vocab=vocabulary.ids,
+            merges=_merges(vocabulary, scores),
+            unk_token=unknown[0] if unknown else None,
+            fuse_unk=True,
+            byte_fallback=bool(vocabulary.of(BYTE)),
+        )
     )
-    tokenizer.decoder = ByteLevelDecoder()
+    first = bool(metadata.get("tokenizer.ggml.add_space_prefix", True))
+    marks: list[Any] = [normalizers.Prepend(SPACE)] if first else []
+    tokenizer.normalizer = normalizers.Sequence([*marks, normalizers.Replace(" ", SPACE)])
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace(SPACE, " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            *([decoders.Strip(content=" ", left=1, right=0)] if first else []),
+        ]
+    )
+    return tokenizer
+
+
+def _merges(vocabulary: _Vocabulary, scores: list[float]) -> list[tuple[str, str]]:
+    """Return the pairs that make each token, the best token first."""
+    ids = {
+        token: index for token, index in vocabulary.ids.items() if vocabulary.types[index] == NORMAL
+    }
+    found: list[tuple[float, str, str]] = []
+    for token, index in ids.items():
+        pairs = [
+            (token[:cut], token[cut:])
+            for cut in range(1, len(token))
+            if token[:cut] in ids and token[cut:] in ids
+        ]
+        pairs.sort(key=lambda pair: (ids[pair[0]], ids[pair[1]]))
+        found += [(scores[index], *pair) for pair in pairs]
+    found.sort(key=lambda merge: (merge[0], len(merge[1]), len(merge[2])), reverse=True)
+    return [(left, right) for _, left, right in found]
+
+
+def _add_special(tokenizer: Tokenizer, vocabulary: _Vocabulary) -> None:
+    special = vocabulary.of(CONTROL, *([UNKNOWN] if tokenizer.normalizer else []))
     tokenizer.add_special_tokens(
         [AddedToken(token, special=True, normalized=False) for token in special]
     )
-    return tokenizer
+    own = [AddedToken(token, normalized=False) for token in vocabulary.of(USER_DEFINED)]
+    if own:
+        tokenizer.add_tokens(own)

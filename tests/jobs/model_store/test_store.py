@@ -12,7 +12,8 @@ import pytest
 
 from jobs.errors import ModelError, NetworkError, WorkspaceError
 from jobs.model_store.downloads import DOWNLOADS
-from jobs.model_store.folder import folder_bytes
+from jobs.model_store.folder import fingerprint, folder_bytes
+from jobs.model_store.origin import origin_of
 from jobs.model_store.packaged import SMOLLM2_135M, fetch_packaged
 from jobs.model_store.store import pull
 from jobs.model_store.tiny import make_tiny_model
@@ -132,8 +133,11 @@ def test_the_pulled_model_leaves_nothing_beside_itself(smollm2: Path) -> None:
     root = smollm2.parent.parent
     left = {str(path.relative_to(root)) for path in root.rglob("*") if path.parent != smollm2}
     assert left == {
-        "models", "models/smollm2-135m-4bit", ".farense", ".farense/pull-smollm2-135m-4bit.lock"
+        "models", "models/smollm2-135m-4bit", ".farense", ".farense/pull-smollm2-135m-4bit.lock",
+        ".farense/model_origins.json",
     }  # fmt: skip
+    origin = origin_of(Workspace(root), fingerprint(smollm2))
+    assert origin == "HuggingFaceTB/SmolLM2-135M-Instruct"
     config = json.loads((smollm2 / "config.json").read_text())
     assert (config["hidden_size"], config["num_hidden_layers"]) == (576, 30)
     assert config["rms_norm_eps"] == 1e-5

@@ -1,0 +1,1 @@
+"""Commands that hand on what was trained: to other people and other programs."""
