@@ -128,13 +128,11 @@ def server_at(url: str, model: str | None, job: str) -> Serving:
         InvalidInput: nothing that can be asked is there, or it does not have the model.
         NetworkError: nothing answers there.
     """
-    from jobs.export.folder import exports_of  # noqa: PLC0415 - only this asks for it
-    from jobs.export.kinds import OLLAMA  # noqa: PLC0415 - for the same reason
+    from jobs.export.folder import ollama_name  # noqa: PLC0415 - only this asks for it
     from jobs.served.ask import find_server  # noqa: PLC0415 - loads HTTP and TLS
     from jobs.served.http import Server  # noqa: PLC0415 - for the same reason
 
-    usual = [marker["ollama"] for marker in exports_of(Workspace.current(), job, OLLAMA)]
-    return find_server(Server(url), model, str(usual[-1]) if usual else None)
+    return find_server(Server(url), model, ollama_name(Workspace.current(), job))
 
 
 def both(
