@@ -152,7 +152,7 @@ def _library(kind: str) -> str:
     """Return the library that loads an export, by the word that model hubs have for it."""
     if kind == PEFT:
         return "peft"
-    return "gguf" if kind == GGUF_LORA or kind in GGUF.values() else "mlx"
+    return "gguf" if kind in (GGUF_LORA, OLLAMA, *GGUF.values()) else "mlx"
 
 
 def _gguf_example(card: Card) -> str:
