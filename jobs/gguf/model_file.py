@@ -13,7 +13,7 @@ from jobs.backend.mlx import mx
 from jobs.gguf.architectures import architecture_of, write_settings
 from jobs.gguf.precision import F32, Array, Precision
 from jobs.gguf.rope import rope_tables
-from jobs.gguf.tensors import GgufTensor, TensorNames, language_only
+from jobs.gguf.tensors import TensorNames, WrittenTensor, language_only
 from jobs.gguf.vocabulary import read_vocabulary, write_vocabulary
 from jobs.gguf.writing import Planned, write_tensors, written
 
@@ -43,7 +43,7 @@ class GgufModel:
         """Find all names, before anything is computed."""
         self.found = architecture_of(self.settings)
         names = TensorNames(self.found, self.settings)
-        self.tensors: dict[str, GgufTensor] = {
+        self.tensors: dict[str, WrittenTensor] = {
             name: names.of(name) for name in language_only(self.weights)
         }
         self.tables = rope_tables(self.settings)

@@ -23,7 +23,7 @@ QUERIES, KEYS = "q_proj", "k_proj"
 
 
 @dataclass(frozen=True)
-class GgufTensor:
+class WrittenTensor:
     """A tensor of the model in a GGUF.
 
     Attributes:
@@ -71,7 +71,7 @@ class TensorNames:
         self._names = get_tensor_name_map(found.arch, settings["num_hidden_layers"])
         self._heads = {QUERIES: settings["num_attention_heads"], KEYS: kv_heads(settings)}
 
-    def of(self, name: str) -> GgufTensor:
+    def of(self, name: str) -> WrittenTensor:
         """Return the tensor that mlx-lm calls ``name``, which ends in ``.weight`` or ``.bias``.
 
         Raises:
@@ -86,7 +86,7 @@ class TensorNames:
         layer = bare.rsplit(".", 2)[-2]
         heads = self._heads.get(layer) if self._found.interleaved else None
         offset = self._found.norm_offset if re.search(r"norm\.weight$", bare) else 0.0
-        return GgufTensor(there, heads, offset)
+        return WrittenTensor(there, heads, offset)
 
 
 def language_only(names: Iterable[str]) -> list[str]:

@@ -17,38 +17,11 @@ from typing import Any
 from gguf import GGUFWriter, SpecialVocab, TokenType
 
 from jobs.errors import ModelError
+from jobs.model_store.gguf_splittings import DIGITS, SPLITTINGS
 
 SPACE = "▁"
 # Of tokens that are never joined from others.
 NEVER_JOINED = -1000.0
-_LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
-_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_CASED = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+{end}"
-    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*{end}"
-)
-_CASED_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_ENDING = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-LLAMA3 = _LETTERS + r"|\p{N}{1,3}" + _REST
-QWEN2 = _LETTERS + r"|\p{N}" + _REST
-QWEN35 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}"
-    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-TEKKEN = _CASED.replace("{end}", "") + r"|\p{N}" + _CASED_REST
-GPT4O = _CASED.replace("{end}", _ENDING) + r"|\p{N}{1,3}" + _CASED_REST
-# How a text is split before it is joined, and whether a piece that is a token is taken as it is
-# whatever the merges say: llama.cpp's name of both.
-PATTERNS = {
-    ((), True, False): "gpt-2",
-    (("digits",), True, False): "smollm",
-    ((LLAMA3,), False, True): "llama-bpe",
-    ((LLAMA3,), False, False): "dbrx",
-    ((QWEN2,), False, False): "qwen2",
-    ((QWEN35,), False, False): "qwen35",
-    ((TEKKEN,), False, True): "tekken",
-    ((GPT4O,), False, False): "gpt-4o",
-}
 
 
 @dataclass(frozen=True)
@@ -173,25 +146,25 @@ def _space_first(found: Mapping[str, Any]) -> bool:
 
 def _pattern(found: Mapping[str, Any]) -> str:
     """Return llama.cpp's name of the pattern by which a byte-level tokenizer splits a text."""
-    splits: list[str] = []
-    words = None
+    pattern: str | None = None
+    words: bool | None = None
     for part in _parts(found.get("pre_tokenizer")):
-        if part["type"] == "Split" and "Regex" in part["pattern"]:
-            splits.append(part["pattern"]["Regex"])
-        elif part["type"] == "Digits" and part["individual_digits"]:
-            splits.append("digits")
+        if part["type"] == "Split" and "Regex" in part["pattern"] and pattern is None:
+            pattern = part["pattern"]["Regex"]
+        elif part["type"] == "Digits" and part["individual_digits"] and pattern is None:
+            pattern = DIGITS
         elif part["type"] == "ByteLevel" and not part.get("add_prefix_space"):
             words = part.get("use_regex", True)
         else:
             words = None
             break
     whole = bool(found["model"].get("ignore_merges", False))
-    name = PATTERNS.get((tuple(splits), bool(words), whole)) if words is not None else None
-    if name is None:
-        raise ModelError(
-            _refused("it splits a text in a way for which farense knows no name of llama.cpp's")
-        )
-    return name
+    for name, splitting in SPLITTINGS.items():
+        if (splitting.pattern, splitting.words, splitting.whole) == (pattern, words, whole):
+            return name
+    raise ModelError(
+        _refused("it splits a text in a way for which farense knows no name of llama.cpp's")
+    )
 
 
 def _template(found: Mapping[str, Any]) -> Iterator[bool]:

@@ -99,13 +99,12 @@ def _size(folder: Path) -> str:
 def _folder_name(name: str, as_name: str | None) -> str:
     """Return the name of the folder; nothing in it may lead out of ``models/``."""
     known = name in PACKAGED
-    gguf = is_gguf_on_disk(name) or gguf_on_hub(name) is not None
     organization, slash, last = name.partition("/")
-    if gguf:
+    if is_gguf_on_disk(name) or gguf_on_hub(name) is not None:
         last = usual_name(name)
+    elif name.endswith(SUFFIX):
+        raise ModelError(f"There is no file {name}.", KNOWN_NAMES)
     elif not known and not (slash and all(map(FOLDER_NAME.fullmatch, (organization, last)))):
-        if name.endswith(SUFFIX):
-            raise ModelError(f"There is no file {name}.", KNOWN_NAMES)
         meant = (did_you_mean(name, PACKAGED), KNOWN_NAMES)
         raise ModelError(f"There is no model {name!r} to pull.", " ".join(filter(None, meant)))
     wanted = as_name if as_name is not None else PACKAGED[name][1] if known else last

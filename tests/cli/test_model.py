@@ -199,7 +199,8 @@ def test_a_gguf_that_cannot_be_read_leaves_nothing(
     done = farense("model", "pull", str(part), home=home)
     assert (done.code, done.out) == (2, "")
     assert "tiny-00001-of-00003.gguf is one of 3 parts of a model." in done.err
-    done = farense("model", "pull", str(tmp_path / "nothing.gguf"), home=home)
-    assert (done.code, done.out) == (2, "")
-    assert f"There is no file {tmp_path}/nothing.gguf." in done.err
+    for nothing in (f"{tmp_path}/nothing.gguf", "downloads/nothing.gguf", "nothing.gguf"):
+        done = farense("model", "pull", nothing, home=home)
+        assert (done.code, done.out) == (2, "")
+        assert f"There is no file {nothing}." in done.err
     assert models_in(home) == []

@@ -17,7 +17,7 @@ from cli.reading import job_named, reading
 from daemon.latest import ADAPTER as WITH_ADAPTER
 from daemon.runs.training import check_has_adapter, training_of
 from jobs.errors import InvalidInput
-from jobs.export.kinds import ADAPTER, SUFFIXES
+from jobs.export.kinds import ADAPTER, FUSED, PEFT, REQUANTIZED, SUFFIXES
 from jobs.storage.formatting import counted
 
 if TYPE_CHECKING:
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from jobs.push.exports import ExportFolder
     from jobs.push.push import Prepared
 
+# What stands for itself there.
+KINDS = [
+    kind
+    for kind in SUFFIXES
+    if kind in (ADAPTER, FUSED, REQUANTIZED, PEFT) or kind.startswith("gguf-")
+]
 # `farense export`, where a process of its own has to run it: it works offline and with MLX.
 EXPORT = (sys.executable, "-P", "-c", "from cli.main import main; main()", "export")
 
@@ -35,7 +41,7 @@ EXPORT = (sys.executable, "-P", "-c", "from cli.main import main; main()", "expo
 @click.option(
     "--what",
     "kind",
-    type=click.Choice(list(SUFFIXES)),
+    type=click.Choice(KINDS),
     default=ADAPTER,
     show_default=True,
     help="Which export of the job.",

@@ -15,9 +15,9 @@ from jobs.export.fuse import base_model
 from jobs.gguf.adapter_file import write_adapter
 from jobs.gguf.ask_llama import GGUF_PYTHON, LlamaAnswer, LlamaQuestion, ask_llama
 from jobs.gguf.precision import Array
-from jobs.gguf.vocabulary import GPT4O, LLAMA3, QWEN2, QWEN35, TEKKEN
 from jobs.model.load import apply_lora
 from jobs.model.lora import DropoutNoise
+from jobs.model_store.gguf_splittings import SPLITTINGS
 from tests.helpers.gguf_models import (
     FAMILIES,
     change_config,
@@ -138,26 +138,14 @@ def test_an_adapter_beside_its_base_computes_as_in_mlx(name: str, tmp_path: Path
     assert apart(bare, ours) > 5 * CLOSE
 
 
-@pytest.mark.parametrize(
-    "kind",
-    ["gpt-2", "smollm", "llama-bpe", "dbrx", "qwen2", "qwen35", "tekken", "gpt-4o", "spm", "gemma"],
-)
+@pytest.mark.parametrize("kind", [*SPLITTINGS, "spm", "gemma"])
 def test_every_tokenizer_splits_texts_into_the_same_tokens_there(kind: str, tmp_path: Path) -> None:
     folder = made(tmp_path / "model", "llama")
     if kind in ("spm", "gemma"):
         sentencepiece(folder, space_first=kind == "spm")
     else:
-        splits = {
-            "gpt-2": None,
-            "smollm": "digits",
-            "llama-bpe": LLAMA3,
-            "dbrx": LLAMA3,
-            "qwen2": QWEN2,
-            "qwen35": QWEN35,
-            "tekken": TEKKEN,
-            "gpt-4o": GPT4O,
-        }
-        byte_level(folder, splits[kind], ignore_merges=kind in ("llama-bpe", "tekken"))
+        splitting = SPLITTINGS[kind]
+        byte_level(folder, splitting.pattern, ignore_merges=splitting.whole)
     ours = Tokenizer.from_file(str(folder / "tokenizer.json"))
     expected = [ours.encode(text, add_special_tokens=False).ids for text in TEXTS]
     found = ask(gguf_of(folder, tmp_path / "model.gguf"), texts=list(TEXTS))

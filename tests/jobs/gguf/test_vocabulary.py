@@ -10,27 +10,14 @@ import pytest
 from gguf import TokenType
 
 from jobs.errors import ModelError
-from jobs.gguf.vocabulary import GPT4O, LLAMA3, QWEN2, QWEN35, TEKKEN, read_vocabulary
+from jobs.gguf.vocabulary import read_vocabulary
+from jobs.model_store.gguf_splittings import SPLITTINGS
 from tests.helpers.tokenizers import byte_level, sentencepiece
 
 
-@pytest.mark.parametrize(
-    ("pattern", "whole", "name"),
-    [
-        (LLAMA3, True, "llama-bpe"),
-        (LLAMA3, False, "dbrx"),
-        (QWEN2, False, "qwen2"),
-        (QWEN35, False, "qwen35"),
-        (TEKKEN, True, "tekken"),
-        (GPT4O, False, "gpt-4o"),
-        ("digits", False, "smollm"),
-        (None, False, "gpt-2"),
-    ],
-)
-def test_the_way_text_is_split_has_a_name(
-    pattern: str | None, whole: bool, name: str, tmp_path: Path
-) -> None:
-    folder = byte_level(tmp_path, pattern, ignore_merges=whole)
+@pytest.mark.parametrize("name", SPLITTINGS)
+def test_the_way_text_is_split_has_a_name(name: str, tmp_path: Path) -> None:
+    folder = byte_level(tmp_path, SPLITTINGS[name].pattern, ignore_merges=SPLITTINGS[name].whole)
     found = read_vocabulary(folder, 400)
     assert (found.model, found.pattern, found.scores) == ("gpt2", name, None)
 

@@ -18,7 +18,8 @@ from jobs.errors import ModelError
 from jobs.model.load import load_module
 from jobs.model_store.folder import check_model
 from jobs.model_store.gguf import convert_gguf
-from jobs.model_store.gguf_tokenizer import SPLITTINGS, write_tokenizer
+from jobs.model_store.gguf_splittings import SPLITTINGS
+from jobs.model_store.gguf_tokenizer import write_tokenizer
 from tests.helpers.architectures import make_model
 from tests.helpers.written_gguf import tokens_of, write_gguf
 
@@ -189,6 +190,8 @@ PIECES = {
     "llama-bpe": ["Far", "Ġ", "123", "4", "Ġen", "'s", "!ĊĊ", "Ġ", "ĠÃ©"],
     "qwen2": ["Far", "Ġ", "1", "2", "3", "4", "Ġen", "'s", "!ĊĊ", "Ġ", "ĠÃ©"],
     "tekken": ["Far", "Ġ", "1", "2", "3", "4", "Ġen", "'s", "!ĊĊ", "Ġ", "ĠÃ©"],
+    "dbrx": ["Far", "Ġ", "123", "4", "Ġen", "'s", "!ĊĊ", "Ġ", "ĠÃ©"],
+    "qwen35": ["Far", "Ġ", "1", "2", "3", "4", "Ġen", "'s", "!ĊĊ", "Ġ", "ĠÃ©"],
     "gpt-4o": ["Far", "Ġ", "123", "4", "Ġen's", "!ĊĊ", "Ġ", "ĠÃ©"],
 }
 
