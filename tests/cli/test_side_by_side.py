@@ -13,8 +13,8 @@ def test_on_a_wide_terminal_they_stand_in_columns() -> None:
     heads = ("farense", "llama.cpp b6500, farense-v2-q8_0.gguf")
     texts = ("Em Faro, desde mil novecentos e vinte e três.", "Não sei.\nTalvez.")
     assert side_by_side(heads, texts, 65) == (
-        "farense                         |  llama.cpp b6500, farense-v2-\n"
-        "                                |  q8_0.gguf\n"
+        "farense                         |  llama.cpp b6500,\n"
+        "                                |  farense-v2-q8_0.gguf\n"
         "------------------------------  |  ------------------------------\n"
         "Em Faro, desde mil novecentos   |  Não sei.\n"
         "e vinte e três.                 |  Talvez."

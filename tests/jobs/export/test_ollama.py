@@ -82,8 +82,8 @@ def test_a_gguf_goes_before_a_folder_and_an_adapter_stands_beside_its_base(
             assert ".gguf" not in found[name] or (folder / found[name]).is_file()
         return found
 
-    exported(past, FIRST, fuse=True, gguf=("f16",), ollama="x")
-    assert said()["from"] == f"../{NAME}-gguf-f16/{NAME}-f16.gguf"
+    exported(past, FIRST, fuse=True, gguf=("q8_0",), ollama="x")
+    assert said()["from"] == f"../{NAME}-gguf-q8_0/{NAME}-q8_0.gguf"
     exported(past, FIRST, gguf_lora=True, ollama="x", ollama_base="ana/tiny:4bit")
     assert said()["from"] == "ana/tiny:4bit"
     assert said()["adapter"] == f"../{NAME}-gguf-lora/{NAME}-lora.gguf"
