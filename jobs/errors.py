@@ -14,7 +14,7 @@
     │   ├── CheckpointError            no checkpoint could be read
     │   ├── Diverged              4    the loss or an update became NaN or infinite
     │   └── OutOfMemory           7    the work needs more memory than there is
-    ├── NetworkError              1    a download that the user asked for did not come
+    ├── NetworkError              1    what the user asked for over the network did not come
     ├── QueueUnreachable          3    Redis is needed and does not answer
     ├── JobLocked                 5    another process is running this job
     └── Superseded                6    a newer attempt of this job exists
@@ -111,7 +111,7 @@ class OutOfMemory(JobFailed):
 
 
 class NetworkError(FarenseError):
-    """A download the user asked for failed."""
+    """Something a user asked for over the network did not come."""
 
 
 class QueueUnreachable(FarenseError):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +13,7 @@ import click
 from cli.foreground import foreground_job
 from cli.options import job_argument, json_option
 from cli.output import note, print_json, warn
-from jobs.export.kinds import PRECISIONS, ExportRequest, as_told, verified_lines
+from jobs.export.kinds import OLLAMA, PRECISIONS, ExportRequest, as_told, verified_lines
 from jobs.paths import Workspace
 from jobs.storage.formatting import size_text
 
@@ -27,6 +30,16 @@ if TYPE_CHECKING:
     help="With --fuse: quantize again, which loses a part of the adapter.",
 )
 @click.option("--peft", is_flag=True, help="Also in the layout of Hugging Face PEFT.")
+@click.option(
+    "--ollama",
+    metavar="NAME",
+    help="Also a Modelfile, by which Ollama makes a model of that name.",
+)
+@click.option(
+    "--ollama-base",
+    metavar="MODEL",
+    help="With --ollama --gguf-lora: the base model by its name in Ollama, or its GGUF.",
+)
 @click.option("--gguf-lora", is_flag=True, help="Also as a GGUF adapter, for llama.cpp and Ollama.")
 @click.option(
     "--gguf",
@@ -49,6 +62,8 @@ def export(
     fuse: bool,
     requantize: bool,
     peft: bool,
+    ollama: str | None,
+    ollama_base: str | None,
     gguf_lora: bool,
     gguf: tuple[str, ...],
     verify: bool,
@@ -66,6 +81,11 @@ def export(
     base model (-fused-quantized), but 4 bits hold only a part of what an adapter adds. Either way
     its loss over the validation set is measured, beside the adapter's.
 
+    --ollama NAME adds a folder with -ollama behind it: a Modelfile with the prompts, the system
+    message and the ends that the model was trained with. The command that makes a model of it is
+    told, and not run. The model is the first of --gguf, or the adapter of --gguf-lora beside
+    --ollama-base, or that of --fuse, of which Ollama takes few architectures.
+
     --gguf-lora and --gguf write for llama.cpp, Ollama and LM Studio: the adapter alone, to stand
     beside a GGUF of the base model, or the whole model with the adapter in its weights.
 
@@ -78,6 +98,8 @@ def export(
       farense export latest --fuse --peft --to farense-assistant
       farense export latest --gguf-lora
       farense export latest --gguf q8_0 --gguf q4_0 --verify
+      farense export latest --gguf q8_0 --ollama farense-assistant
+      farense export latest --gguf-lora --ollama farense-assistant --ollama-base smollm2:135m
     """
     wanted = ExportRequest(
         fuse=fuse,
@@ -87,6 +109,8 @@ def export(
         gguf=gguf,
         verify=verify,
         base_gguf=base_gguf,
+        ollama=ollama,
+        ollama_base=ollama_base,
         name=name,
         force=force,
     )
@@ -100,8 +124,20 @@ def export(
             written.append(exported)
             if not as_json:
                 click.echo(described(exported))
+            if ollama is not None and exported.kind == OLLAMA:
+                note(offer(ollama, Path(exported.folder)))
     if as_json:
         print_json([{**as_told(found), "moved": found.moved} for found in written])
+
+
+def offer(model: str, folder: Path) -> str:
+    """Return how a person makes a model of a Modelfile in Ollama."""
+    with suppress(ValueError):
+        folder = folder.relative_to(Path.cwd())
+    command = f"ollama create {model} -f {shlex.quote(str(folder / 'Modelfile'))}"
+    if shutil.which("ollama") is None:
+        return f"There is no ollama on the PATH here; where there is: {command}"
+    return f"To have it in Ollama: {command}"
 
 
 def described(found: Exported) -> str:

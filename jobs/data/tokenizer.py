@@ -306,6 +306,12 @@ class Tokenizer:
         return tuple(sorted({token.content for token in added if token.special}))
 
     @cached_property
+    def begins_with(self) -> str:
+        """The text of the BOS that is put before whatever is encoded; empty where none is."""
+        bos = self.bos_token_id
+        return "" if bos is None or self.encode("A")[:1] != [bos] else self.decode([bos])
+
+    @cached_property
     def adds_space(self) -> bool:
         """Whether a text that is encoded by itself gets a space before it (SentencePiece)."""
         first = self.encode("a", add_special_tokens=False)[:1]

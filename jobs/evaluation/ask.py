@@ -13,8 +13,10 @@ from jobs.backend.blas import set_blas_threads
 from jobs.backend.mlx import named, stream_generate, tree_unflatten
 from jobs.backend.streams import cpu_threads
 from jobs.config.config import config_from
+from jobs.data.chat.templating import templated_text
 from jobs.data.examples import Dialogue, read_examples
 from jobs.data.messages import Message
+from jobs.data.prompts import farense_prompt
 from jobs.data.reasoning import Frame
 from jobs.data.tokenize import frame_of, prompt_tokens
 from jobs.data.tokenizer import TemplateSettings
@@ -24,6 +26,7 @@ from jobs.model.load import apply_lora, load_base, load_tokenizer
 from jobs.model.lora import DropoutNoise
 from jobs.model_store.folder import check_unchanged
 from jobs.paths import Workspace
+from jobs.served.ask import Completion, Prompt
 from jobs.spec import JobSpec
 
 MAX_NEW_TOKENS = 512
@@ -85,8 +88,7 @@ class Answerer:
         Raises:
             DataError, ModelError: the question cannot be written in the job's prompt format.
         """
-        context = (*self._system, Message("user", question))
-        row, tokenizer = Dialogue(context, ""), self._tokenizer
+        row, tokenizer = self._row(question), self._tokenizer
         prompt = prompt_tokens(row, tokenizer, self._style)
         frame = frame_of(row, tokenizer, self._style)
         made = stream_generate(
@@ -94,6 +96,32 @@ class Answerer:
         )
 
         return pieces(((m.token, m.finish_reason) for m in made), tokenizer.decode, frame)
+
+    def prompt(self, question: str) -> Prompt:
+        """Return what the model is given, for a server to go on with.
+
+        Raises: what :meth:`answer` raises.
+        """
+        row, tokenizer = self._row(question), self._tokenizer
+        if self._style == "chat":
+            text = templated_text(row.context, row, tokenizer, answer_next=True)
+        else:
+            text = farense_prompt(row)
+        bos = tokenizer.begins_with
+        return Prompt(
+            prompt_tokens(row, tokenizer, self._style),
+            text.removeprefix(bos),
+            tokenizer.bos_token_id if bos else None,
+            tokenizer.end_texts,
+        )
+
+    def parts(self, question: str, completion: Completion) -> tuple[str | None, str]:
+        """Return the reasoning, None where there is none, and the answer in what was written."""
+        row = self._row(question)
+        return frame_of(row, self._tokenizer, self._style).parts(completion.text.strip())
+
+    def _row(self, question: str) -> Dialogue:
+        return Dialogue((*self._system, Message("user", question)), "")
 
 
 def pieces(

@@ -21,12 +21,13 @@ from jobs.export.kinds import (
     FUSED,
     GGUF,
     GGUF_LORA,
+    OLLAMA,
     PEFT,
     REQUANTIZED,
     Exported,
     verified_lines,
 )
-from jobs.export.prompting import Prompting
+from jobs.export.prompting import QUESTION, Prompting
 from jobs.model.foreign_adapter import FARENSE
 from jobs.past_run import PastRun
 from jobs.spec import DataFile, JobSpec
@@ -40,6 +41,7 @@ WHAT = {
     FUSED: "`{model}` with a Q{kind} adapter in its weights, which are {dtype} and not quantized.",
     REQUANTIZED: "`{model}` with a Q{kind} adapter in its weights. The adapted layers were "
     "quantized again, which keeps only a part of what the adapter adds.",
+    OLLAMA: "What Ollama makes a model of: `{model}` with a Q{kind} adapter.",
     GGUF_LORA: "A {kind} adapter for `{model}` as a GGUF, which llama.cpp and Ollama load beside a "
     "GGUF of that model.",
 }
@@ -55,6 +57,13 @@ BASE_GGUF = "BASE-MODEL.gguf"
 MLX_EXAMPLE = """\
     python -m mlx_lm generate --model {model}{adapter} \\
         {prompt} --max-tokens 200
+"""
+OLLAMA_EXAMPLE = """\
+    ollama create {name} -f {folder}/Modelfile
+    ollama run {name} "{question}"
+
+The Modelfile names the weights by a path from its own folder. It answers greedily, as the job was
+evaluated: change `temperature` in it, or in a question's options, for answers that vary.
 """
 PEFT_EXAMPLE = """\
     from peft import PeftModel
@@ -77,6 +86,7 @@ class Card:
         past: the job's files.
         exported: the export; its folder's name is the card's heading.
         prompting: how the job's prompts are made.
+        ollama: the name that a model gets in Ollama.
     """
 
     past: PastRun
@@ -84,6 +94,7 @@ class Card:
     config: TrainConfig
     exported: Exported
     prompting: Prompting
+    ollama: str | None = None
 
     @property
     def name(self) -> str:
@@ -141,7 +152,7 @@ def _library(kind: str) -> str:
     """Return the library that loads an export, by the word that model hubs have for it."""
     if kind == PEFT:
         return "peft"
-    return "gguf" if kind == GGUF_LORA or kind in GGUF.values() else "mlx"
+    return "gguf" if kind in (GGUF_LORA, OLLAMA, *GGUF.values()) else "mlx"
 
 
 def _gguf_example(card: Card) -> str:
@@ -166,6 +177,8 @@ def _example(card: Card) -> str:
     folder = f"output/{card.name}"
     if card.exported.kind == PEFT:
         return PEFT_EXAMPLE.format(folder=folder, model=card.model, path=card.config.model)
+    if card.exported.kind == OLLAMA:
+        return OLLAMA_EXAMPLE.format(folder=folder, name=card.ollama, question=QUESTION)
     beside = card.exported.kind == ADAPTER
     command = MLX_EXAMPLE.format(
         model=card.config.model if beside else folder,

@@ -22,12 +22,13 @@ from jobs.export.folder import (
     replacing,
 )
 from jobs.export.fuse import FusedModel, fused_model
-from jobs.export.ggufs import Ggufs
+from jobs.export.ggufs import Ggufs, gguf_file
 from jobs.export.kinds import (
     ADAPTER,
     FUSED,
     GGUF,
     GGUF_LORA,
+    OLLAMA,
     PEFT,
     REQUANTIZED,
     SUFFIXES,
@@ -36,6 +37,7 @@ from jobs.export.kinds import (
     as_told,
 )
 from jobs.export.losses import adapter_loss, fits_memory, model_loss
+from jobs.export.ollama import MODELFILE, modelfile_text, named_base
 from jobs.export.peft import check_peft, write_peft
 from jobs.export.prompting import prompting_of
 from jobs.export.verify import Verifier
@@ -99,6 +101,9 @@ class Export:
             llama_python()
         check_unchanged(self.model, spec.model_fingerprint)
         self.prompting = prompting_of(workspace, spec, self.config)
+        self.modelfile = ""
+        if wanted.ollama is not None:
+            self.modelfile = modelfile_text(workspace, spec, *self._ollama_weights())
         self.past: PastRun = read_run(workspace.run(spec.id).path)
         self.adapter: TrainedAdapter = read_adapter(workspace.run(spec.id))
         # An export is handed on: other programs load a part of an adapter without a word.
@@ -149,11 +154,24 @@ class Export:
                 write_json(folder / "adapter_config.json", settings)
             elif kind == PEFT:
                 write_peft(folder, self.adapter, self.config.lora, self.config.model)
+            elif kind == OLLAMA:
+                write_atomic(folder / MODELFILE, self.modelfile.encode())
             elif kind in (GGUF_LORA, *GGUF.values()):
                 found = self._write_gguf(folder, found, ggufs)
             elif fused is not None:
                 found = self._write_fused(folder, found, fused)
             return self._finish(folder, found)
+
+    def _ollama_weights(self) -> tuple[str, str | None]:
+        """Return what ``FROM`` and ``ADAPTER`` name, by paths from the Modelfile's folder."""
+        if self.wanted.ollama_base is not None:
+            return named_base(self.wanted.ollama_base), self._beside(GGUF_LORA)
+        if self.wanted.gguf:
+            return self._beside(GGUF[self.wanted.gguf[0]]), None
+        return f"../{self.targets[FUSED].name}", None
+
+    def _beside(self, kind: str) -> str:
+        return f"../{self.targets[kind].name}/{gguf_file(self.stem, kind)}"
 
     def _write_fused(self, folder: Path, found: Exported, fused: FusedModel) -> Exported:
         """Write a fused model and measure it beside the adapter."""
@@ -203,13 +221,16 @@ class Export:
 
     def _finish(self, folder: Path, found: Exported) -> Exported:
         """Add the card and the marker, which makes the folder an export."""
-        write_card(folder, Card(self.past, self.spec, self.config, found, self.prompting))
+        name = self.wanted.ollama if found.kind == OLLAMA else None
+        write_card(folder, Card(self.past, self.spec, self.config, found, self.prompting, name))
         size = sum(file.stat().st_size for file in folder.iterdir())
         found = replace(found, bytes=size)
         # No path of this machine: an export may be handed on.
         marker = as_told(found) | {"folder": Path(found.folder).name, "exported_at": now()}
         # By which a training that starts from it knows its model.
         marker["model_fingerprint"] = self.spec.model_fingerprint
+        if name is not None:
+            marker["ollama"] = name
         write_json(folder / MARKER, {"version": VERSION, **marker})
         return found
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import InvalidInput, JobLocked, WorkspaceError
-from jobs.export.kinds import SUFFIXES
+from jobs.export.kinds import OLLAMA, SUFFIXES
 from jobs.paths import Workspace
 from jobs.storage.files import explain, open_to_others, read_json, replace_folder, sync_folder
 from jobs.storage.formatting import size_text
@@ -170,6 +170,17 @@ def _partial(target: Path) -> Path:
 
 def _replaced(target: Path) -> Path:
     return target.with_name(f".{target.name}.replaced")
+
+
+def ollama_name(workspace: Workspace, job: str) -> str | None:
+    """Return what a job's model is called in Ollama by its newest Modelfile; None without one."""
+    if not workspace.output.is_dir():
+        return None
+    markers = [marker_of(folder) for folder in workspace.output.iterdir()]
+    found = [one for one in markers if one.get("job") == job and one.get("kind") == OLLAMA]
+    newest = max(found, key=lambda one: str(one.get("exported_at")), default={})
+    name = newest.get(OLLAMA)
+    return name if isinstance(name, str) else None
 
 
 def owner_of(target: Path) -> str | None:

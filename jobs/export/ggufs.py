@@ -62,7 +62,7 @@ class Ggufs:
             ModelError: a number is beyond what the precision reaches.
             WorkspaceError: the file cannot be written.
         """
-        file = f"{name}-{kind.removeprefix('gguf-')}.gguf"
+        file = gguf_file(name, kind)
         if kind == GGUF_LORA:
             assert self._base is not None  # noqa: S101 - made where it is wanted
             names = (name, self._model.name)
@@ -108,3 +108,8 @@ def _is_gguf(path: Path) -> bool:
             return file.read(4) == b"GGUF"
     except OSError:
         return False
+
+
+def gguf_file(name: str, kind: str) -> str:
+    """Return the name of the file of an export called ``name``."""
+    return f"{name}-{kind.removeprefix('gguf-')}.gguf"

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import InvalidInput
+from jobs.ollama.modelfile import check_model_name
 
 ADAPTER, FUSED, REQUANTIZED, PEFT = "adapter", "fused", "requantized", "peft"
+OLLAMA = "ollama"
 GGUF_LORA = "gguf-lora"
 # In which a GGUF can be written: see jobs/gguf/precision.py.
 PRECISIONS = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 GGUF = {precision: f"gguf-{precision}" for precision in PRECISIONS}
 # What stands behind the name of an export.
 SUFFIXES = {ADAPTER: "", FUSED: "-fused", REQUANTIZED: "-fused-quantized", PEFT: "-peft"}
-SUFFIXES |= {kind: f"-{kind}" for kind in (GGUF_LORA, *GGUF.values())}
+SUFFIXES |= {kind: f"-{kind}" for kind in (GGUF_LORA, *GGUF.values(), OLLAMA)}
 # A loss that moved by more than this, in nats, is worth a warning.
 MOVED = 0.01
 
@@ -31,6 +33,9 @@ class ExportRequest:
         gguf: whole models as GGUFs, in these precisions.
         verify: let llama.cpp compute with each GGUF, and compare.
         base_gguf: the base model as a GGUF, to verify an adapter with; left out, one is made.
+        ollama: the name that the model gets in Ollama; None for no Modelfile.
+        ollama_base: the base model by its name in Ollama, or its GGUF, for the adapter of
+            ``gguf_lora`` to stand beside.
         name: of the folder below ``output/``; None for one of the model and the preset.
         force: an export of another job may be replaced.
     """
@@ -42,6 +47,8 @@ class ExportRequest:
     gguf: tuple[str, ...] = ()
     verify: bool = False
     base_gguf: Path | None = None
+    ollama: str | None = None
+    ollama_base: str | None = None
     name: str | None = None
     force: bool = False
 
@@ -49,7 +56,8 @@ class ExportRequest:
         """Refuse what contradicts itself.
 
         Raises:
-            InvalidInput: ``requantize`` without ``fuse``, or ``verify`` without a GGUF.
+            InvalidInput: ``requantize`` without ``fuse``, ``verify`` without a GGUF, or ``ollama``
+                without weights that it reads.
         """
         if self.requantize and not self.fuse:
             raise InvalidInput("--requantize says how to --fuse: give both.")
@@ -60,6 +68,25 @@ class ExportRequest:
         if self.base_gguf is not None and not (self.verify and self.gguf_lora):
             raise InvalidInput(
                 "--base-gguf is what --verify adds the adapter of --gguf-lora to: give all three."
+            )
+        self._check_ollama()
+
+    def _check_ollama(self) -> None:
+        if self.ollama_base is not None and not (self.ollama and self.gguf_lora):
+            raise InvalidInput(
+                "--ollama-base is what Ollama adds the adapter of --gguf-lora to: give it with "
+                "--gguf-lora and --ollama."
+            )
+        if self.ollama is None:
+            return
+        check_model_name(self.ollama)
+        whole = self.gguf or (self.fuse and not self.requantize)
+        if not whole and self.ollama_base is None:
+            raise InvalidInput(
+                "--ollama says how Ollama makes a model of what is exported, and it reads "
+                "neither an adapter of mlx-lm nor weights that MLX quantized.",
+                "Give it a model, --gguf q8_0, or an adapter beside a model that Ollama has: "
+                "--gguf-lora --ollama-base smollm2:135m",
             )
 
     @property
@@ -73,6 +100,7 @@ class ExportRequest:
             *[fused] * self.fuse,
             *[GGUF_LORA] * self.gguf_lora,
             *ggufs,
+            *[OLLAMA] * (self.ollama is not None),
         ]
 
 
@@ -114,7 +142,8 @@ class Exported:
     """A folder that was written.
 
     Attributes:
-        kind: ``adapter``, ``peft``, ``fused``, ``requantized``, ``gguf-lora``, ``gguf-q8_0``, say.
+        kind: ``adapter``, ``peft``, ``fused``, ``requantized``, ``gguf-lora``, ``ollama``; or
+            ``gguf-q8_0``, say.
         bytes: of all its files.
         dtype: of a fused model's weights, as they are computed with.
         validation_loss: of a fused model, nats per token; None where it was not measured.

@@ -71,6 +71,7 @@ FLOORS = {
             "sinks",
             "push",
             "export",
+            "ollama",
             "gguf",
             "report",
             "stopping",
@@ -80,6 +81,7 @@ FLOORS = {
         *("other_process", "console", "summary_head", "compare", "past_run", "evaluation"),
         *("training", "resources", "prefix", "pace", "model", "importing", "data", "caches"),
         *(
+            "served",
             "model_store",
             "backend",
             "config",

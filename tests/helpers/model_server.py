@@ -61,6 +61,20 @@ LMSTUDIO_MODELS_V0 = {
         {"id": "qwen/qwen3-30b", "object": "model", "type": "llm", "state": "not-loaded"},
     ],
 }
+OLLAMA_VERSION = {"version": "0.14.2"}
+OLLAMA_TAGS = {
+    "models": [
+        {"name": "gemma3:4b", "model": "gemma3:4b", "size": 3338801804},
+        {"name": "farense-v2:latest", "model": "farense-v2:latest", "size": 271000000},
+    ]
+}
+LLAMA_PROPS = {
+    "default_generation_settings": {"n_ctx": 4096, "params": {"temperature": 0.8}},
+    "total_slots": 1,
+    "model_alias": "",
+    "model_path": "/home/ana/models/farense-q8_0.gguf",
+    "build_info": "b6500-1a2b3c4d",
+}
 # What LM Studio says, with status 200, on a path that it does not have.
 UNEXPECTED = {"error": "Unexpected endpoint or method. (GET /api/v1/models)"}
 
@@ -70,7 +84,7 @@ class ModelServer:
     """What a server was asked, and how it answers.
 
     Attributes:
-        answers: JSON, bytes, or a status alone, by path.
+        answers: JSON, bytes, a status alone, or one with JSON, by path.
         drips: it sends a byte now and then, and comes to no end.
         silent: it takes the question, and says nothing.
         asked: the questions in their order: method, path and body.
@@ -102,7 +116,10 @@ def model_server(**ways: Any) -> Iterator[ModelServer]:
                 served.over.wait()
                 return
             answer = served.answers.get(self.path, 404)
-            self.send_response(answer if isinstance(answer, int) else 200)
+            status = answer if isinstance(answer, int) else 200
+            if isinstance(answer, tuple):
+                status, answer = answer
+            self.send_response(status)
             self.end_headers()
             while served.drips and not served.over.wait(0.05):
                 self.wfile.write(b" ")
@@ -131,3 +148,27 @@ def model_server(**ways: Any) -> Iterator[ModelServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def ollama(*words: str, reason: str = "stop") -> dict[str, Any]:
+    """Return how Ollama answers a question with these words, a token each."""
+    lines = [{"model": "farense-v2", "response": word, "done": False} for word in words]
+    end = {"model": "farense-v2", "response": "", "done": True, "done_reason": reason}
+    return {
+        "/api/version": OLLAMA_VERSION,
+        "/api/tags": OLLAMA_TAGS,
+        "/api/generate": b"".join(json.dumps(line).encode() + b"\n" for line in [*lines, end]),
+    }
+
+
+def llama_cpp(*words: str, tokens: list[int], reason: str = "eos") -> dict[str, Any]:
+    """Return how llama.cpp's server answers a question of these tokens with these words."""
+    events = [{"index": 0, "content": word, "stop": False} for word in words]
+    end = {"index": 0, "content": "", "stop": True, "stop_type": reason, "tokens_predicted": 2}
+    return {
+        "/props": LLAMA_PROPS,
+        "/tokenize": {"tokens": tokens},
+        "/completion": b"".join(
+            b"data: " + json.dumps(event).encode() + b"\n\n" for event in [*events, end]
+        ),
+    }

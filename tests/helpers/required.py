@@ -13,6 +13,10 @@ from jobs.paths import REPOSITORY
 
 # Programs, separated by commas, without which tests fail rather than skip; `.ci/run` sets it.
 REQUIRE = "FARENSE_REQUIRE"
+# The Python of an environment that `make llama` makes, or another one.
+LLAMA_SERVER_PYTHON = "FARENSE_LLAMA_SERVER_PYTHON"
+# The Go compiler of an environment that `make go` makes, or another one.
+GO = "FARENSE_GO"
 # The Python of an environment that `make peft` makes, or another one.
 PEFT_PYTHON = "FARENSE_PEFT_PYTHON"
 
@@ -31,6 +35,25 @@ def peft_python() -> Path:
     if found.is_file():
         return found
     return missing("peft", f"make peft, or set {PEFT_PYTHON} to a Python that has it")
+
+
+def llama_server_python() -> Path:
+    """Return a Python that has llama.cpp's server (xllamacpp); skip where there is none."""
+    found = Path(os.environ.get(LLAMA_SERVER_PYTHON) or REPOSITORY / ".venv-llama/bin/python")
+    if found.is_file():
+        return found
+    return missing(
+        "llama", f"make llama, or set {LLAMA_SERVER_PYTHON} to a Python that has xllamacpp"
+    )
+
+
+def go() -> Path:
+    """Return a Go compiler; skip where there is none."""
+    own = Path(os.environ.get(GO) or REPOSITORY / ".venv-go/bin/go")
+    found = own if own.is_file() else shutil.which("go")
+    if found is not None:
+        return Path(found)
+    return missing("go", f"make go, or set {GO} to a Go compiler")
 
 
 def missing(name: str, advice: str) -> NoReturn:
