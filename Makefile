@@ -18,7 +18,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(strip $(CURDIR) $(MLX)))
 .PHONY: $(READY)
 endif
 
-.PHONY: help setup quickstart notebook test lint format faults bench peft clean
+.PHONY: help setup quickstart notebook test lint format faults bench peft trackers clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -79,6 +79,9 @@ peft: .venv-peft/.ready ## torch and PEFT in .venv-peft, for the test that compa
 	@test -x .venv-peft/bin/python || $(PYTHON) -m venv .venv-peft
 	@.venv-peft/bin/python -m pip install --quiet --disable-pip-version-check $(PEFT_PACKAGES)
 	@touch $@
+
+trackers: setup ## TensorBoard, trackio, wandb and MLflow's writing part, for `trackers:` in a config
+	@$(SYNC) --extra tensorboard --extra trackio --extra wandb --extra mlflow
 
 clean: ## remove the environment; the workspace stays
 	rm -rf .venv .venv-peft
