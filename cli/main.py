@@ -34,6 +34,10 @@ COMMANDS = {
     "compare": ("compare:compare", "Compare two runs, and say which to use."),
     "report": ("report:report", "Make a page about runs, with plots."),
     "export": ("export:export", "Write a job's adapter where other programs load it."),
+    "track": (
+        "handing_on.track:track",
+        "Send a job's curves to TensorBoard, trackio, wandb or MLflow.",
+    ),
     "ask": ("ask:ask", "Ask a job's best adapter a question."),
     "sweep": ("sweep:sweep", "Try many settings overnight, and keep the best."),
     "status": ("status:status", "Show the jobs, or one of them."),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from daemon.runs.frozen_data import freeze
 from daemon.submit.data_files import Count, DataFiles, _sha256, count
@@ -390,8 +390,7 @@ class SubmitChecks:
     def _once(self, key: tuple[object, ...], make: Callable[[], Result]) -> Result:
         if key not in self._known:
             self._known[key] = make()
-        found: Result = self._known[key]
-        return found
+        return cast(Result, self._known[key])
 
 
 def _key(wanted: Wanted) -> tuple[object, ...]:

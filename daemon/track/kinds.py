@@ -40,7 +40,7 @@ TRACKERS = {
     for tracker in (
         Tracker("tensorboard", ("tensorboard",), "tensorboard --logdir {folder}"),
         Tracker("trackio", ("trackio",), "TRACKIO_DIR={folder} trackio show"),
-        Tracker("wandb", ("wandb",), "wandb sync {folder}/wandb/offline-run-*"),
+        Tracker("wandb", ("wandb",), "wandb sync {folder}/offline-run-*"),
         Tracker(
             "mlflow",
             ("mlflow", "sqlalchemy", "alembic"),

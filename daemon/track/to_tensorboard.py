@@ -28,7 +28,8 @@ PNG_SIZE = slice(16, 24)
 class TensorBoardRun:
     """A run's event file, in a folder of the run's name.
 
-    A curve's values are written as doubles: what TensorBoard's older form holds is 32 bits wide.
+    A curve's values are rounded to 32 bits: doubles, which the format has too, are not shown by the
+    server that TensorBoard starts unless it is told otherwise (findings/tensorboard-doubles.sh).
     """
 
     def __init__(self, run: TrackedRun) -> None:
@@ -96,23 +97,18 @@ def whole_events(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _scalar(tag: str, value: float) -> Any:
-    return _value(tag, "scalars", summary_pb2.DATA_CLASS_SCALAR, _tensor(double_val=[value]))
+    return summary_pb2.Summary.Value(tag=tag, simple_value=value)
 
 
 def _text(tag: str, text: str) -> Any:
-    return _value(tag, "text", summary_pb2.DATA_CLASS_TENSOR, _tensor(string_val=[text.encode()]))
-
-
-def _tensor(**content: Any) -> Any:
-    kind = types_pb2.DT_DOUBLE if "double_val" in content else types_pb2.DT_STRING
-    shape = tensor_shape_pb2.TensorShapeProto()
-    return tensor_pb2.TensorProto(dtype=kind, tensor_shape=shape, **content)
-
-
-def _value(tag: str, plugin: str, data_class: int, tensor: Any) -> Any:
     about = summary_pb2.SummaryMetadata(
-        plugin_data=summary_pb2.SummaryMetadata.PluginData(plugin_name=plugin),
-        data_class=data_class,
+        plugin_data=summary_pb2.SummaryMetadata.PluginData(plugin_name="text"),
+        data_class=summary_pb2.DATA_CLASS_TENSOR,
+    )
+    tensor = tensor_pb2.TensorProto(
+        dtype=types_pb2.DT_STRING,
+        tensor_shape=tensor_shape_pb2.TensorShapeProto(),
+        string_val=[text.encode()],
     )
     return summary_pb2.Summary.Value(tag=tag, metadata=about, tensor=tensor)
 

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 
@@ -73,12 +74,13 @@ class ToldTraining:
         self.state(state)
 
 
-def curves_of(run: RunDirectory) -> Curves:
-    """Return what the metrics file holds."""
+def curves_of(run: RunDirectory, tracker: str) -> Curves:
+    """Return what the metrics file holds, as far as a tracker can hold it."""
+    kept = np.float32 if tracker == "tensorboard" else float
     rows = [orjson.loads(line) for line in run.metrics.read_bytes().splitlines()]
     return {
         row["step"]: {
-            name: value
+            name: float(kept(value))
             for name, value in row.items()
             if name not in ("step", "timestamp") and value is not None
         }
@@ -110,14 +112,13 @@ Points = list[tuple[str, int, float]]
 
 def _tensorboard(logs: Path, name: str) -> Points:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.util.tensor_util import make_ndarray
 
-    found: Any = EventAccumulator(str(logs / "tensorboard" / name), size_guidance={"tensors": 0})
+    found: Any = EventAccumulator(str(logs / "tensorboard" / name), size_guidance={"scalars": 0})
     found.Reload()
     return [
-        (tag, event.step, float(make_ndarray(event.tensor_proto).item()))
-        for tag in found.PluginTagToContent("scalars")
-        for event in found.Tensors(tag)
+        (tag, event.step, event.value)
+        for tag in found.Tags()["scalars"]
+        for event in found.Scalars(tag)
     ]
 
 

@@ -93,7 +93,7 @@ def test_every_step_stands_there_once_after_kills_of_job_and_courier(
     # One more has nothing to add.
     couriers.ends_well(couriers.start(run, tracker), tracker)
     curves, rest = read_back(tracker, workspace, run.job_id)
-    assert curves == curves_of(run)
+    assert curves == curves_of(run, tracker)
     if tracker != "wandb":  # whose summary is no curve
         assert rest["summary/best_val_loss"] == 1.25
     assert (read_cursor(run, tracker).rows, read_cursor(run, tracker).ended) == (6, True)
@@ -114,4 +114,4 @@ def test_what_the_tracker_has_lost_is_sent_again(
     told.row(3, 2.25)
     told.finish(State.FAILED)
     couriers.ends_well(couriers.start(run, tracker), tracker)
-    assert read_back(tracker, workspace, run.job_id)[0] == curves_of(run)
+    assert read_back(tracker, workspace, run.job_id)[0] == curves_of(run, tracker)

@@ -1,0 +1,1 @@
+"""Commands that hand a run on: to where other people look, and other programs load it."""
