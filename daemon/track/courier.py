@@ -49,8 +49,10 @@ class Courier:
     def look(self) -> bool:
         """Forward what is new; tell whether more is to be expected soon."""
         state, ended = self._source.state, self._source.ended
+        if state is None:
+            return False  # it was removed
         rows = self._source.rows(ended=ended)
-        self._go_back(rows)
+        self._go_back()
         if state is State.RUNNING and self._writer is None:
             self._open()  # the run is to be seen from its beginning
         self._send(rows)
@@ -77,13 +79,15 @@ class Courier:
         with suppress(FarenseError, OSError):
             self._keep(why=why)
 
-    def _go_back(self, rows: list[Row]) -> None:
+    def _go_back(self) -> None:
         """Begin a run of its own where rows that were sent have been trained again.
 
         That takes a checkpoint that was damaged after it was written: it happens to nobody twice.
         """
-        sent = next((row for row in rows if row["step"] == self.cursor.step), None)
-        if self.cursor.step >= 0 and (sent is None or sent["timestamp"] != self.cursor.timestamp):
+        if self.cursor.step < 0:
+            return
+        there = {row["step"]: row["timestamp"] for row in self._source.rows(ended=True)}
+        if there.get(self.cursor.step) != self.cursor.timestamp:
             self.close()
             self.cursor = Cursor(course=self.cursor.course + 1)
 

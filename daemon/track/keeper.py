@@ -101,7 +101,7 @@ class Tracking:
         trackers = [name for name in trackers_of(self._workspace, job_id) if name in TRACKERS]
         try:
             source = TrackedFiles(self._workspace, job_id)
-        except FarenseError:
+        except (FarenseError, OSError, ValueError, TypeError):
             source = None
         if source is None or not trackers:
             unmark(self._workspace, job_id)  # it was removed

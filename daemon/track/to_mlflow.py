@@ -82,6 +82,8 @@ class MlflowRun:
 
     def outcome(self, kind: str, found: TrackedEnd, step: int) -> None:
         """Log figures as metrics, words as a file, pictures as files."""
+        if kind == "evaluation":  # a later one counts, too
+            self._held -= {(f"{kind}/{name}", step) for name in found.figures}
         moment = int(1000 * time.time())
         self._log([Metric(f"{kind}/{name}", v, moment, step) for name, v in found.figures.items()])
         self._client.log_dict(self._id, found.summary, f"{kind}.json")

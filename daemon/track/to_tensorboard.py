@@ -64,6 +64,8 @@ class TensorBoardRun:
         values = [_scalar(f"{kind}/{name}", value) for name, value in found.figures.items()]
         values.append(_text(f"{kind}/all", _table(found.summary)))
         values += [_image(f"{kind}/{name}", path) for name, path in found.plots.items()]
+        if kind == EVALUATION:  # a later one counts, too
+            self._held -= {(value.tag, step) for value in values}
         self._add(step, time.time(), values)
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from daemon.track.source import Row, TrackedEnd, curves
 from daemon.track.writer import TrackedRun
 
 FOLDER = "TRACKIO_DIR"
+ELSEWHERE = ("TRACKIO_SERVER_URL", "TRACKIO_SPACE_ID")
 
 
 class TrackioRun:
@@ -23,6 +24,7 @@ class TrackioRun:
         self._run = run
         self._project = os.environ.get("TRACKIO_PROJECT", PROJECT)
         os.environ.setdefault(FOLDER, str(run.folder))
+        self._local = not any(os.environ.get(name) for name in ELSEWHERE)
 
     def begin(self) -> int:
         """Return how far the run is, by its store."""
@@ -51,15 +53,39 @@ class TrackioRun:
         for row in rows:
             self._trackio.log(curves(row), step=row["step"])
         self._trackio.finish()
+        self._check_kept(rows[-1]["step"])
 
     def outcome(self, kind: str, found: TrackedEnd, step: int) -> None:
         """Log figures and pictures at the last step."""
+        if kind == "summary" and self._has_summary():
+            return  # of a process that was killed before it could note that
         self._open()
         values: dict[str, object] = {f"{kind}/{k}": v for k, v in found.figures.items()}
         for name, path in found.plots.items():
             values[f"{kind}/{name}"] = self._trackio.Image(str(path))
         self._trackio.log(values, step=step)
         self._trackio.finish()
+
+    def _check_kept(self, step: int) -> None:
+        """Check that the local store has a row: the library only prints what goes wrong.
+
+        Raises:
+            OSError: it has not.
+        """
+        if not self._local:
+            return
+        kept = self._store().get_last_step(self._project, self._run.id)
+        if kept is None or kept < step:
+            raise OSError("trackio has not kept the rows")
+
+    def _has_summary(self) -> bool:
+        logged = self._store().get_logs(self._project, self._run.id) if self._local else []
+        return any(name.startswith("summary/") for row in logged for name in row)
+
+    def _store(self) -> Any:
+        from trackio.sqlite_storage import SQLiteStorage  # noqa: PLC0415 - as in begin
+
+        return SQLiteStorage
 
     def close(self) -> None:
         """Do nothing: each call has ended what it opened."""

@@ -115,3 +115,44 @@ def test_what_the_tracker_has_lost_is_sent_again(
     told.finish(State.FAILED)
     couriers.ends_well(couriers.start(run, tracker), tracker)
     assert read_back(tracker, workspace, run.job_id)[0] == curves_of(run, tracker)
+
+
+def test_steps_that_are_trained_again_after_they_were_sent_make_a_run_of_their_own(
+    workspace: Workspace, run: RunDirectory, couriers: Couriers
+) -> None:
+    """A checkpoint was damaged after it was written, and the job went back to the one before."""
+    told = ToldTraining(run)
+    told.checkpoint(1)
+    told.row(2, 3.0, val_loss=3.0)
+    told.row(4, 2.5, val_loss=2.5)
+    told.checkpoint(4)
+    told.state(State.PAUSED)
+    couriers.ends_well(couriers.start(run, "tensorboard"), "tensorboard")
+    first = read_back("tensorboard", workspace, run.job_id)[0]
+    assert list(first) == [2, 4]
+    (run.checkpoint(0, 4) / "checkpoint.json").write_bytes(b"torn")
+    told.back_to(1)
+    told.row(2, 2.75, val_loss=2.75)
+    told.row(4, 2.25, val_loss=2.25)
+    told.finish()
+    couriers.ends_well(couriers.start(run, "tensorboard"), "tensorboard")
+    assert read_back("tensorboard", workspace, run.job_id)[0] == first
+    again = read_back("tensorboard", workspace, f"{run.job_id}-2")[0]
+    assert again == curves_of(run, "tensorboard")
+
+
+def test_a_torn_event_file_is_cut_and_continued(
+    workspace: Workspace, run: RunDirectory, couriers: Couriers
+) -> None:
+    told = ToldTraining(run)
+    told.row(1, 3.0, val_loss=3.0)
+    told.row(2, 2.5, val_loss=2.0)
+    told.checkpoint(2)
+    told.state(State.PAUSED)
+    couriers.ends_well(couriers.start(run, "tensorboard"), "tensorboard")
+    (file,) = (workspace.logs / "tensorboard" / run.job_id).iterdir()
+    file.write_bytes(file.read_bytes()[:-5])
+    told.row(3, 2.25)
+    told.finish()
+    couriers.ends_well(couriers.start(run, "tensorboard"), "tensorboard")
+    assert read_back("tensorboard", workspace, run.job_id)[0] == curves_of(run, "tensorboard")
