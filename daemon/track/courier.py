@@ -21,7 +21,7 @@ from typing import Any
 from daemon.runs.private_folder import temporary_folder
 from daemon.track.kinds import TRACKERS, folder_of
 from daemon.track.paths import Cursor, read_cursor, track_folder, write_cursor
-from daemon.track.source import Row, TrackedFiles, after
+from daemon.track.source import Row, TrackedEnd, TrackedFiles, after
 from daemon.track.writer import TrackedRun, Writer
 from jobs.errors import ExitCode, FarenseError
 from jobs.paths import RunDirectory, Workspace
@@ -57,15 +57,21 @@ class Courier:
             self._open()  # the run is to be seen from its beginning
         self._send(rows)
         if ended and not self.cursor.ended:
-            with limited():
-                self._open().outcome("summary", self._source.outcome(), self.cursor.step)
+            self._open()
+            self._send(rows)  # what it has lost, as it may say only now
+            self._add("summary", self._source.outcome())
             self._keep(ended=True)
         evaluated = self._source.evaluation_time
         if self.cursor.ended and evaluated > self.cursor.evaluation:
-            with limited():
-                self._open().outcome("evaluation", self._source.evaluation(), self.cursor.step)
+            self._add("evaluation", self._source.evaluation())
             self._keep(evaluation=evaluated)
         return state is State.RUNNING
+
+    def _add(self, kind: str, found: TrackedEnd) -> None:
+        """Add what there is at the end; it is kept once the tracker has taken leave."""
+        with limited():
+            self._open().outcome(kind, found, self.cursor.step)
+        self.close()
 
     def close(self) -> None:
         """Let the tracker keep all that it was given."""

@@ -17,6 +17,7 @@ from daemon.track.writer import TrackedRun, seconds_of
 JOB = "farense.job"
 # Of one request, and of a setting's value: MLflow's own limits.
 METRICS, PARAMS, CHARACTERS = 1000, 100, 6000
+ENDED = ("FAILED", "KILLED")
 STATE = {"failed": RunStatus.FAILED, "cancelled": RunStatus.KILLED}
 
 
@@ -40,6 +41,8 @@ class MlflowRun:
         found = self._client.search_runs([experiment], f"tags.`{JOB}` = '{self._run.id}'")
         if found:
             self._id = found[0].info.run_id
+            if found[0].info.status in ENDED:
+                self._end = found[0].info.status
             self._client.update_run(self._id, RunStatus.to_string(RunStatus.RUNNING))
         else:
             tags = {JOB: self._run.id, "mlflow.source.name": "farense"}
