@@ -20,7 +20,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(strip $(CURDIR) $(MLX)))
 .PHONY: $(READY)
 endif
 
-.PHONY: help setup quickstart notebook test lint format faults bench peft gguf go llama clean
+.PHONY: help setup quickstart notebook test lint format faults bench peft gguf go llama trackers clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -101,6 +101,9 @@ llama: .venv-llama/.ready ## llama.cpp's server in .venv-llama, for the test tha
 gguf: setup ## llama.cpp, compiled (minutes): for farense export --verify, and the tests of it
 	@echo "Compiling llama.cpp, where it is not yet ..."
 	@$(SYNC) --extra gguf
+
+trackers: setup ## TensorBoard, trackio, wandb and MLflow's writing part, for `trackers:` in a config
+	@$(SYNC) --extra tensorboard --extra trackio --extra wandb --extra mlflow
 
 clean: ## remove the environment; the workspace stays
 	rm -rf .venv .venv-peft .venv-go .venv-llama

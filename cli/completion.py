@@ -74,6 +74,7 @@ SETTINGS = (
     "prefix_cache_gb",
     "stall_minutes",
     "max_hours",
+    "trackers",
 )
 
 

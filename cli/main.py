@@ -35,6 +35,10 @@ COMMANDS = {
     "report": ("report:report", "Make a page about runs, with plots."),
     "export": ("export:export", "Write a job's adapter where other programs load it."),
     "push": ("handing_on.push:push", "Send a job's adapter to the Hugging Face hub."),
+    "track": (
+        "handing_on.track:track",
+        "Send a job's curves to TensorBoard, trackio, wandb or MLflow.",
+    ),
     "ask": ("ask:ask", "Ask a job's best adapter a question."),
     "sweep": ("sweep:sweep", "Try many settings overnight, and keep the best."),
     "status": ("status:status", "Show the jobs, or one of them."),

@@ -88,7 +88,7 @@ TRAINING_ONLY = {
     *("max_steps", "save_steps", "eval_steps", "log_steps", "keep_checkpoints"),
     *("early_stopping_patience", "early_stopping_min_delta", "on_divergence", "on_oom"),
     # What is chosen by memory counts as a part of the environment and of the lanes.
-    *("memory", "stall_minutes", "max_hours"),
+    *("memory", "stall_minutes", "max_hours", "trackers"),
 }
 TRAINING_ONLY_LORA = {"rank", "scale", "alpha", "rslora", "dropout"}
 

@@ -66,6 +66,13 @@ TABLE: tuple[Check, ...] = (
         ),
     ),
     Check(
+        "trackers",
+        "`trackers` that names one whose library is not installed here (with a shared Redis: not "
+        "refused, the machine that runs the job may have it)",
+        "daemon.track.kinds:check_trackers",
+        (*TRAININGS, RETRY),
+    ),
+    Check(
         "model's place",
         "a path of a model that leads out of the workspace, or a name that `models/` has already",
         "jobs.model_store.place:check_place",

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from daemon.runs.frozen_data import freeze
 from daemon.submit.data_files import Count, DataFiles, _sha256, count
+from daemon.track.kinds import check_trackers
 from jobs.errors import ConfigError, DataError, InvalidInput, ModelError
 from jobs.paths import Workspace
 from jobs.spec import DataFile, InitialAdapter, JobSpec
@@ -105,21 +106,21 @@ class SubmitChecks:
 
         Raises:
             ModelError: there is no usable model folder where the config says.
-            ConfigError: it has no such layers, or an evaluation lacks validation data.
+            ConfigError: it has no such layers, no validation data to ask, or a tracker is missing.
             DataError: a data file is missing or has lines that cannot be used.
-            InvalidInput: the path of the model leads out of the workspace, or there is no adapter
-                to start from where the config says.
+            InvalidInput: the path of the model leads out, or there is no adapter to start from.
         """
         from jobs.model_store.architectures import check_trainable  # noqa: PLC0415 - `status` needs none
         from jobs.model_store.folder import check_lora, check_model  # noqa: PLC0415 - for that reason
         from jobs.model_store.place import check_place, model_folder  # noqa: PLC0415
 
+        # With a shared Redis another machine may have what this one lacks.
+        check_trackers(config.trackers if trains and not self._shared else ())
         model, lora = model_folder(self._workspace, config.model), config.lora
         self._once(("model", model), lambda: check_model(model))
         self._once(("trainable", model, lora.keys), lambda: check_trainable(model, lora.keys))
         self._once(("place", model), lambda: check_place(self._workspace, config.model))
-        named = ("lora", model, lora.num_layers, lora.keys)
-        self._once(named, lambda: check_lora(model, lora))
+        self._once(("lora", model, lora.num_layers, lora.keys), lambda: check_lora(model, lora))
         train, valid = self._files.of(config)
         style = config.prompt_format
         with self._by_their_names():
@@ -389,8 +390,7 @@ class SubmitChecks:
     def _once(self, key: tuple[object, ...], make: Callable[[], Result]) -> Result:
         if key not in self._known:
             self._known[key] = make()
-        found: Result = self._known[key]
-        return found
+        return cast(Result, self._known[key])
 
 
 def _key(wanted: Wanted) -> tuple[object, ...]:

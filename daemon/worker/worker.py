@@ -28,6 +28,7 @@ from daemon.settings import Settings
 from daemon.store.records import Claim, JobRecord
 from daemon.store.workers import Announcer, own_name
 from daemon.sweep.keeper import SweepKeeper
+from daemon.track.keeper import Tracking
 from daemon.worker.admission import Admission
 from daemon.worker.attempt import Attempts
 from daemon.worker.terminal import Tell, end_line
@@ -90,6 +91,7 @@ class Worker:
             night=self.night,
         )
         self.sweeps = SweepKeeper(workspace, settings, on_end=self._sweep_ended)
+        self.tracking = Tracking(workspace)
         on_event = self.night.settings.on_event
         self.notifier = Notifier(workspace, on_event, settings.notice_seconds)
         self.lookout = Lookout(
@@ -110,7 +112,7 @@ class Worker:
 
         Whatever is wrong with them is the end neither of the job under way nor of the daemon.
         """
-        for duty in (self._mend, self._notice):
+        for duty in (self._mend, self._notice, self.tracking.tick):
             try:
                 duty()
             except Exception as error:
@@ -166,6 +168,7 @@ class Worker:
         """Take leave of the queue."""
         self.sweeps.close()
         self.notifier.close()
+        self.tracking.close()
         self.link.call(self.announcer.leave)
 
     def run(self, job_id: str) -> None:
@@ -183,6 +186,7 @@ class Worker:
                 return
             if claim is not None:
                 self._job = job_id
+                self.tracking.began(job_id)
                 try:
                     self.attempts.run(claim)
                 finally:
@@ -224,6 +228,7 @@ class Worker:
 
     def _job_ended(self, job_id: str, state: JobState) -> None:
         self._tell(end_line, job_id)
+        self.tracking.ended(job_id)
         if state.state is not State.CANCELLED:  # a person who cancels it knows
             self.notifier.ended(job_id, state)
             self.lookout.job_ended(state)

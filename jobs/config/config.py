@@ -218,6 +218,15 @@ class TrainConfig(ConfigModel):
     max_hours: float | None = Field(
         default=None, gt=0, description="of training, over all attempts; then the job is stopped"
     )
+    trackers: Annotated[
+        tuple[Literal["tensorboard", "trackio", "wandb", "mlflow"], ...], Field(strict=False)
+    ] = Field(default=(), description="to which the curves are forwarded as well")
+
+    @field_validator("trackers", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        named = [given] if isinstance(given, str) else () if given is None else given
+        return tuple(dict.fromkeys(named)) if isinstance(named, list | tuple) else named
 
     @field_validator("warmup_steps", mode="before")
     @classmethod

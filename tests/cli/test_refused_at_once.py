@@ -19,6 +19,7 @@ import yaml
 
 from daemon.client import FarenseClient
 from daemon.submit.check_table import CLIENT, ENQUEUE, EVALUATE, RETRY, SWEEP, TABLE, Check
+from daemon.track.kinds import Tracker
 from jobs.config.config import Preset, load_preset
 from jobs.errors import FarenseError, command_code
 from jobs.model.load import load_tokenizer
@@ -142,10 +143,24 @@ def texts_alone(workspace: Workspace, run: RunDirectory) -> None:
     write_rows(path, [{"text": "O Farense joga em Faro."}])
 
 
+def name_a_tracker(workspace: Workspace, run: RunDirectory) -> None:
+    """A job of a time when it was installed."""
+    spec = read_json(run.job)
+    spec["config"]["trackers"] = ["wandb"]
+    run.job.chmod(0o600)
+    write_json(run.job, spec)
+
+
 BAD: dict[str, Bad] = {
     "settings": Bad(
         ("learning_rate", "memory: '6 tons' is neither auto nor a size; write 6GB"),
         {"learning_rate": -1, "memory": "6 tons"},
+    ),
+    "trackers": Bad(
+        ("wandb is not installed here", "make trackers"),
+        {"trackers": ["wandb"]},
+        done=name_a_tracker,
+        machine=lambda patch: patch.setattr(Tracker, "installed", False),
     ),
     "model's place": Bad(("out of the workspace",), {"model": "../elsewhere"}),
     "model's files": Bad(("has no weights",), model=lose_weights),

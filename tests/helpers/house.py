@@ -42,6 +42,7 @@ FLOORS = {
         *(
             "prune",
             "submit",
+            "track",
             "morning",
             "lifecycle",
             "night",

@@ -1,0 +1,1 @@
+"""Curves where a team looks: what a job says, forwarded to TensorBoard, trackio, wandb, MLflow."""
