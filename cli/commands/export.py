@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import click
 from cli.foreground import foreground_job
 from cli.options import job_argument, json_option
 from cli.output import note, print_json, warn
+from jobs.errors import ExitCode
 from jobs.export.kinds import OLLAMA, PRECISIONS, ExportRequest, as_told, verified_lines
 from jobs.paths import Workspace
 from jobs.storage.formatting import size_text
@@ -128,6 +130,8 @@ def export(
                 note(offer(ollama, Path(exported.folder)))
     if as_json:
         print_json([{**as_told(found), "moved": found.moved} for found in written])
+    if verify and any(found.file is not None and found.verified is None for found in written):
+        sys.exit(ExitCode.FAILED)
 
 
 def offer(model: str, folder: Path) -> str:

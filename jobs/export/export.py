@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from jobs.config.config import TrainConfig, config_from
-from jobs.errors import InvalidInput
+from jobs.errors import InvalidInput, ModelError
 from jobs.export.card import Card, write_card
 from jobs.export.folder import (
     MARKER,
@@ -99,6 +99,8 @@ class Export:
         self._check_targets()
         if wanted.verify:
             llama_python()
+            if spec.valid is None:
+                raise InvalidInput(f"{spec.id} has no validation set to --verify with.")
         check_unchanged(self.model, spec.model_fingerprint)
         self.prompting = prompting_of(workspace, spec, self.config)
         self.modelfile = ""
@@ -208,7 +210,12 @@ class Export:
             return found
         verifier = self._verifier()
         self.report("Letting llama.cpp compute with it ...")
-        return replace(found, verified=ggufs.verify(folder, found, verifier))
+        try:
+            return replace(found, verified=ggufs.verify(folder, found, verifier))
+        except ModelError as error:
+            # What was written is whole, and another version may compute with it.
+            self.warn(f"{found.file} was not verified: {error.message}")
+            return found
 
     @functools.cache  # noqa: B019 - as long as the export
     def _verifier(self) -> Verifier:

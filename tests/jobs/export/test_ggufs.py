@@ -140,6 +140,22 @@ def test_llama_cpp_finds_the_same_losses_tokens_and_answers(past: Workspace) -> 
     ]
 
 
+def test_what_llama_cpp_cannot_compute_stays_and_is_told(
+    past: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho no kernel for this >&2\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv(GGUF_PYTHON, str(broken))
+    warnings: list[str] = []
+    written = exported(past, FIRST, warnings, gguf=("q8_0",), verify=True)["gguf-q8_0"]
+    assert written.verified is None
+    assert warnings == [
+        f"{NAME}-q8_0.gguf was not verified: llama.cpp ended with 3: no kernel for this"
+    ]
+    assert (Path(written.folder) / str(written.file)).is_file()
+
+
 def test_memory_holds_a_tensor_at_a_time(tmp_path: Path) -> None:
     folder = made(tmp_path / "model", "llama:num_hidden_layers=48,hidden_size=128")
     base = base_model(folder)
