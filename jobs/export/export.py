@@ -208,22 +208,22 @@ class Export:
         found = replace(found, file=ggufs.write(folder, found.kind, self.stem))
         if not self.wanted.verify:
             return found
-        verifier = self._verifier()
-        self.report("Letting llama.cpp compute with it ...")
         try:
+            verifier = self._verifier
+            self.report("Letting llama.cpp compute with it ...")
             return replace(found, verified=ggufs.verify(folder, found, verifier))
-        except ModelError as error:
+        except (InvalidInput, ModelError) as error:
             # What was written is whole, and another version may compute with it.
             self.warn(f"{found.file} was not verified: {error.message}")
             return found
 
-    @functools.cache  # noqa: B019 - as long as the export
+    @functools.cached_property
     def _verifier(self) -> Verifier:
-        """Return what farense computes, to compare GGUFs with: once for all of them."""
+        """What farense computes, to compare GGUFs with: once for all of them."""
         self.report("Measuring the adapter's validation loss ...")
         own = adapter_loss(self.workspace, self.spec, self.adapter, self.warn)
         if own is None:
-            raise InvalidInput("--verify needs the job's validation set.")
+            raise InvalidInput("the job's validation set is not here any more.")
         return Verifier(self.workspace, self.spec, self.config, self.adapter, self.past, own)
 
     def _finish(self, folder: Path, found: Exported) -> Exported:
