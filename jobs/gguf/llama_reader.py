@@ -45,7 +45,8 @@ class Reader:
         self.size = llama_cpp.llama_vocab_n_tokens(self._words)
         context = llama_cpp.llama_context_default_params()
         context.n_ctx = context.n_batch = room
-        context.n_threads = context.n_threads_batch = os.cpu_count() or 1
+        # Its threads spin where they wait for each other: beside other work fewer are faster.
+        context.n_threads = context.n_threads_batch = max(1, (os.cpu_count() or 1) // 2)
         self._context = _made(llama_cpp.llama_init_from_model(self._model, context), model)
         self._batch = llama_cpp.llama_batch_init(room, 0, 1)
         if adapter is not None:
