@@ -27,6 +27,7 @@ from daemon.track.paths import (
     track_folder,
     trackers_of,
     unmark,
+    why_behind,
 )
 from daemon.track.source import TrackedFiles
 from jobs.errors import ExitCode, FarenseError
@@ -147,10 +148,8 @@ class Tracking:
         elif code == ExitCode.LOCKED:  # that of an earlier daemon, or of a command, is still there
             kept.seen, kept.not_before = None, self._clock() + LOOK_SECONDS
         else:
-            why = read_cursor(self._workspace.run(job_id), tracker).why
-            if code == -signal.SIGALRM:
-                why = "its library did not come back"
-            self._wait(job_id, tracker, kept, why or f"its process ended with code {code}")
+            cursor = read_cursor(self._workspace.run(job_id), tracker)
+            self._wait(job_id, tracker, kept, why_behind(code, cursor))
 
     def _wait(self, job_id: str, tracker: str, kept: Pairing, reason: str) -> None:
         """Let some time pass before the next try, and more each time."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from daemon.runs.private_folder import private_folder
-from jobs.errors import FarenseError, WorkspaceError
+from jobs.errors import ExitCode, FarenseError, WorkspaceError
 from jobs.paths import JOB_ID, RunDirectory, Workspace
 from jobs.spec import read_spec
 from jobs.storage.files import explain, read_json, write_json
@@ -58,6 +59,15 @@ def write_cursor(run: RunDirectory, tracker: str, cursor: Cursor) -> None:
         WorkspaceError: the disk is full, or the job was removed.
     """
     write_json(cursor_file(run, tracker), asdict(cursor))
+
+
+def why_behind(code: int, cursor: Cursor) -> str:
+    """Return why a courier that ended with a code did not send all; empty where it did."""
+    if code == ExitCode.OK:
+        return ""
+    if code == -signal.SIGALRM:
+        return "its library did not come back"
+    return cursor.why or f"its process ended with code {code}"
 
 
 def track_folder(workspace: Workspace) -> Path:

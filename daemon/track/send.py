@@ -13,10 +13,11 @@ from typing import Any
 
 from daemon import piped
 from daemon.track.kinds import TRACKERS, folder_of
-from daemon.track.paths import read_cursor, track_folder
+from daemon.track.paths import read_cursor, track_folder, why_behind
 from jobs.errors import ExitCode
 from jobs.paths import RunDirectory, Workspace
 
+LOCKED = "a daemon is sending it at this moment"
 # What leads a tracker elsewhere than below the workspace.
 ELSEWHERE = {
     "tensorboard": (),
@@ -67,7 +68,7 @@ def send(workspace: Workspace, run: RunDirectory, trackers: Sequence[str]) -> It
             cursor.rows,
             f"as {away} says" if away else f"in {folder.relative_to(workspace.root)}",
             "" if away else TRACKERS[tracker].shows.format(folder=shlex.quote(str(folder))),
-            _why(code, cursor.why),
+            LOCKED if code == ExitCode.LOCKED else why_behind(code, cursor),
             str(said.relative_to(workspace.root)),
         )
 
@@ -83,15 +84,3 @@ def _run(workspace: Workspace, run: RunDirectory, tracker: str, output: Any) -> 
     finally:
         with suppress(OSError):
             os.killpg(courier.process.pid, signal.SIGKILL)
-
-
-def _why(code: int, said: str) -> str:
-    match code:
-        case ExitCode.OK:
-            return ""
-        case ExitCode.LOCKED:
-            return "a daemon is sending it at this moment"
-        case _ if code == -signal.SIGALRM:
-            return "its library did not come back"
-        case _:
-            return said or f"its process ended with code {code}"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from jobs.backend.blas import set_blas_threads
-from jobs.backend.mlx import named, stream_generate, tree_unflatten
+from jobs.backend.mlx import stream_generate
 from jobs.backend.streams import cpu_threads
 from jobs.config.config import config_from
 from jobs.data.chat.templating import templated_text
@@ -22,8 +22,7 @@ from jobs.data.tokenize import frame_of, prompt_tokens
 from jobs.data.tokenizer import TemplateSettings
 from jobs.errors import DataError
 from jobs.model.adapter import read_adapter
-from jobs.model.load import apply_lora, load_base, load_tokenizer
-from jobs.model.lora import DropoutNoise
+from jobs.model.load import load_base, load_tokenizer
 from jobs.model_store.folder import check_unchanged
 from jobs.paths import Workspace
 from jobs.served.ask import Completion, Prompt
@@ -74,9 +73,7 @@ class Answerer:
         self._tokenizer = load_tokenizer(path, template)
         self._module, _ = load_base(path)
         if adapter is not None:
-            apply_lora(self._module, config.lora, config.seed, DropoutNoise(0.0))
-            arrays = adapter.fitting(named(self._module.trainable_parameters()))
-            self._module.update(tree_unflatten(list(arrays.items())))
+            adapter.put_on(self._module, config.lora)
         self._module.eval()
         set_blas_threads(cpu_threads())
 

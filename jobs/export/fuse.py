@@ -21,8 +21,7 @@ from jobs.errors import InvalidInput, ModelError
 from jobs.gguf.architectures import settings_of
 from jobs.model.adapter import TrainedAdapter
 from jobs.model.adapter_fit import Arrays
-from jobs.model.load import apply_lora, load_module
-from jobs.model.lora import DropoutNoise
+from jobs.model.load import load_module
 from jobs.model_store.folder import INDEX, check_config
 from jobs.storage.files import write_atomic, write_json
 from jobs.training.checkpoint import save_arrays
@@ -93,10 +92,7 @@ def fused_model(
     if requantize and not _quantized(module):
         raise InvalidInput(f"{source} is not quantized, so --requantize has no meaning.")
     dtype = _dtype(module)
-    apply_lora(module, lora, 0, DropoutNoise(0.0))
-    module.update(
-        tree_unflatten(list(adapter.fitting(named(module.trainable_parameters())).items()))
-    )
+    adapter.put_on(module, lora)
     layers = list(module.named_modules())
     kinds = LoRALinear | LoRASwitchLinear | DoRALinear
     adapted = [(path, _fused(m, requantize)) for path, m in layers if isinstance(m, kinds)]

@@ -54,13 +54,9 @@ class Prompting:
         Args:
             folder: of the export, as the command names it.
         """
-        context = (Message("system", self.system),) if self.system is not None else ()
         if self.prompt_format == "farense":
-            text = farense_prompt(Dialogue((*context, Message("user", QUESTION)), ""))
-            return f"--ignore-chat-template --prompt {_quoted(text)}"
-        parts = [f'--prompt "{QUESTION}"']
-        if self.system is not None:
-            parts.append(f"--system-prompt {_printed(self.system)}")
+            return f"--ignore-chat-template {self._question}"
+        parts = [self._question]
         if self.in_file:
             parts.append(f'--chat-template-config "$(cat {folder}/{OPTIONS_FILE})"')
         elif self.options:
@@ -69,13 +65,9 @@ class Prompting:
 
     def llama_command(self) -> str:
         """Return llama.cpp's program and the arguments that ask the same prompt, greedily."""
-        context = (Message("system", self.system),) if self.system is not None else ()
         if self.prompt_format == "farense":
-            text = farense_prompt(Dialogue((*context, Message("user", QUESTION)), ""))
-            return f"llama-completion -no-cnv --temp 0 -n 200 --prompt {_quoted(text)}"
-        parts = [f'llama-cli --single-turn --temp 0 -n 200 --prompt "{QUESTION}"']
-        if self.system is not None:
-            parts.append(f"--system-prompt {_printed(self.system)}")
+            return f"llama-completion -no-cnv --temp 0 -n 200 {self._question}"
+        parts = [f"llama-cli --single-turn --temp 0 -n 200 {self._question}"]
         if self.options:
             parts.append(f"--chat-template-kwargs {shlex.quote(json.dumps(self.options))}")
         return " ".join(parts)
@@ -100,6 +92,16 @@ class Prompting:
                 f"With an answer mlx-lm prints what the chat template writes: {', '.join(marks)}."
             )
         return said
+
+    @property
+    def _question(self) -> str:
+        """The arguments that ask the question, which mlx-lm and llama.cpp call the same."""
+        if self.prompt_format == "farense":
+            context = (Message("system", self.system),) if self.system is not None else ()
+            text = farense_prompt(Dialogue((*context, Message("user", QUESTION)), ""))
+            return f"--prompt {_quoted(text)}"
+        system = f" --system-prompt {_printed(self.system)}" if self.system is not None else ""
+        return f'--prompt "{QUESTION}"{system}'
 
     @property
     def _around(self) -> tuple[tuple[str, str], ...]:

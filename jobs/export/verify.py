@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.backend.mlx import mx, named, tree_unflatten
+from jobs.backend.mlx import mx
 from jobs.config.config import TrainConfig
 from jobs.data.examples import Dialogue, read_examples
 from jobs.data.tokenize import TokenizedExample, frame_of, prompt_tokens
@@ -21,8 +21,7 @@ from jobs.gguf.ask_llama import LlamaAnswer, LlamaQuestion, ask_llama
 from jobs.gguf.precision import Array
 from jobs.gguf.tensors import numbers
 from jobs.model.adapter import TrainedAdapter
-from jobs.model.load import apply_lora, load_base, load_tokenizer
-from jobs.model.lora import DropoutNoise
+from jobs.model.load import load_base, load_tokenizer
 from jobs.past_run import PastRun, Row
 from jobs.paths import Workspace
 from jobs.spec import JobSpec
@@ -165,9 +164,7 @@ def own_logits(
 ) -> Array:
     """Return the logits [P, V] behind prompts, of a model with an adapter beside it, float32."""
     module, _ = load_base(folder)
-    apply_lora(module, config.lora, config.seed, DropoutNoise(0.0))
-    arrays = adapter.fitting(named(module.trainable_parameters()))
-    module.update(tree_unflatten(list(arrays.items())))
+    adapter.put_on(module, config.lora)
     module.eval()
     rows = [numbers(module(mx.array([list(prompt)]))[0, -1]) for prompt in prompts]
     del module

@@ -15,7 +15,7 @@ from typing import Any
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFWriter
 
 from jobs.errors import ModelError
-from jobs.gguf.rope import LLAMA3, LONGROPE, YARN, write_rope
+from jobs.gguf.rope import LLAMA3, LONGROPE, YARN, head_size, write_rope
 
 Settings = Mapping[str, Any]
 # Gemma's 27B models divide attention's scores by another number than the smaller ones, and
@@ -117,12 +117,6 @@ def write_settings(writer: GGUFWriter, found: GgufArchitecture, settings: Settin
             found.own(writer, settings)
     except (KeyError, TypeError) as error:
         raise ModelError(f"The model's config.json says nothing of {error}.") from error
-
-
-def head_size(settings: Settings) -> int:
-    """Return the elements of an attention head."""
-    size = settings.get("head_dim") or settings["hidden_size"] // settings["num_attention_heads"]
-    return int(size)
 
 
 def kv_heads(settings: Settings) -> int:

@@ -48,8 +48,7 @@ class GgufModel:
         }
         self.tables = rope_tables(self.settings)
         self.planned = list(self._plan())
-        self.vocabulary = self._embedding_rows()
-        read_vocabulary(self.source, self.vocabulary)
+        self.vocabulary = read_vocabulary(self.source, self._embedding_rows())
 
     @property
     def bytes(self) -> int:
@@ -71,7 +70,7 @@ class GgufModel:
             writer.add_name(name)
             writer.add_file_type(self.precision.file_type)
             writer.add_quantization_version(GGML_QUANT_VERSION)
-            settings = {**self.settings, "vocab_size": self.vocabulary}
+            settings = {**self.settings, "vocab_size": len(self.vocabulary.tokens)}
             write_settings(writer, self.found, settings)
             write_vocabulary(writer, self.source, self.vocabulary)
             write_tensors(writer, path, self.planned, self._arrays())

@@ -14,6 +14,7 @@ import numpy as np
 from gguf import GGUFWriter, RopeScalingType
 
 from jobs.errors import ModelError
+from jobs.model_store.gguf_settings import llama3_table
 
 LINEAR, LLAMA3, YARN, LONGROPE = "linear", "llama3", "yarn", "longrope"
 # As configurations call them, beside these four.
@@ -62,7 +63,11 @@ def rope_tables(settings: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
     """Return the tensors of a scaling that is a table: float32 of [pairs], by a GGUF's names."""
     kind, scaling = scaling_of(settings), settings.get("rope_scaling") or {}
     if kind == LLAMA3:
-        return {"rope_freqs.weight": _llama3(settings, scaling)}
+        turns = scaling.get("low_freq_factor", 1.0), scaling.get("high_freq_factor", 4.0)
+        context = scaling.get("original_max_position_embeddings", 8192)
+        base, factor = settings["rope_theta"], scaling["factor"]
+        table = llama3_table(rotated(settings), base, factor, turns, context)
+        return {"rope_freqs.weight": table.astype(np.float32)}
     if kind == LONGROPE:
         factors = np.broadcast_to(
             np.array(scaling["long_factor"], np.float32), (rotated(settings) // 2,)
@@ -71,23 +76,15 @@ def rope_tables(settings: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
     return {}
 
 
+def head_size(settings: Mapping[str, Any]) -> int:
+    """Return the elements of an attention head."""
+    size = settings.get("head_dim") or settings["hidden_size"] // settings["num_attention_heads"]
+    return int(size)
+
+
 def rotated(settings: Mapping[str, Any]) -> int:
     """Return how many elements of a head are rotated."""
-    heads = settings["num_attention_heads"]
-    size = settings.get("head_dim") or settings["hidden_size"] // heads
-    return int(size * settings.get("partial_rotary_factor", 1.0))
-
-
-def _llama3(settings: Mapping[str, Any], scaling: Mapping[str, Any]) -> np.ndarray[Any, Any]:
-    """Return Llama 3's divisors: 1 for short waves, the factor for long ones, between them both."""
-    size, base = rotated(settings), settings["rope_theta"]
-    low, high = scaling.get("low_freq_factor", 1.0), scaling.get("high_freq_factor", 4.0)
-    context, factor = scaling.get("original_max_position_embeddings", 8192), scaling["factor"]
-    waves = 2 * math.pi * base ** (np.arange(0, size, 2, dtype=np.float64) / size)
-    smooth = (context / waves - low) / (high - low)
-    between = 1 / ((1 - smooth) / factor + smooth)
-    long, short = waves > context / low, waves <= context / high
-    return np.where(long, factor, np.where(short, 1.0, between)).astype(np.float32)
+    return int(head_size(settings) * settings.get("partial_rotary_factor", 1.0))
 
 
 def _write_yarn(writer: GGUFWriter, scaling: Mapping[str, Any]) -> None:

@@ -87,13 +87,8 @@ def read_vocabulary(folder: Path, size: int) -> Vocabulary:
     )
 
 
-def write_vocabulary(writer: GGUFWriter, folder: Path, size: int) -> Vocabulary:
-    """Write the tokenizer with its special tokens and its chat template; return it.
-
-    Raises:
-        ModelError: as :func:`read_vocabulary`.
-    """
-    found = read_vocabulary(folder, size)
+def write_vocabulary(writer: GGUFWriter, folder: Path, found: Vocabulary) -> None:
+    """Write the tokenizer of a model's folder with its special tokens and its chat template."""
     writer.add_tokenizer_model(found.model)
     writer.add_tokenizer_pre(found.pattern)
     writer.add_token_list(found.tokens)
@@ -101,11 +96,10 @@ def write_vocabulary(writer: GGUFWriter, folder: Path, size: int) -> Vocabulary:
         writer.add_token_scores(found.scores)
         writer.add_add_space_prefix(found.space_first)
     writer.add_token_types(found.kinds)
-    special = SpecialVocab(folder, load_merges=found.model == "gpt2", n_vocab=size)
+    special = SpecialVocab(folder, load_merges=found.model == "gpt2", n_vocab=len(found.tokens))
     # What tokenizer.json does is what is trained on, whatever a setting beside it says.
     special.add_special_token |= {"bos": found.begins, "eos": found.ends}
     special.add_to_gguf(writer, quiet=True)
-    return found
 
 
 def _refused(why: str) -> str:

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.backend.mlx import mx
+from jobs.backend.mlx import mx, named, tree_unflatten
+from jobs.config.config import LoraConfig
 from jobs.errors import InvalidInput, ModelError
 from jobs.model.adapter_arrays import misfit
 from jobs.model.adapter_fit import AdapterMismatch, Arrays, fitting
+from jobs.model.load import apply_lora
+from jobs.model.lora import DropoutNoise
 from jobs.paths import RunDirectory
 from jobs.storage.files import read_json
 
@@ -44,6 +47,16 @@ class TrainedAdapter:
             return fitting(self.arrays, fresh)
         except AdapterMismatch as error:
             raise misfit(self.job, error.differing) from error
+
+    def put_on(self, module: Any, lora: LoraConfig) -> None:
+        """Put LoRA layers with these arrays around the layers of a model, frozen as it is.
+
+        Raises:
+            ModelError: the adapter does not fit the model.
+        """
+        apply_lora(module, lora, 0, DropoutNoise(0.0))
+        arrays = self.fitting(named(module.trainable_parameters()))
+        module.update(tree_unflatten(list(arrays.items())))
 
 
 def read_adapter(run: RunDirectory) -> TrainedAdapter:

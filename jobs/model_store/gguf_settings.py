@@ -165,11 +165,7 @@ def table_scaling(shape: GgufShape, table: NDArray[np.float64]) -> dict[str, Any
     factor = float(table.max())
     size = shape.head_size
     if table.shape == (size // 2,):
-        waves = 2 * math.pi * shape.rope_theta ** (np.arange(0, size, 2) / size)
-        smooth = (CONTEXT / waves - LOW) / (HIGH - LOW)
-        between = 1 / ((1 - smooth) / factor + smooth)
-        long, short = waves > CONTEXT / LOW, waves <= CONTEXT / HIGH
-        expected = np.where(long, factor, np.where(short, 1.0, between))
+        expected = llama3_table(size, shape.rope_theta, factor, (LOW, HIGH), CONTEXT)
         if np.allclose(table, expected, rtol=TABLE_ERROR):
             return {
                 "rope_type": "llama3",
@@ -181,6 +177,26 @@ def table_scaling(shape: GgufShape, table: NDArray[np.float64]) -> dict[str, Any
     raise ModelError(
         "The GGUF scales its rotary embedding by a table that is not Llama 3's: not supported."
     )
+
+
+def llama3_table(
+    size: int, theta: float, factor: float, turns: tuple[float, float], context: int
+) -> NDArray[np.float64]:
+    """Return by what Llama 3 divides the frequency of each pair of a head's elements, [pairs].
+
+    By 1 where a wave turns often within ``context`` tokens, by ``factor`` where it does not, and
+    between the two by something between.
+
+    Args:
+        size: of a head.
+        turns: fewer than the first are few, more than the second often.
+    """
+    low, high = turns
+    waves = 2 * math.pi * theta ** (np.arange(0, size, 2) / size)
+    smooth = (context / waves - low) / (high - low)
+    between = 1 / ((1 - smooth) / factor + smooth)
+    long, short = waves > context / low, waves <= context / high
+    return np.where(long, factor, np.where(short, 1.0, between))
 
 
 def shortest(value: Any) -> float:

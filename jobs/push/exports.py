@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jobs.errors import InvalidInput
 from jobs.export.folder import marker_of
-from jobs.export.kinds import ADAPTER, FUSED, PEFT, REQUANTIZED
+from jobs.export.kinds import ADAPTER, FUSED, GGUF, GGUF_LORA, PEFT, REQUANTIZED
 from jobs.paths import Workspace
 from jobs.storage.files import sha256_of
 
@@ -18,7 +18,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     PEFT: ("--peft",),
     FUSED: ("--fuse",),
     REQUANTIZED: ("--fuse", "--requantize"),
-    "gguf-lora": ("--gguf-lora",),
+    GGUF_LORA: ("--gguf-lora",),
 }
 
 
@@ -26,8 +26,8 @@ def options_of(kind: str) -> tuple[str, ...]:
     """Return what `farense export` is told beside the job to write an export of a kind."""
     if kind in OPTIONS:
         return OPTIONS[kind]
-    form, _, precision = kind.partition("-")  # as in gguf-q8_0
-    return (f"--{form}", precision)
+    precision = next(precision for precision, name in GGUF.items() if name == kind)
+    return ("--gguf", precision)
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import unquote
 
 import yaml
+
+from tests.helpers.listening import listening
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -45,15 +46,8 @@ def serving_hub() -> Iterator[Hub]:
     class Handler(_HubHandler):
         contents = hub
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        hub.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield hub
-        finally:
-            server.shutdown()
-            thread.join()
+    with listening(Handler) as hub.url:
+        yield hub
 
 
 def commit_of(repository: str) -> str:

@@ -10,15 +10,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote
+
+from tests.helpers.listening import listening
 
 LFS = (".safetensors", ".gguf", ".bin")
 TOKEN, USER = "hf_" + "a" * 34, "maria"
@@ -91,15 +92,8 @@ def taking_uploads() -> Iterator[UploadHub]:
     class Handler(_UploadHandler):
         contents = hub
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        hub.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield hub
-        finally:
-            server.shutdown()
-            thread.join()
+    with listening(Handler) as hub.url:
+        yield hub
 
 
 class _UploadHandler(BaseHTTPRequestHandler):
